@@ -1,0 +1,298 @@
+//! A queue of grants in time order, two to four bytes each, with search by time and by unit.
+//!
+//! ```text
+//!  older: chunk ─ chunk ─ chunk ─ ... ─ chunk     newest: one grant, decoded,
+//!         │                                       so that grants of the same
+//!         ├ first: time of its first grant        tick just add to it
+//!         ├ before: units ever queued before it
+//!         └ bytes: (time since the grant before, units), varints
+//! ```
+//!
+//! A chunk holds up to [`CHUNK_BYTES`], so every operation touches one chunk and finds it by
+//! bisection over `first` or `before`: logarithmic in the length, and constant at both ends.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::time::Instant;
+use crate::varint;
+
+/// Units that were granted at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) time: Instant,
+    pub(crate) units: u32,
+}
+
+/// The queue. Times strictly increase; at most 2^32 - 1 units.
+#[derive(Clone, Debug)]
+pub(crate) struct Grants {
+    /// The latest grant; no units if and only if the queue is empty.
+    newest: Grant,
+    /// All grants before the newest, oldest first. No chunk is empty.
+    older: VecDeque<Chunk>,
+    /// Units ever queued in `older`; only differences count, so it may wrap.
+    queued: u32,
+}
+
+/// Consecutive grants.
+#[derive(Clone, Debug)]
+struct Chunk {
+    /// Time of the first grant that is still here.
+    first: Instant,
+    /// Time of the last grant.
+    last: Instant,
+    /// The value of [`Grants::queued`] before the first grant that is still here.
+    before: u32,
+    /// Where the first grant that is still here starts in `bytes`.
+    start: u32,
+    bytes: Vec<u8>,
+}
+
+/// A chunk is closed once it has this many bytes: small enough to be read through at once, large
+/// enough that its own fields weigh little.
+const CHUNK_BYTES: usize = 240;
+
+/// The longest step within a chunk, four times the longest window; a longer one starts a new chunk.
+const MAX_STEP_MICROS: u64 = 1 << 47;
+
+impl Grants {
+    pub(crate) const fn new() -> Self {
+        let newest = Grant { time: Instant::EPOCH, units: 0 };
+        Self { newest, older: VecDeque::new(), queued: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.newest.units == 0
+    }
+
+    /// Units in the whole queue.
+    pub(crate) fn units(&self) -> u32 {
+        self.older_units().wrapping_add(self.newest.units)
+    }
+
+    /// Time of the latest grant, or the epoch if there is none.
+    pub(crate) fn newest_time(&self) -> Instant {
+        self.newest.time
+    }
+
+    /// Units granted at or before `time`.
+    pub(crate) fn units_until(&self, time: Instant) -> u32 {
+        if self.newest.time <= time {
+            return self.units();
+        }
+        let later = self.older.partition_point(|chunk| chunk.first <= time);
+        let Some(chunk) = later.checked_sub(1).and_then(|index| self.older.get(index)) else {
+            return 0;
+        };
+        let within = chunk.grants().take_while(|grant| grant.time <= time);
+        within.fold(self.units_before(chunk), |sum, grant| sum.wrapping_add(grant.units))
+    }
+
+    /// Time at which the `nth` oldest unit was granted, counted from 1; the latest grant's for any
+    /// number beyond the queue.
+    pub(crate) fn time_of_unit(&self, nth: u32) -> Instant {
+        if nth > self.older_units() {
+            return self.newest.time;
+        }
+        let later = self.older.partition_point(|chunk| self.units_before(chunk) < nth);
+        let Some(chunk) = later.checked_sub(1).and_then(|index| self.older.get(index)) else {
+            return self.newest.time;
+        };
+        let mut until = self.units_before(chunk);
+        let holds_nth = |grant: &Grant| {
+            until = until.wrapping_add(grant.units);
+            until >= nth
+        };
+        chunk.grants().find(holds_nth).map_or(chunk.last, |grant| grant.time)
+    }
+
+    /// Adds a grant at `time`, or at the newest grant's time if that is later.
+    pub(crate) fn push(&mut self, time: Instant, units: u32) {
+        if time > self.newest.time && !self.is_empty() {
+            self.push_older(self.newest);
+            self.newest = Grant { time, units };
+        } else {
+            let time = if self.is_empty() { time } else { self.newest.time };
+            self.newest = Grant { time, units: self.newest.units.saturating_add(units) };
+        }
+    }
+
+    /// Drops all grants at or before `time`.
+    pub(crate) fn drop_until(&mut self, time: Instant) {
+        if self.newest.time <= time {
+            *self = Self::new();
+            return;
+        }
+        while let Some(chunk) = self.older.front_mut() {
+            if chunk.last <= time {
+                self.older.pop_front();
+            } else {
+                chunk.drop_until(time);
+                break;
+            }
+        }
+    }
+
+    /// Keeps the `units` oldest units and drops what was granted after them.
+    pub(crate) fn truncate(&mut self, units: u32) {
+        if units == 0 {
+            *self = Self::new();
+            return;
+        }
+        let older = self.older_units();
+        if units > older {
+            self.newest.units = self.newest.units.min(units.wrapping_sub(older));
+            return;
+        }
+        let dropped = self.dropped();
+        while let Some(mut chunk) = self.older.pop_back() {
+            let before = chunk.before.wrapping_sub(dropped);
+            if before < units {
+                self.newest = chunk.split_off_unit(units.wrapping_sub(before));
+                self.queued = dropped.wrapping_add(units).wrapping_sub(self.newest.units);
+                if !chunk.is_empty() {
+                    self.older.push_back(chunk);
+                }
+                return;
+            }
+        }
+    }
+
+    /// All grants, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Grant> + '_ {
+        let newest = (!self.is_empty()).then_some(self.newest);
+        self.older.iter().flat_map(Chunk::grants).chain(newest)
+    }
+
+    /// Bytes held on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let chunks = self.older.capacity().saturating_mul(size_of::<Chunk>());
+        self.older.iter().fold(chunks, |sum, chunk| sum.saturating_add(chunk.bytes.capacity()))
+    }
+
+    /// Units in `older`.
+    fn older_units(&self) -> u32 {
+        self.queued.wrapping_sub(self.dropped())
+    }
+
+    /// Units in `older` that come before a chunk.
+    fn units_before(&self, chunk: &Chunk) -> u32 {
+        chunk.before.wrapping_sub(self.dropped())
+    }
+
+    /// The value of `queued` before the oldest grant that is still here.
+    fn dropped(&self) -> u32 {
+        self.older.front().map_or(self.queued, |chunk| chunk.before)
+    }
+
+    fn push_older(&mut self, grant: Grant) {
+        match self.older.back_mut() {
+            Some(chunk) if chunk.has_room_for(grant.time) => chunk.push(grant),
+            _ => self.older.push_back(Chunk::new(grant, self.queued)),
+        }
+        self.queued = self.queued.wrapping_add(grant.units);
+    }
+}
+
+impl Chunk {
+    fn new(grant: Grant, before: u32) -> Self {
+        let Grant { time, .. } = grant;
+        let mut chunk = Self { first: time, last: time, before, start: 0, bytes: Vec::new() };
+        chunk.push(grant);
+        chunk
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.len() == self.start as usize
+    }
+
+    fn has_room_for(&self, time: Instant) -> bool {
+        self.bytes.len() < CHUNK_BYTES && time.micros_since(self.last) <= MAX_STEP_MICROS
+    }
+
+    /// Appends a grant that is not before the last one.
+    ///
+    /// One integer says how long after it: bit 0 is set when a number of units follows (else it is
+    /// one unit), bit 1 when the rest counts milliseconds (else microseconds).
+    fn push(&mut self, grant: Grant) {
+        let micros = grant.time.micros_since(self.last);
+        let (step, in_millis) =
+            if micros.is_multiple_of(1_000) { (micros / 1_000, 2) } else { (micros, 0) };
+        let many = u64::from(grant.units != 1);
+        varint::put(&mut self.bytes, step << 2 | in_millis | many);
+        if grant.units != 1 {
+            varint::put(&mut self.bytes, u64::from(grant.units));
+        }
+        self.last = grant.time;
+    }
+
+    fn grants(&self) -> ChunkGrants<'_> {
+        let rest = self.bytes.get(self.start as usize..).unwrap_or(&[]);
+        ChunkGrants { rest, time: None, first: self.first }
+    }
+
+    /// Drops the grants at or before `time`, which is before the last one.
+    fn drop_until(&mut self, time: Instant) {
+        let mut dropped = 0_u32;
+        let mut grants = self.grants();
+        let mut left = grants.rest.len();
+        let first = loop {
+            match grants.next() {
+                Some(grant) if grant.time <= time => dropped = dropped.wrapping_add(grant.units),
+                Some(grant) => break grant.time,
+                None => return,
+            }
+            left = grants.rest.len();
+        };
+        self.first = first;
+        self.before = self.before.wrapping_add(dropped);
+        self.start = self.bytes.len().saturating_sub(left) as u32;
+    }
+
+    /// Takes off the grant that holds the `nth` unit, cut down to that unit, and drops what was
+    /// granted after it.
+    fn split_off_unit(&mut self, nth: u32) -> Grant {
+        let (mut before, mut last) = (0_u32, self.first);
+        let mut grants = self.grants();
+        let mut left = grants.rest.len();
+        let found = loop {
+            match grants.next() {
+                Some(grant) if before.wrapping_add(grant.units) < nth => {
+                    before = before.wrapping_add(grant.units);
+                    last = grant.time;
+                    left = grants.rest.len();
+                }
+                Some(grant) => break grant.time,
+                None => break last,
+            }
+        };
+        self.last = last;
+        self.bytes.truncate(self.bytes.len().saturating_sub(left));
+        Grant { time: found, units: nth.wrapping_sub(before) }
+    }
+}
+
+/// The grants of a chunk, oldest first.
+struct ChunkGrants<'a> {
+    /// What has not been read yet.
+    rest: &'a [u8],
+    /// Time of the grant read last.
+    time: Option<Instant>,
+    /// Time of the first grant, whose own step counts from one that is gone.
+    first: Instant,
+}
+
+impl Iterator for ChunkGrants<'_> {
+    type Item = Grant;
+
+    fn next(&mut self) -> Option<Grant> {
+        let head = varint::take(&mut self.rest)?;
+        let units = if head & 1 == 0 { 1 } else { varint::take(&mut self.rest)? };
+        let unit_micros = if head & 2 == 0 { 1 } else { 1_000 };
+        let step = (head >> 2).saturating_mul(unit_micros);
+        let time = self.time.map_or(self.first, |time| time.plus_micros(step));
+        self.time = Some(time);
+        Some(Grant { time, units: u32::try_from(units).ok()? })
+    }
+}
