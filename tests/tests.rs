@@ -1,1 +1,15 @@
-//! stub
+//! End-to-end tests: real redis-server and gateway processes, spoken to over sockets only.
+//!
+//! Each theme is a file. The harness starts what a test needs and stops it again.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and so does the harness on its behalf"
+)]
+
+mod harness;
+
+// The module: what the commands answer.
+mod token_bucket;

@@ -1,0 +1,57 @@
+//! What the tests run, built once for each test process: `cargo test` alone does not build another
+//! package's shared library, and would test a stale one.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+static MODULE: LazyLock<PathBuf> =
+    LazyLock::new(|| build(&["--package", "ratelimit-module"], "libratelimit.so"));
+
+static CLOCK: LazyLock<PathBuf> =
+    LazyLock::new(|| build(&["--package", "ratelimit-test-clock"], "libratelimit_test_clock.so"));
+
+static GATEWAY: LazyLock<PathBuf> = LazyLock::new(|| {
+    build(&["--package", "ratelimit-gateway", "--bin", "ratelimit-gateway"], "ratelimit-gateway")
+});
+
+/// The module's shared library.
+pub(crate) fn module() -> &'static Path {
+    &MODULE
+}
+
+/// The clock that is preloaded into servers.
+pub(crate) fn clock() -> &'static Path {
+    &CLOCK
+}
+
+/// The gateway's executable.
+pub(crate) fn gateway() -> &'static Path {
+    &GATEWAY
+}
+
+/// Builds with the target directory and profile of this test binary, and returns the path of
+/// `file`.
+fn build(selection: &[&str], file: &str) -> PathBuf {
+    let executable = env::current_exe().expect("the path of the test binary");
+    // This binary is TARGET/PROFILE/deps/NAME.
+    let output = executable.ancestors().nth(2).expect("a profile's directory");
+    let target = output.parent().expect("a target directory");
+    let profile = match output.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => panic!("{} is no profile's directory", output.display()),
+    };
+    let status = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
+        .args(["build", "--quiet", "--profile", profile, "--target-dir"])
+        .arg(target)
+        .args(selection)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo starts");
+    assert!(status.success(), "cargo build {} failed", selection.join(" "));
+    let built = output.join(file);
+    assert!(built.is_file(), "cargo build left no {}", built.display());
+    built
+}

@@ -1,0 +1,94 @@
+//! A connection to a server that explains what went wrong.
+
+use std::path::PathBuf;
+
+use redis::{Connection, FromRedisValue, RedisError, Value};
+
+use super::process::log_tail;
+
+/// A client whose failures show the command, the reply and the end of the server's log.
+pub(crate) struct Client {
+    connection: Connection,
+    log: PathBuf,
+}
+
+impl Client {
+    pub(super) fn connect(url: &str, log: PathBuf) -> Self {
+        let client = redis::Client::open(url).expect("a valid URL");
+        let connection = client
+            .get_connection()
+            .unwrap_or_else(|error| panic!("{url}: {error}\n{}", log_tail(&log)));
+        Self { connection, log }
+    }
+
+    /// The reply to a command written as one would type it: words separated by spaces.
+    pub(crate) fn call<T: FromRedisValue>(&mut self, line: &str) -> T {
+        self.send(&words(line))
+    }
+
+    /// The five integers that answer RATELIMIT.TB, SW and PEEK.
+    pub(crate) fn decide(&mut self, line: &str) -> [i64; 5] {
+        self.call(line)
+    }
+
+    /// The exact text of the error that answers a command which must fail.
+    pub(crate) fn refusal(&mut self, line: &str) -> String {
+        self.refusal_of(&words(line))
+    }
+
+    /// The reply to a command whose arguments may hold any bytes.
+    pub(crate) fn send<T: FromRedisValue>(&mut self, arguments: &[&[u8]]) -> T {
+        let reply = match self.reply(arguments) {
+            Ok(reply) => reply,
+            Err(error) => self.explain(arguments, &error_text(&error)),
+        };
+        match T::from_redis_value_ref(&reply) {
+            Ok(value) => value,
+            Err(_) => self.explain(arguments, &format!("{reply:?}")),
+        }
+    }
+
+    /// The exact text of the error that answers a command whose arguments may hold any bytes.
+    pub(crate) fn refusal_of(&mut self, arguments: &[&[u8]]) -> String {
+        match self.reply(arguments) {
+            Ok(reply) => self.explain(arguments, &format!("{reply:?}, not an error")),
+            Err(error) if error.code().is_none() => self.explain(arguments, &error_text(&error)),
+            Err(error) => error_text(&error),
+        }
+    }
+
+    /// What the server says to a command, good or bad.
+    pub(crate) fn reply(&mut self, arguments: &[&[u8]]) -> Result<Value, RedisError> {
+        let (name, rest) = arguments.split_first().expect("a command");
+        let mut command = redis::Cmd::new();
+        command.arg(*name);
+        for argument in rest {
+            command.arg(*argument);
+        }
+        command.query(&mut self.connection)
+    }
+
+    /// The connection itself, for pipelines.
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    fn explain(&self, arguments: &[&[u8]], reply: &str) -> ! {
+        let command: Vec<String> =
+            arguments.iter().map(|argument| argument.escape_ascii().to_string()).collect();
+        panic!("{}\nanswered {reply}\n{}", command.join(" "), log_tail(&self.log));
+    }
+}
+
+fn words(line: &str) -> Vec<&[u8]> {
+    line.split_whitespace().map(str::as_bytes).collect()
+}
+
+/// The error as the server sent it: the client takes its first word apart as a code.
+fn error_text(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => error.to_string(),
+    }
+}

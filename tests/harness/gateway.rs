@@ -1,0 +1,166 @@
+//! The gateway as a process of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+
+use tempfile::TempDir;
+
+use super::artifacts;
+use super::http::{self, Response};
+use super::patience::{DEADLINE, eventually, within};
+use super::process::{Process, log_tail};
+use super::server::{Server, free_port};
+
+/// How a gateway is to be started.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    variables: Vec<(String, String)>,
+    directory: TempDir,
+}
+
+impl Builder {
+    /// Uses this server.
+    pub(crate) fn redis(self, server: &Server) -> Self {
+        self.env("REDIS_URL", &server.url())
+    }
+
+    /// Sets an environment variable. Nothing else is inherited from the test's own environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Puts a `.env` file into the directory in which the gateway starts.
+    pub(crate) fn dotenv(self, text: &str) -> Self {
+        fs::write(self.directory.path().join(".env"), text).expect(".env is written");
+        self
+    }
+
+    /// Starts the gateway and waits until it is alive, whether or not Redis is there.
+    pub(crate) fn start(self) -> Gateway {
+        let log = self.log_path();
+        for _ in 0..10 {
+            let port = free_port();
+            let process = Process::start(&mut self.command(port), &log);
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let mut gateway = Gateway { process, address, log: log.clone(), directory: None };
+            if gateway.comes_alive() {
+                gateway.directory = Some(self.directory);
+                return gateway;
+            }
+            // Another process may have taken the port since it was found to be free.
+            let port_taken = gateway.log().to_lowercase().contains("address already in use");
+            assert!(port_taken, "the gateway does not start\n{}", log_tail(&log));
+        }
+        panic!("every free port was taken before the gateway could bind it");
+    }
+
+    /// Starts a gateway that must end by itself, and returns its status and what it printed.
+    pub(crate) fn fails(self) -> (ExitStatus, String) {
+        let mut process = Process::start(&mut self.command(free_port()), &self.log_path());
+        let status = eventually("the gateway refuses to start", || process.status());
+        (status, process.log())
+    }
+
+    fn command(&self, port: u16) -> Command {
+        let mut command = Command::new(artifacts::gateway());
+        command.current_dir(&self.directory).env_clear();
+        command.env("HOST", "127.0.0.1").env("PORT", port.to_string());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("gateway.log")
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    process: Process,
+    address: SocketAddr,
+    log: PathBuf,
+    /// Deleted when this is dropped.
+    directory: Option<TempDir>,
+}
+
+impl Gateway {
+    /// A gateway with default settings in front of `server`.
+    pub(crate) fn start(server: &Server) -> Self {
+        Self::builder().redis(server).start()
+    }
+
+    /// A gateway to be configured.
+    pub(crate) fn builder() -> Builder {
+        let directory = TempDir::new().expect("a directory for the gateway");
+        Builder { variables: vec![], directory }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.request("GET", path, &[], "")
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Response {
+        self.request("DELETE", path, &[], "")
+    }
+
+    /// Posts a JSON body.
+    pub(crate) fn post(&self, path: &str, json: &str) -> Response {
+        self.request("POST", path, &[("Content-Type", "application/json")], json)
+    }
+
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response {
+        self.send(&http::request(method, path, headers, body))
+    }
+
+    /// The answer to a request given as bytes.
+    pub(crate) fn send(&self, request: &[u8]) -> Response {
+        http::exchange(self.address, request).unwrap_or_else(|error| {
+            panic!("{}\nfailed: {error}\n{}", request.escape_ascii(), log_tail(&self.log))
+        })
+    }
+
+    /// Everything that the gateway has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Whether the process has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.status().is_none()
+    }
+
+    /// Sends SIGTERM, waits for the end, and returns the status and the log.
+    pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
+        (self.process.terminate(), self.process.log())
+    }
+
+    fn comes_alive(&mut self) -> bool {
+        let live = http::request("GET", "/health/live", &[], "");
+        let ended_or_alive = || match self.process.status() {
+            Some(_) => Some(false),
+            None => {
+                let answer = http::exchange(self.address, &live);
+                answer.is_ok_and(|response| response.status == 200).then_some(true)
+            }
+        };
+        within(DEADLINE, ended_or_alive).unwrap_or(false)
+    }
+}

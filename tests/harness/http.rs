@@ -1,0 +1,65 @@
+//! HTTP as bytes on a socket: nothing is added, followed, retried or hidden.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::patience::DEADLINE;
+
+/// An answer, its head taken apart and its body as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// Names in lower case and values, in the order in which they came.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Response {
+    /// The value of a header, or `None`; panics when it came more than once.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} came more than once in {self:?}");
+        value
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(bytes.get(..end)?).ok()?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let header = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+        };
+        let headers = lines.map(header).collect::<Option<_>>()?;
+        let body = String::from_utf8(bytes.get(end + 4..)?.to_vec()).ok()?;
+        Some(Self { status, headers, body })
+    }
+}
+
+/// Sends a whole request as it is and reads the answer until the connection is closed, which the
+/// request should ask for with `Connection: close`.
+pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<Response> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.write_all(request)?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer)?;
+    Response::parse(&answer)
+        .ok_or_else(|| io::Error::other(format!("not an HTTP response: {}", answer.escape_ascii())))
+}
+
+/// The bytes of a request that asks for the connection to be closed after the answer.
+pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    if !body.is_empty() {
+        request += &format!("Content-Length: {}\r\n", body.len());
+    }
+    request += "Connection: close\r\n\r\n";
+    request += body;
+    request.into_bytes()
+}

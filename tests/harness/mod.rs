@@ -1,0 +1,29 @@
+//! The harness: it owns processes, and explains failures with their logs.
+//!
+//! A [`Server`] is a redis-server of its own, a [`Gateway`] a gateway of its own, both on free
+//! loopback ports and in temporary directories, built before the first one starts and killed when
+//! the value that owns them is dropped. They also die with the thread that started them, so that
+//! not even an aborted test leaves one behind: start them in the test that uses them.
+//!
+//! ```ignore
+//! let server = Server::builder().clock(NOON).start();
+//! let mut client = server.client();
+//! assert_eq!(client.decide("RATELIMIT.TB user 100 60"), [1, 100, 99, 0, 600]);
+//! server.clock().advance(Duration::from_millis(600));
+//! ```
+
+mod artifacts;
+mod client;
+mod clock;
+mod gateway;
+mod http;
+mod patience;
+mod process;
+mod server;
+
+pub(crate) use client::Client;
+pub(crate) use clock::{Clock, NOON};
+pub(crate) use gateway::Gateway;
+pub(crate) use http::Response;
+pub(crate) use patience::eventually;
+pub(crate) use server::{Server, free_port};

@@ -1,0 +1,76 @@
+//! A child process and its log.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+
+use super::patience::eventually;
+
+/// A child that is killed when this is dropped, and whose output goes to a log file.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` and appends what it prints to the file `log`.
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
+        let output = File::options().create(true).append(true).open(log).expect("a log file");
+        command.stdin(Stdio::null());
+        command.stdout(output.try_clone().expect("a second handle")).stderr(output);
+        // SAFETY: between fork and exec only a system call is made, which is safe there.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self { child, log: log.to_owned() }
+    }
+
+    /// The status with which the process has ended, if it has.
+    pub(crate) fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the status of a child")
+    }
+
+    /// Asks the process to end (SIGTERM), waits until it has, and returns its status.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("an id");
+        kill_process(id, Signal::TERM).expect("a signal to a child");
+        eventually("the process ends after SIGTERM", || self.status())
+    }
+
+    /// Ends the process at once (SIGKILL).
+    pub(crate) fn kill(&mut self) {
+        // An error says that the process has ended already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Everything that was logged.
+    pub(crate) fn log(&self) -> String {
+        read_log(&self.log)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The log so far, whatever bytes it holds.
+fn read_log(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
+}
+
+/// The last lines of a log, for a failure's message.
+pub(crate) fn log_tail(log: &Path) -> String {
+    const LINES: usize = 40;
+    let text = read_log(log);
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(LINES)..];
+    format!("--- {}\n{}\n---", log.display(), tail.join("\n"))
+}

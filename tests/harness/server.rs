@@ -1,0 +1,245 @@
+//! A redis-server with the module loaded.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::artifacts;
+use super::client::Client;
+use super::clock::Clock;
+use super::patience::{DEADLINE, within};
+use super::process::{Process, log_tail};
+
+/// How a server is to be started.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    arguments: Vec<String>,
+    clock: Option<Clock>,
+    module: bool,
+    password: Option<String>,
+    port: Option<u16>,
+}
+
+impl Builder {
+    /// Stops the server's clock at `micros` since the Unix epoch, to be set by the test.
+    pub(crate) fn clock(mut self, micros: u64) -> Self {
+        self.clock = Some(Clock::at(micros));
+        self
+    }
+
+    /// Lets the server read the clock of another one.
+    pub(crate) fn clock_of(mut self, server: &Server) -> Self {
+        self.clock = Some(server.clock().clone());
+        self
+    }
+
+    /// Adds a configuration directive, as in redis.conf.
+    pub(crate) fn config(mut self, name: &str, value: &str) -> Self {
+        self.arguments.extend([format!("--{name}"), value.to_owned()]);
+        self
+    }
+
+    /// Does not load the module.
+    pub(crate) fn without_module(mut self) -> Self {
+        self.module = false;
+        self
+    }
+
+    /// Asks clients for a password.
+    pub(crate) fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self.config("requirepass", password)
+    }
+
+    /// Makes the server a replica of another one.
+    pub(crate) fn replica_of(self, primary: &Server) -> Self {
+        self.config("replicaof", &format!("127.0.0.1 {}", primary.port()))
+    }
+
+    /// Listens on this port instead of a free one.
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Starts the server and waits until it answers.
+    pub(crate) fn start(self) -> Server {
+        let directory = TempDir::new().expect("a directory for the server");
+        let log = directory.path().join("redis-server.log");
+        let fixed_port = self.port;
+        for _ in 0..10 {
+            let port = fixed_port.unwrap_or_else(free_port);
+            let mut process = Process::start(&mut self.command(port, &directory), &log);
+            if answers(port, &mut process) {
+                let Self { clock, password, .. } = &self;
+                let (clock, password) = (clock.clone(), password.clone());
+                let process = Some(process);
+                return Server { process, port, password, clock, log, builder: self, directory };
+            }
+            // Another process may have taken the port since it was found to be free.
+            let port_taken = process.log().contains("Address already in use");
+            let may_retry = port_taken && fixed_port.is_none();
+            assert!(may_retry, "redis-server does not answer\n{}", log_tail(&log));
+        }
+        panic!("every free port was taken before redis-server could bind it");
+    }
+
+    fn command(&self, port: u16, directory: &TempDir) -> Command {
+        let binary = env::var_os("REDIS_SERVER_BIN").unwrap_or_else(|| "redis-server".into());
+        let mut command = Command::new(binary);
+        command.current_dir(directory).args(["--port", &port.to_string()]).args(DEFAULTS);
+        command.args(&self.arguments);
+        if self.module {
+            command.arg("--loadmodule").arg(artifacts::module());
+        }
+        if let Some(clock) = &self.clock {
+            clock.preload(&mut command);
+        }
+        command
+    }
+}
+
+/// What all servers have in common; later directives win over these.
+const DEFAULTS: [&str; 10] = [
+    "--bind",
+    "127.0.0.1",
+    "--save",
+    "",
+    "--enable-debug-command",
+    "yes",
+    // A replica is synchronised at once: the usual delay counts seconds of a clock that may be
+    // standing still.
+    "--repl-diskless-sync-delay",
+    "0",
+    // For the same reason an append-only file is written at once.
+    "--appendfsync",
+    "always",
+];
+
+/// A running redis-server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// The running process; `None` while the server is stopped.
+    process: Option<Process>,
+    port: u16,
+    password: Option<String>,
+    clock: Option<Clock>,
+    log: PathBuf,
+    builder: Builder,
+    /// Deleted when this is dropped.
+    directory: TempDir,
+}
+
+impl Server {
+    /// A server with the module and real time, which stores nothing on disk.
+    pub(crate) fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// A server to be configured.
+    pub(crate) fn builder() -> Builder {
+        Builder { arguments: vec![], clock: None, module: true, password: None, port: None }
+    }
+
+    /// A new connection.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.url(), self.log.clone())
+    }
+
+    /// A new connection without a client: what is written and read are bytes.
+    pub(crate) fn socket(&self) -> TcpStream {
+        let socket = TcpStream::connect(self.address()).expect("a connection");
+        socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        socket
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let user = self.password.as_ref().map(|password| format!(":{password}@"));
+        format!("redis://{}127.0.0.1:{}/", user.unwrap_or_default(), self.port)
+    }
+
+    /// The directory in which the server runs and stores its files.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    /// The clock that this server was started with.
+    pub(crate) fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("a server whose builder was given a clock")
+    }
+
+    /// Everything that the server has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// Ends the server as an operator would (SIGTERM), and keeps its files.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let status = process.terminate();
+            assert!(status.success(), "redis-server ended: {status}\n{}", log_tail(&self.log));
+        }
+    }
+
+    /// Ends the server without a warning (SIGKILL), and keeps its files.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts a stopped server again: same port, same files, same settings.
+    pub(crate) fn resume(&mut self) {
+        let mut command = self.builder.command(self.port, &self.directory);
+        let mut process = Process::start(&mut command, &self.log);
+        let back = answers(self.port, &mut process);
+        assert!(back, "redis-server does not come back\n{}", log_tail(&self.log));
+        self.process = Some(process);
+    }
+
+    /// Stops the server and starts it again.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.resume();
+    }
+}
+
+/// A port that nothing listens on at the moment.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// Whether the server answers commands before it ends or the deadline passes.
+fn answers(port: u16, process: &mut Process) -> bool {
+    let ended_or_answers = || match process.status() {
+        Some(_) => Some(false),
+        None => ping(port).is_ok_and(is_ready).then_some(true),
+    };
+    within(DEADLINE, ended_or_answers).unwrap_or(false)
+}
+
+fn ping(port: u16) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port))?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.write_all(b"PING\r\n")?;
+    let mut reply = String::new();
+    BufReader::new(socket).read_line(&mut reply)?;
+    Ok(reply)
+}
+
+/// A server that is still loading its files answers `-LOADING`.
+fn is_ready(reply: String) -> bool {
+    reply.starts_with("+PONG") || reply.starts_with("-NOAUTH")
+}
