@@ -1,4 +1,4 @@
-//! A queue of grants in time order, two to four bytes each, with search by time and by unit.
+//! A queue of grants in time order, three to five bytes each, with search by time and by unit.
 //!
 //! ```text
 //!  older: chunk ─ chunk ─ chunk ─ ... ─ chunk     newest: one grant, decoded,
@@ -107,15 +107,22 @@ impl Grants {
         chunk.grants().find(holds_nth).map_or(chunk.last, |grant| grant.time)
     }
 
-    /// Adds a grant at `time`, or at the newest grant's time if that is later.
+    /// Adds a grant at `time`, as an entry of its own.
+    ///
+    /// If that is not after the newest grant, it joins that one.
     pub(crate) fn push(&mut self, time: Instant, units: u32) {
         if time > self.newest.time && !self.is_empty() {
             self.push_older(self.newest);
             self.newest = Grant { time, units };
         } else {
-            let time = if self.is_empty() { time } else { self.newest.time };
-            self.newest = Grant { time, units: self.newest.units.saturating_add(units) };
+            self.join_newest(time, units);
         }
+    }
+
+    /// Adds a grant to the newest entry, which then counts as made at the later of both times.
+    pub(crate) fn join_newest(&mut self, time: Instant, units: u32) {
+        let time = if self.is_empty() { time } else { self.newest.time.max(time) };
+        self.newest = Grant { time, units: self.newest.units.saturating_add(units) };
     }
 
     /// Drops all grants at or before `time`.
@@ -171,6 +178,11 @@ impl Grants {
         self.older.iter().fold(chunks, |sum, chunk| sum.saturating_add(chunk.bytes.capacity()))
     }
 
+    /// Number of allocations on the heap.
+    pub(crate) fn allocations(&self) -> usize {
+        self.older.len().saturating_add(usize::from(self.older.capacity() > 0))
+    }
+
     /// Units in `older`.
     fn older_units(&self) -> u32 {
         self.queued.wrapping_sub(self.dropped())
@@ -213,14 +225,11 @@ impl Chunk {
 
     /// Appends a grant that is not before the last one.
     ///
-    /// One integer says how long after it: bit 0 is set when a number of units follows (else it is
-    /// one unit), bit 1 when the rest counts milliseconds (else microseconds).
+    /// One integer says how many microseconds after it: bit 0 is set when a number of units
+    /// follows, and clear for one unit.
     fn push(&mut self, grant: Grant) {
-        let micros = grant.time.micros_since(self.last);
-        let (step, in_millis) =
-            if micros.is_multiple_of(1_000) { (micros / 1_000, 2) } else { (micros, 0) };
-        let many = u64::from(grant.units != 1);
-        varint::put(&mut self.bytes, step << 2 | in_millis | many);
+        let step = grant.time.micros_since(self.last);
+        varint::put(&mut self.bytes, step << 1 | u64::from(grant.units != 1));
         if grant.units != 1 {
             varint::put(&mut self.bytes, u64::from(grant.units));
         }
@@ -289,9 +298,7 @@ impl Iterator for ChunkGrants<'_> {
     fn next(&mut self) -> Option<Grant> {
         let head = varint::take(&mut self.rest)?;
         let units = if head & 1 == 0 { 1 } else { varint::take(&mut self.rest)? };
-        let unit_micros = if head & 2 == 0 { 1 } else { 1_000 };
-        let step = (head >> 2).saturating_mul(unit_micros);
-        let time = self.time.map_or(self.first, |time| time.plus_micros(step));
+        let time = self.time.map_or(self.first, |time| time.plus_micros(head >> 1));
         self.time = Some(time);
         Some(Grant { time, units: u32::try_from(units).ok()? })
     }

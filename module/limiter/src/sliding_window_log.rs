@@ -9,11 +9,11 @@
 //!  ● a grant: counts from its own time until just before its time + window
 //! ```
 //!
-//! The log is exact (it keeps what was granted and when, not an average), and small: grants of the
-//! same tick share an entry, and an entry takes two to four bytes. A tick is a thousandth of the
-//! window, at most 1 ms; a grant is logged at the end of its tick, so that it never counts for
-//! less than the window. Memory is bounded by the limit and by the ticks in a window, whichever
-//! is less.
+//! The log is exact (it keeps what was granted and when, not an average), and small: an entry takes
+//! three to five bytes, and grants of the same tick share one. A tick is a thousandth of the
+//! window, at most 1 ms; a shared entry counts from its latest grant, so that none of its grants
+//! counts for less than the window. Memory is bounded by the limit and by the ticks in a window,
+//! whichever is less.
 //!
 //! # Clocks that step
 //!
@@ -123,10 +123,21 @@ impl SlidingWindowLog {
         self.grants.heap_bytes()
     }
 
+    /// Number of allocations that the log holds.
+    #[must_use]
+    pub fn allocations(&self) -> usize {
+        self.grants.allocations()
+    }
+
     /// Forgets what does not count and logs a new grant.
     fn log(&mut self, window: Window, units: Units, now: Instant) {
         self.forget(window, now);
-        self.grants.push(now.round_up_to(tick_micros(window)), units.get());
+        let tick = tick_micros(window);
+        if self.grants.newest_time().tick(tick) == now.tick(tick) {
+            self.grants.join_newest(now, units.get());
+        } else {
+            self.grants.push(now, units.get());
+        }
         self.window = window;
     }
 

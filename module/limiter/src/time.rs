@@ -1,5 +1,7 @@
 //! Instants and durations, in microseconds, and the only places where time is rounded.
 
+use core::num::NonZeroU64;
+
 use crate::limits::Window;
 
 /// A point in time: microseconds since the Unix epoch, at most [`Instant::MAX`].
@@ -46,13 +48,9 @@ impl Instant {
         }
     }
 
-    /// The first multiple of `tick_micros` that is not before this instant.
-    #[must_use]
-    pub(crate) const fn round_up_to(self, tick_micros: core::num::NonZeroU64) -> Self {
-        match self.0.checked_next_multiple_of(tick_micros.get()) {
-            Some(micros) => Self::from_micros(micros),
-            None => Self::MAX,
-        }
+    /// The number of the tick of that length in which this instant lies.
+    pub(crate) fn tick(self, tick_micros: NonZeroU64) -> u64 {
+        self.0 / tick_micros
     }
 
     /// The Unix time in milliseconds at which a key that is needed for `lifetime` more expires.
