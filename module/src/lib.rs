@@ -1,1 +1,73 @@
-//! stub
+//! Rate limiting commands for Redis and Valkey, on native data types.
+//!
+//! This file is the index: the settings, the data types and the commands. What decides is the
+//! pure crate `limiter`; this one supplies its state and its time, and makes the result durable.
+//!
+//! * `commands`: one file per command: semantics, syntax, facts, run.
+//! * `args`: text to validated limits; `reply`: decisions to replies; `error`: what is refused.
+//! * `types`: the data types, one per algorithm.
+//! * `replicate`: what leaves this server, and when nothing does.
+//! * `clock`: the one place where time is read; `config`: the settings.
+//! * `server`: the server's C API made safe, and all unsafe code.
+
+#![allow(missing_docs, reason = "the only public items are the two that redis_module! writes")]
+
+mod args;
+mod clock;
+mod commands;
+mod config;
+mod error;
+mod replicate;
+mod reply;
+mod server;
+mod types;
+
+use limiter::{SlidingWindowLog, TokenBucket};
+use redis_module::configuration::ConfigurationFlags;
+use redis_module::{Context, RedisString, Status, redis_module};
+
+use server::{api, command, data_type};
+
+/// Registers everything that the module adds to the server.
+fn init(ctx: &Context, _args: &[RedisString]) -> Status {
+    let steps = [
+        api::prepare,
+        data_type::register::<TokenBucket>,
+        data_type::register::<SlidingWindowLog>,
+        command::register::<commands::TakeTokenBucket>,
+        command::register::<commands::TakeSlidingWindowLog>,
+        command::register::<commands::Peek>,
+        command::register::<commands::Refund>,
+        command::register::<commands::Reset>,
+        command::register::<commands::Apply>,
+    ];
+    match steps.iter().all(|step| step(ctx) == Status::Ok) {
+        true => Status::Ok,
+        false => Status::Err,
+    }
+}
+
+redis_module! {
+    name: "ratelimit",
+    version: 10000,
+    allocator: (redis_module::alloc::RedisAlloc, redis_module::alloc::RedisAlloc),
+    data_types: [],
+    init: init,
+    configurations: [
+        i64: [
+            [
+                config::SLIDING_WINDOW_MAX_LIMIT_NAME,
+                &config::SLIDING_WINDOW_MAX_LIMIT,
+                config::SLIDING_WINDOW_MAX_LIMIT_DEFAULT,
+                config::SLIDING_WINDOW_MAX_LIMIT_RANGE.0,
+                config::SLIDING_WINDOW_MAX_LIMIT_RANGE.1,
+                ConfigurationFlags::DEFAULT,
+                None
+            ],
+        ],
+        string: [],
+        bool: [],
+        enum: [],
+        module_args_as_configuration: true,
+    ]
+}

@@ -102,7 +102,10 @@ impl Change {
 }
 
 impl TokenBucket {
-    /// Appends the bytes of this state to `bytes`: at most 38.
+    /// The most bytes that a state takes: version, kind and five integers within their bounds.
+    pub const MAX_BYTES: usize = 2 + 9 + 5 + 5 + 5 + 7;
+
+    /// Appends the bytes of this state to `bytes`: at most [`TokenBucket::MAX_BYTES`].
     pub fn encode(&self, bytes: &mut impl Extend<u8>) {
         let Self { time, window, parts, units, limit } = *self;
         let (limit, units) = (u64::from(limit.get()), u64::from(units));

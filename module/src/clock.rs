@@ -1,0 +1,20 @@
+//! The one place where time is read.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use limiter::Instant;
+
+use crate::server::api;
+
+/// The server's time.
+///
+/// Where the server offers it (Redis 7.2 and later, Valkey), this is the time at which the running
+/// command, script or transaction started, by which the server also judges expiry; Redis 7.0 does
+/// not, and the system's clock is read. A clock before 1970 counts as 1970.
+pub(crate) fn now() -> Instant {
+    let micros = api::cached_micros().unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    });
+    Instant::from_micros(micros)
+}

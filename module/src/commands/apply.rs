@@ -1,0 +1,94 @@
+//! RATELIMIT.APPLY: makes a change that was decided elsewhere.
+//!
+//! ```text
+//! RATELIMIT.APPLY key payload
+//! ```
+//!
+//! What replicas and the append-only file receive in place of the commands that were called; see
+//! [`replicate`] for the payload. It is not meant for clients, who can call it all the same: any
+//! other payload is refused, and the key is left as it was.
+
+use std::ffi::CStr;
+
+use limiter::codec::{Change, DecodeError};
+use limiter::{Duration, Instant, SlidingWindowLog, TokenBucket, Units, Window};
+
+use crate::commands::KEY;
+use crate::error::Error;
+use crate::replicate;
+use crate::reply::Reply;
+use crate::server::call::Call;
+use crate::server::command::{Command, Keys};
+use crate::server::data_type::DataType;
+use crate::server::key::{Key, Mode};
+
+/// RATELIMIT.APPLY.
+pub(crate) struct Apply;
+
+impl Command for Apply {
+    const NAME: &'static CStr = replicate::APPLY;
+    // Not deny-oom: what the primary has granted must not be refused elsewhere.
+    const FLAGS: &'static CStr = c"write fast";
+    const KEYS: Keys = Keys::First;
+
+    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+        let (Some(payload), 3) = (call.arg(2), call.len()) else {
+            return Err(Error::WrongArity);
+        };
+        let (expiry_millis, change) = replicate::parse(payload).map_err(|error| match error {
+            DecodeError::NewerVersion(_) => Error::argument(NEWER),
+            DecodeError::Malformed => Error::argument(MALFORMED),
+        })?;
+        let mut key = call.open(KEY, Mode::Write)?;
+        match change {
+            Change::TokenBucket(bucket) => replace::<TokenBucket>(&mut key, bucket)?,
+            Change::SlidingWindowLog(log) => replace::<SlidingWindowLog>(&mut key, log)?,
+            Change::Grant { time, window, units } => grant(&mut key, time, window, units)?,
+            Change::Refund { time, units } => refund(&mut key, time, units)?,
+        }
+        if expiry_millis > 0 {
+            key.expire_at(expiry_millis);
+        }
+        call.replicate_verbatim();
+        key.signal_modified();
+        Ok(Reply::Ok)
+    }
+}
+
+const MALFORMED: &CStr = c"ERR payload must be one that ratelimit has sent to this key's replicas";
+const NEWER: &CStr = c"ERR payload was sent by a newer version of ratelimit: upgrade this server's";
+
+fn replace<T: DataType>(key: &mut Key<'_>, value: T) -> Result<(), Error> {
+    match key.get_mut::<T>()? {
+        Some(stored) => *stored = value,
+        None => key.set(value),
+    }
+    Ok(())
+}
+
+fn grant(key: &mut Key<'_>, time: Instant, window: Window, units: Units) -> Result<(), Error> {
+    let replay = |log: &mut SlidingWindowLog| {
+        log.replay(window, units, time).then_some(()).ok_or(Error::argument(MALFORMED))
+    };
+    match key.get_mut()? {
+        Some(log) => replay(log),
+        None => {
+            let mut log = SlidingWindowLog::new();
+            replay(&mut log)?;
+            key.set(log);
+            Ok(())
+        }
+    }
+}
+
+/// A refund that leaves nothing travels as a deletion, so this one must leave something.
+fn refund(key: &mut Key<'_>, time: Instant, units: Units) -> Result<(), Error> {
+    let log = key.get_mut::<SlidingWindowLog>()?.ok_or(Error::argument(MALFORMED))?;
+    let mut refunded = log.clone();
+    let refund = refunded.refund(units, time);
+    if refund.refunded != units.get() || refund.reset_after == Duration::ZERO {
+        return Err(Error::argument(MALFORMED));
+    }
+    *log = refunded;
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! The commands, one file each: what it does, its syntax, its facts, how it runs.
+
+mod apply;
+mod peek;
+mod refund;
+mod reset;
+mod sliding_window_log;
+mod token_bucket;
+
+pub(crate) use apply::Apply;
+pub(crate) use peek::Peek;
+pub(crate) use refund::Refund;
+pub(crate) use reset::Reset;
+pub(crate) use sliding_window_log::TakeSlidingWindowLog;
+pub(crate) use token_bucket::TakeTokenBucket;
+
+use limiter::codec::Change;
+use limiter::{Decision, Demand, Instant, Units};
+
+use crate::clock;
+use crate::error::Error;
+use crate::replicate;
+use crate::server::call::Call;
+use crate::server::key::Mode;
+use crate::types::State;
+
+/// Where the key stands in every command that takes one.
+const KEY: usize = 1;
+
+/// Takes units from the key of a call. If none are granted, nothing is written anywhere.
+fn take<S: State>(call: &Call<'_>, limit: &S::Limit, demand: Demand) -> Result<Decision, Error> {
+    let now = clock::now();
+    let mut key = call.open(KEY, Mode::Write)?;
+    let (decision, change) = match key.get_mut::<S>()? {
+        Some(state) => decide(state, limit, demand, now),
+        None => {
+            let mut state = S::default();
+            let decided = decide(&mut state, limit, demand, now);
+            if decided.1.is_some() {
+                key.set(state);
+            }
+            decided
+        }
+    };
+    if let Some(change) = change {
+        let expiry_millis = decision.expiry_millis(now);
+        key.expire_at(expiry_millis);
+        replicate::change(call, &key, &change, expiry_millis);
+        key.signal_modified();
+    }
+    Ok(decision)
+}
+
+/// Decides a call, and says what that changed unless it was denied.
+fn decide<S: State>(
+    state: &mut S,
+    limit: &S::Limit,
+    demand: Demand,
+    now: Instant,
+) -> (Decision, Option<Change>) {
+    let decision = state.take(limit, demand, now);
+    let granted = Units::new(u64::from(decision.granted));
+    (decision, granted.map(|units| state.granted(limit, units, now)))
+}

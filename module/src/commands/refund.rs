@@ -1,0 +1,69 @@
+//! RATELIMIT.REFUND: gives back units that were taken and not used after all.
+//!
+//! ```text
+//! RATELIMIT.REFUND key amount
+//! ```
+//!
+//! Answers how many units were given back: at most what is used, and 0 for a missing key. A log
+//! gives back its newest grants first. When the whole quota is back, the key is gone. Constant
+//! cost, amortised over the grants.
+
+use std::ffi::CStr;
+
+use limiter::{Duration, SlidingWindowLog, TokenBucket, Units};
+
+use crate::args::Args;
+use crate::clock;
+use crate::commands::KEY;
+use crate::error::Error;
+use crate::replicate;
+use crate::reply::Reply;
+use crate::server::call::Call;
+use crate::server::command::{Command, Keys};
+use crate::server::key::{Key, Mode};
+use crate::types::State;
+
+/// RATELIMIT.REFUND.
+pub(crate) struct Refund;
+
+impl Command for Refund {
+    const NAME: &'static CStr = c"ratelimit.refund";
+    const FLAGS: &'static CStr = c"write fast";
+    const KEYS: Keys = Keys::First;
+
+    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+        if call.len() != 3 {
+            return Err(Error::WrongArity);
+        }
+        let amount = Args::after_key(call).amount()?;
+        let key = call.open(KEY, Mode::Write)?;
+        let refunded = if key.holds::<SlidingWindowLog>() {
+            refund::<SlidingWindowLog>(call, key, amount)?
+        } else {
+            refund::<TokenBucket>(call, key, amount)?
+        };
+        Ok(Reply::Integer(i64::from(refunded)))
+    }
+}
+
+fn refund<S: State>(call: &Call<'_>, mut key: Key<'_>, amount: Units) -> Result<u32, Error> {
+    let now = clock::now();
+    let Some(state) = key.get_mut::<S>()? else {
+        return Ok(0);
+    };
+    let refund = state.refund(amount, now);
+    let Some(refunded) = Units::new(u64::from(refund.refunded)) else {
+        return Ok(0);
+    };
+    if refund.reset_after == Duration::ZERO {
+        key.delete();
+        replicate::delete(call, &key);
+    } else {
+        let change = state.refunded(refunded, now);
+        let expiry_millis = now.expiry_millis(refund.reset_after);
+        key.expire_at(expiry_millis);
+        replicate::change(call, &key, &change, expiry_millis);
+    }
+    key.signal_modified();
+    Ok(refund.refunded)
+}

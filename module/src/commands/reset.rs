@@ -1,0 +1,57 @@
+//! RATELIMIT.RESET: removes limiter keys.
+//!
+//! ```text
+//! RATELIMIT.RESET key [key ...]
+//! ```
+//!
+//! Answers how many of the keys there were. If one of them is of another type, none is removed.
+//! Costs as much as there are keys; large logs are freed in the background.
+
+use std::ffi::CStr;
+
+use limiter::{SlidingWindowLog, TokenBucket};
+
+use crate::error::Error;
+use crate::replicate;
+use crate::reply::Reply;
+use crate::server::call::Call;
+use crate::server::command::{Command, Keys};
+use crate::server::key::{Key, Mode};
+
+/// RATELIMIT.RESET.
+pub(crate) struct Reset;
+
+impl Command for Reset {
+    const NAME: &'static CStr = c"ratelimit.reset";
+    // Not deny-oom: a server that is out of memory must be able to free some.
+    const FLAGS: &'static CStr = c"write fast";
+    const KEYS: Keys = Keys::All;
+
+    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+        if call.len() < 2 {
+            return Err(Error::WrongArity);
+        }
+        for index in 1..call.len() {
+            let key = call.open(index, Mode::Write)?;
+            if !key.is_missing() && !is_limiter(&key) {
+                return Err(Error::WrongType);
+            }
+        }
+        let mut removed = 0;
+        for index in 1..call.len() {
+            let mut key = call.open(index, Mode::Write)?;
+            // A key that was named twice is already gone the second time.
+            if is_limiter(&key) {
+                key.delete();
+                replicate::delete(call, &key);
+                key.signal_modified();
+                removed += 1;
+            }
+        }
+        Ok(Reply::Integer(removed))
+    }
+}
+
+fn is_limiter(key: &Key<'_>) -> bool {
+    key.holds::<TokenBucket>() || key.holds::<SlidingWindowLog>()
+}

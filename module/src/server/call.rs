@@ -1,0 +1,119 @@
+//! One invocation of a command: its arguments, its reply, what it replicates.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::slice;
+
+use redis_module::raw;
+
+use super::api::api;
+use super::key::{Key, Mode};
+use crate::error::Error;
+use crate::reply::Reply;
+
+/// One invocation of a command, for as long as its callback runs.
+pub(crate) struct Call<'a> {
+    ctx: *mut raw::RedisModuleCtx,
+    args: &'a [*mut raw::RedisModuleString],
+}
+
+impl<'a> Call<'a> {
+    /// # Safety
+    ///
+    /// The pointers must be those that the server passed to a command callback, and the callback
+    /// must not return before the call is dropped.
+    pub(super) unsafe fn new(
+        ctx: *mut raw::RedisModuleCtx,
+        argv: *mut *mut raw::RedisModuleString,
+        argc: c_int,
+    ) -> Self {
+        let args = match usize::try_from(argc) {
+            // SAFETY: the server passes `argc` strings at `argv`, and keeps them until the
+            // callback returns.
+            Ok(count) if !argv.is_null() => unsafe { slice::from_raw_parts(argv, count) },
+            _ => &[],
+        };
+        Self { ctx, args }
+    }
+
+    /// Number of arguments, the command's name included.
+    pub(crate) fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    /// The bytes of an argument; 0 is the command's name.
+    pub(crate) fn arg(&self, index: usize) -> Option<&'a [u8]> {
+        let string = *self.args.get(index)?;
+        let mut len = 0;
+        // SAFETY: the string is one of the call's arguments, which the server keeps until the
+        // callback returns.
+        let bytes = unsafe { api!(RedisModule_StringPtrLen)(string, &raw mut len) };
+        // SAFETY: the server answers the address of `len` bytes, which live as long as the string
+        // and are not written to while a command runs.
+        Some(unsafe { slice::from_raw_parts(bytes.cast(), len) })
+    }
+
+    /// Opens the key that an argument names.
+    pub(crate) fn open(&self, index: usize, mode: Mode) -> Result<Key<'_>, Error> {
+        let name = *self.args.get(index).ok_or(Error::WrongArity)?;
+        // SAFETY: the context is that of the running callback, the name one of its arguments; the
+        // key borrows the call, so it is closed before the callback returns.
+        Ok(unsafe { Key::open(self.ctx, name, mode) })
+    }
+
+    /// Sends `command key payload` to replicas and the append-only file instead of this call.
+    pub(crate) fn replicate(&self, command: &CStr, key: &Key<'_>, payload: &[u8]) {
+        // SAFETY: the format names what follows: a string of the server ("s"), then bytes with
+        // their length ("b").
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.ctx,
+                command.as_ptr(),
+                c"sb".as_ptr(),
+                key.name(),
+                payload.as_ptr().cast::<c_char>(),
+                payload.len(),
+            );
+        }
+    }
+
+    /// Sends the deletion of a key to replicas and the append-only file instead of this call.
+    pub(crate) fn replicate_delete(&self, key: &Key<'_>) {
+        // SAFETY: the format names what follows: a string of the server ("s").
+        unsafe {
+            api!(RedisModule_Replicate)(self.ctx, c"UNLINK".as_ptr(), c"s".as_ptr(), key.name());
+        }
+    }
+
+    /// Sends this call as it is to replicas and the append-only file.
+    pub(crate) fn replicate_verbatim(&self) {
+        // SAFETY: the context is that of the running callback.
+        unsafe { api!(RedisModule_ReplicateVerbatim)(self.ctx) };
+    }
+
+    /// Sends the reply; its status is what the callback returns.
+    pub(super) fn reply(&self, reply: Result<Reply, Error>) -> c_int {
+        match reply {
+            Ok(Reply::Integer(integer)) => self.reply_integer(integer),
+            Ok(Reply::Integers(integers)) => {
+                // SAFETY: the context is that of the running callback; five elements follow.
+                unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, integers.len() as i64) };
+                integers.iter().fold(0, |_, &integer| self.reply_integer(integer))
+            }
+            // SAFETY: the context is that of the running callback.
+            Ok(Reply::Ok) => unsafe {
+                api!(RedisModule_ReplyWithSimpleString)(self.ctx, c"OK".as_ptr())
+            },
+            // SAFETY: the context is that of the running callback.
+            Err(Error::WrongArity) => unsafe { api!(RedisModule_WrongArity)(self.ctx) },
+            // SAFETY: as above; the server copies the message before the call returns.
+            Err(error) => unsafe {
+                api!(RedisModule_ReplyWithError)(self.ctx, error.message().as_ptr())
+            },
+        }
+    }
+
+    fn reply_integer(&self, integer: i64) -> c_int {
+        // SAFETY: the context is that of the running callback.
+        unsafe { api!(RedisModule_ReplyWithLongLong)(self.ctx, integer) }
+    }
+}

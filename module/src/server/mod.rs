@@ -1,0 +1,13 @@
+//! The server's C API made safe, and all unsafe code of the module.
+//!
+//! * [`api`]: the functions of the server that the module cannot do without.
+//! * [`call`]: one invocation of a command: its arguments, its reply, what it replicates.
+//! * [`key`]: one key, opened for reading or for writing.
+//! * [`command`]: a command as the rest of the module sees it, and its registration.
+//! * [`data_type`]: a native data type as the rest of the module sees it, and its callbacks.
+
+pub(crate) mod api;
+pub(crate) mod call;
+pub(crate) mod command;
+pub(crate) mod data_type;
+pub(crate) mod key;
