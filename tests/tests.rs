@@ -11,5 +11,10 @@
 
 mod harness;
 
-// The module: what the commands answer.
+// The module: what its commands answer, and what they refuse.
+mod arguments;
+mod sliding_window_log;
 mod token_bucket;
+
+// The module: what its calls leave behind, here and elsewhere.
+mod denied;

@@ -1,15 +1,273 @@
-//! RATELIMIT.TB: exact replies of a live server whose clock the test sets.
+//! RATELIMIT.TB and its kin on buckets: exact replies of a live server whose clock the test sets.
 
 use std::time::Duration;
 
 use crate::harness::{NOON, Server};
 
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
 #[test]
-fn a_full_bucket_grants_at_once_and_says_when_it_is_full_again() {
-    let server = Server::builder().clock(NOON).start();
+fn a_grant_answers_what_is_left_and_when_all_is_back() {
+    let server = Server::at(NOON);
     let mut client = server.client();
     assert_eq!(client.decide("RATELIMIT.TB user 100 60"), [1, 100, 99, 0, 600]);
-    assert_eq!(client.decide("RATELIMIT.TB user 100 60"), [1, 100, 98, 0, 1_200]);
-    server.clock().advance(Duration::from_millis(600));
-    assert_eq!(client.decide("RATELIMIT.TB user 100 60"), [1, 100, 98, 0, 1_200]);
+    assert_eq!(client.decide("RATELIMIT.TB user 100 60 COST 9"), [9, 100, 90, 0, 6_000]);
+    server.clock().advance(Duration::from_millis(900));
+    assert_eq!(client.decide("RATELIMIT.TB user 100 60"), [1, 100, 90, 0, 5_700]);
+}
+
+#[test]
+fn a_denial_takes_nothing_and_answers_how_long_to_wait() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    assert_eq!(client.decide("RATELIMIT.TB user 2 60 COST 2"), [2, 2, 0, 0, 60_000]);
+    assert_eq!(client.decide("RATELIMIT.TB user 2 60"), [0, 2, 0, 30_000, 60_000]);
+    assert_eq!(client.decide("RATELIMIT.TB user 2 60 COST 2"), [0, 2, 0, 60_000, 60_000]);
+    server.clock().advance(45 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.TB user 2 60 COST 2"), [0, 2, 1, 15_000, 15_000]);
+}
+
+#[test]
+fn a_wait_as_told_is_enough_and_a_millisecond_less_is_not() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB user 3 1 COST 3");
+    assert_eq!(client.decide("RATELIMIT.TB user 3 1"), [0, 3, 0, 334, 1_000]);
+    server.clock().advance(333 * MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.TB user 3 1"), [0, 3, 0, 1, 667]);
+    server.clock().advance(MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.TB user 3 1"), [1, 3, 0, 0, 1_000]);
+}
+
+#[test]
+fn hammering_neither_loses_nor_gains_a_fraction() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let mut granted = 0;
+    for _ in 0..=10_000 {
+        granted += client.decide("RATELIMIT.TB user 7 1")[0];
+        server.clock().advance(MILLISECOND);
+    }
+    assert_eq!(granted, 7 + 10 * 7);
+}
+
+#[test]
+fn burst_sets_the_capacity_above_or_below_the_limit() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let high = "RATELIMIT.TB high 10 60 BURST 25";
+    assert_eq!(client.decide(&format!("{high} COST 25")), [25, 25, 0, 0, 150_000]);
+    assert_eq!(client.decide(high), [0, 25, 0, 6_000, 150_000]);
+    let low = "RATELIMIT.TB low 10 60 BURST 1";
+    assert_eq!(client.decide(low), [1, 1, 0, 0, 6_000]);
+    assert_eq!(client.decide(low), [0, 1, 0, 6_000, 6_000]);
+}
+
+#[test]
+fn a_cost_above_the_capacity_is_never_granted() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    assert_eq!(client.decide("RATELIMIT.TB user 10 60 COST 11"), [0, 10, 10, -1, 0]);
+    assert_eq!(client.decide("RATELIMIT.TB user 20 60 COST 11 BURST 10"), [0, 10, 10, -1, 0]);
+    assert_eq!(client.call::<i64>("EXISTS user"), 0);
+}
+
+#[test]
+fn partial_takes_what_there_is_and_waits_for_the_rest() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let partial = "RATELIMIT.TB user 10 60 COST 7 PARTIAL";
+    assert_eq!(client.decide(partial), [7, 10, 3, 0, 42_000]);
+    assert_eq!(client.decide(partial), [3, 10, 0, 24_000, 60_000]);
+    assert_eq!(client.decide(partial), [0, 10, 0, 42_000, 60_000]);
+    server.clock().advance(24 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.TB user 10 60 COST 4"), [4, 10, 0, 0, 60_000]);
+}
+
+#[test]
+fn partial_never_gets_more_than_the_capacity() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let more = "RATELIMIT.TB user 10 60 COST 25 PARTIAL";
+    assert_eq!(client.decide(more), [10, 10, 0, -1, 60_000]);
+}
+
+#[test]
+fn options_come_in_any_order_and_case() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let expected = [3, 4, 1, 0, 18_000];
+    for (key, options) in [
+        ("a", "BURST 4 COST 3 PARTIAL"),
+        ("b", "PARTIAL COST 3 BURST 4"),
+        ("c", "cost 3 partial burst 4"),
+        ("d", "Cost 3 Burst 4"),
+    ] {
+        let line = format!("ratelimit.tb {key} 10 60 {options}");
+        assert_eq!(client.decide(&line), expected, "{line}");
+    }
+}
+
+#[test]
+fn a_peek_answers_what_would_happen_and_takes_nothing() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    assert_eq!(client.decide("RATELIMIT.PEEK user TB 10 60"), [1, 10, 10, 0, 0]);
+    client.decide("RATELIMIT.TB user 10 60 COST 6");
+    for _ in 0..2 {
+        assert_eq!(client.decide("RATELIMIT.PEEK user TB 10 60 COST 4"), [4, 10, 4, 0, 36_000]);
+        assert_eq!(client.decide("RATELIMIT.PEEK user tb 10 60 COST 5"), [0, 10, 4, 6_000, 36_000]);
+        assert_eq!(
+            client.decide("RATELIMIT.PEEK user TB 10 60 BURST 5 COST 6"),
+            [0, 5, 0, -1, 36_000]
+        );
+    }
+}
+
+#[test]
+fn a_refund_gives_back_at_most_the_whole_units_that_are_used() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 5"), 0);
+    client.decide("RATELIMIT.TB user 10 60 COST 10");
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 4"), 4);
+    assert_eq!(client.decide("RATELIMIT.PEEK user TB 10 60"), [1, 10, 4, 0, 36_000]);
+    assert_eq!(client.call::<i64>("PTTL user"), 36_000);
+    // After three more seconds half a unit has drained beyond five whole ones.
+    server.clock().advance(3 * SECOND);
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 1000000000"), 5);
+    assert_eq!(client.decide("RATELIMIT.PEEK user TB 10 60"), [1, 10, 9, 0, 3_000]);
+    assert_eq!(client.call::<i64>("PTTL user"), 3_000);
+}
+
+#[test]
+fn a_refund_of_everything_removes_the_key() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB user 10 60 COST 3");
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 7"), 3);
+    assert_eq!(client.call::<i64>("EXISTS user"), 0);
+}
+
+#[test]
+fn a_reset_makes_the_quota_whole_and_counts_the_keys() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB a 1 60");
+    client.decide("RATELIMIT.TB b 1 60");
+    assert_eq!(client.call::<i64>("RATELIMIT.RESET a missing b a"), 2);
+    assert_eq!(client.decide("RATELIMIT.TB a 1 60"), [1, 1, 0, 0, 60_000]);
+}
+
+#[test]
+fn what_was_used_carries_over_to_another_limit() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB user 100 60 COST 100");
+    assert_eq!(client.decide("RATELIMIT.PEEK user TB 1000 60"), [1, 1_000, 900, 0, 6_000]);
+    assert_eq!(client.decide("RATELIMIT.TB user 1000 60 COST 400"), [400, 1_000, 500, 0, 30_000]);
+    // 500 are used; at 100 a minute 401 of them must drain first.
+    assert_eq!(client.decide("RATELIMIT.TB user 100 60"), [0, 100, 0, 240_600, 300_000]);
+}
+
+#[test]
+fn what_was_used_carries_over_to_another_window_and_capacity() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB user 10 60 COST 8");
+    assert_eq!(client.decide("RATELIMIT.TB user 10 1"), [1, 10, 1, 0, 900]);
+    assert_eq!(client.decide("RATELIMIT.TB user 10 3600 BURST 20"), [1, 20, 10, 0, 3_600_000]);
+    assert_eq!(client.decide("RATELIMIT.TB user 10 60 BURST 5"), [0, 5, 0, 36_000, 60_000]);
+}
+
+#[test]
+fn a_key_expires_when_its_quota_is_whole() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    for (parameters, reset_after_ms) in [
+        ("100 60", 600),
+        ("3 1", 334),
+        ("1 0.001", 1),
+        ("1000000000 0.001", 1),
+        ("1000000000 0.001 COST 1000000000", 1),
+        ("1 31622400", 31_622_400_000),
+        ("7 31622400", 4_517_485_715),
+        ("1 60 BURST 1000000000 COST 1000000000", 60_000_000_000_000),
+    ] {
+        let reply = client.decide(&format!("RATELIMIT.TB user {parameters}"));
+        assert_eq!(reply[4], reset_after_ms, "{parameters}");
+        assert_eq!(client.call::<i64>("PTTL user"), reset_after_ms, "{parameters}");
+        server.clock().advance(Duration::from_millis(reset_after_ms.unsigned_abs()));
+        let peek = client.decide(&format!("RATELIMIT.PEEK user TB {parameters}"));
+        assert_eq!((peek[2], peek[4]), (peek[1], 0), "whole after {parameters}");
+        // The server removes a key when its expiry has passed.
+        server.clock().advance(MILLISECOND);
+        assert_eq!(client.call::<i64>("EXISTS user"), 0, "gone after {parameters}");
+    }
+}
+
+#[test]
+fn the_expiry_is_rounded_up_within_a_millisecond() {
+    let server = Server::at(NOON + 1);
+    let mut client = server.client();
+    for micros in [1, 500, 999] {
+        server.clock().set(NOON + micros);
+        let [.., reset_after_ms] = client.decide("RATELIMIT.TB user 10000 1");
+        assert_eq!(client.call::<i64>("PTTL user"), reset_after_ms, "{micros}");
+    }
+}
+
+#[test]
+fn the_longest_wait_there_is_saturates() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let all = "RATELIMIT.TB user 1 31622400 BURST 1000000000 COST 1000000000";
+    assert_eq!(client.decide(all), [1_000_000_000, 1_000_000_000, 0, 0, i64::MAX]);
+    assert_eq!(client.decide(all), [0, 1_000_000_000, 0, i64::MAX, i64::MAX]);
+    let expiry: i64 = client.call("PEXPIRETIME user");
+    assert!(expiry > i64::MAX / 4, "{expiry}");
+}
+
+#[test]
+fn a_step_back_of_the_clock_grants_nothing() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB user 10 60 COST 10");
+    server.clock().step_back(30 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.TB user 10 60"), [0, 10, 0, 36_000, 90_000]);
+    server.clock().advance(30 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.TB user 10 60"), [0, 10, 0, 6_000, 60_000]);
+    server.clock().advance(6 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.TB user 10 60"), [1, 10, 0, 0, 60_000]);
+}
+
+#[test]
+fn a_step_back_and_forth_drains_nothing_twice() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB user 10 60 COST 5");
+    for _ in 0..5 {
+        server.clock().step_back(30 * SECOND);
+        assert_eq!(client.decide("RATELIMIT.TB user 10 60")[0], 1);
+        server.clock().advance(30 * SECOND);
+    }
+    assert_eq!(client.decide("RATELIMIT.TB user 10 60"), [0, 10, 0, 6_000, 60_000]);
+}
+
+#[test]
+fn a_hammered_key_recovers_within_two_windows_of_the_clock_being_right_again() {
+    const DAY: u64 = 86_400;
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    for ahead_secs in [1, 59, 60, 61, 119, 120, 121, 3_600, DAY, 3_650 * DAY] {
+        server.clock().set(NOON + ahead_secs * 1_000_000);
+        client.decide("RATELIMIT.TB user 10 60 COST 10");
+        let granted = (0..=120).any(|second| {
+            server.clock().set(NOON + second * 1_000_000);
+            client.decide("RATELIMIT.TB user 10 60")[0] == 1
+        });
+        assert!(granted, "{ahead_secs} s ahead");
+        client.call::<i64>("RATELIMIT.RESET user");
+    }
 }

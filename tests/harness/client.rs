@@ -31,6 +31,13 @@ impl Client {
         self.call(line)
     }
 
+    /// The value of one line of the server's INFO.
+    pub(crate) fn info(&mut self, section: &str, field: &str) -> String {
+        let text: String = self.call(&format!("INFO {section}"));
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("INFO {section} has no {field}:\n{text}")).to_owned()
+    }
+
     /// The exact text of the error that answers a command which must fail.
     pub(crate) fn refusal(&mut self, line: &str) -> String {
         self.refusal_of(&words(line))

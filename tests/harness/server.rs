@@ -116,9 +116,9 @@ const DEFAULTS: [&str; 10] = [
     // standing still.
     "--repl-diskless-sync-delay",
     "0",
-    // For the same reason an append-only file is written at once.
+    // An append-only file survives the process as soon as it is written, and that is enough here.
     "--appendfsync",
-    "always",
+    "no",
 ];
 
 /// A running redis-server.
@@ -139,6 +139,11 @@ impl Server {
     /// A server with the module and real time, which stores nothing on disk.
     pub(crate) fn start() -> Self {
         Self::builder().start()
+    }
+
+    /// A server with the module whose clock stands at `micros` since the Unix epoch.
+    pub(crate) fn at(micros: u64) -> Self {
+        Self::builder().clock(micros).start()
     }
 
     /// A server to be configured.

@@ -1,0 +1,282 @@
+//! RATELIMIT.SW and its kin on logs: exact replies of a live server whose clock the test sets.
+
+use std::time::Duration;
+
+use crate::harness::{NOON, Server};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_grant_answers_what_is_left_and_when_all_is_back() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    assert_eq!(client.decide("RATELIMIT.SW user 100 60"), [1, 100, 99, 0, 60_000]);
+    server.clock().advance(10 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 100 60 COST 9"), [9, 100, 90, 0, 60_000]);
+    server.clock().advance(50 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 100 60"), [1, 100, 90, 0, 60_000]);
+}
+
+#[test]
+fn a_denial_takes_nothing_and_answers_when_the_oldest_have_left() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 2 60");
+    server.clock().advance(10 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [1, 2, 0, 0, 60_000]);
+    server.clock().advance(10 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [0, 2, 0, 40_000, 50_000]);
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60 COST 2"), [0, 2, 0, 50_000, 50_000]);
+}
+
+#[test]
+fn a_grant_counts_until_just_before_a_window_has_passed() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 1 60");
+    server.clock().set(NOON + 59_999_999);
+    assert_eq!(client.decide("RATELIMIT.SW user 1 60"), [0, 1, 0, 1, 1]);
+    server.clock().set(NOON + 60_000_000);
+    assert_eq!(client.decide("RATELIMIT.SW user 1 60"), [1, 1, 0, 0, 60_000]);
+}
+
+#[test]
+fn no_interval_as_long_as_the_window_holds_more_than_the_limit() {
+    const LIMIT: i64 = 7;
+    const WINDOW_MICROS: u64 = 50_000;
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let mut grants = vec![];
+    for step in 0..5_000_u64 {
+        let cost = 1 + step % 3;
+        let [granted, ..] = client.decide(&format!("RATELIMIT.SW user {LIMIT} 0.05 COST {cost}"));
+        grants.push((server.clock().micros(), granted));
+        server.clock().advance(Duration::from_micros(137));
+    }
+    for (index, &(start, _)) in grants.iter().enumerate() {
+        let within = grants[index..].iter().take_while(|(time, _)| *time < start + WINDOW_MICROS);
+        let sum: i64 = within.map(|(_, granted)| granted).sum();
+        assert!(sum <= LIMIT, "{sum} granted in the window from {start}");
+    }
+    let total: i64 = grants.iter().map(|(_, granted)| granted).sum();
+    let windows = i64::try_from(5_000 * 137 / WINDOW_MICROS).unwrap();
+    assert!(total >= (windows - 1) * (LIMIT - 1), "only {total} in {windows} windows");
+}
+
+#[test]
+fn a_cost_above_the_limit_is_never_granted() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    assert_eq!(client.decide("RATELIMIT.SW user 10 60 COST 11"), [0, 10, 10, -1, 0]);
+    assert_eq!(client.call::<i64>("EXISTS user"), 0);
+}
+
+#[test]
+fn partial_takes_what_there_is_and_waits_for_the_rest() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 10 60 COST 3");
+    server.clock().advance(10 * SECOND);
+    let partial = "RATELIMIT.SW user 10 60 COST 9 PARTIAL";
+    // Two of nine are missing, and two of the first three leave in fifty seconds.
+    assert_eq!(client.decide(partial), [7, 10, 0, 50_000, 60_000]);
+    assert_eq!(client.decide(partial), [0, 10, 0, 60_000, 60_000]);
+    assert_eq!(client.decide("RATELIMIT.SW other 10 60 PARTIAL COST 25"), [10, 10, 0, -1, 60_000]);
+}
+
+#[test]
+fn options_come_in_any_order_and_case() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    for (key, options) in [("a", "COST 3 PARTIAL"), ("b", "partial cost 3"), ("c", "cOsT 3")] {
+        let line = format!("ratelimit.sw {key} 4 60 {options}");
+        assert_eq!(client.decide(&line), [3, 4, 1, 0, 60_000], "{line}");
+    }
+}
+
+#[test]
+fn a_peek_answers_what_would_happen_and_takes_nothing() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 60"), [1, 10, 10, 0, 0]);
+    client.decide("RATELIMIT.SW user 10 60 COST 6");
+    server.clock().advance(SECOND);
+    for _ in 0..2 {
+        assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 60 COST 4"), [4, 10, 4, 0, 59_000]);
+        assert_eq!(
+            client.decide("RATELIMIT.PEEK user sw 10 60 COST 5"),
+            [0, 10, 4, 59_000, 59_000]
+        );
+        assert_eq!(client.decide("RATELIMIT.PEEK user SW 5 60 COST 6"), [0, 5, 0, -1, 59_000]);
+    }
+}
+
+#[test]
+fn a_refund_gives_back_the_newest_grants_first() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 5"), 0);
+    client.decide("RATELIMIT.SW user 10 60 COST 3");
+    server.clock().advance(10 * SECOND);
+    client.decide("RATELIMIT.SW user 10 60 COST 4");
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 5"), 5);
+    assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 60"), [1, 10, 8, 0, 50_000]);
+    assert_eq!(client.call::<i64>("PTTL user"), 50_000);
+}
+
+#[test]
+fn a_refund_of_everything_removes_the_key() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 10 60 COST 3");
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 1000000000"), 3);
+    assert_eq!(client.call::<i64>("EXISTS user"), 0);
+}
+
+#[test]
+fn a_refund_gives_back_nothing_that_has_left_the_window() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 10 60 COST 3");
+    server.clock().advance(30 * SECOND);
+    client.decide("RATELIMIT.SW user 10 60 COST 2");
+    server.clock().advance(30 * SECOND);
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 5"), 2);
+}
+
+#[test]
+fn a_reset_makes_the_quota_whole_and_counts_the_keys() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW a 1 60");
+    client.decide("RATELIMIT.TB b 1 60");
+    assert_eq!(client.call::<i64>("RATELIMIT.RESET a missing b a"), 2);
+    assert_eq!(client.decide("RATELIMIT.SW a 1 60"), [1, 1, 0, 0, 60_000]);
+}
+
+#[test]
+fn what_was_used_carries_over_to_another_limit() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 100 60 COST 100");
+    assert_eq!(client.decide("RATELIMIT.PEEK user SW 1000 60"), [1, 1_000, 900, 0, 60_000]);
+    assert_eq!(client.decide("RATELIMIT.SW user 1000 60"), [1, 1_000, 899, 0, 60_000]);
+}
+
+#[test]
+fn a_lowered_limit_waits_for_as_many_grants_as_it_takes() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    for _ in 0..5 {
+        assert_eq!(client.decide("RATELIMIT.SW user 5 60")[0], 1);
+        server.clock().advance(10 * SECOND);
+    }
+    // Granted at 0, 10, 20, 30 and 40 s; now it is 50 s, and at 90 s only the last one counts.
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [0, 2, 0, 40_000, 50_000]);
+    server.clock().advance(40 * SECOND - MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [0, 2, 0, 1, 10_001]);
+    server.clock().advance(MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [1, 2, 0, 0, 60_000]);
+}
+
+#[test]
+fn another_window_counts_the_grants_that_lie_in_it() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 10 60 COST 4");
+    server.clock().advance(20 * SECOND);
+    client.decide("RATELIMIT.SW user 10 60 COST 3");
+    assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 20"), [1, 10, 7, 0, 20_000]);
+    assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 21"), [1, 10, 3, 0, 21_000]);
+    assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 3600"), [1, 10, 3, 0, 3_600_000]);
+}
+
+#[test]
+fn a_key_expires_when_its_newest_grant_has_left() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    for (parameters, reset_after_ms) in [
+        ("100 60", 60_000),
+        ("1 1", 1_000),
+        ("1 0.001", 1),
+        ("1000000 0.25 COST 1000000", 250),
+        ("1 31622400", 31_622_400_000),
+    ] {
+        let reply = client.decide(&format!("RATELIMIT.SW user {parameters}"));
+        assert_eq!(reply[4], reset_after_ms, "{parameters}");
+        assert_eq!(client.call::<i64>("PTTL user"), reset_after_ms, "{parameters}");
+        server.clock().advance(Duration::from_millis(reset_after_ms.unsigned_abs()));
+        let peek = client.decide(&format!("RATELIMIT.PEEK user SW {parameters}"));
+        assert_eq!((peek[2], peek[4]), (peek[1], 0), "whole after {parameters}");
+        // The server removes a key when its expiry has passed.
+        server.clock().advance(MILLISECOND);
+        assert_eq!(client.call::<i64>("EXISTS user"), 0, "gone after {parameters}");
+    }
+}
+
+#[test]
+fn a_lone_grant_is_exact_to_the_microsecond() {
+    let server = Server::at(NOON + 400);
+    let mut client = server.client();
+    assert_eq!(client.decide("RATELIMIT.SW user 1 60"), [1, 1, 0, 0, 60_000]);
+    assert_eq!(client.call::<i64>("PTTL user"), 60_000);
+    server.clock().set(NOON + 60_000_399);
+    assert_eq!(client.decide("RATELIMIT.SW user 1 60"), [0, 1, 0, 1, 1]);
+    server.clock().set(NOON + 60_000_400);
+    assert_eq!(client.decide("RATELIMIT.SW user 1 60"), [1, 1, 0, 0, 60_000]);
+}
+
+#[test]
+fn grants_of_one_millisecond_count_from_the_latest_of_them() {
+    let server = Server::at(NOON + 400);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 2 60");
+    server.clock().set(NOON + 900);
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [1, 2, 0, 0, 60_000]);
+    server.clock().set(NOON + 60_000_899);
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [0, 2, 0, 1, 1]);
+    server.clock().set(NOON + 60_000_900);
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60 COST 2"), [2, 2, 0, 0, 60_000]);
+}
+
+#[test]
+fn a_step_back_of_the_clock_grants_nothing() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 10 60 COST 10");
+    server.clock().step_back(30 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 10 60"), [0, 10, 0, 90_000, 90_000]);
+    server.clock().advance(90 * SECOND - MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 10 60"), [0, 10, 0, 1, 1]);
+    server.clock().advance(MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 10 60"), [1, 10, 9, 0, 60_000]);
+}
+
+#[test]
+fn a_grant_after_a_step_back_counts_from_the_newest_time_there_is() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 2 60");
+    server.clock().step_back(30 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [1, 2, 0, 0, 90_000]);
+    server.clock().advance(60 * SECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [0, 2, 0, 30_000, 30_000]);
+}
+
+#[test]
+fn a_hammered_key_recovers_within_two_windows_of_the_clock_being_right_again() {
+    const DAY: u64 = 86_400;
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    for ahead_secs in [1, 59, 60, 61, 119, 120, 121, 3_600, DAY, 3_650 * DAY] {
+        server.clock().set(NOON + ahead_secs * 1_000_000);
+        client.decide("RATELIMIT.SW user 10 60 COST 10");
+        let granted = (0..=120).any(|second| {
+            server.clock().set(NOON + second * 1_000_000);
+            client.decide("RATELIMIT.SW user 10 60")[0] == 1
+        });
+        assert!(granted, "{ahead_secs} s ahead");
+        client.call::<i64>("RATELIMIT.RESET user");
+    }
+}
