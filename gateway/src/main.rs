@@ -1,2 +1,89 @@
-//! stub
-fn main() {}
+//! Starts the gateway: settings, log, listener, service, drain.
+
+use std::{io, process::ExitCode};
+
+use ratelimit_gateway::{
+    AppState, app,
+    config::{self, Settings},
+    server::{self, HEAD_PATIENCE, Patience},
+    store::Redis,
+    telemetry,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+/// Exit code for settings and arguments that cannot be used.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        None => {}
+        Some("--version" | "-V") => {
+            println!("ratelimit-gateway {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Some("--help" | "-h") => {
+            print!("{}", config::help());
+            return ExitCode::SUCCESS;
+        }
+        Some(argument) => {
+            eprintln!("{argument:?} is not an argument; see --help");
+            return ExitCode::from(USAGE);
+        }
+    }
+    let settings = match Settings::load() {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+    telemetry::start_log(settings.log_format, settings.log_level);
+    let address = (settings.host.as_str(), settings.port);
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        format!("cannot listen on HOST {} PORT {}: {error}", settings.host, settings.port)
+    })?;
+    let stop = stop_signal()?;
+    let app = app(AppState {
+        defaults: settings.defaults,
+        deny_status: settings.deny_status,
+        allowed_origins: settings.allowed_origins,
+        store: Redis::connect(settings.redis)?,
+        metrics: telemetry::start_metrics()?,
+    });
+    tracing::info!(host = settings.host, port = settings.port, "listening");
+
+    let patience = Patience { head: HEAD_PATIENCE, drain: settings.shutdown_timeout };
+    if server::serve(listener, app, patience, stop).await {
+        tracing::info!("stopped");
+    } else {
+        tracing::warn!("stopped with requests still running; see SHUTDOWN_TIMEOUT_MS");
+    }
+    Ok(())
+}
+
+/// Resolves at the first SIGTERM or SIGINT after this call.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate: Signal = signal(SignalKind::terminate())?;
+    let mut interrupt: Signal = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    })
+}

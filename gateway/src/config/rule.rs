@@ -1,0 +1,175 @@
+//! What values settings take. Every fault is one line that says the range.
+
+use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
+
+use axum::http::HeaderValue;
+use redis::{ConnectionInfo, IntoConnectionInfo};
+
+use crate::{millis::Millis, number::thousandths, quota::WINDOW};
+
+/// What a setting takes, and what it becomes.
+pub(super) trait Rule {
+    type Value;
+
+    /// What values are taken, to follow "is not".
+    fn range(&self) -> String;
+
+    /// The value of a text, or what is wrong with the text.
+    fn parse(&self, text: &str) -> Result<Self::Value, String>;
+
+    /// The fault of a text that is no secret.
+    fn fault(&self, text: &str) -> String {
+        format!("{text:?} is not {}", self.range())
+    }
+}
+
+/// Any text; the field says what it stands for.
+pub(super) struct Text(pub(super) &'static str);
+
+impl Rule for Text {
+    type Value = String;
+
+    fn range(&self) -> String {
+        self.0.to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<String, String> {
+        Ok(text.to_owned())
+    }
+}
+
+/// An integer within a range.
+pub(super) struct Whole<T>(pub(super) RangeInclusive<T>);
+
+impl<T: Display + FromStr + PartialOrd> Rule for Whole<T> {
+    type Value = T;
+
+    fn range(&self) -> String {
+        format!("an integer between {} and {}", self.0.start(), self.0.end())
+    }
+
+    fn parse(&self, text: &str) -> Result<T, String> {
+        let number = text.trim().parse().ok().filter(|number| self.0.contains(number));
+        number.ok_or_else(|| self.fault(text))
+    }
+}
+
+/// A window in seconds, with at most three decimals.
+pub(super) struct Window;
+
+impl Rule for Window {
+    type Value = Millis;
+
+    fn range(&self) -> String {
+        let (min, max) = WINDOW.into_inner();
+        format!("a number of seconds between {min} and {max} with at most three decimals")
+    }
+
+    fn parse(&self, text: &str) -> Result<Millis, String> {
+        let millis = thousandths(text).ok().and_then(|millis| u64::try_from(millis).ok());
+        let window = millis.map(Millis).filter(|window| WINDOW.contains(window));
+        window.ok_or_else(|| self.fault(text))
+    }
+}
+
+/// One of a few words, in any case, and what each stands for.
+pub(super) struct OneOf<T: 'static>(pub(super) &'static [(&'static str, T)]);
+
+impl<T: Clone> Rule for OneOf<T> {
+    type Value = T;
+
+    fn range(&self) -> String {
+        format!("one of {}", self.0.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", "))
+    }
+
+    fn parse(&self, text: &str) -> Result<T, String> {
+        let found = self.0.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim()));
+        found.map(|(_, value)| value.clone()).ok_or_else(|| self.fault(text))
+    }
+}
+
+/// What happens while Redis cannot answer. This version has one way.
+pub(super) struct FailMode;
+
+impl Rule for FailMode {
+    type Value = ();
+
+    fn range(&self) -> String {
+        "closed".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<(), String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "closed" => Ok(()),
+            mode @ ("open" | "local") => {
+                Err(format!("this version does not have {mode:?}, only closed"))
+            }
+            _ => Err(self.fault(text)),
+        }
+    }
+}
+
+/// The URL of a Redis server, or nothing. It can hold a password and is never shown.
+pub(super) struct RedisUrl;
+
+impl Rule for RedisUrl {
+    type Value = Option<ConnectionInfo>;
+
+    fn range(&self) -> String {
+        "a redis://, rediss:// or unix:// URL".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<Option<ConnectionInfo>, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let wrong = || format!("the value is not {}", self.range());
+        let (scheme, _) = text.split_once("://").ok_or_else(wrong)?;
+        match scheme {
+            "redis" | "rediss" | "unix" => {
+                text.into_connection_info().map(Some).map_err(|_| wrong())
+            }
+            "redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster" => {
+                Err(format!("this version does not have {scheme}://, only {}", self.range()))
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Who may call from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Every page.
+    Any,
+    /// Pages of these origins.
+    Only(Vec<HeaderValue>),
+}
+
+/// As a rule for a setting: `*` or a list.
+pub(super) struct OriginList;
+
+impl Rule for OriginList {
+    type Value = Origins;
+
+    fn range(&self) -> String {
+        "* or origins such as https://example.com, separated by commas".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<Origins, String> {
+        if text.trim() == "*" {
+            return Ok(Origins::Any);
+        }
+        let origins = text.split(',').map(|origin| origin_header(origin.trim()));
+        origins.collect::<Option<_>>().map(Origins::Only).ok_or_else(|| self.fault(text))
+    }
+}
+
+/// The `Origin` header that browsers send for pages of an origin: scheme and host, no path.
+fn origin_header(origin: &str) -> Option<HeaderValue> {
+    let (scheme, host) = origin.split_once("://")?;
+    let is_origin = matches!(scheme, "http" | "https")
+        && !host.is_empty()
+        && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*".contains(&byte));
+    if is_origin { HeaderValue::from_str(origin).ok() } else { None }
+}

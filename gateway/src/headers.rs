@@ -1,0 +1,179 @@
+//! The headers of a decision. Their names and parameters are here and nowhere else, because
+//! the draft they come from (draft-ietf-httpapi-ratelimit-headers-11) may still rename them.
+
+use axum::http::{
+    HeaderName, HeaderValue,
+    header::{CACHE_CONTROL, RETRY_AFTER},
+};
+
+use crate::{
+    millis::Millis,
+    quota::{Algorithm, Quota},
+    store::Decision,
+};
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
+const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// The caller's name for a request, or the service's own. On every answer.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Milliseconds from the arrival of a request to its answer. On every answer.
+pub(crate) const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
+
+/// The headers that scripts of other origins may read.
+pub(crate) const EXPOSED: [HeaderName; 8] =
+    [POLICY, STATE, X_LIMIT, X_REMAINING, X_RESET, RETRY_AFTER, REQUEST_ID, PROCESS_TIME];
+
+/// What the documentation says about the headers of a decision: name, meaning, example.
+pub(crate) const DECISION_DOCS: [(HeaderName, &str, &str); 6] = [
+    (POLICY, "The quota: q units per w seconds.", "\"default\";q=100;w=60"),
+    (STATE, "What is left: r units, and t seconds until more come.", "\"default\";r=99;t=1"),
+    (X_LIMIT, "Most units that can be taken at once.", "100"),
+    (X_REMAINING, "Units left.", "99"),
+    (X_RESET, "Seconds until the whole quota is back.", "1"),
+    (CACHE_CONTROL, "A decision is never to be cached.", "no-store"),
+];
+
+/// What the documentation says about the header that only a denial has.
+pub(crate) const DENIAL_DOCS: (HeaderName, &str, &str) =
+    (RETRY_AFTER, "Seconds until the same call would be allowed; on a denial only.", "1");
+
+/// The largest integer of a structured field (RFC 9651).
+const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
+
+/// The headers of every decision.
+pub(crate) fn of_decision(quota: &Quota, decision: &Decision) -> [(HeaderName, String); 6] {
+    let next = next_unit(quota, decision)
+        .map(|wait| format!(";t={}", wait.whole_seconds().min(MAX_FIELD_INTEGER)))
+        .unwrap_or_default();
+    let window = quota.window.whole_seconds();
+    [
+        (POLICY, format!("\"default\";q={};w={window}", quota.limit)),
+        (STATE, format!("\"default\";r={}{next}", decision.remaining)),
+        (X_LIMIT, decision.limit.to_string()),
+        (X_REMAINING, decision.remaining.to_string()),
+        (X_RESET, decision.reset_after.whole_seconds().to_string()),
+        (CACHE_CONTROL, "no-store".to_owned()),
+    ]
+}
+
+/// The header that a denial has on top: whole seconds, at least 1.
+pub(crate) fn of_denial(decision: &Decision) -> [(HeaderName, HeaderValue); 1] {
+    [(RETRY_AFTER, decision.retry_after.whole_seconds().max(1).into())]
+}
+
+/// Time until more can be taken than now; nothing when all of it is there.
+///
+/// A bucket drains steadily, so the time of its next unit follows from the time until it is
+/// empty. Of a log only two times are known: after a denial, when the oldest grants have made
+/// room for the cost, and otherwise, when the newest has left. More comes by then at the latest.
+fn next_unit(quota: &Quota, decision: &Decision) -> Option<Millis> {
+    if decision.remaining >= decision.limit {
+        return None;
+    }
+    Some(match quota.algorithm {
+        Algorithm::TokenBucket => {
+            let units_after_next = u128::from(decision.limit - decision.remaining - 1);
+            let after_next =
+                units_after_next * u128::from(quota.window.0) / u128::from(quota.limit);
+            let after_next = u64::try_from(after_next).unwrap_or(u64::MAX);
+            Millis(decision.reset_after.0.saturating_sub(after_next))
+        }
+        Algorithm::SlidingWindow if decision.allowed => decision.reset_after,
+        Algorithm::SlidingWindow => decision.retry_after,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{next_unit, of_decision, of_denial};
+    use crate::{
+        millis::Millis,
+        quota::{Algorithm, Quota},
+        store::Decision,
+    };
+
+    fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
+        Quota { algorithm, limit, window: Millis(window), burst: None }
+    }
+
+    fn decision(remaining: u64, retry_after: u64, reset_after: u64) -> Decision {
+        Decision {
+            allowed: retry_after == 0,
+            limit: 100,
+            remaining,
+            retry_after: Millis(retry_after),
+            reset_after: Millis(reset_after),
+        }
+    }
+
+    #[test]
+    fn tells_the_policy_and_what_is_left() {
+        let quota = quota(Algorithm::TokenBucket, 100, 60_000);
+        let headers = of_decision(&quota, &decision(99, 0, 600));
+        let headers = headers.each_ref().map(|(name, value)| (name.as_str(), value.as_str()));
+        assert_eq!(
+            headers,
+            [
+                ("ratelimit-policy", "\"default\";q=100;w=60"),
+                ("ratelimit", "\"default\";r=99;t=1"),
+                ("x-ratelimit-limit", "100"),
+                ("x-ratelimit-remaining", "99"),
+                ("x-ratelimit-reset", "1"),
+                ("cache-control", "no-store"),
+            ]
+        );
+    }
+
+    #[test]
+    fn leaves_out_the_time_of_more_when_all_is_there() {
+        let quota = quota(Algorithm::TokenBucket, 100, 250);
+        let headers = of_decision(&quota, &decision(100, 0, 0));
+        assert_eq!(headers[0].1, "\"default\";q=100;w=1");
+        assert_eq!(headers[1].1, "\"default\";r=100");
+    }
+
+    #[test]
+    fn more_comes_to_a_bucket_with_its_next_unit() {
+        // 100 units a minute: one every 600 ms.
+        let quota = quota(Algorithm::TokenBucket, 100, 60_000);
+        for (remaining, retry_after, reset_after, expected) in [
+            (99, 0, 600, 600),
+            (99, 0, 1, 1),
+            (50, 0, 30_000, 600),
+            (50, 0, 29_500, 100),
+            (0, 600, 60_000, 600),
+            // A cost of 10 has to wait for longer than one unit.
+            (0, 6_000, 60_000, 600),
+            // After the limit was lowered more is used than there is.
+            (0, 60_600, 120_000, 60_600),
+        ] {
+            let decision = decision(remaining, retry_after, reset_after);
+            assert_eq!(next_unit(&quota, &decision), Some(Millis(expected)));
+        }
+    }
+
+    #[test]
+    fn more_comes_to_a_log_at_the_latest_when_its_newest_grant_leaves() {
+        let quota = quota(Algorithm::SlidingWindow, 100, 60_000);
+        assert_eq!(next_unit(&quota, &decision(99, 0, 60_000)), Some(Millis(60_000)));
+        assert_eq!(next_unit(&quota, &decision(0, 1_500, 60_000)), Some(Millis(1_500)));
+    }
+
+    #[test]
+    fn the_largest_times_are_valid_structured_fields() {
+        let quota = quota(Algorithm::TokenBucket, 1, 31_622_400_000);
+        let headers = of_decision(&quota, &decision(99, 0, u64::MAX));
+        assert_eq!(headers[1].1, "\"default\";r=99;t=999999999999999");
+    }
+
+    #[test]
+    fn a_denied_client_is_never_told_to_come_back_too_early() {
+        for (wait, seconds) in [(1, "1"), (1_000, "1"), (1_001, "2")] {
+            assert_eq!(of_denial(&decision(0, wait, 60_000))[0].1, seconds);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! HTTP over the RATELIMIT commands of Redis.
+//!
+//! A request becomes one command, and its reply becomes JSON and headers. All state is in Redis,
+//! so any number of gateways can serve the same callers, and `redis-cli` sees what they see.
+//!
+//! # Layout
+//!
+//! * [`config`]: every setting.
+//! * `routes`: the sitemap, then one file for each resource.
+//! * `fields`, `fault`, `number`: reading requests, and what can be wrong with them.
+//! * [`quota`], [`millis`]: the vocabulary.
+//! * [`store`]: decisions, and the connections to Redis.
+//! * `headers`, [`error`]: what answers look like.
+//! * `access`, [`telemetry`]: what every answer gets; log and metrics.
+//! * [`server`]: connections and their end.
+//!
+//! # What it does not do
+//!
+//! It keeps no count of its own, reads no clock for a decision, and never repeats a check that
+//! may have counted. It does not know who its callers are: put it where only they can reach it.
+
+use std::sync::Arc;
+
+use axum::{Router, http::StatusCode};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+mod access;
+pub mod config;
+pub mod error;
+pub mod fault;
+mod fields;
+mod headers;
+pub mod millis;
+mod number;
+mod openapi;
+pub mod quota;
+mod routes;
+pub mod server;
+pub mod store;
+pub mod telemetry;
+
+use crate::{
+    config::{Defaults, Origins},
+    store::Redis,
+};
+
+/// What handlers share.
+#[derive(Debug)]
+pub struct AppState {
+    /// What a request gets that leaves out its limit or its window.
+    pub defaults: Defaults,
+    /// The status of a denial.
+    pub deny_status: StatusCode,
+    /// Who may call from a browser.
+    pub allowed_origins: Origins,
+    /// Where decisions are made.
+    pub store: Redis,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+}
+
+/// The whole service, which needs no socket.
+pub fn app(state: AppState) -> Router {
+    routes::router(Arc::new(state))
+}

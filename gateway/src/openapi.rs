@@ -1,0 +1,96 @@
+//! What the description of the API says about more than one route.
+
+use aide::{
+    generate,
+    openapi::{
+        Header, HeaderStyle, Info, License, OpenApi, ParameterSchemaOrContent, ReferenceOr,
+        SchemaObject, Tag,
+    },
+    transform::{TransformOperation, TransformResponse},
+};
+use axum::{Json, http::HeaderName};
+use schemars::json_schema;
+use serde_json::json;
+
+use crate::{
+    error::{Error, ErrorBody, FaultsBody},
+    fault::{BrokenRule, Place},
+};
+
+/// A description without routes.
+pub(crate) fn start() -> OpenApi {
+    generate::extract_schemas(true);
+    generate::infer_responses(false);
+    let tag = |name: &str| Tag { name: name.to_owned(), ..Tag::default() };
+    OpenApi {
+        info: Info {
+            title: "Rate limiter".to_owned(),
+            description: Some(
+                "Rate limits with token buckets and sliding windows, decided in Redis.".to_owned(),
+            ),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            license: Some(License {
+                name: env!("CARGO_PKG_LICENSE").to_owned(),
+                ..License::default()
+            }),
+            ..Info::default()
+        },
+        tags: vec![tag("rate limit"), tag("health")],
+        ..OpenApi::default()
+    }
+}
+
+/// Adds headers to a response: name, meaning, example.
+pub(crate) fn with_headers<'t, T>(
+    mut response: TransformResponse<'t, T>,
+    headers: &[(HeaderName, &str, &str)],
+) -> TransformResponse<'t, T> {
+    for (name, meaning, example) in headers {
+        let header = Header {
+            description: Some((*meaning).to_owned()),
+            style: HeaderStyle::Simple,
+            required: false,
+            deprecated: None,
+            format: ParameterSchemaOrContent::Schema(SchemaObject {
+                json_schema: json_schema!({ "type": "string" }),
+                external_docs: None,
+                example: None,
+            }),
+            example: Some(json!(example)),
+            examples: Default::default(),
+            extensions: Default::default(),
+        };
+        response.inner().headers.insert(name.to_string(), ReferenceOr::Item(header));
+    }
+    response
+}
+
+/// Adds the errors of a route with a body.
+pub(crate) fn with_body_errors(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    let operation =
+        error::<408>(operation, &Error::BodyTooSlow, "The body did not arrive in time.");
+    error::<413>(operation, &Error::BodyTooLarge, "The body has more than 16 KiB.")
+}
+
+/// Adds the errors of a route that asks Redis.
+pub(crate) fn with_store_errors(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    let operation = operation.response_with::<422, Json<FaultsBody>, _>(|response| {
+        let loc = vec![Place::Name("query"), Place::Name("limit")];
+        let rule = BrokenRule::new("int_type", "Input should be a valid integer");
+        response
+            .description("The request has faults. All of them are listed.")
+            .example(FaultsBody { detail: vec![rule.at(loc, json!("many"))] })
+    });
+    let operation = error::<503>(operation, &Error::Unavailable, "Redis cannot answer.");
+    error::<500>(operation, &Error::Internal, "A bug. Details are in the log of the service.")
+}
+
+fn error<'t, const STATUS: u16>(
+    operation: TransformOperation<'t>,
+    error: &Error,
+    meaning: &str,
+) -> TransformOperation<'t> {
+    operation.response_with::<STATUS, Json<ErrorBody>, _>(|response| {
+        response.description(meaning).example(error.body())
+    })
+}

@@ -1,0 +1,143 @@
+//! Takes units from a quota.
+
+use std::sync::Arc;
+
+use aide::{
+    OperationInput, generate::GenContext, openapi::Operation, transform::TransformOperation,
+};
+use axum::{
+    Json,
+    extract::{FromRequest, Request, State},
+    response::{IntoResponse, Response},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
+
+use super::body;
+use crate::{
+    AppState,
+    config::Defaults,
+    error::Error,
+    fault::BrokenRule,
+    fields::{self, Fields, MAX_IDENTIFIER_BYTES, Noted},
+    headers,
+    millis::Millis,
+    openapi,
+    quota::{Quota, UNITS},
+    telemetry,
+};
+
+/// Who asks for how many units of what.
+#[derive(Debug, JsonSchema)]
+#[schemars(example = json!({ "identifier": "user_123" }))]
+pub(crate) struct CheckRequest {
+    /// What is limited: 1 to 256 bytes.
+    #[schemars(length(min = 1, max = MAX_IDENTIFIER_BYTES))]
+    identifier: String,
+    #[schemars(flatten)]
+    quota: Quota,
+    /// Units to take, all or none; at most the capacity.
+    #[schemars(range(min = *UNITS.start(), max = *UNITS.end()), default = "one")]
+    cost: u32,
+}
+
+/// Whether the caller may go on.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct CheckAnswer {
+    /// Whether the units were taken.
+    pub(crate) allowed: bool,
+    /// Whole units left.
+    pub(crate) remaining: u64,
+    /// Seconds until the whole quota is back.
+    pub(crate) reset_in_seconds: Millis,
+    /// Seconds until the same call would be allowed; null when it was.
+    pub(crate) retry_after: Option<Millis>,
+}
+
+/// `POST /rate-limit/check`
+pub(crate) async fn check(
+    State(state): State<Arc<AppState>>,
+    CheckRequest { identifier, quota, cost }: CheckRequest,
+) -> Result<Response, Error> {
+    let decision = state.store.take(&identifier, &quota, cost).await;
+    let decision = decision.map_err(|error| fields::explain(error, "body", &quota, cost))?;
+    telemetry::count_decision(quota.algorithm, decision.allowed);
+
+    let headers = headers::of_decision(&quota, &decision);
+    let answer = Json(CheckAnswer {
+        allowed: decision.allowed,
+        remaining: decision.remaining,
+        reset_in_seconds: decision.reset_after,
+        retry_after: (!decision.allowed).then_some(decision.retry_after),
+    });
+    Ok(if decision.allowed {
+        (headers, answer).into_response()
+    } else {
+        (state.deny_status, headers, headers::of_denial(&decision), answer).into_response()
+    })
+}
+
+impl CheckRequest {
+    fn read(fields: &mut Fields, defaults: Defaults) -> Result<Self, Noted> {
+        let identifier = fields.required("identifier", fields::identifier);
+        let quota = fields.quota(defaults);
+        let cost = fields.optional("cost", fields::units);
+        let (quota, cost) = (quota?, cost?.unwrap_or(one()));
+        let capacity = quota.capacity();
+        if cost > capacity {
+            return Err(fields.note("cost", above_capacity(capacity)));
+        }
+        Ok(Self { identifier: identifier?, quota, cost })
+    }
+}
+
+impl FromRequest<Arc<AppState>> for CheckRequest {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
+        let body = body::read(request.into_body()).await?;
+        let mut fields = Fields::from_body(&body)?;
+        let request = Self::read(&mut fields, state.defaults);
+        fields.finish(request)
+    }
+}
+
+impl OperationInput for CheckRequest {
+    fn operation_input(context: &mut GenContext, operation: &mut Operation) {
+        Json::<Self>::operation_input(context, operation);
+    }
+}
+
+/// The cost of a call that names none.
+fn one() -> u32 {
+    1
+}
+
+fn above_capacity(capacity: u32) -> BrokenRule {
+    let msg = format!("Input should be less than or equal to the capacity, {capacity}");
+    BrokenRule::with_ctx("less_than_equal", msg, json!({ "le": capacity }))
+}
+
+pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    let operation = operation
+        .id("check")
+        .tag("rate limit")
+        .summary("Take units from a quota")
+        .description(
+            "Takes `cost` units, all or none. A denial is an answer like any other: its status \
+             is 200, or 429 where the service runs with DENY_STATUS=429.",
+        )
+        .response_with::<200, Json<CheckAnswer>, _>(|response| {
+            openapi::with_headers(response, &headers::DECISION_DOCS)
+                .with(|response| openapi::with_headers(response, &[headers::DENIAL_DOCS]))
+                .description("A decision.")
+                .example(CheckAnswer {
+                    allowed: true,
+                    remaining: 99,
+                    reset_in_seconds: Millis(600),
+                    retry_after: None,
+                })
+        });
+    openapi::with_body_errors(openapi::with_store_errors(operation))
+}

@@ -1,0 +1,80 @@
+//! Whether the service lives, and whether it can decide.
+
+use std::sync::Arc;
+
+use aide::transform::TransformOperation;
+use axum::{Json, extract::State, http::StatusCode};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{AppState, store::StoreError};
+
+/// The service's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Whether the service can decide.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct HealthAnswer {
+    /// `healthy` when Redis answers and has the module, else `unhealthy`.
+    pub(crate) status: &'static str,
+    /// Whether Redis answers.
+    pub(crate) redis_connected: bool,
+    /// The service's version.
+    pub(crate) version: &'static str,
+}
+
+/// That the process runs.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LiveAnswer {
+    /// Always `alive`.
+    pub(crate) status: &'static str,
+}
+
+/// `GET /health` and `GET /health/ready`
+pub(crate) async fn health(State(state): State<Arc<AppState>>) -> (StatusCode, Json<HealthAnswer>) {
+    let (code, status, redis_connected) = match state.store.probe().await {
+        Ok(()) => (StatusCode::OK, "healthy", true),
+        Err(StoreError::Unavailable { connected }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", connected)
+        }
+        Err(StoreError::Refused { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", true),
+    };
+    (code, Json(HealthAnswer { status, redis_connected, version: VERSION }))
+}
+
+/// `GET /health/live`
+pub(crate) async fn live() -> Json<LiveAnswer> {
+    Json(LiveAnswer { status: "alive" })
+}
+
+pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    with_answers(operation.id("health").summary("Whether the service can decide"))
+}
+
+pub(crate) fn ready_docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    with_answers(operation.id("ready").summary("Whether to send requests here"))
+}
+
+pub(crate) fn live_docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    let operation = operation.id("live").tag("health").summary("Whether the process runs");
+    operation.response_with::<200, Json<LiveAnswer>, _>(|response| {
+        response.description("It does.").example(LiveAnswer { status: "alive" })
+    })
+}
+
+fn with_answers(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    let answer =
+        |status, redis_connected| HealthAnswer { status, redis_connected, version: VERSION };
+    operation
+        .tag("health")
+        .response_with::<200, Json<HealthAnswer>, _>(|response| {
+            response
+                .description("Redis answers and has the module.")
+                .example(answer("healthy", true))
+        })
+        .response_with::<503, Json<HealthAnswer>, _>(|response| {
+            response
+                .description("Redis does not answer or does not have the module.")
+                .example(answer("unhealthy", false))
+        })
+}

@@ -1,0 +1,43 @@
+//! The identifier in a path.
+
+use aide::{OperationInput, generate::GenContext, openapi::Operation};
+use axum::{
+    extract::{FromRequestParts, Path},
+    http::request::Parts,
+};
+use schemars::JsonSchema;
+use serde_json::{Map, Value};
+
+use crate::{
+    error::Error,
+    fault::{BrokenRule, Place},
+    fields::Fields,
+};
+
+/// What a path names.
+#[derive(JsonSchema)]
+struct IdentifierPath {
+    /// What is limited: 1 to 256 bytes, percent-encoded.
+    #[expect(dead_code, reason = "describes the parameter; its value is read into Fields")]
+    identifier: String,
+}
+
+/// The field `identifier` of a path, percent-decoded.
+pub(super) async fn fields(parts: &mut Parts) -> Result<Fields, Error> {
+    let Ok(Path(identifier)) = Path::<String>::from_request_parts(parts, &()).await else {
+        let encoded = parts.uri.path().rsplit('/').next().unwrap_or_default();
+        let rule = BrokenRule::new(
+            "string_unicode",
+            "Input should be a valid string, unable to parse raw data as a unicode string",
+        );
+        let loc = vec![Place::Name("path"), Place::Name("identifier")];
+        return Err(Error::Invalid(vec![rule.at(loc, encoded.into())]));
+    };
+    let identifier = ("identifier".to_owned(), Value::String(identifier));
+    Ok(Fields::from_path(Map::from_iter([identifier])))
+}
+
+/// Documents the path parameter.
+pub(super) fn describe(context: &mut GenContext, operation: &mut Operation) {
+    Path::<IdentifierPath>::operation_input(context, operation);
+}

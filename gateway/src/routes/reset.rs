@@ -1,0 +1,106 @@
+//! Forgets what an identifier has used.
+
+use std::sync::Arc;
+
+use aide::{
+    OperationInput, generate::GenContext, openapi::Operation, transform::TransformOperation,
+};
+use axum::{
+    Json,
+    extract::{FromRequestParts, Query, State},
+    http::request::Parts,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::path;
+use crate::{
+    AppState,
+    error::{Error, ErrorBody},
+    fields, openapi,
+    quota::Algorithm,
+    store::StoreError,
+};
+
+/// What to forget.
+#[derive(Debug)]
+pub(crate) struct ResetRequest {
+    identifier: String,
+    algorithm: Option<Algorithm>,
+}
+
+/// The query of a reset.
+#[derive(JsonSchema)]
+struct ResetQuery {
+    /// The algorithm whose state to forget; both when left out.
+    #[expect(dead_code, reason = "describes the parameter; its value is read into Fields")]
+    algorithm: Option<Algorithm>,
+}
+
+/// That it was done.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ResetAnswer {
+    /// For people.
+    pub(crate) message: String,
+}
+
+/// `DELETE /rate-limit/reset/{identifier}`
+pub(crate) async fn reset(
+    State(state): State<Arc<AppState>>,
+    ResetRequest { identifier, algorithm }: ResetRequest,
+) -> Result<Json<ResetAnswer>, Error> {
+    let unavailable = |_: StoreError| Error::Unavailable;
+    match algorithm {
+        Some(algorithm) => {
+            if !state.store.reset(&identifier, algorithm).await.map_err(unavailable)? {
+                return Err(Error::NothingStored(identifier));
+            }
+        }
+        None => {
+            // Two commands at once instead of one with two keys, which a cluster can refuse.
+            let [bucket, window] = Algorithm::ALL.map(|each| state.store.reset(&identifier, each));
+            tokio::try_join!(bucket, window).map_err(unavailable)?;
+        }
+    }
+    Ok(Json(ResetAnswer { message: format!("Rate limit reset for {identifier}") }))
+}
+
+impl FromRequestParts<Arc<AppState>> for ResetRequest {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<AppState>) -> Result<Self, Error> {
+        let mut fields = path::fields(parts).await?;
+        let identifier = fields.required("identifier", fields::identifier);
+        fields.go_on_with_query(parts.uri.query());
+        let algorithm = fields.optional("algorithm", fields::algorithm);
+        let request =
+            algorithm.and_then(|algorithm| Ok(Self { identifier: identifier?, algorithm }));
+        fields.finish(request)
+    }
+}
+
+impl OperationInput for ResetRequest {
+    fn operation_input(context: &mut GenContext, operation: &mut Operation) {
+        path::describe(context, operation);
+        Query::<ResetQuery>::operation_input(context, operation);
+    }
+}
+
+pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    let operation = operation
+        .id("reset")
+        .tag("rate limit")
+        .summary("Forget what was used")
+        .description("The whole quota is there again at once.")
+        .response_with::<200, Json<ResetAnswer>, _>(|response| {
+            response
+                .description("Done.")
+                .example(ResetAnswer { message: "Rate limit reset for user_123".to_owned() })
+        })
+        .response_with::<404, Json<ErrorBody>, _>(|response| {
+            response
+                .description("An algorithm was named and nothing was stored for it.")
+                .example(Error::NothingStored("user_123".to_owned()).body())
+        });
+    openapi::with_store_errors(operation)
+}

@@ -1,0 +1,109 @@
+//! Tells what is left of a quota, and takes nothing.
+
+use std::sync::Arc;
+
+use aide::{
+    OperationInput, generate::GenContext, openapi::Operation, transform::TransformOperation,
+};
+use axum::{
+    Json,
+    extract::{FromRequestParts, Query, State},
+    http::request::Parts,
+    response::{IntoResponse, Response},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::path;
+use crate::{
+    AppState,
+    error::Error,
+    fields, headers,
+    millis::Millis,
+    openapi,
+    quota::{Algorithm, Quota},
+};
+
+/// Whose quota to look at.
+#[derive(Debug)]
+pub(crate) struct StatusRequest {
+    identifier: String,
+    quota: Quota,
+}
+
+/// How much of a quota is used.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct StatusAnswer {
+    /// What is limited.
+    pub(crate) identifier: String,
+    /// Units that count now; with the remaining ones they make the limit.
+    pub(crate) requests_used: u64,
+    /// Most units that can be taken at once.
+    pub(crate) limit: u64,
+    /// The window in seconds.
+    pub(crate) window_seconds: Millis,
+    /// How grants are counted.
+    pub(crate) algorithm: Algorithm,
+    /// Seconds until the whole quota is back.
+    pub(crate) reset_in_seconds: Millis,
+}
+
+/// `GET /rate-limit/status/{identifier}`
+pub(crate) async fn status(
+    State(state): State<Arc<AppState>>,
+    StatusRequest { identifier, quota }: StatusRequest,
+) -> Result<Response, Error> {
+    let decision = state.store.peek(&identifier, &quota).await;
+    let decision = decision.map_err(|error| fields::explain(error, "query", &quota, 1))?;
+    let headers = headers::of_decision(&quota, &decision);
+    let answer = Json(StatusAnswer {
+        identifier,
+        requests_used: decision.limit.saturating_sub(decision.remaining),
+        limit: decision.limit,
+        window_seconds: quota.window,
+        algorithm: quota.algorithm,
+        reset_in_seconds: decision.reset_after,
+    });
+    Ok((headers, answer).into_response())
+}
+
+impl FromRequestParts<Arc<AppState>> for StatusRequest {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
+        let mut fields = path::fields(parts).await?;
+        let identifier = fields.required("identifier", fields::identifier);
+        fields.go_on_with_query(parts.uri.query());
+        let quota = fields.quota(state.defaults);
+        let request = quota.and_then(|quota| Ok(Self { identifier: identifier?, quota }));
+        fields.finish(request)
+    }
+}
+
+impl OperationInput for StatusRequest {
+    fn operation_input(context: &mut GenContext, operation: &mut Operation) {
+        path::describe(context, operation);
+        Query::<Quota>::operation_input(context, operation);
+    }
+}
+
+pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    let operation = operation
+        .id("status")
+        .tag("rate limit")
+        .summary("Look at a quota")
+        .description("Takes nothing and writes nothing. Name the same quota as for the checks.")
+        .response_with::<200, Json<StatusAnswer>, _>(|response| {
+            openapi::with_headers(response, &headers::DECISION_DOCS)
+                .description("What is used.")
+                .example(StatusAnswer {
+                    identifier: "user_123".to_owned(),
+                    requests_used: 55,
+                    limit: 100,
+                    window_seconds: Millis(60_000),
+                    algorithm: Algorithm::TokenBucket,
+                    reset_in_seconds: Millis(32_800),
+                })
+        });
+    openapi::with_store_errors(operation)
+}

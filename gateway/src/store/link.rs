@@ -1,0 +1,109 @@
+//! One connection to Redis that is kept up in the background.
+//!
+//! No request ever waits for a connection: a link is either live or it is not, and a request that
+//! finds no live link fails at once. A link is given up when Redis closes it and when an answer
+//! does not come in time, because a connection to a host that has gone stays silent forever.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, aio::MultiplexedConnection,
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+
+/// Longest wait for a connection, its TLS handshake and its login.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Pause after a failed attempt to connect: short, so that service is back soon after Redis is.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// A place for one connection, filled again whenever it was lost.
+#[derive(Debug)]
+pub(super) struct Link {
+    live: watch::Receiver<Option<LiveLink>>,
+}
+
+/// A connection that worked when last used. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct LiveLink {
+    pub(super) connection: MultiplexedConnection,
+    broken: Arc<Notify>,
+}
+
+impl Link {
+    /// Starts a task that connects, and connects again, for as long as this link exists.
+    ///
+    /// `in_flight` is how many commands can wait in the connection's queue.
+    pub(super) fn keep(client: Client, response_timeout: Duration, in_flight: usize) -> Self {
+        let (sender, live) = watch::channel(None);
+        tokio::spawn(async move {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                .set_response_timeout(Some(response_timeout))
+                .set_pipeline_buffer_size(in_flight);
+            tokio::select! {
+                () = keep_connected(&client, &config, &sender) => {}
+                () = sender.closed() => {}
+            }
+        });
+        Self { live }
+    }
+
+    /// The connection, if there is one now.
+    pub(super) fn live(&self) -> Option<LiveLink> {
+        self.live.borrow().clone()
+    }
+}
+
+impl LiveLink {
+    async fn connect(client: &Client, config: &AsyncConnectionConfig) -> Result<Self, RedisError> {
+        let broken = Arc::new(Notify::new());
+        let closed = Arc::clone(&broken);
+        let config = config.clone().set_push_sender(move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                closed.notify_one();
+            }
+            Ok::<(), ()>(())
+        });
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Self { connection, broken })
+    }
+
+    /// Has the connection replaced. Commands that already wait on it can still be answered.
+    pub(super) fn give_up(&self) {
+        self.broken.notify_one();
+    }
+}
+
+async fn keep_connected(
+    client: &Client,
+    config: &AsyncConnectionConfig,
+    sender: &watch::Sender<Option<LiveLink>>,
+) {
+    let mut last_fault = String::new();
+    loop {
+        match LiveLink::connect(client, config).await {
+            Ok(link) => {
+                tracing::info!("connected to Redis");
+                last_fault.clear();
+                let broken = Arc::clone(&link.broken);
+                sender.send_replace(Some(link));
+                broken.notified().await;
+                sender.send_replace(None);
+                tracing::warn!("lost a connection to Redis");
+            }
+            Err(error) => {
+                // One line for each new fault, not one for each attempt.
+                let fault = error.to_string();
+                if fault != last_fault {
+                    tracing::error!(fault, "cannot connect to Redis, trying again until it works");
+                    last_fault = fault;
+                }
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
