@@ -218,8 +218,9 @@ impl View {
 
     /// Time until a grant made at `granted` no longer counts.
     fn time_until_left(&self, granted: Instant) -> Duration {
-        let left = granted.plus_micros(self.window.as_micros());
-        Duration::from_micros(u128::from(left.micros_since(self.now)))
+        // This may be after the last instant there is, and is told all the same.
+        let left = granted.as_micros().saturating_add(self.window.as_micros());
+        Duration::from_micros(u128::from(left.saturating_sub(self.now.as_micros())))
     }
 }
 
@@ -231,4 +232,31 @@ fn tick_micros(window: Window) -> NonZeroU64 {
     };
     // A window in milliseconds is as long as its thousandths are in microseconds.
     NonZeroU64::new(window.as_millis()).map_or(MAX, |micros| micros.min(MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `limit` units per second.
+    fn per_second(limit: u64) -> WindowLimit {
+        WindowLimit { limit: units(limit), window: Window::from_millis(1_000).unwrap() }
+    }
+
+    fn units(units: u64) -> Units {
+        Units::new(units).unwrap()
+    }
+
+    fn millis(millis: u128) -> Duration {
+        Duration::from_micros(millis * 1_000)
+    }
+
+    #[test]
+    fn waits_reach_beyond_the_last_instant() {
+        let mut log = SlidingWindowLog::new();
+        let granted = log.take(&per_second(1), Demand::all(Units::MIN), Instant::MAX);
+        let denied = log.take(&per_second(1), Demand::all(Units::MIN), Instant::MAX);
+        assert_eq!((granted.granted, granted.reset_after), (1, millis(1_000)));
+        assert_eq!((denied.granted, denied.retry_after), (0, RetryAfter::Wait(millis(1_000))));
+    }
 }
