@@ -72,10 +72,12 @@ impl TokenBucket {
         let before = self.level(*limit, now);
         let after = before.after(demand);
         let granted = after.units.saturating_sub(before.units);
-        if granted > 0 {
-            *self = after.into_bucket();
+        let missing = demand.cost.get().saturating_sub(granted);
+        if granted == 0 {
+            return self.unchanged(before, granted, missing, now);
         }
-        after.decision(granted, demand.cost.get().saturating_sub(granted), now)
+        *self = after.into_bucket();
+        after.decision(granted, missing, now)
     }
 
     /// What [`TokenBucket::take`] would grant of `cost` at `now`, and when; `remaining` and
@@ -84,7 +86,7 @@ impl TokenBucket {
     pub fn peek(&self, limit: &BucketLimit, cost: Units, now: Instant) -> Decision {
         let level = self.level(*limit, now);
         let granted = Demand::all(cost).granted_of(level.available());
-        level.decision(granted, cost.get().saturating_sub(granted), now)
+        self.unchanged(level, granted, cost.get().saturating_sub(granted), now)
     }
 
     /// Gives back up to `amount` of the whole units that are used at `now`, at the limit and
@@ -98,6 +100,22 @@ impl TokenBucket {
         let after = Level { units: before.units.saturating_sub(refunded), ..before };
         *self = after.into_bucket();
         Refund { refunded, reset_after: after.reset_after(now) }
+    }
+
+    /// The answer to a call at `now` that finds this level and leaves the state as it is.
+    fn unchanged(&self, level: Level, granted: u32, missing: u32, now: Instant) -> Decision {
+        let decision = level.decision(granted, missing, now);
+        match self.time.checked_sub(level.limit.window) {
+            // The distance to a state from far ahead drains less and less as the clock comes
+            // closer: whoever waits will find the bucket as it is a window before that state.
+            Some(later) if later > now => {
+                let then = self.level(level.limit, later);
+                let reset_after =
+                    if level.is_empty() { Duration::ZERO } else { then.reset_after(now) };
+                Decision { retry_after: then.retry_after(missing, now), reset_after, ..decision }
+            }
+            _ => decision,
+        }
     }
 
     /// What is used at `now` as seen by a call with this limit.
@@ -173,8 +191,12 @@ impl Level {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.units == 0 && self.parts == 0
+    }
+
     fn reset_after(&self, now: Instant) -> Duration {
-        if self.units == 0 && self.parts == 0 {
+        if self.is_empty() {
             return Duration::ZERO;
         }
         self.time_to_drain_to(0, now)
@@ -213,5 +235,43 @@ fn divide_up(parts: u128, rate: NonZeroU32) -> u128 {
     match u64::try_from(parts) {
         Ok(parts) => u128::from(parts.div_ceil(u64::from(rate.get()))),
         Err(_) => parts.div_ceil(u128::from(rate.get())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `limit` units per second, and at most `capacity` at once.
+    fn per_second(limit: u64, capacity: u64) -> BucketLimit {
+        let window = Window::from_millis(1_000).unwrap();
+        BucketLimit { limit: units(limit), window, capacity: units(capacity) }
+    }
+
+    fn units(units: u64) -> Units {
+        Units::new(units).unwrap()
+    }
+
+    fn at_secs(secs: u64) -> Instant {
+        Instant::from_micros(secs * 1_000_000)
+    }
+
+    fn secs(secs: u128) -> Duration {
+        Duration::from_micros(secs * 1_000_000)
+    }
+
+    #[test]
+    fn a_wait_counts_the_way_back_to_a_state_from_far_ahead() {
+        let limit = per_second(1, 10);
+        let mut bucket = TokenBucket::new();
+        bucket.take(&limit, Demand::all(units(10)), at_secs(100));
+
+        // Five windows ahead: five units have drained, but the next call will find fewer drained.
+        let denied = bucket.take(&limit, Demand::all(units(6)), at_secs(95));
+        assert_eq!((denied.granted, denied.remaining), (0, 5));
+        assert_eq!(denied.retry_after, RetryAfter::Wait(secs(11)));
+        assert_eq!(denied.reset_after, secs(15));
+        assert_eq!(bucket.peek(&limit, units(6), at_secs(105)).granted, 0);
+        assert_eq!(bucket.peek(&limit, units(6), at_secs(106)).granted, 6);
     }
 }
