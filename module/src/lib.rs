@@ -26,12 +26,13 @@ use limiter::{SlidingWindowLog, TokenBucket};
 use redis_module::configuration::ConfigurationFlags;
 use redis_module::{Context, RedisString, Status, redis_module};
 
-use server::{api, command, data_type};
+use server::{api, command, data_type, replication};
 
 /// Registers everything that the module adds to the server.
 fn init(ctx: &Context, _args: &[RedisString]) -> Status {
     let steps = [
         api::prepare,
+        replication::watch_audience,
         data_type::register::<TokenBucket>,
         data_type::register::<SlidingWindowLog>,
         command::register::<commands::TakeTokenBucket>,

@@ -1,6 +1,6 @@
 //! One invocation of a command: its arguments, its reply, what it replicates.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::c_int;
 use std::slice;
 
 use redis_module::raw;
@@ -35,6 +35,10 @@ impl<'a> Call<'a> {
         Self { ctx, args }
     }
 
+    pub(super) fn ctx(&self) -> *mut raw::RedisModuleCtx {
+        self.ctx
+    }
+
     /// Number of arguments, the command's name included.
     pub(crate) fn len(&self) -> usize {
         self.args.len()
@@ -58,36 +62,6 @@ impl<'a> Call<'a> {
         // SAFETY: the context is that of the running callback, the name one of its arguments; the
         // key borrows the call, so it is closed before the callback returns.
         Ok(unsafe { Key::open(self.ctx, name, mode) })
-    }
-
-    /// Sends `command key payload` to replicas and the append-only file instead of this call.
-    pub(crate) fn replicate(&self, command: &CStr, key: &Key<'_>, payload: &[u8]) {
-        // SAFETY: the format names what follows: a string of the server ("s"), then bytes with
-        // their length ("b").
-        unsafe {
-            api!(RedisModule_Replicate)(
-                self.ctx,
-                command.as_ptr(),
-                c"sb".as_ptr(),
-                key.name(),
-                payload.as_ptr().cast::<c_char>(),
-                payload.len(),
-            );
-        }
-    }
-
-    /// Sends the deletion of a key to replicas and the append-only file instead of this call.
-    pub(crate) fn replicate_delete(&self, key: &Key<'_>) {
-        // SAFETY: the format names what follows: a string of the server ("s").
-        unsafe {
-            api!(RedisModule_Replicate)(self.ctx, c"UNLINK".as_ptr(), c"s".as_ptr(), key.name());
-        }
-    }
-
-    /// Sends this call as it is to replicas and the append-only file.
-    pub(crate) fn replicate_verbatim(&self) {
-        // SAFETY: the context is that of the running callback.
-        unsafe { api!(RedisModule_ReplicateVerbatim)(self.ctx) };
     }
 
     /// Sends the reply; its status is what the callback returns.

@@ -4,6 +4,7 @@
 //! * [`call`]: one invocation of a command: its arguments, its reply, what it replicates.
 //! * [`key`]: one key, opened for reading or for writing.
 //! * [`command`]: a command as the rest of the module sees it, and its registration.
+//! * [`replication`]: what a call sends to replicas and the append-only file.
 //! * [`data_type`]: a native data type as the rest of the module sees it, and its callbacks.
 
 pub(crate) mod api;
@@ -11,3 +12,4 @@ pub(crate) mod call;
 pub(crate) mod command;
 pub(crate) mod data_type;
 pub(crate) mod key;
+pub(crate) mod replication;
