@@ -284,3 +284,207 @@ fn offset(body: &[u8], error: &serde_json::Error) -> usize {
         body.split_inclusive(|&byte| byte == b'\n').take(error.line().saturating_sub(1));
     lines_before.map(<[u8]>::len).sum::<usize>() + error.column().saturating_sub(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Fields, algorithm, identifier, units, units_or_null, window};
+    use crate::{
+        config::Defaults,
+        error::Error,
+        millis::Millis,
+        quota::{Algorithm, Quota},
+    };
+
+    const DEFAULTS: Defaults = Defaults { limit: 100, window: Millis(60_000) };
+
+    fn faults(error: Error) -> Value {
+        let Error::Invalid(faults) = error else { panic!("{error:?} is not a list of faults") };
+        json!(faults)
+    }
+
+    /// The quota in a body, or all faults of the body.
+    fn quota(body: &Value) -> Result<Quota, Value> {
+        let mut fields = Fields::from_body(body.to_string().as_bytes()).map_err(faults)?;
+        let quota = fields.quota(DEFAULTS);
+        fields.finish(quota).map_err(faults)
+    }
+
+    #[test]
+    fn numbers_of_units_are_read_from_every_way_to_write_them() {
+        for (value, expected) in [
+            (json!(1), 1),
+            (json!("10"), 10),
+            (json!(" 10 "), 10),
+            (json!(60.0), 60),
+            (json!("60.0"), 60),
+            (json!(1e9), 1_000_000_000),
+        ] {
+            assert_eq!(units(&value), Ok(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_units_that_are_wrong_name_their_rule() {
+        for (value, kind) in [
+            (json!(0), "greater_than_equal"),
+            (json!(-5), "greater_than_equal"),
+            (json!("-5"), "greater_than_equal"),
+            (json!(1_000_000_001), "less_than_equal"),
+            (json!(u64::MAX), "less_than_equal"),
+            (json!(1e300), "less_than_equal"),
+            (json!("9".repeat(500)), "less_than_equal"),
+            (json!(1.5), "int_from_float"),
+            (json!(1e-7), "int_from_float"),
+            (json!("1.5"), "int_parsing"),
+            (json!(""), "int_parsing"),
+            (json!("ten"), "int_parsing"),
+            (json!(true), "int_type"),
+            (json!(null), "int_type"),
+            (json!([1]), "int_type"),
+            (json!({}), "int_type"),
+        ] {
+            assert_eq!(units(&value).unwrap_err().kind, kind, "{value}");
+        }
+    }
+
+    #[test]
+    fn windows_have_at_most_three_decimals() {
+        for (value, expected) in [
+            (json!(60), 60_000),
+            (json!("60"), 60_000),
+            (json!(60.0), 60_000),
+            (json!(0.001), 1),
+            (json!("0.25"), 250),
+            (json!(0.1), 100),
+            (json!(31_622_400), 31_622_400_000),
+        ] {
+            assert_eq!(window(&value), Ok(Millis(expected)), "{value}");
+        }
+        for (value, kind) in [
+            (json!(0), "greater_than_equal"),
+            (json!(-1), "greater_than_equal"),
+            (json!(31_622_400.001), "less_than_equal"),
+            (json!(1e300), "less_than_equal"),
+            (json!(0.0001), "decimal_max_places"),
+            (json!("1e3"), "decimal_parsing"),
+            (json!("NaN"), "decimal_parsing"),
+            (json!(false), "decimal_type"),
+            (json!(null), "decimal_type"),
+        ] {
+            assert_eq!(window(&value).unwrap_err().kind, kind, "{value}");
+        }
+    }
+
+    #[test]
+    fn identifiers_are_counted_in_bytes() {
+        for text in ["x".to_owned(), "/%\0\u{1f980}".to_owned(), "x".repeat(256)] {
+            assert_eq!(identifier(&json!(text)), Ok(text));
+        }
+        for (value, kind) in [
+            (json!(""), "string_too_short"),
+            (json!("x".repeat(257)), "string_too_long"),
+            (json!("é".repeat(129)), "string_too_long"),
+            (json!(1), "string_type"),
+            (json!(null), "string_type"),
+        ] {
+            assert_eq!(identifier(&value).unwrap_err().kind, kind, "{value}");
+        }
+    }
+
+    #[test]
+    fn algorithms_go_by_their_names() {
+        assert_eq!(algorithm(&json!("token_bucket")), Ok(Algorithm::TokenBucket));
+        assert_eq!(algorithm(&json!("sliding_window")), Ok(Algorithm::SlidingWindow));
+        for value in [json!("leaky_bucket"), json!("TOKEN_BUCKET"), json!(0), json!(null)] {
+            assert_eq!(algorithm(&value).unwrap_err().kind, "enum");
+        }
+    }
+
+    #[test]
+    fn a_burst_can_be_null() {
+        assert_eq!(units_or_null(&json!(null)), Ok(None));
+        assert_eq!(units_or_null(&json!(5)), Ok(Some(5)));
+    }
+
+    #[test]
+    fn what_is_left_out_has_defaults_and_what_is_unknown_is_ignored() {
+        let expected = Quota {
+            algorithm: Algorithm::TokenBucket,
+            limit: 100,
+            window: Millis(60_000),
+            burst: None,
+        };
+        assert_eq!(quota(&json!({})), Ok(expected.clone()));
+        assert_eq!(quota(&json!({ "user": 1, "Limit": 2 })), Ok(expected));
+    }
+
+    #[test]
+    fn a_sliding_window_has_no_burst() {
+        let body = json!({ "algorithm": "sliding_window", "burst": 5 });
+        let fault = json!({
+            "type": "value_error",
+            "loc": ["body", "burst"],
+            "msg": "Value error, burst is for token_bucket only",
+            "input": 5,
+        });
+        assert_eq!(quota(&body), Err(json!([fault])));
+    }
+
+    #[test]
+    fn all_faults_are_listed_at_once() {
+        let listed = quota(&json!({ "limit": 0, "window_seconds": "soon" })).unwrap_err();
+        let expected = json!([
+            {
+                "type": "greater_than_equal",
+                "loc": ["body", "limit"],
+                "msg": "Input should be greater than or equal to 1",
+                "input": 0,
+                "ctx": { "ge": 1 },
+            },
+            {
+                "type": "decimal_parsing",
+                "loc": ["body", "window_seconds"],
+                "msg": "Input should be a valid decimal",
+                "input": "soon",
+            },
+        ]);
+        assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn the_last_of_equal_names_in_a_query_counts() {
+        let mut fields =
+            Fields::from_path([("identifier".to_owned(), json!("x"))].into_iter().collect());
+        fields.go_on_with_query(Some("limit=1&limit=%32&window_seconds=0.5"));
+        let quota = fields.quota(DEFAULTS).unwrap();
+        assert_eq!((quota.limit, quota.window), (2, Millis(500)));
+    }
+
+    #[test]
+    fn malformed_json_is_located_by_its_bytes() {
+        for (body, offset) in
+            [("{", 0), ("{\"identifier\": x}", 15), ("{\n  \"limit\": ,\n}", 13), ("\u{feff}{}", 0)]
+        {
+            let listed = faults(Fields::from_body(body.as_bytes()).unwrap_err());
+            assert_eq!(listed[0]["type"], "json_invalid", "{body}");
+            assert_eq!(listed[0]["loc"], json!(["body", offset]), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_refused() {
+        for body in ["[]", "1", "null", "\"text\""] {
+            let listed = faults(Fields::from_body(body.as_bytes()).unwrap_err());
+            assert_eq!(listed[0]["type"], "model_attributes_type", "{body}");
+        }
+        let listed = faults(Fields::from_body(b"").unwrap_err());
+        assert_eq!(listed[0]["type"], "missing");
+        let deep = "[".repeat(10_000);
+        assert_eq!(
+            faults(Fields::from_body(deep.as_bytes()).unwrap_err())[0]["type"],
+            "json_invalid"
+        );
+    }
+}

@@ -14,7 +14,8 @@ use serde_json::json;
 
 use crate::{
     error::{Error, ErrorBody, FaultsBody},
-    fault::{BrokenRule, Place},
+    fault::Place,
+    fields,
 };
 
 /// A description without routes.
@@ -26,7 +27,10 @@ pub(crate) fn start() -> OpenApi {
         info: Info {
             title: "Rate limiter".to_owned(),
             description: Some(
-                "Rate limits with token buckets and sliding windows, decided in Redis.".to_owned(),
+                "Rate limits with token buckets and sliding windows, decided in Redis.\n\n\
+                 Every answer carries `X-Request-Id`, the caller's or a new one, and \
+                 `X-Process-Time` in milliseconds."
+                    .to_owned(),
             ),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             license: Some(License {
@@ -75,11 +79,12 @@ pub(crate) fn with_body_errors(operation: TransformOperation<'_>) -> TransformOp
 /// Adds the errors of a route that asks Redis.
 pub(crate) fn with_store_errors(operation: TransformOperation<'_>) -> TransformOperation<'_> {
     let operation = operation.response_with::<422, Json<FaultsBody>, _>(|response| {
-        let loc = vec![Place::Name("query"), Place::Name("limit")];
-        let rule = BrokenRule::new("int_type", "Input should be a valid integer");
+        let input = json!(0);
+        let loc = vec![Place::Name("body"), Place::Name("limit")];
+        let fault = fields::units(&input).err().map(|rule| rule.at(loc, input));
         response
             .description("The request has faults. All of them are listed.")
-            .example(FaultsBody { detail: vec![rule.at(loc, json!("many"))] })
+            .example(FaultsBody { detail: Vec::from_iter(fault) })
     });
     let operation = error::<503>(operation, &Error::Unavailable, "Redis cannot answer.");
     error::<500>(operation, &Error::Internal, "A bug. Details are in the log of the service.")

@@ -39,7 +39,7 @@ impl Algorithm {
 
 /// Units per window, and how they are counted. Every part is within its range.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
-#[schemars(transform = require_nothing)]
+#[schemars(inline, transform = require_nothing)]
 pub struct Quota {
     /// How grants are counted; `token_bucket` when left out.
     pub algorithm: Algorithm,

@@ -138,6 +138,17 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                     reset_in_seconds: Millis(600),
                     retry_after: None,
                 })
+        })
+        .response_with::<429, Json<CheckAnswer>, _>(|response| {
+            openapi::with_headers(response, &headers::DECISION_DOCS)
+                .with(|response| openapi::with_headers(response, &[headers::DENIAL_DOCS]))
+                .description("A denial, with DENY_STATUS=429.")
+                .example(CheckAnswer {
+                    allowed: false,
+                    remaining: 0,
+                    reset_in_seconds: Millis(60_000),
+                    retry_after: Some(Millis(600)),
+                })
         });
     openapi::with_body_errors(openapi::with_store_errors(operation))
 }

@@ -16,6 +16,7 @@ use crate::{
 
 /// What a path names.
 #[derive(JsonSchema)]
+#[schemars(inline)]
 struct IdentifierPath {
     /// What is limited: 1 to 256 bytes, percent-encoded.
     #[expect(dead_code, reason = "describes the parameter; its value is read into Fields")]

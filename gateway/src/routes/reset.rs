@@ -31,6 +31,7 @@ pub(crate) struct ResetRequest {
 
 /// The query of a reset.
 #[derive(JsonSchema)]
+#[schemars(inline)]
 struct ResetQuery {
     /// The algorithm whose state to forget; both when left out.
     #[expect(dead_code, reason = "describes the parameter; its value is read into Fields")]
