@@ -161,7 +161,11 @@ pub(super) const SHUTDOWN_TIMEOUT_MS: Setting<Whole<u32>> = Setting {
 };
 
 impl<R: Rule> Setting<R> {
-    fn read(&self, lookup: &impl Fn(&str) -> Option<OsString>) -> Result<R::Value, SettingsError> {
+    /// The value that `lookup` knows, or the default.
+    pub(super) fn read(
+        &self,
+        lookup: &impl Fn(&str) -> Option<OsString>,
+    ) -> Result<R::Value, SettingsError> {
         let text = match lookup(self.name).filter(|value| !value.is_empty()) {
             Some(value) => value
                 .into_string()
