@@ -18,3 +18,10 @@ mod token_bucket;
 
 // The module: what its calls leave behind, here and elsewhere.
 mod denied;
+mod persistence;
+mod replication;
+
+// The module: what it holds to whatever is thrown at it.
+mod agreement;
+mod concurrency;
+mod hostile;

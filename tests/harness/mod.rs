@@ -19,6 +19,7 @@ mod gateway;
 mod http;
 mod patience;
 mod process;
+mod random;
 mod server;
 
 pub(crate) use client::Client;
@@ -26,4 +27,5 @@ pub(crate) use clock::{Clock, NOON};
 pub(crate) use gateway::Gateway;
 pub(crate) use http::Response;
 pub(crate) use patience::eventually;
+pub(crate) use random::Random;
 pub(crate) use server::{Server, free_port};

@@ -1,0 +1,243 @@
+//! One truth: the pure code and a server make the same decisions over the same history.
+
+use std::time::Duration;
+
+use limiter::{
+    BucketLimit, Decision, Demand, Instant, Refund, RetryAfter, SlidingWindowLog, TokenBucket,
+    Units, Window, WindowLimit,
+};
+
+use crate::harness::{Client, NOON, Random, Server};
+
+const STEPS: usize = 30_000;
+
+#[test]
+fn buckets_agree() {
+    agrees::<TokenBucket>();
+}
+
+#[test]
+fn logs_agree() {
+    agrees::<SlidingWindowLog>();
+}
+
+/// What one call asks for.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    limit: u64,
+    window_ms: u64,
+    burst: Option<u64>,
+    cost: u64,
+    partial: bool,
+}
+
+impl Call {
+    /// Parameters of the same order of magnitude, so that some calls are granted and some denied.
+    fn random(random: &mut Random) -> Self {
+        let limit = random.pick(&[1, 2, 3, 7, 10, 100, 999, 65_537, 1_000_000]);
+        let window_ms =
+            random.pick(&[1, 2, 7, 250, 1_000, 1_001, 60_000, 3_600_000, 31_622_400_000]);
+        let burst = random.once_in(4).then(|| 1 + random.bits() % (3 * limit));
+        let cost = 1 + random.bits() % limit.div_ceil(random.pick(&[1, 2, 10, 1_000]));
+        let cost = if random.once_in(20) { cost * 2 } else { cost };
+        Self { limit, window_ms, burst, cost, partial: random.once_in(4) }
+    }
+
+    fn units(units: u64) -> Units {
+        Units::new(units).expect("a number within bounds")
+    }
+
+    fn window(self) -> Window {
+        Window::from_millis(self.window_ms).expect("a window within bounds")
+    }
+
+    fn demand(self) -> Demand {
+        Demand { cost: Self::units(self.cost), partial: self.partial }
+    }
+
+    /// `limit window` as a client writes them.
+    fn text(self) -> String {
+        format!("{} {}.{:03}", self.limit, self.window_ms / 1_000, self.window_ms % 1_000)
+    }
+}
+
+/// The pure code that a command is to agree with.
+trait Oracle: Default {
+    const COMMAND: &str;
+
+    fn take(&mut self, call: Call, now: Instant) -> Decision;
+    fn peek(&self, call: Call, now: Instant) -> Decision;
+    fn give_back(&mut self, amount: Units, now: Instant) -> Refund;
+
+    /// The limit, window and options that only this algorithm has.
+    fn parameters(call: Call) -> String;
+}
+
+impl Oracle for TokenBucket {
+    const COMMAND: &str = "TB";
+
+    fn take(&mut self, call: Call, now: Instant) -> Decision {
+        self.take(&bucket_limit(call), call.demand(), now)
+    }
+
+    fn peek(&self, call: Call, now: Instant) -> Decision {
+        self.peek(&bucket_limit(call), call.demand().cost, now)
+    }
+
+    fn give_back(&mut self, amount: Units, now: Instant) -> Refund {
+        self.refund(amount, now)
+    }
+
+    fn parameters(call: Call) -> String {
+        let burst = call.burst.map(|capacity| format!(" BURST {capacity}"));
+        call.text() + &burst.unwrap_or_default()
+    }
+}
+
+fn bucket_limit(call: Call) -> BucketLimit {
+    let capacity = Call::units(call.burst.unwrap_or(call.limit));
+    BucketLimit { limit: Call::units(call.limit), window: call.window(), capacity }
+}
+
+impl Oracle for SlidingWindowLog {
+    const COMMAND: &str = "SW";
+
+    fn take(&mut self, call: Call, now: Instant) -> Decision {
+        self.take(&window_limit(call), call.demand(), now)
+    }
+
+    fn peek(&self, call: Call, now: Instant) -> Decision {
+        self.peek(&window_limit(call), call.demand().cost, now)
+    }
+
+    fn give_back(&mut self, amount: Units, now: Instant) -> Refund {
+        self.refund(amount, now)
+    }
+
+    fn parameters(call: Call) -> String {
+        call.text()
+    }
+}
+
+fn window_limit(call: Call) -> WindowLimit {
+    WindowLimit { limit: Call::units(call.limit), window: call.window() }
+}
+
+/// A state as a server keeps it: until the expiry that came with its latest change.
+#[derive(Default)]
+struct Kept<S> {
+    state: S,
+    expiry_millis: Option<u64>,
+}
+
+impl<S: Oracle> Kept<S> {
+    fn expire(&mut self, now: Instant) {
+        let now_millis = now.as_micros() / 1_000;
+        if self.expiry_millis.is_some_and(|expiry| now_millis > expiry) {
+            *self = Self::default();
+        }
+    }
+
+    fn take(&mut self, call: Call, now: Instant) -> Decision {
+        let decision = self.state.take(call, now);
+        if decision.granted > 0 {
+            self.expiry_millis = Some(decision.expiry_millis(now));
+        }
+        decision
+    }
+
+    fn give_back(&mut self, amount: Units, now: Instant) -> u32 {
+        let refund = self.state.give_back(amount, now);
+        if refund.refunded > 0 {
+            self.expiry_millis = Some(now.expiry_millis(refund.reset_after));
+            if refund.reset_after.as_micros() == 0 {
+                *self = Self::default();
+            }
+        }
+        refund.refunded
+    }
+}
+
+/// Runs a random history on a server and on the pure code, and compares every answer.
+fn agrees<S: Oracle>() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    // The server must forget keys when they are asked for, as the pure code here does, and not at
+    // moments of its own between two steps of the clock.
+    client.call::<()>("DEBUG SET-ACTIVE-EXPIRE 0");
+    let mut random = Random::new();
+    let mut kept = Kept::<S>::default();
+    let mut call = Call::random(&mut random);
+    let (mut granted, mut denied) = (0, 0);
+    for step in 0..STEPS {
+        if random.once_in(50) {
+            call = Call::random(&mut random);
+        }
+        move_clock(&server, call, &mut random);
+        let now = Instant::from_micros(server.clock().micros());
+        kept.expire(now);
+        match random.below(10) {
+            0 => refunds_alike(&mut client, &mut kept, &mut random, now),
+            1 | 2 => {
+                let peek = "RATELIMIT.PEEK key";
+                let (command, parameters) = (S::COMMAND, S::parameters(call));
+                let line = format!("{peek} {command} {parameters} COST {}", call.cost);
+                let expected = reply(&kept.state.peek(call, now));
+                assert_eq!(client.decide(&line), expected, "step {step}: {line}");
+            }
+            _ => {
+                let partial = if call.partial { " PARTIAL" } else { "" };
+                let parameters = S::parameters(call);
+                let command = S::COMMAND;
+                let line =
+                    format!("RATELIMIT.{command} key {parameters} COST {}{partial}", call.cost);
+                let expected = kept.take(call, now);
+                assert_eq!(client.decide(&line), reply(&expected), "step {step}: {line}");
+                *if expected.granted > 0 { &mut granted } else { &mut denied } += 1;
+            }
+        }
+        let expiry_millis: i64 = client.call("PEXPIRETIME key");
+        let expected = kept.expiry_millis.map_or(-2, |millis| i64::try_from(millis).unwrap());
+        assert_eq!(expiry_millis, expected, "step {step}: expiry after {call:?}");
+    }
+    let enough = STEPS / 20;
+    assert!(granted > enough && denied > enough, "{granted} granted, {denied} denied");
+}
+
+fn refunds_alike<S: Oracle>(
+    client: &mut Client,
+    kept: &mut Kept<S>,
+    random: &mut Random,
+    now: Instant,
+) {
+    let amount = random.pick(&[1, 2, 3, 100, 1_000_000_000]);
+    let refunded: u32 = client.call(&format!("RATELIMIT.REFUND key {amount}"));
+    assert_eq!(refunded, kept.give_back(Call::units(amount), now), "a refund of {amount}");
+}
+
+/// Moves the clock by some fraction of the window, mostly forwards.
+fn move_clock(server: &Server, call: Call, random: &mut Random) {
+    let fraction = random.pick(&[1, 3, 10, 100, 1_000, 1_000_000]);
+    let micros = random.bits() % (1 + 2_000 * call.window_ms / fraction);
+    if random.once_in(20) && micros < server.clock().micros() {
+        server.clock().step_back(Duration::from_micros(micros));
+    } else {
+        server.clock().advance(Duration::from_micros(micros));
+    }
+}
+
+/// The reply that tells a client of this decision.
+fn reply(decision: &Decision) -> [i64; 5] {
+    let retry_after_ms = match decision.retry_after {
+        RetryAfter::Granted => 0,
+        RetryAfter::Wait(time) => time.ceil_millis(),
+        RetryAfter::Never => -1,
+    };
+    [
+        i64::from(decision.granted),
+        i64::from(decision.limit),
+        i64::from(decision.remaining),
+        retry_after_ms,
+        decision.reset_after.ceil_millis(),
+    ]
+}

@@ -1,0 +1,98 @@
+//! Whoever joins while grants are made misses none: a replica, and an append-only file.
+//!
+//! The module sends its changes only while somebody receives them, so the moments at which
+//! somebody joins are those at which one could be lost.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use crate::harness::{Server, eventually};
+
+/// Enough keys that each is changed many times, and few enough to compare them all.
+const KEYS: u64 = 50;
+
+#[test]
+fn a_replica_that_joins_under_load_misses_nothing() {
+    let primary = Server::start();
+    let replica = Server::start();
+    let replicaof = format!("REPLICAOF 127.0.0.1 {}", primary.port());
+    under_load(&primary, |granted| {
+        let mut client = replica.client();
+        for _ in 0..3 {
+            more_grants(granted);
+            client.call::<()>(&replicaof);
+            eventually("the replica follows", || {
+                (client.info("replication", "master_link_status") == "up").then_some(())
+            });
+            more_grants(granted);
+            client.call::<()>("REPLICAOF NO ONE");
+        }
+        client.call::<()>(&replicaof);
+    });
+    let sent = primary.client().info("replication", "master_repl_offset");
+    let mut client = replica.client();
+    eventually("the replica catches up", || {
+        let state = ["master_link_status", "slave_repl_offset"];
+        let state = state.map(|field| client.info("replication", field));
+        (state == ["up", &sent]).then_some(())
+    });
+    assert_eq!(held(&replica), held(&primary));
+}
+
+#[test]
+fn an_append_only_file_that_is_turned_on_under_load_misses_nothing() {
+    let mut server = Server::builder().config("appendonly", "no").start();
+    under_load(&server, |granted| {
+        let mut client = server.client();
+        // A snapshot that is already being written puts off the one that the file starts from.
+        client.call::<String>("BGSAVE");
+        more_grants(granted);
+        client.call::<()>("CONFIG SET appendonly yes");
+        more_grants(granted);
+    });
+    let mut client = server.client();
+    eventually("the file is complete", || {
+        let state = ["aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress"];
+        state.map(|field| client.info("persistence", field)).iter().all(|s| s == "0").then_some(())
+    });
+    let before = held(&server);
+    server.restart();
+    assert_eq!(held(&server), before);
+}
+
+/// Runs `join` while two clients take units without a pause.
+fn under_load(server: &Server, join: impl FnOnce(&AtomicU64)) {
+    let (granted, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for command in ["RATELIMIT.TB bucket:", "RATELIMIT.SW log:"] {
+            let (granted, stop) = (&granted, &stop);
+            scope.spawn(move || {
+                let mut client = server.client();
+                while !stop.load(Ordering::Relaxed) {
+                    let key = granted.load(Ordering::Relaxed) % KEYS;
+                    let [taken, ..] = client.decide(&format!("{command}{key} 1000000 86400"));
+                    granted.fetch_add(u64::try_from(taken).expect("units"), Ordering::Relaxed);
+                }
+            });
+        }
+        join(&granted);
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Waits until some more units have been granted.
+fn more_grants(granted: &AtomicU64) {
+    let enough = granted.load(Ordering::Relaxed) + 500;
+    eventually("more is granted", || (granted.load(Ordering::Relaxed) >= enough).then_some(()));
+}
+
+/// The digest of every key, and when it expires.
+fn held(server: &Server) -> Vec<(String, i64)> {
+    let mut client = server.client();
+    let keys = (0..KEYS).flat_map(|key| [format!("bucket:{key}"), format!("log:{key}")]);
+    keys.map(|key| {
+        let [digest]: [String; 1] = client.call(&format!("DEBUG DIGEST-VALUE {key}"));
+        (digest, client.call(&format!("PEXPIRETIME {key}")))
+    })
+    .collect()
+}

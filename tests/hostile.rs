@@ -1,0 +1,339 @@
+//! No input of any bytes and any length, and no stored bytes, stop the server or touch other data.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use limiter::codec::Change;
+use limiter::{
+    BucketLimit, Demand, Instant, SlidingWindowLog, TokenBucket, Units, Window, WindowLimit,
+};
+use redis::Value;
+
+use crate::harness::{Client, NOON, Random, Server};
+
+/// Keys that hostile commands name although they hold other types.
+const WITNESSES: [&str; 3] = ["text", "list", "hash"];
+
+#[test]
+fn random_commands_get_an_answer_and_touch_nothing_else() {
+    const BATCHES: usize = 300;
+    const BATCH: usize = 1_000;
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let witnesses = create_witnesses(&mut client);
+    let mut random = Random::new();
+    let mut socket = server.socket();
+    for _ in 0..BATCHES {
+        let mut batch = vec![];
+        for _ in 0..BATCH {
+            encode(&random_command(&mut random), &mut batch);
+        }
+        answers_all(&mut socket, &batch, &server);
+        server.clock().advance(Duration::from_micros(random.bits() % 1_000_000));
+    }
+    assert_eq!(dumps(&mut client), witnesses);
+    // Whatever was stored by all that can be stored and loaded again.
+    let before = everything(&mut client);
+    client.call::<()>("DEBUG RELOAD");
+    assert_eq!(everything(&mut client), before);
+}
+
+#[test]
+fn damaged_payloads_of_a_bucket_are_refused_or_usable() {
+    let server = Server::builder().clock(NOON).config("sanitize-dump-payload", "yes").start();
+    server.client().decide("RATELIMIT.TB original 100 60 BURST 150 COST 7");
+    survives_damaged_payloads(&server);
+}
+
+#[test]
+fn damaged_payloads_of_a_log_are_refused_or_usable() {
+    let server = Server::builder().clock(NOON).config("sanitize-dump-payload", "yes").start();
+    for step in 0..120 {
+        let cost = 1 + step % 5;
+        server.client().decide(&format!("RATELIMIT.SW original 1000 60 COST {cost}"));
+        server.clock().advance(Duration::from_micros(1_000 + step * 7));
+    }
+    survives_damaged_payloads(&server);
+}
+
+#[test]
+fn damaged_effects_are_refused_or_usable() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let witnesses = create_witnesses(&mut client);
+    let mut random = Random::new();
+    for effect in effects() {
+        for key in ["missing", "bucket", "log", "text"] {
+            for damaged in damages(&effect, &mut random) {
+                client.call::<i64>("RATELIMIT.RESET missing bucket log");
+                client.decide("RATELIMIT.TB bucket 100 60 COST 5");
+                client.decide("RATELIMIT.SW log 100 60 COST 5");
+                let before: Option<Vec<u8>> = client.call(&format!("DUMP {key}"));
+                let refused = apply(&mut client, key, &damaged).is_err();
+                let after: Option<Vec<u8>> = client.call(&format!("DUMP {key}"));
+                assert!(!refused || after == before, "{key}: {}", damaged.escape_ascii());
+                use_key(&mut client, key);
+            }
+        }
+    }
+    assert_eq!(dumps(&mut client), witnesses);
+}
+
+#[test]
+fn effects_as_they_are_sent_are_accepted() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW log 100 60 COST 9");
+    let keys = ["bucket", "whole log", "log", "log"];
+    for (effect, key) in effects().iter().zip(keys) {
+        assert_eq!(apply(&mut client, key, effect).unwrap(), Value::Okay, "{key}");
+    }
+    assert_eq!(client.decide("RATELIMIT.PEEK bucket TB 100 60"), [1, 100, 95, 0, 3_000]);
+    assert_eq!(client.decide("RATELIMIT.PEEK log SW 100 60"), [1, 100, 89, 0, 60_000]);
+}
+
+/// Sends a batch of commands, and waits until all of them have been answered.
+fn answers_all(socket: &mut TcpStream, batch: &[u8], server: &Server) {
+    const MARK: &[u8] = b"all of them were answered";
+    let mut request = batch.to_vec();
+    encode(&[b"ECHO".to_vec(), MARK.to_vec()], &mut request);
+    // Answers are read while commands are written, or both sides would wait for the other.
+    let mut writer = socket.try_clone().unwrap();
+    let answered = std::thread::scope(|scope| {
+        let written = scope.spawn(move || writer.write_all(&request));
+        let mut received = vec![];
+        let mut chunk = [0; 65_536];
+        while !received.ends_with(&[MARK, b"\r\n"].concat()) {
+            match socket.read(&mut chunk) {
+                Ok(length @ 1..) => received.extend(&chunk[..length]),
+                _ => return false,
+            }
+            let excess = received.len().saturating_sub(MARK.len() + 2);
+            received.drain(..excess);
+        }
+        written.join().unwrap().is_ok()
+    });
+    assert!(answered, "the server has closed the connection\n{}", server.log());
+}
+
+/// A command as a client sends it.
+fn encode(arguments: &[Vec<u8>], bytes: &mut Vec<u8>) {
+    bytes.extend(format!("*{}\r\n", arguments.len()).bytes());
+    for argument in arguments {
+        bytes.extend(format!("${}\r\n", argument.len()).bytes());
+        bytes.extend(argument);
+        bytes.extend(b"\r\n");
+    }
+}
+
+/// A command of the module with any arguments, or one that handles the values it has stored.
+fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
+    const OWN: [&str; 6] = ["TB", "SW", "PEEK", "REFUND", "RESET", "APPLY"];
+    const VALUE: [&str; 8] =
+        ["DUMP", "MEMORY USAGE", "DEBUG DIGEST-VALUE", "PERSIST", "TYPE", "UNLINK", "DEL", "PTTL"];
+    if random.once_in(10) {
+        let words = random.pick(&VALUE);
+        let mut command: Vec<_> = words.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        command.push(random.pick(&LIMITER_KEYS).into());
+        return command;
+    }
+    let name = random.pick(&OWN);
+    let mut command = vec![format!("RATELIMIT.{name}").into_bytes()];
+    // Half of the commands start as they should, so that the other arguments are reached.
+    if random.once_in(2) {
+        let start = match name {
+            "PEEK" => random.pick(&["TB 10 60", "SW 10 60", "TB 1000000000 31622400"]),
+            "REFUND" | "RESET" | "APPLY" => "",
+            _ => random.pick(&["10 60", "1 0.001", "1000000 31622400", "7 1"]),
+        };
+        command.push(random_key(random));
+        command.extend(start.split_whitespace().map(|word| word.as_bytes().to_vec()));
+    }
+    let most = if random.once_in(200) { 2_000 } else { 8 };
+    for _ in 0..random.below(most) {
+        command.push(random_argument(random));
+    }
+    command
+}
+
+const LIMITER_KEYS: [&str; 5] = ["a", "b", "c", "", "\0"];
+
+fn random_key(random: &mut Random) -> Vec<u8> {
+    match random.below(10) {
+        0 => random.pick(&WITNESSES).into(),
+        1 => random.bytes(20),
+        _ => random.pick(&LIMITER_KEYS).into(),
+    }
+}
+
+fn random_argument(random: &mut Random) -> Vec<u8> {
+    const WORDS: [&str; 10] =
+        ["BURST", "burst", "COST", "cost", "PARTIAL", "partial", "TB", "SW", "NaN", "-1"];
+    const NUMBERS: [&str; 14] = [
+        "0",
+        "1",
+        "2",
+        "60",
+        "0.001",
+        "1000000",
+        "1000001",
+        "1000000000",
+        "1000000001",
+        "31622400",
+        "31622400.001",
+        "9223372036854775807",
+        "18446744073709551615",
+        "0.0000000000000000000000000000001",
+    ];
+    match random.below(12) {
+        0 => random.bytes(40),
+        1 if random.once_in(50) => random.bytes(100_000),
+        1 | 2 => random_key(random),
+        3..=6 => random.pick(&WORDS).into(),
+        7 => (random.bits() >> random.below(64)).to_string().into_bytes(),
+        8 => {
+            let mut effect = effects()[random.below(4)].clone();
+            let length = effect.len();
+            effect[random.below(length)] ^= 1 << random.below(8);
+            effect
+        }
+        _ => random.pick(&NUMBERS).into(),
+    }
+}
+
+/// Restores the payload of the key `original` in every damaged form there is.
+fn survives_damaged_payloads(server: &Server) {
+    let mut client = server.client();
+    let witnesses = create_witnesses(&mut client);
+    let payload: Vec<u8> = client.call("DUMP original");
+    let footer = payload.len() - 10;
+    let (value, version) = (&payload[..footer], &payload[footer..footer + 2]);
+    assert_eq!(sealed(value, version), payload, "the checksum is the server's own");
+    let mut random = Random::new();
+    let (mut accepted, mut refused) = (0, 0);
+    for damaged in damages(value, &mut random) {
+        let restore: [&[u8]; 5] =
+            [b"RESTORE", b"victim", b"0", &sealed(&damaged, version), b"REPLACE"];
+        match client.reply(&restore) {
+            Ok(_) => {
+                accepted += 1;
+                use_key(&mut client, "victim");
+                client.call::<i64>("DEL victim");
+            }
+            Err(error) => {
+                assert_eq!(error.detail(), Some("Bad data format"), "{}", damaged.escape_ascii());
+                refused += 1;
+            }
+        }
+    }
+    assert!(accepted > 0 && refused > 0, "{accepted} accepted, {refused} refused");
+    assert_eq!(dumps(&mut client), witnesses);
+    assert_eq!(client.call::<Vec<u8>>("DUMP original"), payload);
+}
+
+/// Every truncation, every flip of a bit, and some hundred random changes.
+fn damages(bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
+    let truncated = (0..bytes.len()).map(|length| bytes[..length].to_vec());
+    let flipped = (0..bytes.len() * 8).map(|bit| {
+        let mut flipped = bytes.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        flipped
+    });
+    let scrambled = (0..300).map(|_| {
+        let mut scrambled = bytes.to_vec();
+        for _ in 0..=random.below(6) {
+            scrambled[random.below(bytes.len())] = random.pick(&[0, 1, 0x7f, 0x80, 0xff]);
+        }
+        scrambled
+    });
+    truncated.chain(flipped).chain(scrambled).collect()
+}
+
+/// A value with the footer that RESTORE checks before it lets the module see anything.
+fn sealed(value: &[u8], version: &[u8]) -> Vec<u8> {
+    let mut payload = [value, version].concat();
+    let checksum = crc64(&payload);
+    payload.extend(checksum.to_le_bytes());
+    payload
+}
+
+/// CRC-64 as Redis computes it: Jones' polynomial, reflected, starting from zero.
+fn crc64(bytes: &[u8]) -> u64 {
+    const REFLECTED_POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
+    bytes.iter().fold(0, |mut crc, byte| {
+        crc ^= u64::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ REFLECTED_POLYNOMIAL } else { crc >> 1 };
+        }
+        crc
+    })
+}
+
+/// One effect of each kind, as a primary sends them.
+fn effects() -> [Vec<u8>; 4] {
+    let now = Instant::from_micros(NOON);
+    let window = Window::from_millis(60_000).unwrap();
+    let (units, limit) = (Units::new(5).unwrap(), Units::new(100).unwrap());
+    let mut bucket = TokenBucket::new();
+    bucket.take(&BucketLimit::new(limit, window), Demand::all(units), now);
+    let mut log = SlidingWindowLog::new();
+    log.take(&WindowLimit { limit, window }, Demand::all(units), now);
+    [
+        Change::TokenBucket(bucket),
+        Change::SlidingWindowLog(log),
+        Change::Grant { time: now, window, units },
+        Change::Refund { time: now, units: Units::new(3).unwrap() },
+    ]
+    .map(|change| {
+        let mut effect = (NOON / 1_000 + 60_000).to_be_bytes().to_vec();
+        change.encode(&mut effect);
+        effect
+    })
+}
+
+fn apply(client: &mut Client, key: &str, effect: &[u8]) -> Result<Value, redis::RedisError> {
+    client.reply(&[b"RATELIMIT.APPLY", key.as_bytes(), effect])
+}
+
+/// Runs everything that reads or changes a key; what it answers does not matter, but it must.
+fn use_key(client: &mut Client, key: &str) {
+    for line in [
+        format!("RATELIMIT.PEEK {key} TB 100 60"),
+        format!("RATELIMIT.PEEK {key} SW 100 60"),
+        format!("DUMP {key}"),
+        format!("DEBUG DIGEST-VALUE {key}"),
+        format!("MEMORY USAGE {key}"),
+        format!("RATELIMIT.TB {key} 1000000000 31622400"),
+        format!("RATELIMIT.SW {key} 1000000 31622400"),
+        format!("RATELIMIT.REFUND {key} 1000000000"),
+    ] {
+        let arguments: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        if let Err(error) = client.reply(&arguments) {
+            assert!(error.code().is_some(), "{line}: {error}");
+        }
+    }
+}
+
+/// All keys that have not expired, the digests of their values, and when they expire.
+fn everything(client: &mut Client) -> Vec<(Vec<u8>, String, i64)> {
+    let mut keys: Vec<Vec<u8>> = client.call("KEYS *");
+    keys.sort();
+    let held = |key: Vec<u8>| {
+        let [digest]: [String; 1] = client.send(&[b"DEBUG", b"DIGEST-VALUE", &key]);
+        let expiry_millis = client.send(&[b"PEXPIRETIME", &key]);
+        (key, digest, expiry_millis)
+    };
+    keys.into_iter().map(held).collect()
+}
+
+fn create_witnesses(client: &mut Client) -> Vec<Vec<u8>> {
+    client.call::<()>("SET text value");
+    client.call::<()>("RPUSH list a b c");
+    client.call::<()>("HSET hash field value");
+    dumps(client)
+}
+
+fn dumps(client: &mut Client) -> Vec<Vec<u8>> {
+    WITNESSES.map(|key| client.call(&format!("DUMP {key}"))).into()
+}
