@@ -235,6 +235,7 @@ fn tick_micros(window: Window) -> NonZeroU64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
 mod tests {
     use super::*;
 

@@ -239,6 +239,7 @@ fn divide_up(parts: u128, rate: NonZeroU32) -> u128 {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
 mod tests {
     use super::*;
 
