@@ -1,0 +1,608 @@
+//! The promises that the crate makes, each as a property that tries to break it. A promise that
+//! both algorithms make is checked on both with the same history.
+
+#![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
+
+mod algorithm;
+mod arbitrary;
+
+use algorithm::Algorithm;
+use arbitrary::{Call, Clock, Limits, calls, instant, pause, quota, units};
+use limiter::codec::Change;
+use limiter::{
+    BucketLimit, Decision, Demand, Duration, Instant, RetryAfter, SlidingWindowLog, TokenBucket,
+    Units,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::with_cases(1_000)
+    })]
+
+    /// Promise 1, token bucket safety, and its other half: over every interval of length T at
+    /// most `capacity + limit * T / window` units are granted.
+    #[test]
+    fn a_bucket_never_exceeds_its_burst_and_rate(
+        calls in calls(Limits::Same, Clock::Forward, 1..150),
+    ) {
+        keeps_to_the_rate(&calls[0].quota, &grants::<TokenBucket>(&calls).0)?;
+    }
+
+    /// Promise 1, the other half: no fraction is lost. A caller who always takes all there is,
+    /// and comes again before the bucket is full, gets exactly the rate, however often it comes.
+    #[test]
+    fn a_greedy_caller_gets_every_unit_of_the_rate(
+        quota in quota(),
+        pauses in vec(pause(), 1..100),
+    ) {
+        let (limit, window) = (u64::from(quota.limit.get()), quota.window.as_micros());
+        let capacity = u64::from(quota.capacity.get());
+        // In this time at most capacity - 1 units drain: less than what the caller leaves used.
+        let longest = u128::from(capacity - 1) * u128::from(window) / u128::from(limit);
+        let longest = u64::try_from(longest).unwrap_or(u64::MAX);
+        let (mut bucket, mut elapsed, mut granted) = (TokenBucket::new(), 0_u64, 0_u128);
+        for pause in pauses {
+            let demand = Demand::up_to(Units::MAX);
+            granted += u128::from(bucket.take(&quota, demand, Instant::from_micros(elapsed)).granted);
+            let rate = u128::from(limit) * u128::from(elapsed) / u128::from(window);
+            prop_assert_eq!(granted, u128::from(capacity) + rate);
+            elapsed += pause.micros(&quota).min(longest);
+        }
+    }
+
+    /// Promise 2, sliding window safety: in every half-open interval as long as the window at
+    /// most the limit is granted.
+    #[test]
+    fn a_log_never_exceeds_its_limit_in_any_window(
+        calls in calls(Limits::Same, Clock::Forward, 1..150),
+    ) {
+        keeps_to_the_window(&calls[0].quota, &grants::<SlidingWindowLog>(&calls).0)?;
+    }
+
+    /// Promise 3, tight waits: what was denied is granted after `retry_after`, and not before;
+    /// also when limits change with every call.
+    #[test]
+    fn a_denied_call_is_granted_after_its_wait_and_not_before(
+        calls in calls(Limits::Changing, Clock::Forward, 1..40),
+    ) {
+        waits_are_tight::<TokenBucket>(&calls)?;
+        waits_are_tight::<SlidingWindowLog>(&calls)?;
+    }
+
+    /// Promise 3, whatever the clock did before.
+    #[test]
+    fn waits_are_tight_after_any_step_of_the_clock(
+        calls in calls(Limits::Same, Clock::Any, 1..40),
+    ) {
+        waits_are_tight::<TokenBucket>(&calls)?;
+        waits_are_tight::<SlidingWindowLog>(&calls)?;
+    }
+
+    /// Promise 3: a starved key that is hammered with denied calls recovers on time.
+    #[test]
+    fn denied_calls_do_not_postpone_the_next_grant(
+        calls in calls(Limits::Same, Clock::Forward, 1..40),
+        mut hammer in vec(any::<u16>(), 1..10),
+    ) {
+        hammer.sort_unstable();
+        hammering_postpones_nothing::<TokenBucket>(&calls, &hammer)?;
+        hammering_postpones_nothing::<SlidingWindowLog>(&calls, &hammer)?;
+    }
+
+    /// Promise 4, denied is free: a denied or a peeking call changes nothing, and peek agrees with
+    /// take, whatever the limits and the clock.
+    #[test]
+    fn a_denied_call_changes_nothing_and_peek_agrees_with_take(
+        calls in calls(Limits::Changing, Clock::Any, 1..40),
+    ) {
+        denied_is_free::<TokenBucket>(&calls)?;
+        denied_is_free::<SlidingWindowLog>(&calls)?;
+    }
+
+    /// Promise 5, whole means gone: the key's expiry is `reset_after`, rounded up.
+    #[test]
+    fn a_quota_is_whole_after_its_reset_and_not_before(
+        calls in calls(Limits::Changing, Clock::Forward, 1..40),
+    ) {
+        whole_means_gone::<TokenBucket>(&calls)?;
+        whole_means_gone::<SlidingWindowLog>(&calls)?;
+    }
+
+    /// Promise 5, whatever the clock did before.
+    #[test]
+    fn resets_are_tight_after_any_step_of_the_clock(
+        calls in calls(Limits::Same, Clock::Any, 1..40),
+    ) {
+        whole_means_gone::<TokenBucket>(&calls)?;
+        whole_means_gone::<SlidingWindowLog>(&calls)?;
+    }
+
+    /// Promise 6, a bad clock is harmless: a step back grants nothing extra, and what a log or a
+    /// bucket promises holds over the highest time that there has been.
+    #[test]
+    fn a_step_back_of_up_to_a_window_grants_nothing_extra(
+        calls in calls(Limits::Same, Clock::Any, 1..60),
+    ) {
+        let quota = &calls[0].quota;
+        keeps_to_the_rate(quota, &grants_with_small_steps_back::<TokenBucket>(&calls)?)?;
+        keeps_to_the_window(quota, &grants_with_small_steps_back::<SlidingWindowLog>(&calls)?)?;
+    }
+
+    /// Promise 6, the other half: a key never stays blocked for more than two windows after the
+    /// clock is right again.
+    #[test]
+    fn no_clock_blocks_a_key_for_more_than_two_windows(
+        calls in calls(Limits::Same, Clock::Any, 1..40),
+        right in instant(),
+        behind in prop::option::of(pause()),
+        mut hammer in vec(any::<u16>(), 0..10),
+    ) {
+        // Half the time the clock turns out to be right shortly before or after the last call.
+        let last = calls.last().unwrap();
+        let behind = behind.map(|pause| pause.micros(&last.quota));
+        let right = behind.map_or(right, |behind| {
+            Instant::from_micros(last.now.as_micros().saturating_sub(behind))
+        });
+        hammer.sort_unstable();
+        recovers_within_two_windows::<TokenBucket>(&calls, right, &hammer)?;
+        recovers_within_two_windows::<SlidingWindowLog>(&calls, right, &hammer)?;
+    }
+
+    /// Promise 7, parameters may change at any call, and the clock as well: nothing panics or
+    /// overflows, `used` carries over, and no call is granted more than its own parameters allow.
+    #[test]
+    fn any_call_may_follow_any_other(calls in calls(Limits::Changing, Clock::Any, 1..60)) {
+        used_carries_over(&mut TokenBucket::new(), &calls)?;
+        used_carries_over(&mut SlidingWindowLog::new(), &calls)?;
+    }
+
+    /// Promise 7: an upgrade or a downgrade keeps what was used, not what was left.
+    #[test]
+    fn what_is_used_does_not_depend_on_the_limit(
+        calls in calls(Limits::Same, Clock::Forward, 1..40),
+        other in quota(),
+    ) {
+        another_limit_sees_the_same_use::<TokenBucket>(&calls, &other)?;
+        another_limit_sees_the_same_use::<SlidingWindowLog>(&calls, &other)?;
+    }
+
+    /// A refund gives back at most what is used, and never makes more than the capacity.
+    #[test]
+    fn a_refund_gives_back_at_most_what_is_used(
+        calls in calls(Limits::Changing, Clock::Any, 1..40),
+        amount in units(),
+    ) {
+        refunds_are_bounded_by_use::<TokenBucket>(&calls, amount)?;
+        refunds_are_bounded_by_use::<SlidingWindowLog>(&calls, amount)?;
+    }
+
+    /// A refund takes the newest grants: giving back the latest call undoes exactly that call.
+    #[test]
+    fn giving_a_call_back_undoes_it(
+        calls in calls(Limits::Same, Clock::Forward, 1..40),
+        later in calls(Limits::Same, Clock::Forward, 1..5),
+    ) {
+        a_refund_undoes_a_grant::<TokenBucket>(&calls, &later)?;
+        a_refund_undoes_a_grant::<SlidingWindowLog>(&calls, &later)?;
+    }
+
+    /// Whoever is sent every change holds the same state as whoever decided, whatever the limits
+    /// and the clock; and what is written is read back as the same.
+    #[test]
+    fn a_copy_that_is_sent_every_change_stays_equal(
+        calls in calls(Limits::Changing, Clock::Any, 1..40),
+        refunds in vec(prop::bool::weighted(0.3), 40),
+    ) {
+        let calls: Vec<_> = calls.into_iter().zip(refunds).collect();
+        copies_stay_equal::<TokenBucket>(&calls)?;
+        copies_stay_equal::<SlidingWindowLog>(&calls)?;
+    }
+
+    /// No bytes make decoding panic, nor the use of what was decoded.
+    #[test]
+    fn arbitrary_bytes_are_harmless(
+        bytes in prop_oneof![4 => invented(), 1 => vec(any::<u8>(), 0..60)],
+        calls in calls(Limits::Changing, Clock::Any, 1..10),
+    ) {
+        bytes_are_harmless(&bytes, &calls)?;
+    }
+
+    /// The same for every truncation and every flipped bit of bytes that were written.
+    #[test]
+    fn damaged_bytes_are_harmless(
+        bytes in stored(),
+        calls in calls(Limits::Changing, Clock::Any, 1..5),
+    ) {
+        for len in 0..bytes.len() {
+            bytes_are_harmless(&bytes[..len], &calls)?;
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            bytes_are_harmless(&flipped, &calls)?;
+        }
+    }
+}
+
+/// Units granted at some time.
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    time: Instant,
+    units: u32,
+}
+
+/// What a new state grants of a history, and the state after it.
+fn grants<A: Algorithm>(calls: &[Call]) -> (Vec<Grant>, A) {
+    let mut state = A::default();
+    let grant = |&Call { now, quota, demand }: &Call| {
+        let units = state.take(&quota, demand, now).granted;
+        (units > 0).then_some(Grant { time: now, units })
+    };
+    let grants = calls.iter().filter_map(grant).collect();
+    (grants, state)
+}
+
+/// The state that a history leaves.
+fn state<A: Algorithm>(calls: &[Call]) -> A {
+    grants(calls).1
+}
+
+/// `now` + `wait`, or `None` if that is after the end of time.
+fn after(now: Instant, wait: Duration) -> Option<Instant> {
+    let micros = u128::from(now.as_micros()) + wait.as_micros();
+    (micros <= u128::from(Instant::MAX.as_micros()))
+        .then(|| Instant::from_micros(u64::try_from(micros).unwrap()))
+}
+
+/// Whether all of `units` would be granted.
+fn grants_all<A: Algorithm>(state: &A, quota: &BucketLimit, units: Units, now: Instant) -> bool {
+    let decision = state.clone().take(quota, Demand::all(units), now);
+    assert_eq!(decision.retry_after == RetryAfter::Granted, decision.granted > 0);
+    decision.granted == units.get()
+}
+
+/// In every interval that starts and ends with a grant, at most
+/// `capacity + limit * length / window` units. Exact, so that not even a part of a unit may drift.
+fn keeps_to_the_rate(quota: &BucketLimit, grants: &[Grant]) -> TestCaseResult {
+    let window = u128::from(quota.window.as_micros());
+    let burst = u128::from(quota.capacity.get()) * window;
+    for (index, first) in grants.iter().enumerate() {
+        let mut granted = 0;
+        for last in &grants[index..] {
+            granted += u128::from(last.units);
+            let drained =
+                u128::from(quota.limit.get()) * u128::from(last.time.micros_since(first.time));
+            prop_assert!(granted * window <= burst + drained, "{first:?} to {last:?}: {granted}");
+        }
+    }
+    Ok(())
+}
+
+/// In every half-open window that starts with a grant, at most `limit` units.
+fn keeps_to_the_window(quota: &BucketLimit, grants: &[Grant]) -> TestCaseResult {
+    for (index, first) in grants.iter().enumerate() {
+        let end = first.time.as_micros() + quota.window.as_micros();
+        let within = grants[index..].iter().take_while(|grant| grant.time.as_micros() < end);
+        let granted: u64 = within.map(|grant| u64::from(grant.units)).sum();
+        prop_assert!(granted <= u64::from(quota.limit.get()), "from {first:?}: {granted}");
+    }
+    Ok(())
+}
+
+/// What is missing is granted after the wait that the call was told, also as the milliseconds that
+/// a client is told, and not a microsecond or a millisecond earlier.
+fn a_wait_is_tight<A: Algorithm>(state: &A, call: &Call, decision: &Decision) -> TestCaseResult {
+    let Call { now, quota, demand } = *call;
+    let missing = Units::new(u64::from(demand.cost.get() - decision.granted));
+    let (Some(missing), RetryAfter::Wait(wait)) = (missing, decision.retry_after) else {
+        let never = demand.cost > A::most(&quota);
+        let granted = decision.granted == demand.cost.get();
+        prop_assert!(never && decision.retry_after == RetryAfter::Never || granted);
+        return Ok(());
+    };
+    let granted_after = |wait: u128| {
+        after(now, Duration::from_micros(wait))
+            .map(|later| grants_all(state, &quota, missing, later))
+    };
+    let wait_micros = wait.as_micros();
+    let wait_millis = u128::from(wait.ceil_millis().unsigned_abs());
+    prop_assert!(!grants_all(state, &quota, missing, now));
+    prop_assert_ne!(granted_after(wait_micros), Some(false));
+    prop_assert_ne!(granted_after(wait_micros - 1), Some(true), "one microsecond early");
+    prop_assert_ne!(granted_after(wait_micros.saturating_sub(1_000)), Some(true));
+    prop_assert_ne!(granted_after(wait_millis * 1_000), Some(false), "as a client is told");
+    prop_assert_ne!(granted_after((wait_millis - 1) * 1_000), Some(true), "one millisecond early");
+    Ok(())
+}
+
+/// [`a_wait_is_tight`] after every call of a history.
+fn waits_are_tight<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
+    let mut state = A::default();
+    for call in calls {
+        let decision = state.take(&call.quota, call.demand, call.now);
+        a_wait_is_tight(&state, call, &decision)?;
+    }
+    Ok(())
+}
+
+/// A key that is full for the history's last call is granted on time, although it is hammered with
+/// the same call, and with greater ones, until then.
+fn hammering_postpones_nothing<A: Algorithm>(calls: &[Call], hammer: &[u16]) -> TestCaseResult {
+    let mut state: A = state(calls);
+    let Some(&Call { now, quota, demand: Demand { cost, .. } }) = calls.last() else {
+        return Ok(());
+    };
+    let RetryAfter::Wait(wait) = state.peek(&quota, cost, now).retry_after else {
+        return Ok(());
+    };
+    let Some(granted_at) = after(now, wait) else {
+        return Ok(());
+    };
+    for &part in hammer {
+        let early = (wait.as_micros() - 1) * u128::from(part) / u128::from(u16::MAX);
+        let early = after(now, Duration::from_micros(early)).unwrap();
+        for cost in [cost, A::most(&quota), Units::MAX] {
+            prop_assert_eq!(state.take(&quota, Demand::all(cost), early).granted, 0);
+        }
+    }
+    let decision = state.take(&quota, Demand::all(cost), granted_at);
+    prop_assert_eq!(decision.granted, cost.get());
+    Ok(())
+}
+
+/// A denied call leaves the same state and the same bytes; a peek tells what the call would be told.
+fn denied_is_free<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
+    let mut state = A::default();
+    for &Call { now, quota, demand } in calls {
+        let before = state.clone();
+        let peek = state.peek(&quota, demand.cost, now);
+        let all = state.clone().take(&quota, Demand::all(demand.cost), now);
+        prop_assert_eq!((peek.granted, peek.limit, peek.retry_after), {
+            (all.granted, all.limit, all.retry_after)
+        });
+        prop_assert_eq!(peek.remaining, all.remaining + all.granted);
+        if all.granted == 0 {
+            prop_assert_eq!(peek, all);
+        }
+        if state.take(&quota, demand, now).granted == 0 {
+            prop_assert_eq!(&state, &before);
+            prop_assert_eq!(state.encoded(), before.encoded());
+        }
+    }
+    Ok(())
+}
+
+/// The quota is whole `reset_after` later and not a microsecond earlier, and a server that expires
+/// the key as told never removes anything that still counts.
+fn whole_means_gone<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
+    let mut state = A::default();
+    for &Call { now, quota, demand } in calls {
+        let decision = state.take(&quota, demand, now);
+        let whole_at = |time| state.peek(&quota, Units::MIN, time).remaining == decision.limit;
+        prop_assert_eq!(whole_at(now), decision.reset_after == Duration::ZERO);
+        let reset = decision.reset_after.as_micros();
+        if let Some(time) = after(now, decision.reset_after) {
+            prop_assert!(whole_at(time));
+        }
+        if let Some(early) = reset.checked_sub(1) {
+            let early = after(now, Duration::from_micros(early));
+            prop_assert!(!early.is_some_and(whole_at), "whole a microsecond early");
+        }
+        if decision.granted > 0 {
+            // A server removes a key once its clock, in milliseconds, is past the expiry.
+            let removed = (decision.expiry_millis(now) + 1).saturating_mul(1_000);
+            let removed = Instant::from_micros(removed);
+            prop_assert!(removed == Instant::MAX || whole_at(removed), "removed early");
+        }
+    }
+    Ok(())
+}
+
+/// Makes the calls with a clock that is never more than a window behind the newest grant. Nothing
+/// is granted beyond what a clock that stood still would have granted; answers every grant at the
+/// highest time of the clock at any grant so far.
+fn grants_with_small_steps_back<A: Algorithm>(calls: &[Call]) -> Result<Vec<Grant>, TestCaseError> {
+    let (mut state, mut grants, mut newest) = (A::default(), Vec::new(), Instant::EPOCH);
+    for &Call { now, quota, demand } in calls {
+        let earliest = newest.as_micros().saturating_sub(quota.window.as_micros());
+        let now = now.max(Instant::from_micros(earliest));
+        let stood_still = state.clone().take(&quota, demand, now.max(newest));
+        let decision = state.take(&quota, demand, now);
+        prop_assert!(decision.granted <= stood_still.granted);
+        if decision.granted > 0 {
+            newest = newest.max(now);
+            grants.push(Grant { time: newest, units: decision.granted });
+        }
+    }
+    Ok(grants)
+}
+
+/// Two windows after any instant at the latest, one unit is granted, however far off the clock of
+/// the state's history was, and whatever was denied in these two windows.
+fn recovers_within_two_windows<A: Algorithm>(
+    calls: &[Call],
+    right: Instant,
+    hammer: &[u16],
+) -> TestCaseResult {
+    let (mut state, quota) = (state::<A>(calls), calls[0].quota);
+    let two_windows = 2 * quota.window.as_micros();
+    prop_assume!(right.as_micros() + two_windows <= Instant::MAX.as_micros());
+    for part in [0].iter().chain(hammer) {
+        let later = u128::from(two_windows) * u128::from(*part) / u128::from(u16::MAX);
+        let later = right.plus_micros(u64::try_from(later).unwrap());
+        let _peeked = state.peek(&quota, Units::MIN, later);
+        if state.take(&quota, Demand::all(Units::MIN), later).granted > 0 {
+            return Ok(());
+        }
+    }
+    prop_assert!(grants_all(&state, &quota, Units::MIN, right.plus_micros(two_windows)));
+    Ok(())
+}
+
+/// No call takes more than it asked for or than its own parameters allow, and what was used before
+/// still is.
+fn used_carries_over<A: Algorithm>(state: &mut A, calls: &[Call]) -> TestCaseResult {
+    for &Call { now, quota, demand } in calls {
+        let before = state.used(&quota, now);
+        let decision = state.take(&quota, demand, now);
+        let after = state.used(&quota, now);
+        let most = A::most(&quota).get();
+        prop_assert_eq!(decision.limit, most);
+        prop_assert_eq!(after, before + decision.granted);
+        prop_assert_eq!(decision.remaining, most.saturating_sub(after));
+        prop_assert!(decision.granted == 0 || after <= most);
+        let available = most.saturating_sub(before);
+        let granted = match demand {
+            Demand { cost, .. } if cost.get() <= available => cost.get(),
+            Demand { partial, .. } => available * u32::from(partial),
+        };
+        prop_assert_eq!(decision.granted, granted);
+    }
+    Ok(())
+}
+
+/// Right after a grant, a call with any other limit sees the same units used.
+fn another_limit_sees_the_same_use<A: Algorithm>(
+    calls: &[Call],
+    other: &BucketLimit,
+) -> TestCaseResult {
+    let mut state = A::default();
+    for &Call { now, quota, demand } in calls {
+        if state.take(&quota, demand, now).granted > 0 {
+            let other = BucketLimit { window: quota.window, ..*other };
+            prop_assert_eq!(state.used(&quota, now), state.used(&other, now));
+        }
+    }
+    Ok(())
+}
+
+/// A refund gives back what is used and no more, and whoever then asks for it again gets it.
+fn refunds_are_bounded_by_use<A: Algorithm>(calls: &[Call], amount: Units) -> TestCaseResult {
+    let mut state = A::default();
+    for &Call { now, quota, demand } in calls {
+        if state.take(&quota, demand, now).granted == 0 {
+            continue;
+        }
+        let used = state.used(&quota, now);
+        let mut refunded = state.clone();
+        let refund = refunded.refund(amount, now);
+        prop_assert!(refund.refunded <= amount.get().min(used));
+        prop_assert!(refund.refunded + 1 >= amount.get().min(used), "only a part stays used");
+        prop_assert_eq!(refunded.used(&quota, now), used - refund.refunded);
+        let peek = refunded.peek(&quota, Units::MIN, now);
+        prop_assert_eq!(refund.reset_after, peek.reset_after);
+        let again = Units::new(u64::from(refund.refunded));
+        prop_assert!(again.is_none_or(|units| grants_all(&refunded, &quota, units, now)));
+    }
+    Ok(())
+}
+
+/// A call that is given back was never made: all later calls are answered as if it had not been,
+/// and making it again leaves the same state as making it once.
+fn a_refund_undoes_a_grant<A: Algorithm>(calls: &[Call], later: &[Call]) -> TestCaseResult {
+    let (mut state, mut newest) = (A::default(), None);
+    for &Call { now, quota, demand } in calls {
+        let before = state.clone();
+        let Some(granted) = Units::new(state.take(&quota, demand, now).granted.into()) else {
+            continue;
+        };
+        let mut refunded = state.clone();
+        prop_assert_eq!(refunded.refund(granted, now).refunded, granted.get());
+        // An entry that the grant has joined still counts from this later time.
+        let joined = newest.is_some_and(|newest| A::share_an_entry(&quota, newest, now));
+        for call in later.iter().filter(|_| !joined) {
+            let time = now.max(call.now);
+            let expected = before.peek(&quota, call.demand.cost, time);
+            prop_assert_eq!(refunded.peek(&quota, call.demand.cost, time), expected);
+        }
+        newest = Some(now);
+        refunded.take(&quota, Demand::all(granted), now);
+        prop_assert_eq!(&refunded, &state);
+    }
+    Ok(())
+}
+
+/// A copy that is made the changes that a server sends stays equal, byte for byte, also when the
+/// copy is itself replaced by one read back from its bytes.
+fn copies_stay_equal<A: Algorithm>(calls: &[(Call, bool)]) -> TestCaseResult {
+    let (mut state, mut copy) = (A::default(), A::default());
+    for &(Call { now, quota, demand }, refund) in calls {
+        let changed = if refund {
+            state.refund(demand.cost, now).refunded
+        } else {
+            state.take(&quota, demand, now).granted
+        };
+        if let Some(units) = Units::new(u64::from(changed)) {
+            let change =
+                if refund { state.refunded(units, now) } else { state.granted(&quota, units, now) };
+            let mut bytes = Vec::new();
+            change.encode(&mut bytes);
+            // A bucket that a refund has emptied has no bytes: a server deletes its key.
+            copy = match Change::decode(&bytes) {
+                Ok(change) => {
+                    prop_assert!(copy.make(change));
+                    copy
+                }
+                Err(_) => state.clone(),
+            };
+        }
+        prop_assert_eq!(&copy, &state);
+        prop_assert_eq!(copy.encoded(), state.encoded());
+        copy = A::decoded(&state.encoded()).unwrap_or(copy);
+        prop_assert_eq!(&copy, &state);
+    }
+    Ok(())
+}
+
+/// Bytes that are accepted can be used in any way, and are written so that they read as the same.
+fn accepted_bytes_can_be_used<A: Algorithm>(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
+    let Some(mut state) = A::decoded(bytes) else {
+        return Ok(());
+    };
+    prop_assert_eq!(A::decoded(&state.encoded()), Some(state.clone()));
+    used_carries_over(&mut state.clone(), calls)?;
+    for &Call { now, quota, demand } in calls {
+        let sent = state.granted(&quota, demand.cost, now);
+        let _possible = state.make(sent);
+        let refund = state.refund(demand.cost, now);
+        let whole = refund.reset_after == Duration::ZERO;
+        prop_assert!(whole || A::decoded(&state.encoded()) == Some(state.clone()));
+    }
+    Ok(())
+}
+
+/// The bytes of the state that a history leaves, of either algorithm.
+fn stored() -> impl Strategy<Value = Vec<u8>> {
+    (calls(Limits::Changing, Clock::Forward, 1..40), any::<bool>()).prop_map(|(calls, bucket)| {
+        if bucket {
+            state::<TokenBucket>(&calls).encoded()
+        } else {
+            state::<SlidingWindowLog>(&calls).encoded()
+        }
+    })
+}
+
+/// Bytes that look like a state as far as the version and the kind.
+fn invented() -> impl Strategy<Value = Vec<u8>> {
+    let small = prop_oneof![0..=127_u8, any::<u8>()];
+    (0..=2_u8, 0..=5_u8, vec(small, 0..40))
+        .prop_map(|(version, kind, fields)| [&[version, kind], &fields[..]].concat())
+}
+
+/// Whatever `bytes` are: decoding does not panic, and what it accepts can be used.
+fn bytes_are_harmless(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
+    if let Ok(change) = Change::decode(bytes) {
+        let mut again = Vec::new();
+        change.encode(&mut again);
+        prop_assert!(again.len() <= bytes.len());
+        prop_assert_eq!(Change::decode(&again), Ok(change.clone()));
+        TokenBucket::default().make(change.clone());
+        SlidingWindowLog::default().make(change);
+    }
+    accepted_bytes_can_be_used::<TokenBucket>(bytes, calls)?;
+    accepted_bytes_can_be_used::<SlidingWindowLog>(bytes, calls)
+}
