@@ -1,0 +1,421 @@
+//! Both algorithms against models that are written for plainness alone: exact fractions and a list
+//! of grants. Whole decisions are compared, after every call of long and unlikely histories.
+
+#![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
+
+#[allow(dead_code, reason = "the properties use the rest")]
+mod algorithm;
+#[allow(dead_code, reason = "the properties use the rest")]
+mod arbitrary;
+
+use std::fmt::Debug;
+
+use algorithm::Algorithm;
+use arbitrary::{Call, Clock, Limits, calls};
+use limiter::{
+    BucketLimit, Decision, Demand, Duration, Instant, Refund, RetryAfter, SlidingWindowLog,
+    TokenBucket, Units, Window,
+};
+use num_rational::BigRational;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config(1_000))]
+
+    /// Any limits, costs, refunds and clocks.
+    #[test]
+    fn every_answer_is_the_models(
+        calls in calls(Limits::Changing, Clock::Any, 1..60),
+        kinds in vec(kind(), 60),
+    ) {
+        let calls: Vec<_> = calls.into_iter().zip(kinds).collect();
+        compare::<BucketModel, TokenBucket>(&calls)?;
+        compare::<LogModel, SlidingWindowLog>(&calls)?;
+    }
+
+    /// The one rounding there is, of parts of a unit when the window changes, cannot be told from
+    /// exact fractions until it changes again before the bucket is empty.
+    #[test]
+    fn one_change_of_window_is_exact(calls in calls(Limits::Changing, Clock::Any, 1..60)) {
+        compare_with_exact_fractions(&calls)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 1_000, ..config(4) })]
+
+    /// Histories of one window that is long enough for thousands of entries, with thousands of
+    /// calls in one tick, great refunds and limits that are lowered and raised again.
+    #[test]
+    fn every_answer_of_a_long_log_is_the_models(calls in busy_calls(12_000)) {
+        compare::<LogModel, SlidingWindowLog>(&calls)?;
+    }
+
+    /// The same calls on a bucket.
+    #[test]
+    fn every_answer_of_a_busy_bucket_is_the_models(calls in busy_calls(2_000)) {
+        compare::<BucketModel, TokenBucket>(&calls)?;
+    }
+}
+
+/// What a call does.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Take,
+    Peek,
+    /// Gives back what the call would have cost.
+    Refund,
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![6 => Just(Kind::Take), 1 => Just(Kind::Peek), 1 => Just(Kind::Refund)]
+}
+
+/// A call of a busy key: after some microseconds, at some cost.
+fn busy_call() -> impl Strategy<Value = (u64, u64, u64, Kind)> {
+    let pause = prop_oneof![
+        3_000 => 0..=1_u64,
+        7_000 => 1..=3_000_u64,
+        30 => 1..=100_000_u64,
+        2 => 1..=5_000_000_u64,
+    ];
+    let cost = prop_oneof![80 => Just(1), 20 => 1..=200_u64, 1 => 1..=100_000_u64];
+    let limit = prop_oneof![900 => Just(1_000_000), 50 => 1..=100_000_u64, 5 => Just(1)];
+    let kind = prop_oneof![
+        2_000 => Just(Kind::Take),
+        100 => Just(Kind::Peek),
+        1 => Just(Kind::Refund),
+    ];
+    (pause, cost, limit, kind)
+}
+
+/// Calls of a busy key, one window of four seconds long, with bursts in one tick.
+fn busy_calls(len: usize) -> impl Strategy<Value = Vec<(Call, Kind)>> {
+    let window = Window::from_millis(4_000).unwrap();
+    vec((busy_call(), prop::bool::weighted(0.2)), len).prop_map(move |calls| {
+        let mut now = Instant::from_micros(1_800_000_000_000_000);
+        let concrete = |((pause, cost, limit, kind), partial)| {
+            now = now.plus_micros(pause);
+            let cost = Units::new(cost).unwrap();
+            let quota = BucketLimit::new(Units::new(limit).unwrap(), window);
+            (Call { now, quota, demand: Demand { cost, partial } }, kind)
+        };
+        calls.into_iter().map(concrete).collect()
+    })
+}
+
+/// The plain form of an algorithm. Times and windows are in microseconds.
+trait Model: Default + Debug {
+    /// Units that could be taken at `now`.
+    fn available(&self, quota: &BucketLimit, now: u64) -> u32;
+
+    /// The wait, in microseconds, until `units` fit that do not fit now.
+    fn wait(&self, quota: &BucketLimit, units: u32, now: u64) -> u128;
+
+    /// Time in microseconds until nothing is used.
+    fn reset(&self, quota: &BucketLimit, now: u64) -> u128;
+
+    fn grant(&mut self, quota: &BucketLimit, units: u32, now: u64);
+
+    /// Gives back up to `amount`; how much that was, and the time until nothing is used.
+    fn refund(&mut self, amount: u32, now: u64) -> (u32, u128);
+
+    fn most(quota: &BucketLimit) -> u32;
+
+    fn take(&mut self, quota: &BucketLimit, demand: Demand, now: u64) -> Decision {
+        let (cost, available) = (demand.cost.get(), self.available(quota, now));
+        let granted = match demand.partial {
+            true => cost.min(available),
+            false if cost <= available => cost,
+            false => 0,
+        };
+        if granted > 0 {
+            self.grant(quota, granted, now);
+        }
+        self.answer(quota, granted, cost - granted, now)
+    }
+
+    fn peek(&self, quota: &BucketLimit, cost: u32, now: u64) -> Decision {
+        let granted = if cost <= self.available(quota, now) { cost } else { 0 };
+        self.answer(quota, granted, cost - granted, now)
+    }
+
+    fn answer(&self, quota: &BucketLimit, granted: u32, missing: u32, now: u64) -> Decision {
+        let retry_after = match missing {
+            0 => RetryAfter::Granted,
+            missing if missing > Self::most(quota) => RetryAfter::Never,
+            _ => RetryAfter::Wait(Duration::from_micros(self.wait(quota, missing, now))),
+        };
+        Decision {
+            granted,
+            limit: Self::most(quota),
+            remaining: self.available(quota, now),
+            retry_after,
+            reset_after: Duration::from_micros(self.reset(quota, now)),
+        }
+    }
+}
+
+/// Makes the same calls on a model and on the real thing.
+fn compare<M: Model, A: Algorithm>(calls: &[(Call, Kind)]) -> TestCaseResult {
+    let (mut model, mut real) = (M::default(), A::default());
+    for &(call, kind) in calls {
+        let Call { now, quota, demand } = call;
+        let micros = now.as_micros();
+        match kind {
+            Kind::Take => {
+                let expected = model.take(&quota, demand, micros);
+                prop_assert_eq!(real.take(&quota, demand, now), expected, "{:?}", call);
+            }
+            Kind::Peek => {
+                let expected = model.peek(&quota, demand.cost.get(), micros);
+                prop_assert_eq!(real.peek(&quota, demand.cost, now), expected, "{:?}", call);
+            }
+            Kind::Refund => {
+                let (refunded, reset) = model.refund(demand.cost.get(), micros);
+                let Refund { refunded: units, reset_after } = real.refund(demand.cost, now);
+                prop_assert_eq!(units, refunded, "{:?}", call);
+                let reset = if refunded > 0 { reset } else { 0 };
+                prop_assert_eq!(reset_after.as_micros(), reset, "{:?}", call);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A number of units, or of microseconds, as an exact fraction.
+fn exact(number: impl Into<u128>) -> BigRational {
+    BigRational::from_integer(number.into().into())
+}
+
+/// `limit / window`, in units per microsecond.
+fn rate(quota: &BucketLimit) -> BigRational {
+    exact(quota.limit.get()) / exact(quota.window.as_micros())
+}
+
+/// A token bucket as a fraction that drains.
+#[derive(Clone, Debug)]
+struct BucketModel {
+    used: BigRational,
+    /// When that was true.
+    time: u64,
+    /// What the latest grant was made with.
+    quota: BucketLimit,
+    /// Whether a change of window rounds parts of a unit up.
+    rounds: bool,
+}
+
+impl Default for BucketModel {
+    fn default() -> Self {
+        let quota = BucketLimit::new(Units::MIN, Window::MIN);
+        Self { used: exact(0_u32), time: 0, quota, rounds: true }
+    }
+}
+
+impl BucketModel {
+    /// What is used by the state's own time, as a call sees it: another window rounds it up to a
+    /// multiple of 1/window, in microseconds, of a unit.
+    fn used_before(&self, quota: &BucketLimit) -> BigRational {
+        let parts = exact(quota.window.as_micros());
+        match self.rounds && self.quota.window != quota.window {
+            true => (&self.used * &parts).ceil() / &parts,
+            false => self.used.clone(),
+        }
+    }
+
+    /// Whether the state is from so far ahead that the distance drains it.
+    fn is_far_ahead(&self, quota: &BucketLimit, now: u64) -> bool {
+        self.time > now && self.time - now > quota.window.as_micros()
+    }
+
+    fn used(&self, quota: &BucketLimit, now: u64) -> BigRational {
+        let drained = match self.is_far_ahead(quota, now) {
+            true => self.time - now,
+            false => now.saturating_sub(self.time),
+        };
+        let used = self.used_before(quota) - rate(quota) * exact(drained);
+        used.max(exact(0_u32))
+    }
+
+    /// Time until at most `units` are used, of which more are used now: once the clock has come to
+    /// the state's own time, use drains from what it was then.
+    fn time_to_drain_to(&self, units: u32, quota: &BucketLimit, now: u64) -> u128 {
+        let excess = self.used_before(quota) - exact(units);
+        let drained_at = exact(self.time) + excess / rate(quota);
+        u128::try_from((drained_at - exact(now)).ceil().to_integer()).unwrap()
+    }
+}
+
+impl Model for BucketModel {
+    fn most(quota: &BucketLimit) -> u32 {
+        quota.capacity.get()
+    }
+
+    fn available(&self, quota: &BucketLimit, now: u64) -> u32 {
+        let available = exact(quota.capacity.get()) - self.used(quota, now);
+        u32::try_from(available.floor().to_integer()).unwrap_or(0)
+    }
+
+    fn wait(&self, quota: &BucketLimit, units: u32, now: u64) -> u128 {
+        self.time_to_drain_to(quota.capacity.get() - units, quota, now)
+    }
+
+    fn reset(&self, quota: &BucketLimit, now: u64) -> u128 {
+        match self.used(quota, now) == exact(0_u32) {
+            true => 0,
+            false => self.time_to_drain_to(0, quota, now),
+        }
+    }
+
+    fn grant(&mut self, quota: &BucketLimit, units: u32, now: u64) {
+        self.used = self.used(quota, now) + exact(units);
+        if self.time < now || self.is_far_ahead(quota, now) {
+            self.time = now;
+        }
+        self.quota = *quota;
+    }
+
+    fn refund(&mut self, amount: u32, now: u64) -> (u32, u128) {
+        let quota = self.quota;
+        let used = self.used(&quota, now).to_integer();
+        let refunded = amount.min(u32::try_from(used).unwrap());
+        if refunded > 0 {
+            self.grant(&quota, 0, now);
+            self.used -= exact(refunded);
+        }
+        (refunded, self.reset(&quota, now))
+    }
+}
+
+/// A bucket of exact fractions is granted what the real one grants, and decides the same while
+/// the window has changed at most once since the bucket was empty, this call's window included.
+fn compare_with_exact_fractions(calls: &[Call]) -> TestCaseResult {
+    let mut real = TokenBucket::new();
+    let mut model = BucketModel { rounds: false, ..BucketModel::default() };
+    let mut changes = 0;
+    for call in calls {
+        let Call { now, quota, demand } = *call;
+        let micros = now.as_micros();
+        let was_empty = real.used(&quota, now) == 0;
+        let changes_now = match was_empty {
+            true => 0,
+            false => changes + u32::from(model.quota.window != quota.window),
+        };
+        let decision = real.take(&quota, demand, now);
+        if changes_now <= 1 {
+            let expected = model.clone().take(&quota, demand, micros);
+            prop_assert_eq!(decision, expected, "{:?}", call);
+        }
+        if decision.granted > 0 {
+            model.grant(&quota, decision.granted, micros);
+            changes = changes_now;
+        }
+    }
+    Ok(())
+}
+
+/// A sliding window log as a list of times, in microseconds, and units.
+#[derive(Debug)]
+struct LogModel {
+    grants: Vec<(u64, u32)>,
+    /// The window of the latest grant.
+    window: u64,
+}
+
+impl Default for LogModel {
+    fn default() -> Self {
+        Self { grants: Vec::new(), window: Window::MIN.as_micros() }
+    }
+}
+
+impl LogModel {
+    /// Whether a grant counts: not once the window has left it, nor while it is more than a window
+    /// ahead of the clock.
+    fn counts(time: u64, window: u64, now: u64) -> bool {
+        now < time + window && time <= now + window
+    }
+
+    fn used(&self, window: u64, now: u64) -> u32 {
+        let counted = self.grants.iter().filter(|grant| Self::counts(grant.0, window, now));
+        counted.map(|grant| grant.1).sum()
+    }
+
+    fn time_until_newest_left(&self, window: u64, now: u64) -> u128 {
+        match self.grants.last() {
+            Some(newest) if self.used(window, now) > 0 => u128::from(newest.0 + window - now),
+            _ => 0,
+        }
+    }
+}
+
+impl Model for LogModel {
+    fn most(quota: &BucketLimit) -> u32 {
+        quota.limit.get()
+    }
+
+    fn available(&self, quota: &BucketLimit, now: u64) -> u32 {
+        quota.limit.get().saturating_sub(self.used(quota.window.as_micros(), now))
+    }
+
+    /// The oldest grants leave one after the other; those ahead of the clock will have come to
+    /// count by then.
+    fn wait(&self, quota: &BucketLimit, units: u32, now: u64) -> u128 {
+        let window = quota.window.as_micros();
+        let room = quota.limit.get() - units;
+        let not_left: Vec<_> = self.grants.iter().filter(|grant| now < grant.0 + window).collect();
+        let mut used: u32 = not_left.iter().map(|grant| grant.1).sum();
+        for (time, units) in not_left {
+            used -= units;
+            if used <= room {
+                return u128::from(time + window - now);
+            }
+        }
+        0
+    }
+
+    fn reset(&self, quota: &BucketLimit, now: u64) -> u128 {
+        self.time_until_newest_left(quota.window.as_micros(), now)
+    }
+
+    /// A grant shares the entry of the newest one if that lies in the same tick, or ahead of the
+    /// clock; the entry then counts from the later time of both.
+    fn grant(&mut self, quota: &BucketLimit, units: u32, now: u64) {
+        self.window = quota.window.as_micros();
+        let tick = (self.window / 1_000).min(1_000);
+        self.grants.retain(|grant| Self::counts(grant.0, self.window, now));
+        match self.grants.last_mut() {
+            Some((time, sum)) if now <= *time || now / tick == *time / tick => {
+                *time = now.max(*time);
+                *sum += units;
+            }
+            _ => self.grants.push((now, units)),
+        }
+    }
+
+    fn refund(&mut self, amount: u32, now: u64) -> (u32, u128) {
+        let refunded = amount.min(self.used(self.window, now));
+        if refunded == 0 {
+            return (0, 0);
+        }
+        self.grants.retain(|grant| Self::counts(grant.0, self.window, now));
+        let mut left = refunded;
+        while let Some((time, units)) = self.grants.pop() {
+            if units > left {
+                self.grants.push((time, units - left));
+                break;
+            }
+            left -= units;
+        }
+        (refunded, self.time_until_newest_left(self.window, now))
+    }
+}
