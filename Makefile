@@ -1,0 +1,36 @@
+# Everything a user or a developer runs. Each target installs what it needs and is missing; on
+# systems other than Debian and Ubuntu it says what to install.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-web lint
+
+# The Python that runs the example for Python.
+export PYTHON := $(CURDIR)/target/python/bin/python
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: ## Serve on http://localhost:8000 (PORT) with a Redis of its own (REDIS_PORT)
+	@scripts/run
+
+test: ## Run the tests that need Rust and redis-server
+	@scripts/install test
+	cargo test --locked --workspace
+
+test-web: $(PYTHON) ## Run the tests that need a browser or Python as well
+	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- web:: readme::
+
+lint: ## Check format, lints, scripts, licences and advisories
+	@scripts/install lint
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --all-features -- --deny warnings
+	shellcheck scripts/* .ci/run
+	@scripts/check-dependencies
+
+.PHONY: web-tools
+web-tools:
+	@scripts/install test web
+
+$(PYTHON): | web-tools
+	python3 -m venv $(CURDIR)/target/python
+	$(PYTHON) -m pip install --quiet redis==5.2.1
