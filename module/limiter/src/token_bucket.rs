@@ -21,9 +21,9 @@
 //! one unit is `window` parts, and in one microsecond exactly `limit` parts drain. Neither a grant
 //! nor the passing of time ever rounds. Only a call with *another* window has to convert parts,
 //! and rounds up. Every decision depends on multiples of the new part only (whole units, and
-//! `limit` parts a microsecond), so that rounding cannot be seen in any answer; a second change of
-//! window before the bucket is empty again may deny for up to a microsecond longer than the exact
-//! fraction would, never shorter.
+//! `limit` parts a microsecond), so that rounding cannot be seen in any answer. Only when grants
+//! change the window a second time before the bucket is empty may it count too much, by less than
+//! one part of the window in between (at most a thousandth of a unit), and never too little.
 //!
 //! # Clocks that step
 //!
@@ -243,9 +243,11 @@ fn divide_up(parts: u128, rate: NonZeroU32) -> u128 {
 mod tests {
     use super::*;
 
-    /// `limit` units per second, and at most `capacity` at once.
-    fn per_second(limit: u64, capacity: u64) -> BucketLimit {
-        let window = Window::from_millis(1_000).unwrap();
+    const SECOND: u128 = 1_000_000;
+
+    /// `limit` units per `millis`, and at most `capacity` at once.
+    fn quota(limit: u64, millis: u64, capacity: u64) -> BucketLimit {
+        let window = Window::from_millis(millis).unwrap();
         BucketLimit { limit: units(limit), window, capacity: units(capacity) }
     }
 
@@ -253,26 +255,191 @@ mod tests {
         Units::new(units).unwrap()
     }
 
-    fn at_secs(secs: u64) -> Instant {
-        Instant::from_micros(secs * 1_000_000)
+    fn all(cost: u64) -> Demand {
+        Demand::all(units(cost))
     }
 
-    fn secs(secs: u128) -> Duration {
-        Duration::from_micros(secs * 1_000_000)
+    fn at_micros(micros: u64) -> Instant {
+        Instant::from_micros(micros)
+    }
+
+    fn at_secs(secs: u64) -> Instant {
+        at_micros(secs * 1_000_000)
+    }
+
+    fn wait(micros: u128) -> RetryAfter {
+        RetryAfter::Wait(Duration::from_micros(micros))
+    }
+
+    #[test]
+    fn a_full_bucket_grants_its_capacity_and_then_its_rate() {
+        let (limit, mut bucket) = (quota(2, 1_000, 5), TokenBucket::new());
+        assert_eq!(bucket.take(&limit, all(5), at_secs(0)).granted, 5);
+        let denied = bucket.take(&limit, all(1), at_secs(0));
+        assert_eq!((denied.granted, denied.remaining, denied.limit), (0, 0, 5));
+        assert_eq!(denied.retry_after, wait(SECOND / 2));
+        assert_eq!(denied.reset_after.as_micros(), SECOND * 5 / 2);
+
+        assert_eq!(bucket.take(&limit, all(1), at_micros(499_999)).granted, 0);
+        assert_eq!(bucket.take(&limit, all(1), at_micros(500_000)).granted, 1);
+        assert_eq!(bucket.take(&limit, all(1), at_micros(500_000)).retry_after, wait(SECOND / 2));
+    }
+
+    #[test]
+    fn a_bucket_never_holds_more_than_its_capacity() {
+        let (limit, mut bucket) = (quota(2, 1_000, 5), TokenBucket::new());
+        bucket.take(&limit, all(1), at_secs(0));
+        assert_eq!(bucket.take(&limit, all(5), at_secs(1_000)).remaining, 0);
+    }
+
+    #[test]
+    fn a_fraction_of_a_microsecond_is_not_lost() {
+        let (limit, mut bucket) = (quota(3, 1_000, 2), TokenBucket::new());
+        bucket.take(&limit, all(2), at_secs(0));
+        // Units come back after 333333 1/3, 666666 2/3 and 1000000 microseconds.
+        for (millionths, next) in [(0, 333_334), (333_334, 333_333), (666_667, 333_333)] {
+            let denied = bucket.take(&limit, all(1), at_micros(millionths));
+            assert_eq!(denied.retry_after, wait(next));
+            let later = at_micros(millionths + next as u64);
+            assert_eq!(bucket.take(&limit, all(1), later).granted, 1);
+        }
+    }
+
+    #[test]
+    fn the_slowest_and_the_fastest_rate_are_exact() {
+        let (slowest, year) = (quota(1, Window::MAX.as_millis(), 1_000_000_000), 31_622_400);
+        let mut bucket = TokenBucket::new();
+        let decision = bucket.take(&slowest, all(1_000_000_000), at_secs(0));
+        assert_eq!(decision.reset_after.as_micros(), 1_000_000_000 * year * SECOND);
+        let denied = bucket.take(&slowest, all(1), at_micros(1));
+        assert_eq!(denied.retry_after, wait(year * SECOND - 1));
+
+        let fastest = quota(1_000_000_000, 1, 1_000_000_000);
+        let mut bucket = TokenBucket::new();
+        bucket.take(&fastest, all(1_000_000_000), at_micros(0));
+        let denied = bucket.take(&fastest, all(1), at_micros(0));
+        assert_eq!((denied.retry_after, denied.reset_after.as_micros()), (wait(1), 1_000));
+        let all_but_one = bucket.take(&fastest, all(999_999_999), at_micros(1_000));
+        assert_eq!((all_but_one.granted, all_but_one.remaining), (999_999_999, 1));
+    }
+
+    #[test]
+    fn a_partial_call_takes_what_there_is_and_waits_for_the_rest() {
+        let (limit, mut bucket) = (quota(10, 1_000, 10), TokenBucket::new());
+        let partial = bucket.take(&limit, Demand::up_to(units(12)), at_secs(0));
+        assert_eq!((partial.granted, partial.remaining), (10, 0));
+        assert_eq!(partial.retry_after, wait(SECOND / 5));
+        let nothing = bucket.take(&limit, Demand::up_to(units(10)), at_secs(0));
+        assert_eq!((nothing.granted, nothing.retry_after), (0, wait(SECOND)));
+    }
+
+    #[test]
+    fn more_than_the_capacity_is_never_granted() {
+        let (limit, mut bucket) = (quota(10, 1_000, 5), TokenBucket::new());
+        let denied = bucket.take(&limit, all(6), at_secs(0));
+        assert_eq!((denied.granted, denied.remaining), (0, 5));
+        assert_eq!((denied.retry_after, denied.reset_after), (RetryAfter::Never, Duration::ZERO));
+    }
+
+    #[test]
+    fn an_upgrade_keeps_what_was_used() {
+        let mut bucket = TokenBucket::new();
+        bucket.take(&quota(100, 60_000, 100), all(100), at_secs(0));
+        let upgraded = quota(1_000, 60_000, 1_000);
+        assert_eq!(bucket.peek(&upgraded, units(900), at_secs(0)).granted, 900);
+        assert_eq!(bucket.peek(&upgraded, units(901), at_secs(0)).granted, 0);
+    }
+
+    #[test]
+    fn a_downgrade_waits_until_use_is_below_the_new_capacity() {
+        let mut bucket = TokenBucket::new();
+        bucket.take(&quota(100, 1_000, 100), all(100), at_secs(0));
+        let denied = bucket.take(&quota(10, 1_000, 10), all(1), at_secs(0));
+        assert_eq!((denied.remaining, denied.retry_after), (0, wait(91 * SECOND / 10)));
+    }
+
+    #[test]
+    fn a_refund_gives_back_whole_units_only() {
+        let (limit, mut bucket) = (quota(1, 1_000, 10), TokenBucket::new());
+        bucket.take(&limit, all(3), at_secs(0));
+        let refund = bucket.refund(units(5), at_micros(500_000));
+        assert_eq!((refund.refunded, refund.reset_after.as_micros()), (2, SECOND / 2));
+        assert_eq!(bucket.refund(units(5), at_micros(500_000)).refunded, 0);
+        let whole = bucket.peek(&limit, units(10), at_secs(1));
+        assert_eq!((whole.granted, whole.reset_after), (10, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_refund_that_makes_the_bucket_whole_says_so() {
+        let (limit, mut bucket) = (quota(1, 1_000, 10), TokenBucket::new());
+        bucket.take(&limit, all(3), at_secs(0));
+        let refund = bucket.refund(units(3), at_secs(0));
+        assert_eq!(refund, Refund { refunded: 3, reset_after: Duration::ZERO });
+    }
+
+    /// A bucket of which 1 6999/7000 units are used in windows of 7 ms, and the time of that.
+    fn bucket_with_sevenths() -> (TokenBucket, Instant) {
+        let (limit, mut bucket) = (quota(1, 7, 3), TokenBucket::new());
+        bucket.take(&limit, all(1), at_micros(0));
+        bucket.take(&limit, all(1), at_micros(1));
+        (bucket, at_micros(1))
+    }
+
+    #[test]
+    fn one_change_of_window_waits_as_long_as_the_exact_fraction() {
+        let (bucket, now) = bucket_with_sevenths();
+        for (limit, millis, micros) in [(1, 1, 2_000), (10, 1, 200), (1, 1_000_000, 1_999_857_143)]
+        {
+            let limit = quota(limit, millis, 3);
+            assert_eq!(bucket.peek(&limit, units(3), now).retry_after, wait(micros));
+        }
+    }
+
+    #[test]
+    fn a_second_change_of_window_counts_less_than_a_part_too_much() {
+        let (mut bucket, now) = bucket_with_sevenths();
+        bucket.take(&quota(1, 1, 3), all(1), now);
+        // A part was 1/1000 of a unit, which takes a second in the new window: exactly it would
+        // have been 999857143 microseconds.
+        let denied = bucket.take(&quota(1, 1_000_000, 3), all(1), now);
+        assert_eq!(denied.retry_after, wait(1_000_000_000));
+    }
+
+    #[test]
+    fn a_state_up_to_a_window_ahead_waits_for_the_clock() {
+        let (limit, mut bucket) = (quota(1, 1_000, 3), TokenBucket::new());
+        bucket.take(&limit, all(3), at_secs(100));
+        let denied = bucket.take(&limit, all(1), at_secs(99));
+        assert_eq!((denied.granted, denied.retry_after), (0, wait(2 * SECOND)));
+        assert_eq!(bucket.refund(units(1), at_secs(99)).reset_after.as_micros(), 3 * SECOND);
+        assert_eq!(bucket.time, at_secs(100));
+    }
+
+    #[test]
+    fn a_state_from_more_than_a_window_ahead_drains_by_the_distance() {
+        let (limit, mut bucket) = (quota(1, 1_000, 3), TokenBucket::new());
+        bucket.take(&limit, all(3), at_secs(100));
+        let granted = bucket.take(&limit, all(1), at_micros(98_999_999));
+        assert_eq!((granted.granted, granted.remaining), (1, 0));
+        assert_eq!(bucket.time, at_micros(98_999_999));
     }
 
     #[test]
     fn a_wait_counts_the_way_back_to_a_state_from_far_ahead() {
-        let limit = per_second(1, 10);
-        let mut bucket = TokenBucket::new();
-        bucket.take(&limit, Demand::all(units(10)), at_secs(100));
+        let (limit, mut bucket) = (quota(1, 1_000, 10), TokenBucket::new());
+        bucket.take(&limit, all(10), at_secs(100));
 
         // Five windows ahead: five units have drained, but the next call will find fewer drained.
-        let denied = bucket.take(&limit, Demand::all(units(6)), at_secs(95));
+        let denied = bucket.take(&limit, all(6), at_secs(95));
         assert_eq!((denied.granted, denied.remaining), (0, 5));
-        assert_eq!(denied.retry_after, RetryAfter::Wait(secs(11)));
-        assert_eq!(denied.reset_after, secs(15));
+        assert_eq!(denied.retry_after, wait(11 * SECOND));
+        assert_eq!(denied.reset_after.as_micros(), 15 * SECOND);
         assert_eq!(bucket.peek(&limit, units(6), at_secs(105)).granted, 0);
         assert_eq!(bucket.peek(&limit, units(6), at_secs(106)).granted, 6);
+    }
+
+    #[test]
+    fn a_state_takes_32_bytes() {
+        assert_eq!(size_of::<TokenBucket>(), 32);
     }
 }
