@@ -50,3 +50,20 @@ impl Refund {
     /// What giving back nothing answers.
     pub(crate) const NOTHING: Self = Self { refunded: 0, reset_after: Duration::ZERO };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_expires_when_the_quota_is_whole() {
+        let decision = Decision {
+            granted: 1,
+            limit: 10,
+            remaining: 9,
+            retry_after: RetryAfter::Granted,
+            reset_after: Duration::from_micros(1_500),
+        };
+        assert_eq!(decision.expiry_millis(Instant::from_micros(10_700)), 12);
+    }
+}

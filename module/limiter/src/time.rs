@@ -102,3 +102,74 @@ impl Duration {
         if millis > i64::MAX as u128 { i64::MAX } else { millis as i64 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_end_where_a_window_more_still_fits() {
+        assert_eq!(Instant::from_micros(u64::MAX), Instant::MAX);
+        assert_eq!(Instant::MAX.plus_micros(u64::MAX), Instant::MAX);
+        assert_eq!(Instant::MAX.as_micros(), 1 << 62);
+        assert_eq!(Instant::EPOCH.micros_since(Instant::MAX), 0);
+        assert_eq!(Instant::MAX.micros_since(Instant::EPOCH), 1 << 62);
+    }
+
+    #[test]
+    fn nothing_is_a_window_before_the_first_window_is_over() {
+        let early = Instant::from_micros(999);
+        assert_eq!(early.checked_sub(Window::MIN), None);
+        let later = Instant::from_micros(1_000);
+        assert_eq!(later.checked_sub(Window::MIN), Some(Instant::EPOCH));
+    }
+
+    #[test]
+    fn milliseconds_are_rounded_up() {
+        let longest_u64 = u128::from(u64::MAX);
+        for (micros, millis) in [
+            (0, 0),
+            (1, 1),
+            (999, 1),
+            (1_000, 1),
+            (1_001, 2),
+            (longest_u64, 18_446_744_073_709_552),
+            (longest_u64 + 385, 18_446_744_073_709_552),
+            (longest_u64 + 386, 18_446_744_073_709_553),
+            (9_223_372_036_854_775_806_001, i64::MAX),
+            (9_223_372_036_854_775_807_001, i64::MAX),
+            (u128::MAX, i64::MAX),
+        ] {
+            assert_eq!(Duration::from_micros(micros).ceil_millis(), millis, "{micros}");
+        }
+    }
+
+    /// A server removes a key once its clock, in whole milliseconds, is past the expiry.
+    #[test]
+    fn a_key_expires_at_most_a_millisecond_late_and_never_early() {
+        for (now, lifetime, expiry) in
+            [(0, 1, 1), (999, 1, 1), (1_000, 1_000, 2), (1_999, 1_000, 2), (1_999, 1_001, 3)]
+        {
+            let whole_at = now + lifetime;
+            let lifetime = Duration::from_micros(u128::from(lifetime));
+            assert_eq!(Instant::from_micros(now).expiry_millis(lifetime), expiry);
+            let removed_at = (expiry + 1) * 1_000;
+            assert!((whole_at..whole_at + 2_000).contains(&removed_at), "{removed_at}");
+        }
+    }
+
+    #[test]
+    fn an_expiry_leaves_room_to_calculate() {
+        let longest = Duration::from_micros(u128::MAX);
+        assert_eq!(Instant::MAX.expiry_millis(longest), 1 << 62);
+        assert_eq!(Instant::EPOCH.expiry_millis(longest), 1 << 62);
+    }
+
+    #[test]
+    fn ticks_are_counted_from_the_epoch() {
+        let tick = NonZeroU64::new(20).unwrap();
+        for (micros, number) in [(0, 0), (19, 0), (20, 1), (39, 1), (40, 2)] {
+            assert_eq!(Instant::from_micros(micros).tick(tick), number);
+        }
+    }
+}
