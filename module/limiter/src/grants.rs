@@ -139,6 +139,7 @@ impl Grants {
                 break;
             }
         }
+        self.give_memory_back();
     }
 
     /// Keeps the `units` oldest units and drops what was granted after them.
@@ -161,9 +162,10 @@ impl Grants {
                 if !chunk.is_empty() {
                     self.older.push_back(chunk);
                 }
-                return;
+                break;
             }
         }
+        self.give_memory_back();
     }
 
     /// All grants, oldest first.
@@ -196,6 +198,14 @@ impl Grants {
     /// The value of `queued` before the oldest grant that is still here.
     fn dropped(&self) -> u32 {
         self.older.front().map_or(self.queued, |chunk| chunk.before)
+    }
+
+    /// Gives most room for chunks back once a quarter suffices; what is left to grow into keeps
+    /// this constant on average.
+    fn give_memory_back(&mut self) {
+        if self.older.len() < self.older.capacity() / 4 {
+            self.older.shrink_to(self.older.len().saturating_mul(2));
+        }
     }
 
     fn push_older(&mut self, grant: Grant) {
@@ -461,6 +471,19 @@ mod tests {
                 let bytes = size_of::<Grants>() + heap_bytes(len, step);
                 assert!(bytes as u64 <= len * 8, "{bytes} for {len} at steps of {step} µs");
             }
+        }
+    }
+
+    #[test]
+    fn memory_is_given_back_when_most_grants_are_gone() {
+        let grant = |index: u64| Grant { time: Instant::from_micros(1 + index * 5_000), units: 1 };
+        let all = queue(&(0..100_000).map(grant).collect::<Vec<_>>());
+        let (mut dropped, mut truncated) = (all.clone(), all);
+        dropped.drop_until(grant(99_799).time);
+        truncated.truncate(200);
+        for queue in [dropped, truncated] {
+            assert_eq!(queue.units(), 200);
+            assert!(queue.heap_bytes() <= 8 * 200, "{} bytes", queue.heap_bytes());
         }
     }
 
