@@ -16,8 +16,9 @@
 //! A bucket is as short as its changes would be, and travels whole.
 //!
 //! Bytes of a newer version are refused, bytes of an older one are read for ever. Decoding checks
-//! every bound and accepts nothing that these functions could not have written, except that an
-//! integer may be padded.
+//! every bound that the algorithms rely on; it does not ask whether any calls could have led to a
+//! state, nor whether an integer is padded. A state of which nothing is used has no bytes that are
+//! read: it is the state of a key that does not exist.
 
 use crate::limits::{Units, Window};
 use crate::sliding_window_log::SlidingWindowLog;
@@ -178,9 +179,9 @@ impl<'a> Fields<'a> {
     fn token_bucket(&mut self) -> Option<TokenBucket> {
         let (time, window, limit) = (self.time()?, self.window()?, self.units()?);
         let (units, parts) = (u32::try_from(self.integer()?).ok()?, self.integer()?);
-        let used = units > 0 || parts > 0;
-        let in_bounds = units <= Units::MAX.get() && parts < window.as_micros();
-        (used && in_bounds).then_some(TokenBucket { time, window, parts, units, limit })
+        let used = units.checked_add(u32::from(parts > 0))?;
+        let in_bounds = Units::new(u64::from(used)).is_some() && parts < window.as_micros();
+        in_bounds.then_some(TokenBucket { time, window, parts, units, limit })
     }
 
     fn sliding_window_log(&mut self) -> Option<SlidingWindowLog> {
@@ -224,5 +225,176 @@ impl<'a> Fields<'a> {
 
     fn units(&mut self) -> Option<Units> {
         Units::new(self.integer()?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::limits::{BucketLimit, Demand, WindowLimit};
+
+    /// A bucket as version 1 writes it. It must be readable for ever.
+    const BUCKET_1: &[u8] = b"\x01\x01\x80\x80\xe2\xc4\xf2\xa2\x99\x03\xe0\xd4\x03\x64\x2a\
+        \x9c\x8d\xce\x1c";
+
+    /// A log of two entries as version 1 writes it. It must be readable for ever.
+    const LOG_1: &[u8] =
+        b"\x01\x02\xe0\xd4\x03\x80\x80\xe2\xc4\xf2\xa2\x99\x03\x01\xdc\x0b\xac\x02";
+
+    const NOW_MICROS: u64 = 1_800_000_000_000_000;
+
+    fn now() -> Instant {
+        Instant::from_micros(NOW_MICROS)
+    }
+
+    fn minute() -> Window {
+        Window::from_millis(60_000).unwrap()
+    }
+
+    fn units(units: u64) -> Units {
+        Units::new(units).unwrap()
+    }
+
+    /// Of 100 units a minute, 42 were used and drained for a microsecond, and then one more.
+    fn bucket() -> TokenBucket {
+        let (limit, mut bucket) = (BucketLimit::new(units(100), minute()), TokenBucket::new());
+        bucket.take(&limit, Demand::all(units(42)), Instant::from_micros(NOW_MICROS - 1));
+        bucket.take(&limit, Demand::all(units(1)), now());
+        bucket
+    }
+
+    /// Of 1000 units a minute, 1 was granted now and 300 one and a half milliseconds later.
+    fn log() -> SlidingWindowLog {
+        let limit = WindowLimit { limit: units(1_000), window: minute() };
+        let mut log = SlidingWindowLog::new();
+        log.take(&limit, Demand::all(units(1)), now());
+        log.take(&limit, Demand::all(units(300)), now().plus_micros(1_500));
+        log
+    }
+
+    fn encoded(change: &Change) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        change.encode(&mut bytes);
+        bytes
+    }
+
+    fn bytes(kind: u8, fields: &[u64]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put(&mut bytes, kind, fields);
+        bytes
+    }
+
+    #[test]
+    fn a_bucket_is_written_and_read_as_version_1() {
+        assert_eq!(encoded(&Change::TokenBucket(bucket())), BUCKET_1);
+        assert_eq!(TokenBucket::decode(BUCKET_1), Ok(bucket()));
+        assert_eq!(SlidingWindowLog::decode(BUCKET_1), Err(DecodeError::Malformed));
+    }
+
+    #[test]
+    fn a_log_is_written_and_read_as_version_1() {
+        assert_eq!(encoded(&Change::SlidingWindowLog(log())), LOG_1);
+        assert_eq!(SlidingWindowLog::decode(LOG_1), Ok(log()));
+        assert_eq!(TokenBucket::decode(LOG_1), Err(DecodeError::Malformed));
+    }
+
+    #[test]
+    fn a_grant_and_a_refund_are_written_and_read_as_version_1() {
+        let (time, window, five) = (now(), minute(), units(5));
+        let grant = Change::Grant { time, window, units: five };
+        assert_eq!(encoded(&grant), bytes(GRANT, &[NOW_MICROS, 60_000, 5]));
+        assert_eq!(Change::decode(&encoded(&grant)), Ok(grant));
+        let refund = Change::Refund { time, units: five };
+        assert_eq!(encoded(&refund), bytes(REFUND, &[NOW_MICROS, 5]));
+        assert_eq!(Change::decode(&encoded(&refund)), Ok(refund));
+    }
+
+    #[test]
+    fn the_longest_bucket_takes_as_many_bytes_as_are_announced() {
+        let fields = [
+            Instant::MAX.as_micros(),
+            Window::MAX.as_millis(),
+            u64::from(Units::MAX.get()),
+            u64::from(Units::MAX.get()) - 1,
+            Window::MAX.as_micros() - 1,
+        ];
+        let longest = bytes(TOKEN_BUCKET, &fields);
+        assert_eq!(longest.len(), TokenBucket::MAX_BYTES);
+        assert!(TokenBucket::decode(&longest).is_ok());
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_malformed_bytes() {
+        assert_eq!(Change::decode(&[2, 1, 1]), Err(DecodeError::NewerVersion(2)));
+        assert_eq!(Change::decode(&[255]), Err(DecodeError::NewerVersion(255)));
+        for malformed in [&[][..], &[0], &[0, 1, 1], &[1], &[1, 0], &[1, 5, 1, 1, 1]] {
+            assert_eq!(Change::decode(malformed), Err(DecodeError::Malformed), "{malformed:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_out_of_bounds_is_refused() {
+        const BILLION: u64 = 1_000_000_000;
+        let (late, long) = ((1 << 62) + 1, 31_622_400_001);
+        for (kind, fields) in [
+            (TOKEN_BUCKET, &[late, 1, 1, 1, 0][..]),
+            (TOKEN_BUCKET, &[0, 0, 1, 1, 0]),
+            (TOKEN_BUCKET, &[0, long, 1, 1, 0]),
+            (TOKEN_BUCKET, &[0, 1, 0, 1, 0]),
+            (TOKEN_BUCKET, &[0, 1, BILLION + 1, 1, 0]),
+            (TOKEN_BUCKET, &[0, 1, 1, BILLION + 1, 0]),
+            (TOKEN_BUCKET, &[0, 1, 1, BILLION, 1]),
+            (TOKEN_BUCKET, &[0, 1, 1, 1, 1_000]),
+            (TOKEN_BUCKET, &[0, 1, 1, 0, 0]),
+            (TOKEN_BUCKET, &[0, 1, 1, 1]),
+            (TOKEN_BUCKET, &[0, 1, 1, 1, 0, 0]),
+            (SLIDING_WINDOW_LOG, &[1]),
+            (SLIDING_WINDOW_LOG, &[0, 0, 1]),
+            (SLIDING_WINDOW_LOG, &[long, 0, 1]),
+            (SLIDING_WINDOW_LOG, &[1, 0]),
+            (SLIDING_WINDOW_LOG, &[1, 0, 0]),
+            (SLIDING_WINDOW_LOG, &[1, late, 1]),
+            (SLIDING_WINDOW_LOG, &[1, 1, 1, 0, 1]),
+            (SLIDING_WINDOW_LOG, &[1, 1, 1, late - 1, 1]),
+            (SLIDING_WINDOW_LOG, &[1, 1, 1, u64::MAX, 1]),
+            (SLIDING_WINDOW_LOG, &[1, 1, BILLION, 1, 1]),
+            (GRANT, &[late, 1, 1]),
+            (GRANT, &[0, 0, 1]),
+            (GRANT, &[0, 1, 0]),
+            (REFUND, &[late, 1]),
+            (REFUND, &[0, BILLION + 1]),
+        ] {
+            let refused = Change::decode(&bytes(kind, fields));
+            assert_eq!(refused, Err(DecodeError::Malformed), "{kind}: {fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_at_its_bound_is_read() {
+        const BILLION: u64 = 1_000_000_000;
+        for (kind, fields) in [
+            (TOKEN_BUCKET, &[0, 1, 1, 0, 999][..]),
+            (TOKEN_BUCKET, &[1 << 62, 31_622_400_000, BILLION, BILLION, 0]),
+            (SLIDING_WINDOW_LOG, &[1, 0, 1]),
+            (SLIDING_WINDOW_LOG, &[31_622_400_000, (1 << 62) - 1, BILLION - 1, 1, 1]),
+            (GRANT, &[1 << 62, 31_622_400_000, BILLION]),
+            (REFUND, &[0, 1]),
+        ] {
+            let read = Change::decode(&bytes(kind, fields)).unwrap();
+            assert_eq!(encoded(&read), bytes(kind, fields));
+        }
+    }
+
+    #[test]
+    fn a_state_of_nothing_has_no_bytes_that_are_read() {
+        for nothing in [
+            Change::TokenBucket(TokenBucket::new()),
+            Change::SlidingWindowLog(SlidingWindowLog::new()),
+        ] {
+            assert_eq!(Change::decode(&encoded(&nothing)), Err(DecodeError::Malformed));
+        }
     }
 }
