@@ -46,8 +46,8 @@ proptest! {
         let longest = u64::try_from(longest).unwrap_or(u64::MAX);
         let (mut bucket, mut elapsed, mut granted) = (TokenBucket::new(), 0_u64, 0_u128);
         for pause in pauses {
-            let demand = Demand::up_to(Units::MAX);
-            granted += u128::from(bucket.take(&quota, demand, Instant::from_micros(elapsed)).granted);
+            let (all_there_is, now) = (Demand::up_to(Units::MAX), Instant::from_micros(elapsed));
+            granted += u128::from(bucket.take(&quota, all_there_is, now).granted);
             let rate = u128::from(limit) * u128::from(elapsed) / u128::from(window);
             prop_assert_eq!(granted, u128::from(capacity) + rate);
             elapsed += pause.micros(&quota).min(longest);
@@ -354,7 +354,8 @@ fn hammering_postpones_nothing<A: Algorithm>(calls: &[Call], hammer: &[u16]) -> 
     Ok(())
 }
 
-/// A denied call leaves the same state and the same bytes; a peek tells what the call would be told.
+/// A denied call leaves the same state and the same bytes, and a peek tells what the call would be
+/// told.
 fn denied_is_free<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, demand } in calls {
