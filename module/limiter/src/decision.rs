@@ -42,7 +42,8 @@ pub enum RetryAfter {
 pub struct Refund {
     /// Units actually given back: at most what was used.
     pub refunded: u32,
-    /// Time until the whole quota is back; zero when this refund made it whole.
+    /// Time until the whole quota is back; zero when this refund made it whole, and when there was
+    /// nothing to give back.
     pub reset_after: Duration,
 }
 
