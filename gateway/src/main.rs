@@ -57,11 +57,13 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
         format!("cannot listen on HOST {} PORT {}: {error}", settings.host, settings.port)
     })?;
     let stop = stop_signal()?;
+    let store = Redis::connect(settings.redis)?;
+    store.warm_up().await;
     let app = app(AppState {
         defaults: settings.defaults,
         deny_status: settings.deny_status,
         allowed_origins: settings.allowed_origins,
-        store: Redis::connect(settings.redis)?,
+        store,
         metrics: telemetry::start_metrics()?,
     });
     tracing::info!(host = settings.host, port = settings.port, "listening");

@@ -52,6 +52,12 @@ impl Link {
         Self { live }
     }
 
+    /// Waits until there is a connection.
+    pub(super) async fn wait_until_live(&self) {
+        // An error says that the task has ended, which it does not as long as `self` exists.
+        let _ = self.live.clone().wait_for(Option::is_some).await;
+    }
+
     /// The connection, if there is one now.
     pub(super) fn live(&self) -> Option<LiveLink> {
         self.live.borrow().clone()

@@ -6,7 +6,7 @@ use std::{
 };
 
 use redis::{Client, Cmd, ConnectionInfo, FromRedisValue, ProtocolVersion, RedisError};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     Decision, StoreError, key,
@@ -25,6 +25,10 @@ const MAX_LINKS: usize = 4;
 /// Most commands that may wait for an answer on one connection. What comes on top is refused at
 /// once, since it would only wait to time out.
 const MAX_IN_FLIGHT_PER_LINK: usize = 1024;
+
+/// Longest wait for the first connections. A start without Redis takes this much longer, and a
+/// start with Redis never refuses its first requests.
+const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Where Redis is, and how it is used.
 #[derive(Debug, Clone)]
@@ -76,6 +80,16 @@ impl Redis {
             turn: AtomicUsize::new(0),
             in_flight: Semaphore::new(count * MAX_IN_FLIGHT_PER_LINK),
         })
+    }
+
+    /// Waits for the first connections, but not for long.
+    pub async fn warm_up(&self) {
+        let all = async {
+            for link in &self.links {
+                link.wait_until_live().await;
+            }
+        };
+        let _ = timeout(WARM_UP, all).await;
     }
 
     /// Takes `cost` units from the quota of `identifier`, all or none.

@@ -1,0 +1,413 @@
+//! The gateway's API: every endpoint, its bodies and its headers.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Gateway, NOON, Response, Server};
+
+/// Server and gateway, the server's clock at [`NOON`].
+fn start() -> (Server, Gateway) {
+    let server = Server::at(NOON);
+    let gateway = Gateway::start(&server);
+    (server, gateway)
+}
+
+fn check(gateway: &Gateway, body: &str) -> Response {
+    gateway.post("/rate-limit/check", body)
+}
+
+fn headers<'a, const N: usize>(response: &'a Response, names: [&str; N]) -> [Option<&'a str>; N] {
+    names.map(|name| response.header(name))
+}
+
+const DECISION_HEADERS: [&str; 7] = [
+    "RateLimit-Policy",
+    "RateLimit",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "Cache-Control",
+    "Retry-After",
+];
+
+#[test]
+fn a_check_takes_one_unit_of_the_default_quota() {
+    let (_server, gateway) = start();
+    let response = check(&gateway, r#"{"identifier": "user"}"#);
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("Content-Type"), Some("application/json"));
+    assert_eq!(
+        response.body,
+        r#"{"allowed":true,"remaining":99,"reset_in_seconds":0.6,"retry_after":null}"#
+    );
+    let expected = [
+        Some(r#""default";q=100;w=60"#),
+        Some(r#""default";r=99;t=1"#),
+        Some("100"),
+        Some("99"),
+        Some("1"),
+        Some("no-store"),
+        None,
+    ];
+    assert_eq!(headers(&response, DECISION_HEADERS), expected);
+}
+
+#[test]
+fn a_denied_bucket_says_when_to_come_back() {
+    let (server, gateway) = start();
+    let body = r#"{"identifier": "user", "limit": 10, "window_seconds": 60, "cost": 10}"#;
+    assert_eq!(check(&gateway, body).status, 200);
+    server.clock().advance(Duration::from_millis(1));
+
+    let response = check(&gateway, body);
+    assert_eq!(response.status, 200);
+    assert_eq!(
+        response.body,
+        r#"{"allowed":false,"remaining":0,"reset_in_seconds":59.999,"retry_after":59.999}"#
+    );
+    let expected = [
+        Some(r#""default";q=10;w=60"#),
+        // The next unit comes after six seconds, the ten units asked for after sixty.
+        Some(r#""default";r=0;t=6"#),
+        Some("10"),
+        Some("0"),
+        Some("60"),
+        Some("no-store"),
+        Some("60"),
+    ];
+    assert_eq!(headers(&response, DECISION_HEADERS), expected);
+}
+
+#[test]
+fn a_burst_is_the_capacity_of_a_bucket() {
+    let (_server, gateway) = start();
+    let response =
+        check(&gateway, r#"{"identifier": "user", "limit": 10, "burst": 25, "cost": 20}"#);
+    assert_eq!(
+        response.body,
+        r#"{"allowed":true,"remaining":5,"reset_in_seconds":120,"retry_after":null}"#
+    );
+    let expected = [Some(r#""default";q=10;w=60"#), Some(r#""default";r=5;t=6"#), Some("25")];
+    assert_eq!(
+        headers(&response, ["RateLimit-Policy", "RateLimit", "X-RateLimit-Limit"]),
+        expected
+    );
+}
+
+#[test]
+fn numbers_may_be_texts_and_floats_and_unknown_fields_are_ignored() {
+    let (_server, gateway) = start();
+    let response = check(
+        &gateway,
+        r#"{"identifier": "user", "algorithm": "token_bucket", "limit": "10", "cost": 2.0,
+            "window_seconds": "0.5", "burst": null, "weight": [1]}"#,
+    );
+    assert_eq!(response.status, 200, "{}", response.body);
+    assert_eq!(response.header("RateLimit-Policy"), Some(r#""default";q=10;w=1"#));
+    assert_eq!(response.header("X-RateLimit-Remaining"), Some("8"));
+}
+
+#[test]
+fn a_sliding_window_denies_until_its_oldest_grant_has_left() {
+    let (server, gateway) = start();
+    let body = r#"{"identifier": "user", "algorithm": "sliding_window", "limit": 2,
+        "window_seconds": 10}"#;
+    for (remaining, wait) in [("1", 4), ("0", 1)] {
+        let response = check(&gateway, body);
+        assert_eq!(response.header("X-RateLimit-Remaining"), Some(remaining));
+        server.clock().advance(Duration::from_secs(wait));
+    }
+    let denied = check(&gateway, body);
+    assert_eq!(denied.status, 200);
+    assert!(denied.body.starts_with(r#"{"allowed":false,"remaining":0,"#), "{}", denied.body);
+    assert_eq!(denied.header("Retry-After"), Some("5"));
+    assert_eq!(denied.header("RateLimit"), Some(r#""default";r=0;t=5"#));
+
+    server.clock().advance(Duration::from_secs(5));
+    assert!(check(&gateway, body).body.starts_with(r#"{"allowed":true,"remaining":0,"#));
+}
+
+#[test]
+fn denials_can_have_status_429() {
+    let server = Server::at(NOON);
+    let gateway = Gateway::builder().redis(&server).env("DENY_STATUS", "429").start();
+    let body = r#"{"identifier": "user", "limit": 1}"#;
+    assert_eq!(check(&gateway, body).status, 200);
+    let denied = check(&gateway, body);
+    assert_eq!(denied.status, 429);
+    assert_eq!(
+        denied.body,
+        r#"{"allowed":false,"remaining":0,"reset_in_seconds":60,"retry_after":60}"#
+    );
+    assert_eq!(denied.header("Retry-After"), Some("60"));
+}
+
+#[test]
+fn a_status_takes_and_writes_nothing() {
+    let (server, gateway) = start();
+    let path = "/rate-limit/status/user?algorithm=token_bucket&limit=100&window_seconds=60";
+    let unused = r#"{"identifier":"user","requests_used":0,"limit":100,"window_seconds":60,"algorithm":"token_bucket","reset_in_seconds":0}"#;
+    for _ in 0..2 {
+        let response = gateway.get(path);
+        assert_eq!((response.status, response.body.as_str()), (200, unused));
+        let expected = [
+            Some(r#""default";q=100;w=60"#),
+            Some(r#""default";r=100"#),
+            Some("100"),
+            Some("100"),
+            Some("0"),
+            Some("no-store"),
+            None,
+        ];
+        assert_eq!(headers(&response, DECISION_HEADERS), expected);
+    }
+    assert_eq!(server.client().call::<i64>("DBSIZE"), 0);
+
+    check(&gateway, r#"{"identifier": "user", "cost": 55}"#);
+    let used = r#"{"identifier":"user","requests_used":55,"limit":100,"window_seconds":60,"algorithm":"token_bucket","reset_in_seconds":33}"#;
+    let response = gateway.get(path);
+    assert_eq!(response.body, used);
+    assert_eq!(response.header("X-RateLimit-Remaining"), Some("45"));
+    assert_eq!(gateway.get("/rate-limit/status/user").body, used);
+}
+
+#[test]
+fn a_status_answers_with_the_quota_that_was_asked_for() {
+    let (_server, gateway) = start();
+    let query = "algorithm=sliding_window&limit=7.0&window_seconds=0.25";
+    let response = gateway.get(&format!("/rate-limit/status/user?{query}"));
+    assert_eq!(
+        response.body,
+        r#"{"identifier":"user","requests_used":0,"limit":7,"window_seconds":0.25,"algorithm":"sliding_window","reset_in_seconds":0}"#
+    );
+}
+
+#[test]
+fn a_reset_forgets_both_algorithms_or_one() {
+    let (server, gateway) = start();
+    let mut client = server.client();
+    let use_both = || {
+        for algorithm in ["token_bucket", "sliding_window"] {
+            let body = format!(r#"{{"identifier": "user", "algorithm": "{algorithm}"}}"#);
+            assert_eq!(check(&gateway, &body).status, 200);
+        }
+    };
+    let done = r#"{"message":"Rate limit reset for user"}"#;
+
+    use_both();
+    let response = gateway.delete("/rate-limit/reset/user");
+    assert_eq!((response.status, response.body.as_str()), (200, done));
+    assert_eq!(client.call::<i64>("DBSIZE"), 0);
+    assert_eq!(gateway.delete("/rate-limit/reset/user").status, 200);
+
+    use_both();
+    let response = gateway.delete("/rate-limit/reset/user?algorithm=sliding_window");
+    assert_eq!((response.status, response.body.as_str()), (200, done));
+    assert_eq!(client.call::<Vec<String>>("KEYS *"), ["token_bucket:{user}"]);
+
+    let response = gateway.delete("/rate-limit/reset/user?algorithm=sliding_window");
+    assert_eq!(response.status, 404);
+    assert_eq!(response.body, r#"{"detail":"No rate limit data found for user"}"#);
+}
+
+#[test]
+fn an_identifier_may_hold_any_characters() {
+    let (server, gateway) = start();
+    for (json, encoded, identifier) in [
+        ("a/b%c", "a%2Fb%25c", "a/b%c"),
+        ("..", "%2E%2E", ".."),
+        (" ?#&", "%20%3F%23%26", " ?#&"),
+        ("}{", "%7D%7B", "}{"),
+        ("naïve 🦀", "na%C3%AFve%20%F0%9F%A6%80", "naïve 🦀"),
+        (r"\u0000\r\n\\", "%00%0D%0A%5C", "\0\r\n\\"),
+    ] {
+        let body = format!(r#"{{"identifier": "{json}"}}"#);
+        assert_eq!(check(&gateway, &body).status, 200, "{json}");
+        let key = format!("token_bucket:{{{identifier}}}");
+        let exists: i64 = server.client().send(&[b"EXISTS", key.as_bytes()]);
+        assert_eq!(exists, 1, "{key:?}");
+
+        let status = gateway.get(&format!("/rate-limit/status/{encoded}"));
+        assert!(status.body.contains(r#""requests_used":1,"#), "{}", status.body);
+        let reset = format!("/rate-limit/reset/{encoded}?algorithm=token_bucket");
+        assert_eq!(gateway.delete(&reset).status, 200, "{json}");
+    }
+}
+
+#[test]
+fn redis_and_the_gateway_see_the_same_state() {
+    let server = Server::at(NOON);
+    let gateway = Gateway::builder().redis(&server).env("KEY_PREFIX", "app:").start();
+    let mut client = server.client();
+    for (algorithm, command) in [("token_bucket", "TB"), ("sliding_window", "SW")] {
+        let body = format!(r#"{{"identifier": "user", "algorithm": "{algorithm}", "cost": 40}}"#);
+        check(&gateway, &body);
+        let take = format!("RATELIMIT.{command} app:{algorithm}:{{user}} 100 60 COST 50");
+        assert_eq!(client.decide(&take)[..3], [50, 100, 10]);
+        let status = gateway.get(&format!("/rate-limit/status/user?algorithm={algorithm}"));
+        assert!(status.body.contains(r#""requests_used":90,"#), "{}", status.body);
+    }
+}
+
+#[test]
+fn the_settings_have_the_defaults_of_requests() {
+    let server = Server::at(NOON);
+    let settings = Gateway::builder().redis(&server).env("DEFAULT_LIMIT", "7");
+    let gateway = settings.env("DEFAULT_WINDOW_SECONDS", "0.5").start();
+    let response = check(&gateway, r#"{"identifier": "user"}"#);
+    assert_eq!(response.header("RateLimit-Policy"), Some(r#""default";q=7;w=1"#));
+    let status = gateway.get("/rate-limit/status/user");
+    assert!(status.body.contains(r#""limit":7,"window_seconds":0.5,"#), "{}", status.body);
+}
+
+#[test]
+fn two_hundred_callers_at_once_get_exactly_the_limit() {
+    let (_server, gateway) = start();
+    for algorithm in ["token_bucket", "sliding_window"] {
+        let body = format!(r#"{{"identifier": "user", "algorithm": "{algorithm}", "limit": 70}}"#);
+        let allowed = thread::scope(|scope| {
+            let callers: Vec<_> =
+                (0..200).map(|_| scope.spawn(|| check(&gateway, &body))).collect();
+            let answers = callers.into_iter().map(|caller| caller.join().unwrap());
+            answers.filter(|answer| answer.body.contains(r#""allowed":true"#)).count()
+        });
+        assert_eq!(allowed, 70, "{algorithm}");
+    }
+}
+
+#[test]
+fn every_answer_carries_its_time_and_an_id() {
+    let (_server, gateway) = start();
+    for path in ["/health", "/", "/nowhere", "/rate-limit/check", "/rate-limit/status/%ff"] {
+        let response = gateway.get(path);
+        let time = response.header("X-Process-Time").unwrap();
+        assert!(time.parse::<f64>().unwrap() >= 0.0, "{time}");
+        assert_eq!(response.header("X-Request-Id").unwrap().len(), 32);
+    }
+}
+
+#[test]
+fn a_sane_request_id_is_kept() {
+    let (_server, gateway) = start();
+    let longest = "x".repeat(128);
+    let too_long = "x".repeat(129);
+    for (given, kept) in [
+        ("7f3e:1-a/b", true),
+        (longest.as_str(), true),
+        (too_long.as_str(), false),
+        ("two words", false),
+        ("caf\u{e9}", false),
+    ] {
+        let response = gateway.request("GET", "/health/live", &[("X-Request-Id", given)], "");
+        assert_eq!(response.header("X-Request-Id") == Some(given), kept, "{given}");
+    }
+}
+
+#[test]
+fn pages_of_any_origin_may_call_unless_origins_are_listed() {
+    let server = Server::start();
+    let preflight = [
+        ("Origin", "https://a.example"),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "content-type"),
+    ];
+    for (origins, expected) in [
+        ("", Some("*")),
+        ("https://b.example,https://a.example", Some("https://a.example")),
+        ("https://b.example", None),
+    ] {
+        let settings = Gateway::builder().redis(&server);
+        let gateway = settings.env("CORS_ALLOW_ORIGINS", origins).start();
+        let allowed = gateway.request("OPTIONS", "/rate-limit/check", &preflight, "");
+        assert_eq!(allowed.status, 200);
+        assert_eq!(allowed.header("Access-Control-Allow-Origin"), expected);
+        let answer = gateway.request("GET", "/health", &preflight[..1], "");
+        assert_eq!(answer.header("Access-Control-Allow-Origin"), expected);
+        let exposed = answer.header("Access-Control-Expose-Headers").unwrap();
+        for name in &DECISION_HEADERS[..5] {
+            assert!(exposed.contains(&name.to_lowercase()), "{name}: {exposed}");
+        }
+    }
+}
+
+#[test]
+fn health_tells_whether_the_service_can_decide() {
+    let (_server, gateway) = start();
+    let healthy = r#"{"status":"healthy","redis_connected":true,"version":"1.0.0"}"#;
+    for path in ["/health", "/health/ready"] {
+        let response = gateway.get(path);
+        assert_eq!((response.status, response.body.as_str()), (200, healthy));
+    }
+    let response = gateway.get("/health/live");
+    assert_eq!((response.status, response.body.as_str()), (200, r#"{"status":"alive"}"#));
+}
+
+#[test]
+fn metrics_count_decisions_and_requests_without_identifiers() {
+    let (_server, gateway) = start();
+    for _ in 0..3 {
+        check(&gateway, r#"{"identifier": "someone", "limit": 2}"#);
+    }
+    gateway.get("/rate-limit/status/someone");
+    gateway.get("/someone");
+    gateway.request("SOMEONE", "/health", &[], "");
+
+    let response = gateway.get("/metrics");
+    assert_eq!(response.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for line in [
+        r#"ratelimit_decisions_total{algorithm="token_bucket",outcome="allowed"} 2"#,
+        r#"ratelimit_decisions_total{algorithm="token_bucket",outcome="denied"} 1"#,
+        r#"http_requests_total{route="/rate-limit/check",method="POST",status="200"} 3"#,
+        r#"http_requests_total{route="unmatched",method="GET",status="404"} 1"#,
+        r#"http_requests_total{route="/health",method="other",status="405"} 1"#,
+        r#"http_request_duration_seconds_count{route="/rate-limit/check",method="POST"} 3"#,
+    ] {
+        assert!(response.body.lines().any(|other| other == line), "{line}\n{}", response.body);
+    }
+    assert!(!response.body.to_lowercase().contains("someone"), "{}", response.body);
+}
+
+#[test]
+fn the_pages_need_no_other_host() {
+    let (_server, gateway) = start();
+    let landing = gateway.get("/");
+    assert_eq!(landing.status, 200);
+    for page in ["docs", "redoc", "openapi.json", "health", "metrics"] {
+        assert!(landing.body.contains(&format!(r#"href="{page}""#)), "{page}");
+    }
+    for path in ["/docs", "/redoc"] {
+        let page = gateway.get(path);
+        assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
+        assert!(page.body.contains("openapi.json"), "{path}");
+        let policy = page.header("Content-Security-Policy").unwrap();
+        assert!(policy.starts_with("default-src 'none';") && !policy.contains("http"), "{policy}");
+        for host in ["validator.swagger.io", "cdn.redoc.ly", "fonts.googleapis.com", "unpkg.com"] {
+            assert!(!page.body.contains(host), "{path} mentions {host}");
+        }
+    }
+}
+
+#[test]
+fn the_description_has_every_route_and_error() {
+    let (_server, gateway) = start();
+    let response = gateway.get("/openapi.json");
+    assert_eq!(response.header("Content-Type"), Some("application/json"));
+    for part in [
+        r#""openapi":"3.1.0""#,
+        r#""/rate-limit/check":{"post":"#,
+        r#""/rate-limit/status/{identifier}":{"get":"#,
+        r#""/rate-limit/reset/{identifier}":{"delete":"#,
+        r#""/health":{"get":"#,
+        r#""/health/live":{"get":"#,
+        r#""/health/ready":{"get":"#,
+        r#""/metrics":{"get":"#,
+        r#""413":{"#,
+        r#""422":{"#,
+        r#""429":{"#,
+        r#""503":{"#,
+        r#""ratelimit-policy":{"#,
+        r##""$ref":"#/components/schemas/FaultsBody""##,
+    ] {
+        assert!(response.body.contains(part), "{part}\n{}", response.body);
+    }
+}

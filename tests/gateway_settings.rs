@@ -1,0 +1,126 @@
+//! The gateway as a process: its settings, its log and its end.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Gateway, Server};
+
+#[test]
+fn a_bad_setting_stops_the_start_with_one_line() {
+    for (name, value, line) in [
+        ("REDIS_PORT", "abc", r#"REDIS_PORT: "abc" is not an integer between 1 and 65535"#),
+        ("DEFAULT_LIMIT", "0", r#"DEFAULT_LIMIT: "0" is not an integer between 1 and 1000000000"#),
+        ("FAIL_MODE", "local", r#"FAIL_MODE: this version does not have "local", only closed"#),
+        (
+            "REDIS_URL",
+            "redis+cluster://:secret@host",
+            "REDIS_URL: this version does not have redis+cluster://, only a redis://, rediss:// \
+             or unix:// URL",
+        ),
+        (
+            "REDIS_URL",
+            "redis://:secret@host:port",
+            "REDIS_URL: the value is not a redis://, rediss:// or unix:// URL",
+        ),
+    ] {
+        let (status, output) = Gateway::builder().env(name, value).fails();
+        assert_eq!((status.code(), output), (Some(2), format!("{line}\n")));
+    }
+}
+
+#[test]
+fn a_file_has_the_settings_that_the_environment_does_not_have() {
+    let server = Server::start();
+    let file = "# a comment\nDENY_STATUS=429\nDEFAULT_LIMIT=5\nDEFAULT_WINDOW_SECONDS=7\n";
+    let settings = Gateway::builder().redis(&server).dotenv(file);
+    let gateway = settings.env("DEFAULT_LIMIT", "6").env("DEFAULT_WINDOW_SECONDS", "").start();
+    let status = gateway.get("/rate-limit/status/user").body;
+    assert!(status.contains(r#""limit":6,"window_seconds":7,"#), "{status}");
+
+    let (status, output) = Gateway::builder().dotenv("PORT=1\nsecret words\n").fails();
+    let expected = (Some(2), ".env: entry 2 is not NAME=value\n");
+    assert_eq!((status.code(), output.as_str()), expected);
+}
+
+#[test]
+fn a_port_in_use_stops_the_start_with_one_line() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (status, output) = Gateway::builder().env("PORT", &port).fails();
+    let line = format!("cannot listen on HOST 127.0.0.1 PORT {port}: Address already in use");
+    assert_eq!(status.code(), Some(1));
+    assert!(output.starts_with(&line) && output.lines().count() == 1, "{output}");
+}
+
+#[test]
+fn the_log_has_requests_and_no_identifiers() {
+    let server = Server::start();
+    for (format, parts) in [
+        ("json", [r#""route":"/rate-limit/status/{identifier}""#, r#""request_id":"id-7""#]),
+        ("text", [r#"route="/rate-limit/status/{identifier}""#, r#"request_id="id-7""#]),
+    ] {
+        let gateway = Gateway::builder().redis(&server).env("LOG_FORMAT", format).start();
+        let id = [("X-Request-Id", "id-7")];
+        gateway.request("GET", "/rate-limit/status/someone?limit=5", &id, "");
+        gateway.get("/someone");
+        gateway.post("/rate-limit/check", r#"{"identifier":"someone","limit":"x"}"#);
+        let (status, log) = gateway.terminate();
+        assert!(status.success());
+        assert!(!log.contains("someone"), "{log}");
+        for part in parts {
+            assert!(log.contains(part), "{part}\n{log}");
+        }
+    }
+}
+
+#[test]
+fn a_quiet_log_has_only_what_matters() {
+    let server = Server::start();
+    let gateway = Gateway::builder().redis(&server).env("LOG_LEVEL", "warning").start();
+    gateway.get("/health");
+    assert_eq!(gateway.terminate().1, "");
+}
+
+#[test]
+fn it_ends_at_once_when_connections_are_idle() {
+    let server = Server::start();
+    let gateway = Gateway::start(&server);
+    let mut idle = TcpStream::connect(gateway.address()).unwrap();
+    idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    idle.read_exact(&mut [0; 12]).unwrap();
+    let start = Instant::now();
+    let (status, log) = gateway.terminate();
+    assert!(status.success() && start.elapsed() < Duration::from_secs(5), "{log}");
+}
+
+#[test]
+fn it_ends_in_time_when_requests_are_stuck() {
+    let server = Server::start();
+    let gateway = Gateway::builder().redis(&server).env("SHUTDOWN_TIMEOUT_MS", "200").start();
+    let mut stuck = TcpStream::connect(gateway.address()).unwrap();
+    let head = b"POST /rate-limit/check HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
+    stuck.write_all(head).unwrap();
+    // An answer on another connection shows that the first one has been accepted as well.
+    assert_eq!(gateway.get("/health/live").status, 200);
+    let start = Instant::now();
+    let (status, log) = gateway.terminate();
+    assert!(status.success() && start.elapsed() < Duration::from_secs(5), "{log}");
+    assert!(log.contains("stopped with requests still running"), "{log}");
+}
+
+#[test]
+fn a_request_that_is_running_is_answered_before_the_end() {
+    let server = Server::start();
+    let gateway = Gateway::start(&server);
+    let mut slow = TcpStream::connect(gateway.address()).unwrap();
+    let head = b"POST /rate-limit/check HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n";
+    slow.write_all(head).unwrap();
+    assert_eq!(gateway.get("/health/live").status, 200);
+    let ending = std::thread::spawn(move || gateway.terminate());
+    slow.write_all(br#"{"identifier": "me"}"#).unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(ending.join().unwrap().0.success());
+}
