@@ -17,6 +17,7 @@ mod sliding_window_log;
 mod token_bucket;
 
 // The module: what its calls leave behind, here and elsewhere.
+mod audience;
 mod denied;
 mod persistence;
 mod replication;
@@ -25,3 +26,9 @@ mod replication;
 mod agreement;
 mod concurrency;
 mod hostile;
+
+// The gateway.
+mod gateway;
+mod gateway_outages;
+mod gateway_refusals;
+mod gateway_settings;
