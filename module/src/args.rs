@@ -169,7 +169,8 @@ fn limit_up_to(max: Units) -> Error {
     Error::Argument(CString::new(rule).map_or(Cow::Borrowed(LIMIT), Cow::Owned))
 }
 
-fn units(text: &[u8]) -> Option<Units> {
+/// A number of units, if it is within its bounds.
+pub(crate) fn units(text: &[u8]) -> Option<Units> {
     Units::new(integer(text)?)
 }
 

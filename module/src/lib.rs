@@ -23,13 +23,12 @@ mod server;
 mod types;
 
 use limiter::{SlidingWindowLog, TokenBucket};
-use redis_module::configuration::ConfigurationFlags;
 use redis_module::{Context, RedisString, Status, redis_module};
 
 use server::{api, command, data_type, replication};
 
 /// Registers everything that the module adds to the server.
-fn init(ctx: &Context, _args: &[RedisString]) -> Status {
+fn init(ctx: &Context, arguments: &[RedisString]) -> Status {
     let steps = [
         api::prepare,
         replication::watch_audience,
@@ -42,10 +41,10 @@ fn init(ctx: &Context, _args: &[RedisString]) -> Status {
         command::register::<commands::Reset>,
         command::register::<commands::Apply>,
     ];
-    match steps.iter().all(|step| step(ctx) == Status::Ok) {
-        true => Status::Ok,
-        false => Status::Err,
+    if steps.iter().any(|step| step(ctx) == Status::Err) {
+        return Status::Err;
     }
+    config::register(ctx, arguments)
 }
 
 redis_module! {
@@ -54,21 +53,4 @@ redis_module! {
     allocator: (redis_module::alloc::RedisAlloc, redis_module::alloc::RedisAlloc),
     data_types: [],
     init: init,
-    configurations: [
-        i64: [
-            [
-                config::SLIDING_WINDOW_MAX_LIMIT_NAME,
-                &config::SLIDING_WINDOW_MAX_LIMIT,
-                config::SLIDING_WINDOW_MAX_LIMIT_DEFAULT,
-                config::SLIDING_WINDOW_MAX_LIMIT_RANGE.0,
-                config::SLIDING_WINDOW_MAX_LIMIT_RANGE.1,
-                ConfigurationFlags::DEFAULT,
-                None
-            ],
-        ],
-        string: [],
-        bool: [],
-        enum: [],
-        module_args_as_configuration: true,
-    ]
 }

@@ -3,6 +3,8 @@
 //! The server hands its functions over as pointers that may be missing. All that the module needs
 //! are checked once, when it is loaded, so that a call costs no check.
 
+use std::ffi::c_int;
+
 use redis_module::{Context, Status, raw};
 
 macro_rules! required {
@@ -40,6 +42,7 @@ required!(
     RedisModule_GetServerInfo,
     RedisModule_IsIOError,
     RedisModule_KeyType,
+    RedisModule_LoadConfigs,
     RedisModule_LoadStringBuffer,
     RedisModule_LogIOError,
     RedisModule_ModuleTypeGetType,
@@ -47,6 +50,7 @@ required!(
     RedisModule_ModuleTypeSetValue,
     RedisModule_NotifyKeyspaceEvent,
     RedisModule_OpenKey,
+    RedisModule_RegisterNumericConfig,
     RedisModule_Replicate,
     RedisModule_ReplicateVerbatim,
     RedisModule_ReplyWithArray,
@@ -95,6 +99,13 @@ pub(crate) fn prepare(ctx: &Context) -> Status {
     // SAFETY: the context is that of the running OnLoad.
     unsafe { api!(RedisModule_SetModuleOptions)(ctx.ctx, options.cast_signed()) };
     Status::Ok
+}
+
+/// Has the server give all registered settings the values of its configuration.
+pub(crate) fn load_configs(ctx: &Context) -> Status {
+    // SAFETY: the context is that of the running OnLoad.
+    let status = unsafe { api!(RedisModule_LoadConfigs)(ctx.ctx) };
+    if status == raw::REDISMODULE_OK as c_int { Status::Ok } else { Status::Err }
 }
 
 /// The server's own microseconds since the epoch, or `None` where it does not offer them.
