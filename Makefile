@@ -33,4 +33,4 @@ web-tools:
 
 $(PYTHON): | web-tools
 	python3 -m venv $(CURDIR)/target/python
-	$(PYTHON) -m pip install --quiet redis==5.2.1
+	$(PYTHON) -m pip install --quiet redis==8.1.0

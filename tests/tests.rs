@@ -32,3 +32,9 @@ mod gateway;
 mod gateway_outages;
 mod gateway_refusals;
 mod gateway_settings;
+
+// What needs a browser or Python.
+#[cfg(feature = "web")]
+mod readme;
+#[cfg(feature = "web")]
+mod web;

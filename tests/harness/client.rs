@@ -75,11 +75,6 @@ impl Client {
         command.query(&mut self.connection)
     }
 
-    /// The connection itself, for pipelines.
-    pub(crate) fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-
     fn explain(&self, arguments: &[&[u8]], reply: &str) -> ! {
         let command: Vec<String> =
             arguments.iter().map(|argument| argument.escape_ascii().to_string()).collect();

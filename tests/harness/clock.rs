@@ -43,11 +43,6 @@ impl Clock {
         self.shared.micros.load(Ordering::Relaxed)
     }
 
-    /// The time now, in whole milliseconds.
-    pub(crate) fn millis(&self) -> u64 {
-        self.micros() / 1_000
-    }
-
     /// Sets the time, forwards or backwards.
     pub(crate) fn set(&self, micros: u64) {
         self.shared.micros.store(micros, Ordering::Relaxed);

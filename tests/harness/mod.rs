@@ -23,7 +23,7 @@ mod random;
 mod server;
 
 pub(crate) use client::Client;
-pub(crate) use clock::{Clock, NOON};
+pub(crate) use clock::NOON;
 pub(crate) use gateway::Gateway;
 pub(crate) use http::Response;
 pub(crate) use patience::eventually;

@@ -176,11 +176,6 @@ impl Server {
         format!("redis://{}127.0.0.1:{}/", user.unwrap_or_default(), self.port)
     }
 
-    /// The directory in which the server runs and stores its files.
-    pub(crate) fn directory(&self) -> &std::path::Path {
-        self.directory.path()
-    }
-
     /// The clock that this server was started with.
     pub(crate) fn clock(&self) -> &Clock {
         self.clock.as_ref().expect("a server whose builder was given a clock")
@@ -230,7 +225,7 @@ pub(crate) fn free_port() -> u16 {
 fn answers(port: u16, process: &mut Process) -> bool {
     let ended_or_answers = || match process.status() {
         Some(_) => Some(false),
-        None => ping(port).is_ok_and(is_ready).then_some(true),
+        None => ping(port).is_ok_and(|reply| is_ready(&reply)).then_some(true),
     };
     within(DEADLINE, ended_or_answers).unwrap_or(false)
 }
@@ -245,6 +240,6 @@ fn ping(port: u16) -> std::io::Result<String> {
 }
 
 /// A server that is still loading its files answers `-LOADING`.
-fn is_ready(reply: String) -> bool {
+fn is_ready(reply: &str) -> bool {
     reply.starts_with("+PONG") || reply.starts_with("-NOAUTH")
 }

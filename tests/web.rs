@@ -1,0 +1,74 @@
+//! The pages for people, opened in a real browser that can reach nothing but this machine.
+
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Gateway, Server};
+
+#[test]
+fn the_pages_of_the_api_show_every_operation_without_the_internet() {
+    let server = Server::start();
+    let gateway = Gateway::start(&server);
+    let shown = operations(&gateway.get("/openapi.json").body);
+    for path in ["/rate-limit/check", "/rate-limit/status/{identifier}", "/health", "/metrics"] {
+        assert!(shown.iter().any(|text| text == path), "{path} in {shown:?}");
+    }
+    for page in ["/docs", "/redoc"] {
+        let source = gateway.get(page).body;
+        let rendered = open(&format!("{}{page}", gateway.url()));
+        for text in &shown {
+            assert!(!source.contains(text), "{page} is to show {text} from the description");
+            assert!(rendered.contains(text), "{page} does not show {text}");
+        }
+    }
+}
+
+#[test]
+fn the_landing_page_links_to_the_others() {
+    let server = Server::start();
+    let gateway = Gateway::start(&server);
+    let rendered = open(&gateway.url());
+    for page in ["docs", "redoc", "openapi.json", "health", "metrics"] {
+        let link = [format!("href=\"{page}\""), format!("href=\"/{page}\"")];
+        assert!(link.iter().any(|link| rendered.contains(link)), "no link to {page}: {rendered}");
+    }
+}
+
+/// The paths and the summaries of all operations in a description.
+fn operations(description: &str) -> Vec<String> {
+    let description: Value = serde_json::from_str(description).expect("the description is JSON");
+    let paths = description["paths"].as_object().expect("it has paths");
+    let mut shown = vec![];
+    for (path, operations) in paths {
+        shown.push(path.clone());
+        for (method, operation) in operations.as_object().expect("a path has operations") {
+            let summary = operation["summary"].as_str();
+            shown.push(summary.unwrap_or_else(|| panic!("{method} {path} has no summary")).into());
+        }
+    }
+    shown
+}
+
+/// The page as it stands when its scripts have run.
+fn open(url: &str) -> String {
+    let profile = TempDir::new().expect("a directory for the browser");
+    // The browser ends by itself, unless it hangs.
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", "60", "chromium"])
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"])
+        .args(["--no-first-run", "--disable-background-networking", "--disable-sync"])
+        .args(["--disable-component-update", "--enable-logging=stderr"])
+        .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .args(["--virtual-time-budget=20000", "--dump-dom", url])
+        .output()
+        .expect("the browser starts");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{url}: {}\n{log}", output.status);
+    // What a page may not load, and what its scripts throw, is reported to the console.
+    let complaints: Vec<_> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
+    assert!(complaints.is_empty(), "{url}: {complaints:?}");
+    String::from_utf8(output.stdout).expect("a page is text")
+}
