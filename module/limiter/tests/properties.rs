@@ -23,8 +23,8 @@ proptest! {
         ..ProptestConfig::with_cases(1_000)
     })]
 
-    /// Promise 1, token bucket safety, and its other half: over every interval of length T at
-    /// most `capacity + limit * T / window` units are granted.
+    /// Promise 1, token bucket safety: over every interval of length T at most
+    /// `capacity + limit * T / window` units are granted.
     #[test]
     fn a_bucket_never_exceeds_its_burst_and_rate(
         calls in calls(Limits::Same, Clock::Forward, 1..150),
@@ -32,7 +32,7 @@ proptest! {
         keeps_to_the_rate(&calls[0].quota, &grants::<TokenBucket>(&calls).0)?;
     }
 
-    /// Promise 1, the other half: no fraction is lost. A caller who always takes all there is,
+    /// Promise 1, and no fraction is lost either: a caller who always takes all there is,
     /// and comes again before the bucket is full, gets exactly the rate, however often it comes.
     #[test]
     fn a_greedy_caller_gets_every_unit_of_the_rate(
@@ -141,7 +141,7 @@ proptest! {
         behind in prop::option::of(pause()),
         mut hammer in vec(any::<u16>(), 0..10),
     ) {
-        // Half the time the clock turns out to be right shortly before or after the last call.
+        // Half the time the right clock is some windows behind the last call, else anywhere.
         let last = calls.last().unwrap();
         let behind = behind.map(|pause| pause.micros(&last.quota));
         let right = behind.map_or(right, |behind| {
