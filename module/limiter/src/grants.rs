@@ -403,7 +403,8 @@ mod tests {
             queue.truncate(kept);
             let oldest = oldest_units(grants, kept);
             assert!(queue.iter().eq(oldest.iter().copied()), "{kept} units");
-            assert_eq!(queue.units(), kept);
+            let newest = oldest.last().map_or(Instant::EPOCH, |grant| grant.time);
+            assert_eq!((queue.units(), queue.newest_time()), (kept, newest));
         }
     }
 
