@@ -8,8 +8,13 @@ use axum::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 
-use crate::fault::Fault;
+use crate::{
+    fault::{BrokenRule, Fault, Place},
+    quota::Quota,
+    store::{Argument, StoreError},
+};
 
 /// Seconds after which a client may try again when Redis cannot answer.
 const RETRY_AFTER_OUTAGE: HeaderValue = HeaderValue::from_static("1");
@@ -55,6 +60,27 @@ pub struct FaultsBody {
 }
 
 impl Error {
+    /// What a caller learns when the store has no decision on a `quota` and a `cost` that were
+    /// read from a `part` of the request.
+    pub(crate) fn of_store(
+        error: StoreError,
+        part: &'static str,
+        quota: &Quota,
+        cost: u32,
+    ) -> Self {
+        let StoreError::Refused { argument, rule } = error else {
+            return Self::Unavailable;
+        };
+        let (name, input) = match argument {
+            Argument::Limit => ("limit", json!(quota.limit)),
+            Argument::Window => ("window_seconds", json!(quota.window)),
+            Argument::Capacity => ("burst", json!(quota.capacity())),
+            Argument::Cost => ("cost", json!(cost)),
+        };
+        let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));
+        Self::Invalid(vec![rule.at(vec![Place::Name(part), Place::Name(name)], input)])
+    }
+
     /// The status of the answer.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
@@ -111,4 +137,43 @@ impl IntoResponse for Error {
 /// Errors are documented where they can happen; see the routes.
 impl OperationOutput for Error {
     type Inner = ErrorBody;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::to_bytes, response::IntoResponse};
+
+    use super::Error;
+
+    #[tokio::test]
+    async fn every_error_has_its_status_and_body() {
+        for (error, status, body) in [
+            (Error::Invalid(vec![]), 422, r#"{"detail":[]}"#),
+            (Error::BodyBroken, 400, r#"{"detail":"Bad Request"}"#),
+            (Error::BodyTooSlow, 408, r#"{"detail":"Request Timeout"}"#),
+            (Error::BodyTooLarge, 413, r#"{"detail":"Payload Too Large"}"#),
+            (Error::NotFound, 404, r#"{"detail":"Not Found"}"#),
+            (Error::MethodNotAllowed, 405, r#"{"detail":"Method Not Allowed"}"#),
+            (
+                Error::NothingStored("x".to_owned()),
+                404,
+                r#"{"detail":"No rate limit data found for x"}"#,
+            ),
+            (
+                Error::Unavailable,
+                503,
+                r#"{"detail":"Rate limiting service temporarily unavailable","error_code":"REDIS_ERROR"}"#,
+            ),
+            (
+                Error::Internal,
+                500,
+                r#"{"detail":"Internal server error","error_code":"INTERNAL_ERROR"}"#,
+            ),
+        ] {
+            let response = error.into_response();
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers().contains_key("Retry-After"), status == 503);
+            assert_eq!(to_bytes(response.into_body(), 1024).await.unwrap(), body);
+        }
+    }
 }

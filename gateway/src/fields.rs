@@ -1,7 +1,7 @@
-//! Named values of a request, read leniently and checked strictly.
+//! The named values of a request.
 //!
 //! Reading a field that is wrong adds a [`Fault`] and goes on, so that a caller learns of all
-//! faults at once. Numbers may be written as `10`, `"10"` or `10.0`, wherever they come from.
+//! faults at once.
 
 use serde_json::{Map, Value, json};
 
@@ -9,14 +9,9 @@ use crate::{
     config::Defaults,
     error::Error,
     fault::{BrokenRule, Fault, Place},
-    millis::Millis,
-    number::{NumberFault, thousandths},
-    quota::{Algorithm, Quota, UNITS, WINDOW},
-    store::{Argument, StoreError},
+    quota::{Algorithm, Quota},
+    value,
 };
-
-/// Most bytes of an identifier; the least is 1.
-pub(crate) const MAX_IDENTIFIER_BYTES: usize = 256;
 
 /// The fields of one part of a request, and the faults found up to now.
 #[derive(Debug)]
@@ -107,10 +102,10 @@ impl Fields {
 
     /// Reads what a caller may take, with defaults for what is left out.
     pub(crate) fn quota(&mut self, defaults: Defaults) -> Result<Quota, Noted> {
-        let algorithm = self.optional("algorithm", algorithm);
-        let limit = self.optional("limit", units);
-        let window = self.optional("window_seconds", window);
-        let burst = self.optional("burst", units_or_null);
+        let algorithm = self.optional("algorithm", value::algorithm);
+        let limit = self.optional("limit", value::units);
+        let window = self.optional("window_seconds", value::window);
+        let burst = self.optional("burst", value::units_or_null);
         let (algorithm, burst) = (algorithm?, burst?.flatten());
         if algorithm == Some(Algorithm::SlidingWindow) && burst.is_some() {
             let rule = "Value error, burst is for token_bucket only";
@@ -144,140 +139,6 @@ impl Fields {
     }
 }
 
-/// What a caller learns when the store has no decision on its `quota` and `cost`, which were read
-/// from a `part` of the request.
-pub(crate) fn explain(error: StoreError, part: &'static str, quota: &Quota, cost: u32) -> Error {
-    let StoreError::Refused { argument, rule } = error else {
-        return Error::Unavailable;
-    };
-    let (name, input) = match argument {
-        Argument::Limit => ("limit", json!(quota.limit)),
-        Argument::Window => ("window_seconds", json!(quota.window)),
-        Argument::Capacity => ("burst", json!(quota.capacity())),
-        Argument::Cost => ("cost", json!(cost)),
-    };
-    let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));
-    Error::Invalid(vec![rule.at(vec![Place::Name(part), Place::Name(name)], input)])
-}
-
-/// A text of 1 to 256 bytes.
-pub(crate) fn identifier(value: &Value) -> Result<String, BrokenRule> {
-    let Value::String(text) = value else {
-        return Err(BrokenRule::new("string_type", "Input should be a valid string"));
-    };
-    if text.is_empty() {
-        return Err(BrokenRule::with_ctx(
-            "string_too_short",
-            "String should have at least 1 character".to_owned(),
-            json!({ "min_length": 1 }),
-        ));
-    }
-    if text.len() > MAX_IDENTIFIER_BYTES {
-        return Err(BrokenRule::with_ctx(
-            "string_too_long",
-            format!("String should have at most {MAX_IDENTIFIER_BYTES} bytes"),
-            json!({ "max_length": MAX_IDENTIFIER_BYTES }),
-        ));
-    }
-    Ok(text.clone())
-}
-
-/// The name of an algorithm.
-pub(crate) fn algorithm(value: &Value) -> Result<Algorithm, BrokenRule> {
-    Algorithm::ALL.into_iter().find(|algorithm| value == algorithm.name()).ok_or_else(|| {
-        let expected = Algorithm::ALL.map(|algorithm| format!("'{}'", algorithm.name()));
-        let expected = expected.join(" or ");
-        BrokenRule::with_ctx(
-            "enum",
-            format!("Input should be {expected}"),
-            json!({ "expected": expected }),
-        )
-    })
-}
-
-/// A number of units.
-pub(crate) fn units(value: &Value) -> Result<u32, BrokenRule> {
-    let number = match (number(value), value) {
-        (Some(Ok(number)), _) if number % 1000 == 0 => number / 1000,
-        (Some(_), Value::String(_)) => {
-            return Err(BrokenRule::new(
-                "int_parsing",
-                "Input should be a valid integer, unable to parse string as an integer",
-            ));
-        }
-        (Some(_), _) => {
-            return Err(BrokenRule::new(
-                "int_from_float",
-                "Input should be a valid integer, got a number with a fractional part",
-            ));
-        }
-        (None, _) => {
-            return Err(BrokenRule::new("int_type", "Input should be a valid integer"));
-        }
-    };
-    match u32::try_from(number) {
-        Ok(units) if UNITS.contains(&units) => Ok(units),
-        _ if number < i128::from(*UNITS.start()) => Err(too_small(&json!(UNITS.start()))),
-        _ => Err(too_large(&json!(UNITS.end()))),
-    }
-}
-
-/// A number of units, or null for none.
-pub(crate) fn units_or_null(value: &Value) -> Result<Option<u32>, BrokenRule> {
-    if value.is_null() { Ok(None) } else { units(value).map(Some) }
-}
-
-/// A window in seconds with at most three decimals.
-pub(crate) fn window(value: &Value) -> Result<Millis, BrokenRule> {
-    let number = match number(value) {
-        Some(Ok(number)) => number,
-        Some(Err(NumberFault::NotANumber)) => {
-            return Err(BrokenRule::new("decimal_parsing", "Input should be a valid decimal"));
-        }
-        Some(Err(NumberFault::TooFine)) => {
-            return Err(BrokenRule::with_ctx(
-                "decimal_max_places",
-                "Decimal input should have no more than 3 decimal places".to_owned(),
-                json!({ "decimal_places": 3 }),
-            ));
-        }
-        None => {
-            return Err(BrokenRule::new(
-                "decimal_type",
-                "Decimal input should be an integer, float, string or Decimal object",
-            ));
-        }
-    };
-    match u64::try_from(number).map(Millis) {
-        Ok(window) if WINDOW.contains(&window) => Ok(window),
-        _ if number < i128::from(WINDOW.start().0) => Err(too_small(&json!(WINDOW.start()))),
-        _ => Err(too_large(&json!(WINDOW.end()))),
-    }
-}
-
-/// The thousandths of a JSON number or of a text; nothing for any other value.
-fn number(value: &Value) -> Option<Result<i128, NumberFault>> {
-    match value {
-        Value::String(text) => Some(thousandths(text)),
-        // A float of the standard library prints without an exponent, unlike one of serde_json.
-        Value::Number(number) => Some(match number.as_f64().filter(|_| number.is_f64()) {
-            Some(float) => thousandths(&float.to_string()),
-            None => thousandths(&number.to_string()),
-        }),
-        _ => None,
-    }
-}
-
-fn too_small(min: &Value) -> BrokenRule {
-    let msg = format!("Input should be greater than or equal to {min}");
-    BrokenRule::with_ctx("greater_than_equal", msg, json!({ "ge": min }))
-}
-
-fn too_large(max: &Value) -> BrokenRule {
-    let msg = format!("Input should be less than or equal to {max}");
-    BrokenRule::with_ctx("less_than_equal", msg, json!({ "le": max }))
-}
-
 /// The position in bytes at which a body stops being JSON.
 fn offset(body: &[u8], error: &serde_json::Error) -> usize {
     let lines_before =
@@ -289,7 +150,7 @@ fn offset(body: &[u8], error: &serde_json::Error) -> usize {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Fields, algorithm, identifier, units, units_or_null, window};
+    use super::Fields;
     use crate::{
         config::Defaults,
         error::Error,
@@ -309,103 +170,6 @@ mod tests {
         let mut fields = Fields::from_body(body.to_string().as_bytes()).map_err(faults)?;
         let quota = fields.quota(DEFAULTS);
         fields.finish(quota).map_err(faults)
-    }
-
-    #[test]
-    fn numbers_of_units_are_read_from_every_way_to_write_them() {
-        for (value, expected) in [
-            (json!(1), 1),
-            (json!("10"), 10),
-            (json!(" 10 "), 10),
-            (json!(60.0), 60),
-            (json!("60.0"), 60),
-            (json!(1e9), 1_000_000_000),
-        ] {
-            assert_eq!(units(&value), Ok(expected), "{value}");
-        }
-    }
-
-    #[test]
-    fn numbers_of_units_that_are_wrong_name_their_rule() {
-        for (value, kind) in [
-            (json!(0), "greater_than_equal"),
-            (json!(-5), "greater_than_equal"),
-            (json!("-5"), "greater_than_equal"),
-            (json!(1_000_000_001), "less_than_equal"),
-            (json!(u64::MAX), "less_than_equal"),
-            (json!(1e300), "less_than_equal"),
-            (json!("9".repeat(500)), "less_than_equal"),
-            (json!(1.5), "int_from_float"),
-            (json!(1e-7), "int_from_float"),
-            (json!("1.5"), "int_parsing"),
-            (json!(""), "int_parsing"),
-            (json!("ten"), "int_parsing"),
-            (json!(true), "int_type"),
-            (json!(null), "int_type"),
-            (json!([1]), "int_type"),
-            (json!({}), "int_type"),
-        ] {
-            assert_eq!(units(&value).unwrap_err().kind, kind, "{value}");
-        }
-    }
-
-    #[test]
-    fn windows_have_at_most_three_decimals() {
-        for (value, expected) in [
-            (json!(60), 60_000),
-            (json!("60"), 60_000),
-            (json!(60.0), 60_000),
-            (json!(0.001), 1),
-            (json!("0.25"), 250),
-            (json!(0.1), 100),
-            (json!(31_622_400), 31_622_400_000),
-        ] {
-            assert_eq!(window(&value), Ok(Millis(expected)), "{value}");
-        }
-        for (value, kind) in [
-            (json!(0), "greater_than_equal"),
-            (json!(-1), "greater_than_equal"),
-            (json!(31_622_400.001), "less_than_equal"),
-            (json!(1e300), "less_than_equal"),
-            (json!(0.0001), "decimal_max_places"),
-            (json!("1e3"), "decimal_parsing"),
-            (json!("NaN"), "decimal_parsing"),
-            (json!(false), "decimal_type"),
-            (json!(null), "decimal_type"),
-        ] {
-            assert_eq!(window(&value).unwrap_err().kind, kind, "{value}");
-        }
-    }
-
-    #[test]
-    fn identifiers_are_counted_in_bytes() {
-        for text in ["x".to_owned(), "/%\0\u{1f980}".to_owned(), "x".repeat(256)] {
-            assert_eq!(identifier(&json!(text)), Ok(text));
-        }
-        for (value, kind) in [
-            (json!(""), "string_too_short"),
-            (json!("x".repeat(257)), "string_too_long"),
-            (json!("é".repeat(129)), "string_too_long"),
-            (json!(1), "string_type"),
-            (json!(null), "string_type"),
-        ] {
-            assert_eq!(identifier(&value).unwrap_err().kind, kind, "{value}");
-        }
-    }
-
-    #[test]
-    fn algorithms_go_by_their_names() {
-        assert_eq!(algorithm(&json!("token_bucket")), Ok(Algorithm::TokenBucket));
-        assert_eq!(algorithm(&json!("sliding_window")), Ok(Algorithm::SlidingWindow));
-        for value in [json!("leaky_bucket"), json!("TOKEN_BUCKET"), json!(0), json!(null)] {
-            assert_eq!(algorithm(&value).unwrap_err().kind, "enum");
-        }
-    }
-
-    #[test]
-    fn a_burst_can_be_null() {
-        assert_eq!(units_or_null(&json!(null)), Ok(None));
-        assert_eq!(units_or_null(&json!(5)), Ok(Some(5)));
     }
 
     #[test]

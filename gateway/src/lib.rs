@@ -7,7 +7,8 @@
 //!
 //! * [`config`]: every setting.
 //! * `routes`: the sitemap, then one file for each resource.
-//! * `fields`, `fault`, `number`: reading requests, and what can be wrong with them.
+//! * `fields`, `value`, `number`: reading requests.
+//! * [`fault`]: what can be wrong with them.
 //! * [`quota`], [`millis`]: the vocabulary.
 //! * [`store`]: decisions, and the connections to Redis.
 //! * `headers`, [`error`]: what answers look like.
@@ -38,6 +39,7 @@ mod routes;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+mod value;
 
 use crate::{
     config::{Defaults, Origins},

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     error::{Error, ErrorBody, FaultsBody},
     fault::Place,
-    fields,
+    value,
 };
 
 /// A description without routes.
@@ -81,7 +81,7 @@ pub(crate) fn with_store_errors(operation: TransformOperation<'_>) -> TransformO
     let operation = operation.response_with::<422, Json<FaultsBody>, _>(|response| {
         let input = json!(0);
         let loc = vec![Place::Name("body"), Place::Name("limit")];
-        let fault = fields::units(&input).err().map(|rule| rule.at(loc, input));
+        let fault = value::units(&input).err().map(|rule| rule.at(loc, input));
         response
             .description("The request has faults. All of them are listed.")
             .example(FaultsBody { detail: Vec::from_iter(fault) })

@@ -74,3 +74,34 @@ async fn accept(listener: &TcpListener) -> TcpStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use axum::Router;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+        time::Instant,
+    };
+
+    use super::{Patience, serve};
+
+    #[tokio::test]
+    async fn a_head_that_does_not_end_is_given_up() {
+        const SHORT: Duration = Duration::from_millis(50);
+        const LONG: Duration = Duration::from_secs(30);
+
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let patience = Patience { head: SHORT, drain: LONG };
+        tokio::spawn(serve(listener, Router::new(), patience, pending()));
+
+        client.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+        let begin = Instant::now();
+        // Whether the connection ends with an answer, an end or a reset does not matter.
+        let _ = client.read_to_end(&mut vec![]).await;
+        assert!((SHORT..LONG).contains(&begin.elapsed()));
+    }
+}

@@ -152,16 +152,18 @@ fn the_example_file_has_every_setting_and_its_default() {
 }
 
 #[test]
-fn the_readme_has_every_setting_and_its_default() {
+fn the_readme_has_every_setting_with_its_default_and_meaning() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
     let readme = readme.unwrap();
-    let rows = readme.lines().filter_map(|line| {
-        let mut cells = line.strip_prefix("| `")?.split(" | ");
-        let name = cells.next()?.strip_suffix('`')?;
-        let is_setting = name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-        is_setting.then_some((name, cells.next()?.trim_matches(['`', ' '])))
+    let (_, rows) = readme.split_once("| setting | default | values | meaning |\n").unwrap();
+    let rows = rows.lines().skip(1).take_while(|line| line.starts_with('|')).map(|row| {
+        let cells = row.trim_matches('|').split('|').map(|cell| cell.trim_matches([' ', '`']));
+        let cells = cells.collect::<Vec<_>>();
+        let [name, default, _, meaning] = cells[..] else { panic!("{row} has not four cells") };
+        (name, default, meaning)
     });
     let expected = table();
-    let expected = expected.iter().map(|Row { name, default, .. }| (*name, *default));
+    let expected =
+        expected.iter().map(|Row { name, default, meaning, .. }| (*name, *default, *meaning));
     assert_eq!(rows.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>());
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
-use http_body_util::LengthLimitError;
+use axum::body::Body;
+use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use crate::error::Error;
@@ -11,19 +11,74 @@ use crate::error::Error;
 /// Most bytes of a body.
 const MAX_BYTES: usize = 16 * 1024;
 
+/// Most bytes that are read of a body that is too large. A client that sends all of it before it
+/// reads would otherwise find a broken connection instead of the answer.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
+
 /// Longest wait for a whole body.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads a whole body.
-pub(super) async fn read(body: Body) -> Result<Bytes, Error> {
-    match timeout(PATIENCE, to_bytes(body, MAX_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_large(&error) => Err(Error::BodyTooLarge),
-        Ok(Err(_)) => Err(Error::BodyBroken),
-        Err(_) => Err(Error::BodyTooSlow),
-    }
+pub(super) async fn read(body: Body) -> Result<Vec<u8>, Error> {
+    timeout(PATIENCE, collect(body)).await.unwrap_or(Err(Error::BodyTooSlow))
 }
 
-fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>())
+async fn collect(mut body: Body) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let mut size = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Error::BodyBroken)?.into_data() else { continue };
+        size += data.len();
+        if size <= MAX_BYTES {
+            bytes.extend_from_slice(&data);
+        } else if size > MAX_DISCARDED_BYTES {
+            break;
+        }
+    }
+    if size <= MAX_BYTES { Ok(bytes) } else { Err(Error::BodyTooLarge) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use axum::body::{Body, Bytes};
+    use hyper::body::Frame;
+
+    use super::{MAX_BYTES, read};
+    use crate::error::Error;
+
+    /// A body that never arrives.
+    struct Silence;
+
+    impl hyper::body::Body for Silence {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_largest_size() {
+        for size in [0, 1, MAX_BYTES] {
+            assert_eq!(read(Body::from(vec![b'x'; size])).await.unwrap().len(), size);
+        }
+        let error = read(Body::from(vec![b'x'; MAX_BYTES + 1])).await.unwrap_err();
+        assert!(matches!(error, Error::BodyTooLarge));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_is_given_up() {
+        let error = read(Body::new(Silence)).await.unwrap_err();
+        assert!(matches!(error, Error::BodyTooSlow));
+    }
 }

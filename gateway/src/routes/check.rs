@@ -20,12 +20,13 @@ use crate::{
     config::Defaults,
     error::Error,
     fault::BrokenRule,
-    fields::{self, Fields, MAX_IDENTIFIER_BYTES, Noted},
+    fields::{Fields, Noted},
     headers,
     millis::Millis,
     openapi,
     quota::{Quota, UNITS},
     telemetry,
+    value::{self, MAX_IDENTIFIER_BYTES},
 };
 
 /// Who asks for how many units of what.
@@ -61,7 +62,7 @@ pub(crate) async fn check(
     CheckRequest { identifier, quota, cost }: CheckRequest,
 ) -> Result<Response, Error> {
     let decision = state.store.take(&identifier, &quota, cost).await;
-    let decision = decision.map_err(|error| fields::explain(error, "body", &quota, cost))?;
+    let decision = decision.map_err(|error| Error::of_store(error, "body", &quota, cost))?;
     telemetry::count_decision(quota.algorithm, decision.allowed);
 
     let headers = headers::of_decision(&quota, &decision);
@@ -80,9 +81,9 @@ pub(crate) async fn check(
 
 impl CheckRequest {
     fn read(fields: &mut Fields, defaults: Defaults) -> Result<Self, Noted> {
-        let identifier = fields.required("identifier", fields::identifier);
+        let identifier = fields.required("identifier", value::identifier);
         let quota = fields.quota(defaults);
-        let cost = fields.optional("cost", fields::units);
+        let cost = fields.optional("cost", value::units);
         let (quota, cost) = (quota?, cost?.unwrap_or(one()));
         let capacity = quota.capacity();
         if cost > capacity {

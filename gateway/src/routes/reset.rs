@@ -17,9 +17,10 @@ use super::path;
 use crate::{
     AppState,
     error::{Error, ErrorBody},
-    fields, openapi,
+    openapi,
     quota::Algorithm,
     store::StoreError,
+    value,
 };
 
 /// What to forget.
@@ -71,9 +72,9 @@ impl FromRequestParts<Arc<AppState>> for ResetRequest {
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<AppState>) -> Result<Self, Error> {
         let mut fields = path::fields(parts).await?;
-        let identifier = fields.required("identifier", fields::identifier);
+        let identifier = fields.required("identifier", value::identifier);
         fields.go_on_with_query(parts.uri.query());
-        let algorithm = fields.optional("algorithm", fields::algorithm);
+        let algorithm = fields.optional("algorithm", value::algorithm);
         let request =
             algorithm.and_then(|algorithm| Ok(Self { identifier: identifier?, algorithm }));
         fields.finish(request)

@@ -18,10 +18,11 @@ use super::path;
 use crate::{
     AppState,
     error::Error,
-    fields, headers,
+    headers,
     millis::Millis,
     openapi,
     quota::{Algorithm, Quota},
+    value,
 };
 
 /// Whose quota to look at.
@@ -54,7 +55,7 @@ pub(crate) async fn status(
     StatusRequest { identifier, quota }: StatusRequest,
 ) -> Result<Response, Error> {
     let decision = state.store.peek(&identifier, &quota).await;
-    let decision = decision.map_err(|error| fields::explain(error, "query", &quota, 1))?;
+    let decision = decision.map_err(|error| Error::of_store(error, "query", &quota, 1))?;
     let headers = headers::of_decision(&quota, &decision);
     let answer = Json(StatusAnswer {
         identifier,
@@ -72,7 +73,7 @@ impl FromRequestParts<Arc<AppState>> for StatusRequest {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let mut fields = path::fields(parts).await?;
-        let identifier = fields.required("identifier", fields::identifier);
+        let identifier = fields.required("identifier", value::identifier);
         fields.go_on_with_query(parts.uri.query());
         let quota = fields.quota(state.defaults);
         let request = quota.and_then(|quota| Ok(Self { identifier: identifier?, quota }));

@@ -36,14 +36,14 @@ pub(super) struct LiveLink {
 impl Link {
     /// Starts a task that connects, and connects again, for as long as this link exists.
     ///
-    /// `in_flight` is how many commands can wait in the connection's queue.
-    pub(super) fn keep(client: Client, response_timeout: Duration, in_flight: usize) -> Self {
+    /// Each answer may take `response_timeout`; `queue` is how many commands may wait to be sent.
+    pub(super) fn keep(client: Client, response_timeout: Duration, queue: usize) -> Self {
         let (sender, live) = watch::channel(None);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(response_timeout))
+            .set_pipeline_buffer_size(queue);
         tokio::spawn(async move {
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                .set_response_timeout(Some(response_timeout))
-                .set_pipeline_buffer_size(in_flight);
             tokio::select! {
                 () = keep_connected(&client, &config, &sender) => {}
                 () = sender.closed() => {}
