@@ -405,6 +405,7 @@ mod tests {
             assert!(queue.iter().eq(oldest.iter().copied()), "{kept} units");
             let newest = oldest.last().map_or(Instant::EPOCH, |grant| grant.time);
             assert_eq!((queue.units(), queue.newest_time()), (kept, newest));
+            assert!(!queue.older.iter().any(Chunk::is_empty), "{kept} units");
         }
     }
 
