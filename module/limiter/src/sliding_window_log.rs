@@ -111,6 +111,12 @@ impl SlidingWindowLog {
         fits
     }
 
+    /// Units that a refund at `now` could give back. Logarithmic cost.
+    #[must_use]
+    pub fn refundable(&self, now: Instant) -> u32 {
+        self.view(self.window, now).used
+    }
+
     /// Whether the log holds no grants.
     #[must_use]
     pub fn is_empty(&self) -> bool {

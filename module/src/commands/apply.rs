@@ -11,7 +11,7 @@
 use std::ffi::CStr;
 
 use limiter::codec::{Change, DecodeError};
-use limiter::{Duration, Instant, SlidingWindowLog, TokenBucket, Units, Window};
+use limiter::{Instant, SlidingWindowLog, TokenBucket, Units, Window};
 
 use crate::commands::KEY;
 use crate::error::Error;
@@ -83,12 +83,11 @@ fn grant(key: &mut Key<'_>, time: Instant, window: Window, units: Units) -> Resu
 
 /// A refund that leaves nothing travels as a deletion, so this one must leave something.
 fn refund(key: &mut Key<'_>, time: Instant, units: Units) -> Result<(), Error> {
-    let log = key.get_mut::<SlidingWindowLog>()?.ok_or(Error::argument(MALFORMED))?;
-    let mut refunded = log.clone();
-    let refund = refunded.refund(units, time);
-    if refund.refunded != units.get() || refund.reset_after == Duration::ZERO {
-        return Err(Error::argument(MALFORMED));
+    match key.get_mut::<SlidingWindowLog>()? {
+        Some(log) if log.refundable(time) > units.get() => {
+            log.refund(units, time);
+            Ok(())
+        }
+        _ => Err(Error::argument(MALFORMED)),
     }
-    *log = refunded;
-    Ok(())
 }
