@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::harness::{Gateway, NOON, Response, Server};
 
-/// Server and gateway, the server's clock at [`NOON`].
+/// Server and gateway: the server's clock stands at [`NOON`], and the gateway waits for answers as
+/// long as a busy machine may need.
 fn start() -> (Server, Gateway) {
     let server = Server::at(NOON);
-    let gateway = Gateway::start(&server);
+    let gateway = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000").start();
     (server, gateway)
 }
 

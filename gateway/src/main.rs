@@ -1,6 +1,6 @@
 //! Starts the gateway: settings, log, listener, service, drain.
 
-use std::{io, process::ExitCode};
+use std::{env, io, process::ExitCode};
 
 use ratelimit_gateway::{
     AppState, app,
@@ -11,27 +11,15 @@ use ratelimit_gateway::{
 };
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
 };
 
 /// Exit code for settings and arguments that cannot be used.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        None => {}
-        Some("--version" | "-V") => {
-            println!("ratelimit-gateway {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
-        }
-        Some("--help" | "-h") => {
-            print!("{}", config::help());
-            return ExitCode::SUCCESS;
-        }
-        Some(argument) => {
-            eprintln!("{argument:?} is not an argument; see --help");
-            return ExitCode::from(USAGE);
-        }
+    if let Some(argument) = env::args_os().nth(1) {
+        return answer(&argument.to_string_lossy());
     }
     let settings = match Settings::load() {
         Ok(settings) => settings,
@@ -47,6 +35,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Answers a question about the program instead of running it.
+fn answer(argument: &str) -> ExitCode {
+    match argument {
+        "--version" | "-V" => println!("ratelimit-gateway {}", env!("CARGO_PKG_VERSION")),
+        "--help" | "-h" => print!("{}", config::help()),
+        _ => {
+            eprintln!("{argument:?} is not an argument; see --help");
+            return ExitCode::from(USAGE);
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 #[tokio::main]
@@ -79,8 +80,8 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
 
 /// Resolves at the first SIGTERM or SIGINT after this call.
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate: Signal = signal(SignalKind::terminate())?;
-    let mut interrupt: Signal = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -13,6 +13,7 @@ use tokio::{
     sync::{Notify, watch},
     time::sleep,
 };
+use tracing::Instrument;
 
 /// Longest wait for a connection, its TLS handshake and its login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,18 +38,25 @@ impl Link {
     /// Starts a task that connects, and connects again, for as long as this link exists.
     ///
     /// Each answer may take `response_timeout`; `queue` is how many commands may wait to be sent.
-    pub(super) fn keep(client: Client, response_timeout: Duration, queue: usize) -> Self {
+    /// The log tells links apart by their `number`.
+    pub(super) fn keep(
+        number: usize,
+        client: Client,
+        response_timeout: Duration,
+        queue: usize,
+    ) -> Self {
         let (sender, live) = watch::channel(None);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(response_timeout))
             .set_pipeline_buffer_size(queue);
-        tokio::spawn(async move {
+        let task = async move {
             tokio::select! {
                 () = keep_connected(&client, &config, &sender) => {}
                 () = sender.closed() => {}
             }
-        });
+        };
+        tokio::spawn(task.instrument(tracing::error_span!("link", number)));
         Self { live }
     }
 

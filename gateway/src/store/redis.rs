@@ -71,9 +71,9 @@ impl Redis {
             options.connection.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(options.connection.set_redis_settings(login))?;
         let count = options.max_connections.min(MAX_LINKS);
-        let links = (0..count)
-            .map(|_| Link::keep(client.clone(), options.timeout, MAX_IN_FLIGHT_PER_LINK))
-            .collect();
+        let keep =
+            |number| Link::keep(number, client.clone(), options.timeout, MAX_IN_FLIGHT_PER_LINK);
+        let links = (1..=count).map(keep).collect();
         Ok(Self {
             key_prefix: options.key_prefix,
             links,
