@@ -367,6 +367,7 @@ mod tests {
     #[test]
     fn a_refund_gives_back_only_what_still_counts() {
         let mut log = log_of(&[(0, 5), (100, 5)]);
+        assert_eq!((log.refundable(at_millis(999)), log.refundable(at_millis(1_000))), (10, 5));
         assert_eq!(log.refund(units(20), at_millis(1_000)).refunded, 5);
         assert!(log.is_empty());
         assert_eq!(log.refund(units(1), at_millis(1_000)), Refund::NOTHING);
