@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, error_span, info};
 
 use crate::{
     headers::{PROCESS_TIME, REQUEST_ID},
@@ -27,7 +27,8 @@ pub(crate) async fn record(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let route = route.to_owned();
 
-    let span = info_span!("request", request_id = id.to_str().unwrap_or_default());
+    // At the highest level, so that every line that is logged at all has the id.
+    let span = error_span!("request", request_id = id.to_str().unwrap_or_default());
     let mut response = next.run(request).instrument(span.clone()).await;
 
     let time = start.elapsed();

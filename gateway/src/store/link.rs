@@ -21,6 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed attempt to connect: short, so that service is back soon after Redis is.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// What an operator can do about a fault. The link itself goes on trying.
+pub(super) const ADVICE: &str = "check that Redis runs and that the REDIS_ settings lead to it";
+
 /// A place for one connection, filled again whenever it was lost.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -113,7 +116,7 @@ async fn keep_connected(
                 // One line for each new fault, not one for each attempt.
                 let fault = error.to_string();
                 if fault != last_fault {
-                    tracing::error!(fault, "cannot connect to Redis, trying again until it works");
+                    tracing::error!(fault, advice = ADVICE, "cannot connect to Redis");
                     last_fault = fault;
                 }
                 sleep(RETRY_PAUSE).await;

@@ -2,7 +2,7 @@
 
 use redis::RedisError;
 
-use super::{Argument, StoreError};
+use super::{Argument, StoreError, link};
 use crate::telemetry;
 
 /// A reason that is not the caller's fault.
@@ -53,8 +53,12 @@ impl Outage {
 
     /// Logs and counts the outage, and makes it an error for the caller.
     pub(super) fn report(self) -> StoreError {
-        let kind = self.kind();
-        tracing::error!(kind, advice = self.advice(), "no decision from Redis");
+        let (kind, advice) = (self.kind(), self.advice());
+        match self {
+            // The link has said so already, once for all requests that find it down.
+            Self::Disconnected => tracing::debug!(kind, advice, "no decision from Redis"),
+            _ => tracing::error!(kind, advice, "no decision from Redis"),
+        }
         telemetry::count_redis_error(kind);
         StoreError::Unavailable { connected: self.is_answer() }
     }
@@ -77,7 +81,7 @@ impl Outage {
 
     fn advice(self) -> &'static str {
         match self {
-            Self::Disconnected => "check that Redis runs and that the REDIS_ settings lead to it",
+            Self::Disconnected => link::ADVICE,
             Self::TimedOut => "look for slow commands in Redis, or raise REDIS_TIMEOUT_MS",
             Self::Overloaded => "too many calls wait for Redis: find out why it is slow",
             Self::Loading => "Redis is reading its data from disk: wait until it is done",
