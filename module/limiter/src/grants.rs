@@ -53,9 +53,6 @@ struct Chunk {
 /// enough that its own fields weigh little.
 const CHUNK_BYTES: usize = 240;
 
-/// The longest step within a chunk, four times the longest window; a longer one starts a new chunk.
-const MAX_STEP_MICROS: u64 = 1 << 47;
-
 impl Grants {
     pub(crate) const fn new() -> Self {
         let newest = Grant { time: Instant::EPOCH, units: 0 };
@@ -210,7 +207,7 @@ impl Grants {
 
     fn push_older(&mut self, grant: Grant) {
         match self.older.back_mut() {
-            Some(chunk) if chunk.has_room_for(grant.time) => chunk.push(grant),
+            Some(chunk) if !chunk.is_full() => chunk.push(grant),
             _ => self.older.push_back(Chunk::new(grant, self.queued)),
         }
         self.queued = self.queued.wrapping_add(grant.units);
@@ -229,8 +226,8 @@ impl Chunk {
         self.bytes.len() == self.start as usize
     }
 
-    fn has_room_for(&self, time: Instant) -> bool {
-        self.bytes.len() < CHUNK_BYTES && time.micros_since(self.last) <= MAX_STEP_MICROS
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= CHUNK_BYTES
     }
 
     /// Appends a grant that is not before the last one.
@@ -320,13 +317,12 @@ mod tests {
     use super::*;
 
     /// Grants that fill several chunks, and of all shapes: one unit and many, short steps and
-    /// steps too long for a chunk.
+    /// one of half of all time.
     fn grants() -> Vec<Grant> {
         let mut time = Instant::EPOCH;
         let grant = |index: u64| {
             time = match index {
-                250 => time.plus_micros(MAX_STEP_MICROS),
-                350 => time.plus_micros(MAX_STEP_MICROS + 1),
+                250 => time.plus_micros(1 << 61),
                 _ => time.plus_micros(1 + index * index % 20_000),
             };
             Grant { time, units: if index.is_multiple_of(3) { 1 + index as u32 } else { 1 } }

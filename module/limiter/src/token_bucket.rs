@@ -17,13 +17,15 @@
 //!
 //! # Exactness
 //!
-//! What is used is an integer number of parts, a part being 1/window (in microseconds) of a unit:
-//! one unit is `window` parts, and in one microsecond exactly `limit` parts drain. Neither a grant
-//! nor the passing of time ever rounds. Only a call with *another* window has to convert parts,
-//! and rounds up. Every decision depends on multiples of the new part only (whole units, and
-//! `limit` parts a microsecond), so that rounding cannot be seen in any answer. Only when grants
-//! change the window a second time before the bucket is empty may it count too much, by less than
-//! one part of the window in between (at most a thousandth of a unit), and never too little.
+//! What is used is an integer number of parts. A unit is as many of them as the window has
+//! microseconds, doubled until that is at least 2^45, so that in one microsecond exactly `limit`
+//! parts, doubled as often, drain. Neither a grant nor the passing of time ever rounds.
+//!
+//! Only a call with *another* window has to convert parts, and rounds up. Every decision depends on
+//! multiples of the new part only (whole units, and what drains in a microsecond), so that rounding
+//! cannot be seen in any answer. Only when grants change the window a second time before the bucket
+//! is empty may it count too much, by less than one part of the window in between (2^-45 of a unit,
+//! which even a unit in 366 days drains in a microsecond), and never too little.
 //!
 //! # Clocks that step
 //!
@@ -43,9 +45,9 @@ use crate::time::{Duration, Instant};
 pub struct TokenBucket {
     /// The time at which the use below was true.
     pub(crate) time: Instant,
-    /// The window of the latest change: a unit is as many parts as it has microseconds.
+    /// The window of the latest change, which says how many parts a unit is.
     pub(crate) window: Window,
-    /// Parts used beyond the whole units: fewer than the window has microseconds.
+    /// Parts used beyond the whole units: fewer than a unit is.
     pub(crate) parts: u64,
     /// Whole units used.
     pub(crate) units: u32,
@@ -120,17 +122,18 @@ impl TokenBucket {
 
     /// What is used at `now` as seen by a call with this limit.
     fn level(&self, limit: BucketLimit, now: Instant) -> Level {
-        let window = limit.window.as_micros();
         let ahead = self.time.micros_since(now);
         let (elapsed, time) = match ahead {
             0 => (now.micros_since(self.time), now),
-            _ if ahead <= window => (0, self.time),
+            _ if ahead <= limit.window.as_micros() => (0, self.time),
             _ => (ahead, now),
         };
-        let used = product(u64::from(self.units), window)
+        let unit = parts_per_unit(limit.window);
+        let drained = product(elapsed, u64::from(limit.limit.get()));
+        let used = product(u64::from(self.units), unit.get())
             .saturating_add(self.parts_of(limit.window))
-            .saturating_sub(product(elapsed, u64::from(limit.limit.get())));
-        let (units, parts) = divide(used, limit.window.nonzero_micros());
+            .saturating_sub(drained.saturating_mul(1 << doublings(limit.window)));
+        let (units, parts) = divide(used, unit);
         Level { units, parts, time, limit }
     }
 
@@ -139,7 +142,8 @@ impl TokenBucket {
         if self.window == window {
             return u128::from(self.parts);
         }
-        product(self.parts, window.as_micros()).div_ceil(u128::from(self.window.as_micros()))
+        let (from, to) = (parts_per_unit(self.window), parts_per_unit(window));
+        product(self.parts, to.get()).div_ceil(u128::from(from.get()))
     }
 }
 
@@ -204,12 +208,27 @@ impl Level {
 
     /// Time from `now` until at most `units` are used, of which more are used now.
     fn time_to_drain_to(&self, units: u32, now: Instant) -> Duration {
-        let window = self.limit.window.as_micros();
-        let excess = product(u64::from(self.units.saturating_sub(units)), window)
+        let unit = parts_per_unit(self.limit.window).get();
+        let excess = product(u64::from(self.units.saturating_sub(units)), unit)
             .saturating_add(u128::from(self.parts));
+        // Undoubling first keeps the numbers small; rounding up twice is rounding up once.
+        let excess = excess.div_ceil(1 << doublings(self.limit.window));
         let drain = divide_up(excess, self.limit.limit.nonzero());
         Duration::from_micros(drain.saturating_add(u128::from(self.time.micros_since(now))))
     }
+}
+
+/// How many parts a unit is: the window in microseconds, doubled until that is at least 2^45.
+///
+/// So many that a part weighs less than what drains in a microsecond, at any window.
+pub(crate) fn parts_per_unit(window: Window) -> NonZeroU64 {
+    let micros = window.nonzero_micros();
+    NonZeroU64::new(micros.get() << doublings(window)).unwrap_or(micros)
+}
+
+/// How often a window in microseconds is doubled: 1 to 36 times, as it has 10 to 45 bits.
+fn doublings(window: Window) -> u32 {
+    window.nonzero_micros().leading_zeros().saturating_sub(18)
 }
 
 /// The product of two 64-bit numbers, which always fits.
@@ -220,14 +239,14 @@ const fn product(a: u64, b: u64) -> u128 {
 /// Whole units and parts of a number of parts.
 ///
 /// The units always fit: a state never holds more than 2^32 of them, and draining makes it less.
-fn divide(parts: u128, window: NonZeroU64) -> (u32, u64) {
+fn divide(parts: u128, unit: NonZeroU64) -> (u32, u64) {
     // Most levels fit into 64 bits, where dividing is cheap.
     if let Ok(parts) = u64::try_from(parts) {
-        return (u32::try_from(parts / window).unwrap_or(u32::MAX), parts % window);
+        return (u32::try_from(parts / unit).unwrap_or(u32::MAX), parts % unit);
     }
-    let window = NonZeroU128::from(window);
-    let rest = u64::try_from(parts % window).unwrap_or(0);
-    (u32::try_from(parts / window).unwrap_or(u32::MAX), rest)
+    let unit = NonZeroU128::from(unit);
+    let rest = u64::try_from(parts % unit).unwrap_or(0);
+    (u32::try_from(parts / unit).unwrap_or(u32::MAX), rest)
 }
 
 /// The time in which `parts` drain at `rate` parts a microsecond, rounded up.
@@ -396,13 +415,13 @@ mod tests {
     }
 
     #[test]
-    fn a_second_change_of_window_counts_less_than_a_part_too_much() {
+    fn a_second_change_of_window_waits_at_most_a_microsecond_too_long() {
         let (mut bucket, now) = bucket_with_sevenths();
         bucket.take(&quota(1, 1, 3), all(1), now);
-        // A part was 1/1000 of a unit, which takes a second in the new window: exactly it would
-        // have been 999857143 microseconds.
-        let denied = bucket.take(&quota(1, 1_000_000, 3), all(1), now);
-        assert_eq!(denied.retry_after, wait(1_000_000_000));
+        // 6999/7000 of a unit are to drain, at the slowest rate that there is.
+        let denied = bucket.take(&quota(1, 31_622_400_000, 3), all(1), now);
+        let exact = 31_617_882_514_286;
+        assert!([wait(exact), wait(exact + 1)].contains(&denied.retry_after), "{denied:?}");
     }
 
     #[test]

@@ -232,9 +232,11 @@ impl Default for BucketModel {
 
 impl BucketModel {
     /// What is used by the state's own time, as a call sees it: another window rounds it up to a
-    /// multiple of 1/window, in microseconds, of a unit.
+    /// multiple of a part, which is a unit divided by the window in microseconds, and then halved
+    /// as often as it takes for a unit to be at least 2^45 of them.
     fn used_before(&self, quota: &BucketLimit) -> BigRational {
-        let parts = exact(quota.window.as_micros());
+        let parts = (0..64).map(|doublings| u128::from(quota.window.as_micros()) << doublings);
+        let parts = exact(parts.into_iter().find(|&parts| parts >= 1 << 45).unwrap());
         if self.rounds && self.quota.window != quota.window {
             return (&self.used * &parts).ceil() / &parts;
         }
