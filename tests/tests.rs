@@ -13,6 +13,7 @@ mod harness;
 
 // The module: what its commands answer, and what they refuse.
 mod arguments;
+mod module_settings;
 mod sliding_window_log;
 mod token_bucket;
 

@@ -10,8 +10,6 @@
 //! * `clock`: the one place where time is read; `config`: the settings.
 //! * `server`: the server's C API made safe, and all unsafe code.
 
-#![allow(missing_docs, reason = "the only public items are the two that redis_module! writes")]
-
 mod args;
 mod clock;
 mod commands;
@@ -23,11 +21,11 @@ mod server;
 mod types;
 
 use limiter::{SlidingWindowLog, TokenBucket};
-use redis_module::{Context, RedisString, Status, redis_module};
+use redis_module::{Context, RedisString, Status};
 
 use server::{api, command, data_type, replication};
 
-/// Registers everything that the module adds to the server.
+/// Registers everything that the module adds to the server, which calls this when it loads it.
 fn init(ctx: &Context, arguments: &[RedisString]) -> Status {
     let steps = [
         api::prepare,
@@ -45,12 +43,4 @@ fn init(ctx: &Context, arguments: &[RedisString]) -> Status {
         return Status::Err;
     }
     config::register(ctx, arguments)
-}
-
-redis_module! {
-    name: "ratelimit",
-    version: 10000,
-    allocator: (redis_module::alloc::RedisAlloc, redis_module::alloc::RedisAlloc),
-    data_types: [],
-    init: init,
 }

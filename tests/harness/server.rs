@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::artifacts;
 use super::client::Client;
 use super::clock::Clock;
-use super::patience::{DEADLINE, within};
+use super::patience::{DEADLINE, eventually, within};
 use super::process::{Process, log_tail};
 
 /// How a server is to be started.
@@ -21,6 +21,7 @@ pub(crate) struct Builder {
     arguments: Vec<String>,
     clock: Option<Clock>,
     module: bool,
+    module_arguments: Vec<String>,
     password: Option<String>,
     port: Option<u16>,
 }
@@ -47,6 +48,12 @@ impl Builder {
     /// Does not load the module.
     pub(crate) fn without_module(mut self) -> Self {
         self.module = false;
+        self
+    }
+
+    /// Loads the module with arguments.
+    pub(crate) fn module_arguments(mut self, arguments: &[&str]) -> Self {
+        self.module_arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         self
     }
 
@@ -89,13 +96,23 @@ impl Builder {
         panic!("every free port was taken before redis-server could bind it");
     }
 
+    /// Starts a server that ends by itself because of its settings, and returns its log.
+    pub(crate) fn start_in_vain(self) -> String {
+        let directory = TempDir::new().expect("a directory for the server");
+        let log = directory.path().join("redis-server.log");
+        let mut process = Process::start(&mut self.command(free_port(), &directory), &log);
+        let status = eventually("the server gives up", || process.status());
+        assert!(!status.success(), "redis-server ended: {status}\n{}", log_tail(&log));
+        process.log()
+    }
+
     fn command(&self, port: u16, directory: &TempDir) -> Command {
         let binary = env::var_os("REDIS_SERVER_BIN").unwrap_or_else(|| "redis-server".into());
         let mut command = Command::new(binary);
         command.current_dir(directory).args(["--port", &port.to_string()]).args(DEFAULTS);
         command.args(&self.arguments);
         if self.module {
-            command.arg("--loadmodule").arg(artifacts::module());
+            command.arg("--loadmodule").arg(artifacts::module()).args(&self.module_arguments);
         }
         if let Some(clock) = &self.clock {
             clock.preload(&mut command);
@@ -148,7 +165,14 @@ impl Server {
 
     /// A server to be configured.
     pub(crate) fn builder() -> Builder {
-        Builder { arguments: vec![], clock: None, module: true, password: None, port: None }
+        Builder {
+            arguments: vec![],
+            clock: None,
+            module: true,
+            module_arguments: vec![],
+            password: None,
+            port: None,
+        }
     }
 
     /// A new connection.

@@ -1,5 +1,6 @@
 //! The server's C API made safe, and all unsafe code of the module.
 //!
+//! * `load`: what the server calls when it loads the module.
 //! * [`api`]: the functions of the server that the module cannot do without.
 //! * [`call`]: one invocation of a command: its arguments, its reply, what it replicates.
 //! * [`key`]: one key, opened for reading or for writing.
@@ -12,4 +13,5 @@ pub(crate) mod call;
 pub(crate) mod command;
 pub(crate) mod data_type;
 pub(crate) mod key;
+mod load;
 pub(crate) mod replication;

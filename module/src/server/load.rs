@@ -1,0 +1,41 @@
+//! What the server calls when it loads the module.
+
+use std::ffi::{CStr, c_int};
+
+use redis_module::alloc::RedisAlloc;
+use redis_module::{Context, Status, decode_args, raw};
+
+/// All memory comes from the server, which counts it and can bound it.
+#[global_allocator]
+static ALLOCATOR: RedisAlloc = RedisAlloc;
+
+const NAME: &CStr = c"ratelimit";
+
+/// The version that MODULE LIST shows: 1.2.3 as 10203.
+const VERSION: c_int = 10_000;
+
+/// # Safety
+///
+/// Only for the server to call, with the context and the arguments of a module that is loaded.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the server looks for this name")]
+unsafe extern "C" fn RedisModule_OnLoad(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    // Nothing may be allocated before this: the allocator is among what it fetches.
+    // SAFETY: the context is the server's, the name a C string.
+    let status = unsafe {
+        raw::Export_RedisModule_Init(
+            ctx,
+            NAME.as_ptr(),
+            VERSION,
+            raw::REDISMODULE_APIVER_1 as c_int,
+        )
+    };
+    if status != raw::REDISMODULE_OK as c_int {
+        return Status::Err as c_int;
+    }
+    crate::init(&Context::new(ctx), &decode_args(ctx, argv, argc)) as c_int
+}
