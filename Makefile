@@ -2,7 +2,7 @@
 # systems other than Debian and Ubuntu it says what to install.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web lint
+.PHONY: help run test test-web lint bench
 
 # The Python that runs the example for Python.
 export PYTHON := $(CURDIR)/target/python/bin/python
@@ -24,8 +24,13 @@ lint: ## Check format, lints, scripts, licences and advisories
 	@scripts/install lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- --deny warnings
-	shellcheck scripts/* .ci/run
+	shellcheck scripts/* .ci/run module/benches/instructions
 	@scripts/check-dependencies
+
+bench: ## Count the instructions that a server spends on each command
+	@scripts/install run bench
+	cargo build --locked --release --target-dir target --package ratelimit-module
+	@module/benches/instructions target/release/libratelimit.so
 
 .PHONY: web-tools
 web-tools:
