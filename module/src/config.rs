@@ -12,7 +12,7 @@ use crate::server::api;
 /// `ratelimit.sliding-window-max-limit`: the highest limit that RATELIMIT.SW accepts.
 ///
 /// A log may hold as many entries as its limit has units, so this bounds what one caller can make
-/// the server hold for one key: three to five bytes for each.
+/// the server hold for one key: three to six bytes for each.
 static SLIDING_WINDOW_MAX_LIMIT: AtomicI64 = AtomicI64::new(DEFAULT);
 
 const NAME: &str = "sliding-window-max-limit";

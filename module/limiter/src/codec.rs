@@ -127,7 +127,7 @@ impl TokenBucket {
 }
 
 impl SlidingWindowLog {
-    /// Appends the bytes of this state to `bytes`: some three for each logged grant.
+    /// Appends the bytes of this state to `bytes`: three to eight for each logged grant.
     pub fn encode(&self, bytes: &mut impl Extend<u8>) {
         put(bytes, SLIDING_WINDOW_LOG, &[self.window.as_millis()]);
         let mut last = Instant::EPOCH;

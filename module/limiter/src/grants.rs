@@ -1,4 +1,4 @@
-//! A queue of grants in time order, three to five bytes each, with search by time and by unit.
+//! A queue of grants in time order, three to six bytes each, with search by time and by unit.
 //!
 //! ```text
 //!  older: chunk ─ chunk ─ chunk ─ ... ─ chunk     newest: one grant, decoded,

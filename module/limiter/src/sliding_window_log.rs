@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The log is exact (it keeps what was granted and when, not an average), and small: an entry takes
-//! three to five bytes, and grants of the same tick share one. A tick is a thousandth of the
+//! three to six bytes, and grants of the same tick share one. A tick is a thousandth of the
 //! window, at most 1 ms; a shared entry counts from its latest grant, so that none of its grants
 //! counts for less than the window. Memory is bounded by the limit and by the ticks in a window,
 //! whichever is less.
