@@ -17,7 +17,7 @@ test: ## Run the tests that need Rust and redis-server
 	@scripts/install test
 	cargo test --locked --workspace
 
-test-web: $(PYTHON) ## Run the tests that need a browser or Python as well
+test-web: target/python/complete ## Run the tests that need a browser or Python as well
 	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- web:: readme::
 
 lint: ## Check format, lints, scripts, licences and advisories
@@ -36,6 +36,8 @@ bench: ## Count the instructions that a server spends on each command
 web-tools:
 	@scripts/install test web
 
-$(PYTHON): | web-tools
-	python3 -m venv $(CURDIR)/target/python
+# The mark is set last, so that an installation that broke off is made again.
+target/python/complete: | web-tools
+	python3 -m venv target/python
 	$(PYTHON) -m pip install --quiet redis==8.1.0
+	touch $@
