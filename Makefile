@@ -4,9 +4,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test test-web lint bench
 
-# The Python that runs the example for Python.
-export PYTHON := $(CURDIR)/target/python/bin/python
-
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
@@ -17,7 +14,8 @@ test: ## Run the tests that need Rust and redis-server
 	@scripts/install test
 	cargo test --locked --workspace
 
-test-web: target/python/complete ## Run the tests that need a browser or Python as well
+test-web: ## Run the tests that need a browser or Python as well
+	@scripts/install test web
 	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- web:: readme::
 
 lint: ## Check format, lints, scripts, licences and advisories
@@ -31,13 +29,3 @@ bench: ## Count the instructions that a server spends on each command
 	@scripts/install run bench
 	cargo build --locked --release --target-dir target --package ratelimit-module
 	@module/benches/instructions target/release/libratelimit.so
-
-.PHONY: web-tools
-web-tools:
-	@scripts/install test web
-
-# The mark is set last, so that an installation that broke off is made again.
-target/python/complete: | web-tools
-	python3 -m venv target/python
-	$(PYTHON) -m pip install --quiet redis==8.1.0
-	touch $@

@@ -17,7 +17,8 @@ fn the_example_for_python_runs_as_it_is_written() {
         "import functools, redis\nredis.Redis = functools.partial(redis.Redis, port={})\n",
         server.port()
     );
-    let python = env::var("PYTHON").expect("PYTHON names one that has the package redis");
+    // The system's own Python, for which the package redis comes from the system too.
+    let python = env::var("PYTHON").unwrap_or_else(|_| "/usr/bin/python3".into());
     let output = Command::new(python).arg("-c").arg(prelude + example).output().expect("it starts");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{example}\nfailed: {errors}");
