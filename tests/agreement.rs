@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use limiter::{
-    BucketLimit, Decision, Demand, Instant, Refund, RetryAfter, SlidingWindowLog, TokenBucket,
-    Units, Window, WindowLimit,
+    Algorithm, BucketLimit, Decision, Demand, Instant, Refund, RetryAfter, SlidingWindowLog,
+    TokenBucket, Units, Window, WindowLimit,
 };
 
 use crate::harness::{Client, NOON, Random, Server};
@@ -77,11 +77,11 @@ impl Oracle for TokenBucket {
     const COMMAND: &str = "TB";
 
     fn take(&mut self, call: Call, now: Instant) -> Decision {
-        self.take(&bucket_limit(call), call.demand(), now)
+        Algorithm::take(self, &bucket_limit(call), call.demand(), now)
     }
 
     fn peek(&self, call: Call, now: Instant) -> Decision {
-        self.peek(&bucket_limit(call), call.demand().cost, now)
+        Algorithm::peek(self, &bucket_limit(call), call.demand().cost, now)
     }
 
     fn give_back(&mut self, amount: Units, now: Instant) -> Refund {
@@ -103,11 +103,11 @@ impl Oracle for SlidingWindowLog {
     const COMMAND: &str = "SW";
 
     fn take(&mut self, call: Call, now: Instant) -> Decision {
-        self.take(&window_limit(call), call.demand(), now)
+        Algorithm::take(self, &window_limit(call), call.demand(), now)
     }
 
     fn peek(&self, call: Call, now: Instant) -> Decision {
-        self.peek(&window_limit(call), call.demand().cost, now)
+        Algorithm::peek(self, &window_limit(call), call.demand().cost, now)
     }
 
     fn give_back(&mut self, amount: Units, now: Instant) -> Refund {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use limiter::codec::Change;
 use limiter::{
-    BucketLimit, Demand, Instant, SlidingWindowLog, TokenBucket, Units, Window, WindowLimit,
+    Algorithm, BucketLimit, Demand, Instant, SlidingWindowLog, TokenBucket, Units, Window,
+    WindowLimit,
 };
 use redis::Value;
 

@@ -103,6 +103,7 @@ impl Gateway {
         self.address
     }
 
+    #[cfg(feature = "web")]
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

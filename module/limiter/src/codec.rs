@@ -11,9 +11,7 @@
 //! | 3 | a grant that was logged | time, window in ms, units |
 //! | 4 | a refund from a log | time, units |
 //!
-//! Times are in microseconds since the epoch. A log's whole state would be too long to send for
-//! every grant, so what travels is the grant, and replaying it on the same log gives the same log.
-//! A bucket is as short as its changes would be, and travels whole.
+//! Times are in microseconds since the epoch.
 //!
 //! Bytes of a newer version are refused, bytes of an older one are read for ever. Decoding checks
 //! every bound that the algorithms rely on; it does not ask whether any calls could have led to a
@@ -72,8 +70,8 @@ impl Change {
     /// Appends the bytes of this change to `bytes`: about 20 for all but a whole log.
     pub fn encode(&self, bytes: &mut impl Extend<u8>) {
         match self {
-            Self::TokenBucket(bucket) => bucket.encode(bytes),
-            Self::SlidingWindowLog(log) => log.encode(bytes),
+            Self::TokenBucket(bucket) => put_token_bucket(bucket, bytes),
+            Self::SlidingWindowLog(log) => put_sliding_window_log(log, bytes),
             Self::Grant { time, window, units } => {
                 let fields = [time.as_micros(), window.as_millis(), u64::from(units.get())];
                 put(bytes, GRANT, &fields);
@@ -105,49 +103,23 @@ impl Change {
 impl TokenBucket {
     /// The most bytes that a state takes: version, kind and five integers within their bounds.
     pub const MAX_BYTES: usize = 2 + 9 + 5 + 5 + 5 + 7;
-
-    /// Appends the bytes of this state to `bytes`: at most [`TokenBucket::MAX_BYTES`].
-    pub fn encode(&self, bytes: &mut impl Extend<u8>) {
-        let Self { time, window, parts, units, limit } = *self;
-        let (limit, units) = (u64::from(limit.get()), u64::from(units));
-        put(bytes, TOKEN_BUCKET, &[time.as_micros(), window.as_millis(), limit, units, parts]);
-    }
-
-    /// Reads back what [`TokenBucket::encode`] wrote.
-    ///
-    /// # Errors
-    ///
-    /// [`DecodeError`] for any other bytes.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        match Change::decode(bytes)? {
-            Change::TokenBucket(bucket) => Ok(bucket),
-            _ => Err(DecodeError::Malformed),
-        }
-    }
 }
 
-impl SlidingWindowLog {
-    /// Appends the bytes of this state to `bytes`: three to eight for each logged grant.
-    pub fn encode(&self, bytes: &mut impl Extend<u8>) {
-        put(bytes, SLIDING_WINDOW_LOG, &[self.window.as_millis()]);
-        let mut last = Instant::EPOCH;
-        for grant in self.grants.iter() {
-            varint::put(bytes, grant.time.micros_since(last));
-            varint::put(bytes, u64::from(grant.units));
-            last = grant.time;
-        }
-    }
+/// At most [`TokenBucket::MAX_BYTES`].
+pub(crate) fn put_token_bucket(bucket: &TokenBucket, bytes: &mut impl Extend<u8>) {
+    let TokenBucket { time, window, parts, units, limit } = *bucket;
+    let (limit, units) = (u64::from(limit.get()), u64::from(units));
+    put(bytes, TOKEN_BUCKET, &[time.as_micros(), window.as_millis(), limit, units, parts]);
+}
 
-    /// Reads back what [`SlidingWindowLog::encode`] wrote.
-    ///
-    /// # Errors
-    ///
-    /// [`DecodeError`] for any other bytes.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        match Change::decode(bytes)? {
-            Change::SlidingWindowLog(log) => Ok(log),
-            _ => Err(DecodeError::Malformed),
-        }
+/// Three to eight bytes for each logged grant.
+pub(crate) fn put_sliding_window_log(log: &SlidingWindowLog, bytes: &mut impl Extend<u8>) {
+    put(bytes, SLIDING_WINDOW_LOG, &[log.window.as_millis()]);
+    let mut last = Instant::EPOCH;
+    for grant in log.grants.iter() {
+        varint::put(bytes, grant.time.micros_since(last));
+        varint::put(bytes, u64::from(grant.units));
+        last = grant.time;
     }
 }
 
@@ -235,6 +207,7 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
+    use crate::algorithm::Algorithm;
     use crate::limits::{BucketLimit, Demand, WindowLimit};
 
     /// A bucket as version 1 writes it. It must be readable for ever.

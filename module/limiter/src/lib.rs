@@ -4,7 +4,8 @@
 //! now) and from nothing else. The Redis module keeps their states in the server's keys.
 //!
 //! ```
-//! use limiter::{BucketLimit, Demand, Duration, Instant, RetryAfter, TokenBucket, Units, Window};
+//! use limiter::{Algorithm, BucketLimit, Demand, Duration, Instant, RetryAfter, TokenBucket};
+//! use limiter::{Units, Window};
 //!
 //! let limit = BucketLimit::new(Units::new(100).unwrap(), Window::from_millis(60_000).unwrap());
 //! let one = Demand::all(Units::MIN);
@@ -25,7 +26,7 @@
 //! * [`Instant`] and [`Duration`]: microseconds, and the only rounding.
 //! * [`BucketLimit`], [`WindowLimit`], [`Demand`]: what is asked, checked once.
 //! * [`Decision`]: what is answered.
-//! * [`TokenBucket`], [`SlidingWindowLog`]: `take`, `peek` and `refund`.
+//! * [`Algorithm`]: `take`, `peek` and `refund`, as [`TokenBucket`] and [`SlidingWindowLog`] do it.
 //! * [`codec`]: the bytes in which states are stored and their changes are sent.
 //!
 //! # Guarantees
@@ -50,6 +51,7 @@
 
 extern crate alloc;
 
+mod algorithm;
 pub mod codec;
 mod decision;
 mod grants;
@@ -59,6 +61,7 @@ mod time;
 mod token_bucket;
 mod varint;
 
+pub use algorithm::Algorithm;
 pub use decision::{Decision, Refund, RetryAfter};
 pub use limits::{BucketLimit, Demand, Units, Window, WindowLimit};
 pub use sliding_window_log::SlidingWindowLog;

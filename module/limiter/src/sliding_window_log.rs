@@ -23,6 +23,8 @@
 
 use core::num::NonZeroU64;
 
+use crate::algorithm::Algorithm;
+use crate::codec::{self, Change, DecodeError};
 use crate::decision::{Decision, Refund, RetryAfter};
 use crate::grants::Grants;
 use crate::limits::{Demand, Units, Window, WindowLimit};
@@ -51,16 +53,12 @@ impl PartialEq for SlidingWindowLog {
 
 impl Eq for SlidingWindowLog {}
 
-impl SlidingWindowLog {
-    /// An empty log. Allocates nothing.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { grants: Grants::new(), window: Window::MIN }
-    }
+/// A grant and a refund have a constant cost, amortised over the grants; a denial and a peek
+/// search, at logarithmic cost. A refund gives back the newest grants first.
+impl Algorithm for SlidingWindowLog {
+    type Limit = WindowLimit;
 
-    /// Decides a call at `now`, and logs what it was granted. A denied call changes nothing.
-    /// Constant cost amortised over the grants; a denial searches, at logarithmic cost.
-    pub fn take(&mut self, limit: &WindowLimit, demand: Demand, now: Instant) -> Decision {
+    fn take(&mut self, limit: &Self::Limit, demand: Demand, now: Instant) -> Decision {
         let before = self.view(limit.window, now);
         let granted = demand.granted_of(before.available(limit.limit));
         let after = match Units::new(u64::from(granted)) {
@@ -75,18 +73,13 @@ impl SlidingWindowLog {
         self.decision(limit.limit, &after, granted, missing)
     }
 
-    /// What [`SlidingWindowLog::take`] would grant of `cost` at `now`, and when; `remaining` and
-    /// `reset_after` are those of the log as it is. Logarithmic cost.
-    #[must_use]
-    pub fn peek(&self, limit: &WindowLimit, cost: Units, now: Instant) -> Decision {
+    fn peek(&self, limit: &Self::Limit, cost: Units, now: Instant) -> Decision {
         let view = self.view(limit.window, now);
         let granted = Demand::all(cost).granted_of(view.available(limit.limit));
         self.decision(limit.limit, &view, granted, cost.get().saturating_sub(granted))
     }
 
-    /// Gives back up to `amount` of the units that count at `now`, the newest grants first.
-    /// Constant cost amortised over the grants.
-    pub fn refund(&mut self, amount: Units, now: Instant) -> Refund {
+    fn refund(&mut self, amount: Units, now: Instant) -> Refund {
         let before = self.view(self.window, now);
         let refunded = amount.get().min(before.used);
         if refunded == 0 {
@@ -97,6 +90,43 @@ impl SlidingWindowLog {
         self.grants.truncate(used);
         let after = View { left: 0, used, held: used, ..before };
         Refund { refunded, reset_after: self.reset_after(&after) }
+    }
+
+    /// A whole log would be too long to send for every grant: replaying the grant on the same log
+    /// gives the same log.
+    fn granted(&self, limit: &WindowLimit, units: Units, now: Instant) -> Change {
+        Change::Grant { time: now, window: limit.window, units }
+    }
+
+    fn refunded(&self, units: Units, now: Instant) -> Change {
+        Change::Refund { time: now, units }
+    }
+
+    fn encode(&self, bytes: &mut impl Extend<u8>) {
+        codec::put_sliding_window_log(self, bytes);
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match Change::decode(bytes)? {
+            Change::SlidingWindowLog(log) => Ok(log),
+            _ => Err(DecodeError::Malformed),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.grants.heap_bytes()
+    }
+
+    fn allocations(&self) -> usize {
+        self.grants.allocations()
+    }
+}
+
+impl SlidingWindowLog {
+    /// An empty log. Allocates nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { grants: Grants::new(), window: Window::MIN }
     }
 
     /// Logs a grant that was decided elsewhere, and leaves the same log as the decision did there.
@@ -121,18 +151,6 @@ impl SlidingWindowLog {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.grants.is_empty()
-    }
-
-    /// Bytes that the log holds on the heap.
-    #[must_use]
-    pub fn heap_bytes(&self) -> usize {
-        self.grants.heap_bytes()
-    }
-
-    /// Number of allocations that the log holds.
-    #[must_use]
-    pub fn allocations(&self) -> usize {
-        self.grants.allocations()
     }
 
     /// Forgets what does not count and logs a new grant.

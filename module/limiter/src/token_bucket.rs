@@ -36,6 +36,8 @@
 
 use core::num::{NonZeroU32, NonZeroU64, NonZeroU128};
 
+use crate::algorithm::Algorithm;
+use crate::codec::{self, Change, DecodeError};
 use crate::decision::{Decision, Refund, RetryAfter};
 use crate::limits::{BucketLimit, Demand, Units, Window};
 use crate::time::{Duration, Instant};
@@ -61,16 +63,11 @@ impl Default for TokenBucket {
     }
 }
 
-impl TokenBucket {
-    /// A full bucket: nothing used.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { time: Instant::EPOCH, window: Window::MIN, parts: 0, units: 0, limit: Units::MIN }
-    }
+/// Every call has a constant cost. A refund gives back whole units.
+impl Algorithm for TokenBucket {
+    type Limit = BucketLimit;
 
-    /// Decides a call at `now`, and records what it was granted. A denied call changes nothing.
-    /// Constant cost.
-    pub fn take(&mut self, limit: &BucketLimit, demand: Demand, now: Instant) -> Decision {
+    fn take(&mut self, limit: &Self::Limit, demand: Demand, now: Instant) -> Decision {
         let before = self.level(*limit, now);
         let after = before.after(demand);
         let granted = after.units.saturating_sub(before.units);
@@ -82,18 +79,13 @@ impl TokenBucket {
         after.decision(granted, missing, now)
     }
 
-    /// What [`TokenBucket::take`] would grant of `cost` at `now`, and when; `remaining` and
-    /// `reset_after` are those of the bucket as it is. Constant cost.
-    #[must_use]
-    pub fn peek(&self, limit: &BucketLimit, cost: Units, now: Instant) -> Decision {
+    fn peek(&self, limit: &Self::Limit, cost: Units, now: Instant) -> Decision {
         let level = self.level(*limit, now);
         let granted = Demand::all(cost).granted_of(level.available());
         self.unchanged(level, granted, cost.get().saturating_sub(granted), now)
     }
 
-    /// Gives back up to `amount` of the whole units that are used at `now`, at the limit and
-    /// window of the latest grant. Constant cost.
-    pub fn refund(&mut self, amount: Units, now: Instant) -> Refund {
+    fn refund(&mut self, amount: Units, now: Instant) -> Refund {
         let before = self.level(BucketLimit::new(self.limit, self.window), now);
         let refunded = amount.get().min(before.units);
         if refunded == 0 {
@@ -102,6 +94,42 @@ impl TokenBucket {
         let after = Level { units: before.units.saturating_sub(refunded), ..before };
         *self = after.into_bucket();
         Refund { refunded, reset_after: after.reset_after(now) }
+    }
+
+    /// A bucket is as short as its changes would be: it travels whole.
+    fn granted(&self, _limit: &BucketLimit, _units: Units, _now: Instant) -> Change {
+        Change::TokenBucket(self.clone())
+    }
+
+    fn refunded(&self, _units: Units, _now: Instant) -> Change {
+        Change::TokenBucket(self.clone())
+    }
+
+    fn encode(&self, bytes: &mut impl Extend<u8>) {
+        codec::put_token_bucket(self, bytes);
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match Change::decode(bytes)? {
+            Change::TokenBucket(bucket) => Ok(bucket),
+            _ => Err(DecodeError::Malformed),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+
+    fn allocations(&self) -> usize {
+        0
+    }
+}
+
+impl TokenBucket {
+    /// A full bucket: nothing used.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { time: Instant::EPOCH, window: Window::MIN, parts: 0, units: 0, limit: Units::MIN }
     }
 
     /// The answer to a call at `now` that finds this level and leaves the state as it is.

@@ -11,7 +11,7 @@
 use std::ffi::CStr;
 
 use limiter::codec::{Change, DecodeError};
-use limiter::{Instant, SlidingWindowLog, TokenBucket, Units, Window};
+use limiter::{Algorithm, Instant, SlidingWindowLog, TokenBucket, Units, Window};
 
 use crate::commands::KEY;
 use crate::error::Error;

@@ -21,20 +21,20 @@ use crate::clock;
 use crate::error::Error;
 use crate::replicate;
 use crate::server::call::Call;
+use crate::server::data_type::DataType;
 use crate::server::key::Mode;
-use crate::types::State;
 
 /// Where the key stands in every command that takes one.
 const KEY: usize = 1;
 
 /// Takes units from the key of a call. If none are granted, nothing is written anywhere.
-fn take<S: State>(call: &Call<'_>, limit: &S::Limit, demand: Demand) -> Result<Decision, Error> {
+fn take<T: DataType>(call: &Call<'_>, limit: &T::Limit, demand: Demand) -> Result<Decision, Error> {
     let now = clock::now();
     let mut key = call.open(KEY, Mode::Write)?;
-    let (decision, change) = match key.get_mut::<S>()? {
+    let (decision, change) = match key.get_mut::<T>()? {
         Some(state) => decide(state, limit, demand, now),
         None => {
-            let mut state = S::default();
+            let mut state = T::default();
             let decided = decide(&mut state, limit, demand, now);
             if decided.1.is_some() {
                 key.set(state);
@@ -52,9 +52,9 @@ fn take<S: State>(call: &Call<'_>, limit: &S::Limit, demand: Demand) -> Result<D
 }
 
 /// Decides a call, and says what that changed unless it was denied.
-fn decide<S: State>(
-    state: &mut S,
-    limit: &S::Limit,
+fn decide<T: DataType>(
+    state: &mut T,
+    limit: &T::Limit,
     demand: Demand,
     now: Instant,
 ) -> (Decision, Option<Change>) {

@@ -20,8 +20,8 @@ use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::{Command, Keys};
+use crate::server::data_type::DataType;
 use crate::server::key::Mode;
-use crate::types::State;
 
 /// RATELIMIT.PEEK.
 pub(crate) struct Peek;
@@ -47,11 +47,11 @@ impl Command for Peek {
     }
 }
 
-fn peek<S: State>(call: &Call<'_>, limit: &S::Limit, demand: Demand) -> Result<Decision, Error> {
+fn peek<T: DataType>(call: &Call<'_>, limit: &T::Limit, demand: Demand) -> Result<Decision, Error> {
     let now = clock::now();
     let key = call.open(KEY, Mode::Read)?;
-    Ok(match key.get::<S>()? {
+    Ok(match key.get::<T>()? {
         Some(state) => state.peek(limit, demand.cost, now),
-        None => S::default().peek(limit, demand.cost, now),
+        None => T::default().peek(limit, demand.cost, now),
     })
 }

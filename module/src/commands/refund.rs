@@ -20,8 +20,8 @@ use crate::replicate;
 use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::{Command, Keys};
+use crate::server::data_type::DataType;
 use crate::server::key::{Key, Mode};
-use crate::types::State;
 
 /// RATELIMIT.REFUND.
 pub(crate) struct Refund;
@@ -46,9 +46,9 @@ impl Command for Refund {
     }
 }
 
-fn refund<S: State>(call: &Call<'_>, mut key: Key<'_>, amount: Units) -> Result<u32, Error> {
+fn refund<T: DataType>(call: &Call<'_>, mut key: Key<'_>, amount: Units) -> Result<u32, Error> {
     let now = clock::now();
-    let Some(state) = key.get_mut::<S>()? else {
+    let Some(state) = key.get_mut::<T>()? else {
         return Ok(0);
     };
     let refund = state.refund(amount, now);

@@ -1,6 +1,6 @@
 //! A native data type as the rest of the module sees it, and its callbacks.
 //!
-//! The callbacks are written once, for any type that can turn itself into bytes and back. The
+//! The callbacks are written once, for any algorithm: its state turns itself into bytes and back. The
 //! encoding version that the server knows of is always 1: it says that a value is one string. What
 //! is in that string has a version of its own, which the limiter's codec writes and checks.
 
@@ -8,32 +8,20 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::{ptr, slice};
 
+use limiter::Algorithm;
 use limiter::codec::DecodeError;
 use redis_module::{Context, Status, raw};
 
 use super::api::api;
 use crate::replicate;
 
-/// A type of value that the server stores for the module.
-pub(crate) trait DataType: Sized + Clone + 'static {
+/// The state of an algorithm as a value that the server stores.
+pub(crate) trait DataType: Algorithm + 'static {
     /// Its name in the server: nine characters. TYPE shows it and stored values carry it.
     const NAME: &'static CStr;
 
     /// Where the server's handle of the type is kept.
     fn native() -> &'static Native;
-
-    /// Appends the value's bytes.
-    fn encode(&self, bytes: &mut Vec<u8>);
-
-    /// The value of these bytes.
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
-
-    /// Bytes that the value holds beside itself.
-    fn heap_bytes(&self) -> usize;
-
-    /// Number of allocations that freeing the value frees: above 64 the server does so in the
-    /// background.
-    fn free_effort(&self) -> usize;
 }
 
 /// The server's handle of a data type: null until the type is registered.
@@ -204,8 +192,9 @@ unsafe extern "C" fn free_effort<T: DataType>(
     _key: *mut raw::RedisModuleString,
     stored: *const c_void,
 ) -> usize {
+    // Above 64 the server frees the value in the background.
     // SAFETY: the server passes the value of a key of this type.
-    unsafe { value::<T>(stored) }.free_effort()
+    unsafe { value::<T>(stored) }.allocations()
 }
 
 unsafe extern "C" fn copy<T: DataType>(

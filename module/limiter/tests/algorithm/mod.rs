@@ -57,23 +57,23 @@ impl Algorithm for TokenBucket {
     }
 
     fn take(&mut self, quota: &BucketLimit, demand: Demand, now: Instant) -> Decision {
-        self.take(quota, demand, now)
+        limiter::Algorithm::take(self, quota, demand, now)
     }
 
     fn peek(&self, quota: &BucketLimit, cost: Units, now: Instant) -> Decision {
-        self.peek(quota, cost, now)
+        limiter::Algorithm::peek(self, quota, cost, now)
     }
 
     fn refund(&mut self, amount: Units, now: Instant) -> Refund {
-        self.refund(amount, now)
+        limiter::Algorithm::refund(self, amount, now)
     }
 
-    fn granted(&self, _quota: &BucketLimit, _granted: Units, _now: Instant) -> Change {
-        Change::TokenBucket(self.clone())
+    fn granted(&self, quota: &BucketLimit, granted: Units, now: Instant) -> Change {
+        limiter::Algorithm::granted(self, quota, granted, now)
     }
 
-    fn refunded(&self, _refunded: Units, _now: Instant) -> Change {
-        Change::TokenBucket(self.clone())
+    fn refunded(&self, refunded: Units, now: Instant) -> Change {
+        limiter::Algorithm::refunded(self, refunded, now)
     }
 
     fn make(&mut self, change: Change) -> bool {
@@ -86,12 +86,12 @@ impl Algorithm for TokenBucket {
 
     fn encoded(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.encode(&mut bytes);
+        limiter::Algorithm::encode(self, &mut bytes);
         bytes
     }
 
     fn decoded(bytes: &[u8]) -> Option<Self> {
-        Self::decode(bytes).ok()
+        limiter::Algorithm::decode(bytes).ok()
     }
 }
 
@@ -114,30 +114,32 @@ impl Algorithm for SlidingWindowLog {
     }
 
     fn take(&mut self, quota: &BucketLimit, demand: Demand, now: Instant) -> Decision {
-        self.take(&window_limit(quota), demand, now)
+        limiter::Algorithm::take(self, &window_limit(quota), demand, now)
     }
 
     fn peek(&self, quota: &BucketLimit, cost: Units, now: Instant) -> Decision {
-        self.peek(&window_limit(quota), cost, now)
+        limiter::Algorithm::peek(self, &window_limit(quota), cost, now)
     }
 
     fn refund(&mut self, amount: Units, now: Instant) -> Refund {
-        self.refund(amount, now)
+        limiter::Algorithm::refund(self, amount, now)
     }
 
     fn granted(&self, quota: &BucketLimit, granted: Units, now: Instant) -> Change {
-        Change::Grant { time: now, window: quota.window, units: granted }
+        limiter::Algorithm::granted(self, &window_limit(quota), granted, now)
     }
 
     fn refunded(&self, refunded: Units, now: Instant) -> Change {
-        Change::Refund { time: now, units: refunded }
+        limiter::Algorithm::refunded(self, refunded, now)
     }
 
     fn make(&mut self, change: Change) -> bool {
         match change {
             Change::SlidingWindowLog(log) => *self = log,
             Change::Grant { time, window, units } => return self.replay(window, units, time),
-            Change::Refund { time, units } => return self.refund(units, time).refunded > 0,
+            Change::Refund { time, units } => {
+                return limiter::Algorithm::refund(self, units, time).refunded > 0;
+            }
             Change::TokenBucket(_) => return false,
         }
         true
@@ -145,11 +147,11 @@ impl Algorithm for SlidingWindowLog {
 
     fn encoded(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.encode(&mut bytes);
+        limiter::Algorithm::encode(self, &mut bytes);
         bytes
     }
 
     fn decoded(bytes: &[u8]) -> Option<Self> {
-        Self::decode(bytes).ok()
+        limiter::Algorithm::decode(bytes).ok()
     }
 }

@@ -1,0 +1,49 @@
+//! What all algorithms have in common.
+
+use crate::codec::{Change, DecodeError};
+use crate::decision::{Decision, Refund};
+use crate::limits::{Demand, Units};
+use crate::time::Instant;
+
+/// The state of an algorithm, and what can be done with it. The default state has used nothing.
+pub trait Algorithm: Clone + Default {
+    /// What a call is allowed.
+    type Limit;
+
+    /// Decides a call at `now`, and records what it was granted. A denied call changes nothing.
+    fn take(&mut self, limit: &Self::Limit, demand: Demand, now: Instant) -> Decision;
+
+    /// What [`Algorithm::take`] would grant of `cost` at `now`, and when; `remaining` and
+    /// `reset_after` are those of the state as it is.
+    #[must_use]
+    fn peek(&self, limit: &Self::Limit, cost: Units, now: Instant) -> Decision;
+
+    /// Gives back up to `amount` of what is used at `now`, by the limit of the latest grant.
+    fn refund(&mut self, amount: Units, now: Instant) -> Refund;
+
+    /// What a call at `now` that was granted `units` has changed; this is the state after it.
+    #[must_use]
+    fn granted(&self, limit: &Self::Limit, units: Units, now: Instant) -> Change;
+
+    /// What a refund of `units` at `now` has changed; this is the state after it.
+    #[must_use]
+    fn refunded(&self, units: Units, now: Instant) -> Change;
+
+    /// Appends the bytes of this state to `bytes`.
+    fn encode(&self, bytes: &mut impl Extend<u8>);
+
+    /// Reads back what [`Algorithm::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] for any other bytes.
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
+
+    /// Bytes that the state holds on the heap.
+    #[must_use]
+    fn heap_bytes(&self) -> usize;
+
+    /// Number of allocations that the state holds on the heap.
+    #[must_use]
+    fn allocations(&self) -> usize;
+}
