@@ -86,7 +86,7 @@ impl Outage {
             Self::Overloaded => "too many calls wait for Redis: find out why it is slow",
             Self::Loading => "Redis is reading its data from disk: wait until it is done",
             Self::ModuleMissing => "load the ratelimit module into Redis",
-            Self::NotAllowed => "give the Redis user +@ratelimit and access to the keys",
+            Self::NotAllowed => "give the Redis user the RATELIMIT commands and access to the keys",
             Self::OutOfMemory => "Redis is at maxmemory: raise it, or have it evict keys",
             Self::ReadOnly => {
                 "this Redis is a replica: let the REDIS_ settings lead to its primary"
