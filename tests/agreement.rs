@@ -141,7 +141,7 @@ impl<S: Oracle> Kept<S> {
     fn take(&mut self, call: Call, now: Instant) -> Decision {
         let decision = self.state.take(call, now);
         if decision.granted > 0 {
-            self.expiry_millis = Some(decision.expiry_millis(now));
+            self.expiry_millis = Some(now.expiry_millis(decision.reset_after));
         }
         decision
     }

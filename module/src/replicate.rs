@@ -13,6 +13,7 @@
 
 use std::ffi::CStr;
 
+use limiter::Algorithm;
 use limiter::codec::{Change, DecodeError};
 
 use crate::server::call::Call;
@@ -39,9 +40,11 @@ pub(crate) fn delete(call: &Call<'_>, key: &Key<'_>) {
     call.replicate_delete(key);
 }
 
-/// The payload that gives a key this encoded value; its expiry is sent by the server itself.
-pub(crate) fn restore(value: &[u8]) -> Vec<u8> {
-    [&0_u64.to_be_bytes(), value].concat()
+/// The payload that gives a key this value; its expiry is sent by the server itself.
+pub(crate) fn restore(value: &impl Algorithm) -> Vec<u8> {
+    let mut payload = 0_u64.to_be_bytes().to_vec();
+    value.encode(&mut payload);
+    payload
 }
 
 /// The expiry and the change of a payload.

@@ -1,6 +1,6 @@
 //! What a call is told.
 
-use crate::time::{Duration, Instant};
+use crate::time::Duration;
 
 /// The answer to one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +15,6 @@ pub struct Decision {
     pub retry_after: RetryAfter,
     /// Time until the whole quota is back if nothing else happens; zero when it is whole.
     pub reset_after: Duration,
-}
-
-impl Decision {
-    /// When a key must expire if this decision, made at `now`, was its latest change: in Unix
-    /// milliseconds.
-    #[must_use]
-    pub const fn expiry_millis(&self, now: Instant) -> u64 {
-        now.expiry_millis(self.reset_after)
-    }
 }
 
 /// How long a caller has to wait. "Not now" and "never" are different answers.
@@ -50,21 +41,4 @@ pub struct Refund {
 impl Refund {
     /// What giving back nothing answers.
     pub(crate) const NOTHING: Self = Self { refunded: 0, reset_after: Duration::ZERO };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_expires_when_the_quota_is_whole() {
-        let decision = Decision {
-            granted: 1,
-            limit: 10,
-            remaining: 9,
-            retry_after: RetryAfter::Granted,
-            reset_after: Duration::from_micros(1_500),
-        };
-        assert_eq!(decision.expiry_millis(Instant::from_micros(10_700)), 12);
-    }
 }

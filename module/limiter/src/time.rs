@@ -147,9 +147,14 @@ mod tests {
     /// A server removes a key once its clock, in whole milliseconds, is past the expiry.
     #[test]
     fn a_key_expires_at_most_a_millisecond_late_and_never_early() {
-        for (now, lifetime, expiry) in
-            [(0, 1, 1), (999, 1, 1), (1_000, 1_000, 2), (1_999, 1_000, 2), (1_999, 1_001, 3)]
-        {
+        for (now, lifetime, expiry) in [
+            (0, 1, 1),
+            (999, 1, 1),
+            (1_000, 1_000, 2),
+            (1_999, 1_000, 2),
+            (1_999, 1_001, 3),
+            (10_700, 1_500, 12),
+        ] {
             let whole_at = now + lifetime;
             let lifetime = Duration::from_micros(u128::from(lifetime));
             assert_eq!(Instant::from_micros(now).expiry_millis(lifetime), expiry);

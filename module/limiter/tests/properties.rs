@@ -395,7 +395,7 @@ fn whole_means_gone<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
         }
         if decision.granted > 0 {
             // A server removes a key once its clock, in milliseconds, is past the expiry.
-            let removed = (decision.expiry_millis(now) + 1).saturating_mul(1_000);
+            let removed = (now.expiry_millis(decision.reset_after) + 1).saturating_mul(1_000);
             let removed = Instant::from_micros(removed);
             prop_assert!(removed == Instant::MAX || whole_at(removed), "removed early");
         }

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::replicate;
 use crate::server::call::Call;
 use crate::server::data_type::DataType;
-use crate::server::key::Mode;
+use crate::server::key::{Key, Mode};
 
 /// Where the key stands in every command that takes one.
 const KEY: usize = 1;
@@ -43,10 +43,7 @@ fn take<T: DataType>(call: &Call<'_>, limit: &T::Limit, demand: Demand) -> Resul
         }
     };
     if let Some(change) = change {
-        let expiry_millis = decision.expiry_millis(now);
-        key.expire_at(expiry_millis);
-        replicate::change(call, &key, &change, expiry_millis);
-        key.signal_modified();
+        record(call, &mut key, &change, now.expiry_millis(decision.reset_after));
     }
     Ok(decision)
 }
@@ -61,4 +58,18 @@ fn decide<T: DataType>(
     let decision = state.take(limit, demand, now);
     let granted = Units::new(u64::from(decision.granted));
     (decision, granted.map(|units| state.granted(limit, units, now)))
+}
+
+/// Makes known what a call has changed in a key: to its expiry, to replicas, to who watches it.
+fn record(call: &Call<'_>, key: &mut Key<'_>, change: &Change, expiry_millis: u64) {
+    key.expire_at(expiry_millis);
+    replicate::change(call, key, change, expiry_millis);
+    key.signal_modified();
+}
+
+/// Removes a key, here and elsewhere.
+fn remove(call: &Call<'_>, key: &mut Key<'_>) {
+    key.delete();
+    replicate::delete(call, key);
+    key.signal_modified();
 }

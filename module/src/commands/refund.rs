@@ -14,9 +14,8 @@ use limiter::{Duration, SlidingWindowLog, TokenBucket, Units};
 
 use crate::args::Args;
 use crate::clock;
-use crate::commands::KEY;
+use crate::commands::{KEY, record, remove};
 use crate::error::Error;
-use crate::replicate;
 use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::{Command, Keys};
@@ -56,14 +55,10 @@ fn refund<T: DataType>(call: &Call<'_>, mut key: Key<'_>, amount: Units) -> Resu
         return Ok(0);
     };
     if refund.reset_after == Duration::ZERO {
-        key.delete();
-        replicate::delete(call, &key);
+        remove(call, &mut key);
     } else {
         let change = state.refunded(refunded, now);
-        let expiry_millis = now.expiry_millis(refund.reset_after);
-        key.expire_at(expiry_millis);
-        replicate::change(call, &key, &change, expiry_millis);
+        record(call, &mut key, &change, now.expiry_millis(refund.reset_after));
     }
-    key.signal_modified();
     Ok(refund.refunded)
 }

@@ -11,8 +11,8 @@ use std::ffi::CStr;
 
 use limiter::{SlidingWindowLog, TokenBucket};
 
+use crate::commands::remove;
 use crate::error::Error;
-use crate::replicate;
 use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::{Command, Keys};
@@ -42,9 +42,7 @@ impl Command for Reset {
             let mut key = call.open(index, Mode::Write)?;
             // A key that was named twice is already gone the second time.
             if is_limiter(&key) {
-                key.delete();
-                replicate::delete(call, &key);
-                key.signal_modified();
+                remove(call, &mut key);
                 removed += 1;
             }
         }

@@ -154,7 +154,7 @@ unsafe extern "C" fn aof_rewrite<T: DataType>(
     stored: *mut c_void,
 ) {
     // SAFETY: the server passes the value of a key of this type.
-    let payload = replicate::restore(&encoded(unsafe { value::<T>(stored) }));
+    let payload = replicate::restore(unsafe { value::<T>(stored) });
     // SAFETY: the format names what follows: a string of the server ("s"), then bytes with their
     // length ("b").
     unsafe {
