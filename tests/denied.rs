@@ -9,7 +9,7 @@ use crate::harness::{Client, NOON, Server, eventually};
 const FILL: [&str; 2] = ["RATELIMIT.TB bucket 10 60 COST 8", "RATELIMIT.SW log 10 60 COST 8"];
 
 /// Calls that must change nothing.
-const FREE: [&str; 14] = [
+const FREE: [&str; 16] = [
     "RATELIMIT.TB bucket 10 60 COST 3",
     "RATELIMIT.TB bucket 10 60 COST 11",
     "RATELIMIT.TB bucket 7 60 COST 5 PARTIAL",
@@ -19,6 +19,8 @@ const FREE: [&str; 14] = [
     "RATELIMIT.SW log 10 60 COST 11",
     "RATELIMIT.SW log 7 60 COST 5 PARTIAL",
     "RATELIMIT.SW missing 10 60 COST 11",
+    "RATELIMIT.MULTI 2 bucket log TB 10 60 SW 10 60 COST 3",
+    "RATELIMIT.MULTI 2 log missing SW 10 60 TB 10 60 COST 11",
     "RATELIMIT.PEEK bucket TB 10 60",
     "RATELIMIT.PEEK log SW 10 60",
     "RATELIMIT.PEEK missing TB 10 60",
@@ -27,11 +29,12 @@ const FREE: [&str; 14] = [
 ];
 
 /// Calls that change something, to show that the tests here would notice.
-const CHANGING: [&str; 6] = [
+const CHANGING: [&str; 7] = [
     "RATELIMIT.TB bucket 10 60",
     "RATELIMIT.TB bucket 10 60 COST 9 PARTIAL",
     "RATELIMIT.SW log 10 60",
     "RATELIMIT.SW log 10 60 COST 9 PARTIAL",
+    "RATELIMIT.MULTI 2 bucket log TB 10 60 SW 10 60",
     "RATELIMIT.REFUND bucket 1",
     "RATELIMIT.RESET log",
 ];

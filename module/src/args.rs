@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
+use std::ops::Range;
 
 use limiter::{BucketLimit, Demand, Units, Window, WindowLimit};
 
@@ -14,12 +15,17 @@ const WINDOW: &CStr = c"ERR window must be a number of seconds between 0.001 and
                         with at most three decimals";
 const CAPACITY: &CStr = c"ERR capacity must be an integer between 1 and 1000000000";
 const COST: &CStr = c"ERR cost must be an integer between 1 and 1000000000";
+const NUMKEYS: &CStr =
+    c"ERR numkeys must be an integer of at least 1 and followed by that many keys";
+const LIMITS: &CStr = c"ERR limits must be as many as keys";
 const AMOUNT: &CStr = c"ERR amount must be an integer between 1 and 1000000000";
 
 /// The options of one command. COST is always among them.
 pub(crate) struct Syntax {
     burst: bool,
     partial: bool,
+    /// Whether another limit may follow.
+    repeated: bool,
     /// What a word that is none of them is answered.
     rule: &'static CStr,
 }
@@ -28,17 +34,35 @@ impl Syntax {
     pub(crate) const TAKE_TOKEN_BUCKET: Self = Self {
         burst: true,
         partial: true,
+        repeated: false,
         rule: c"ERR options must be BURST capacity, COST cost or PARTIAL",
     };
-    pub(crate) const TAKE_SLIDING_WINDOW: Self =
-        Self { burst: false, partial: true, rule: c"ERR options must be COST cost or PARTIAL" };
-    pub(crate) const PEEK_TOKEN_BUCKET: Self = Self {
+    pub(crate) const TAKE_SLIDING_WINDOW: Self = Self {
+        burst: false,
+        partial: true,
+        repeated: false,
+        rule: c"ERR options must be COST cost or PARTIAL",
+    };
+    const PEEK_TOKEN_BUCKET: Self = Self {
         burst: true,
         partial: false,
+        repeated: false,
         rule: c"ERR options must be BURST capacity or COST cost",
     };
-    pub(crate) const PEEK_SLIDING_WINDOW: Self =
-        Self { burst: false, partial: false, rule: c"ERR options must be COST cost" };
+    const PEEK_SLIDING_WINDOW: Self = Self {
+        burst: false,
+        partial: false,
+        repeated: false,
+        rule: c"ERR options must be COST cost",
+    };
+    const MULTI_TOKEN_BUCKET: Self = Self { repeated: true, ..Self::PEEK_TOKEN_BUCKET };
+    const MULTI_SLIDING_WINDOW: Self = Self { repeated: true, ..Self::PEEK_SLIDING_WINDOW };
+}
+
+/// The limit of one key and what is asked of it, where a call names the algorithm.
+pub(crate) enum Limit {
+    TokenBucket(BucketLimit, Demand),
+    SlidingWindow(WindowLimit, Demand),
 }
 
 /// The arguments of a call, read from left to right.
@@ -48,13 +72,50 @@ pub(crate) struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
+    /// The arguments behind the command's name.
+    pub(crate) fn after_name(call: &'a Call<'a>) -> Self {
+        Self { call, next: 1 }
+    }
+
     /// The arguments behind the command's name and its one key.
     pub(crate) fn after_key(call: &'a Call<'a>) -> Self {
         Self { call, next: 2 }
     }
 
-    /// `limit window [options]` of a token bucket, up to the end.
-    pub(crate) fn bucket_limit(mut self, syntax: &Syntax) -> Result<(BucketLimit, Demand), Error> {
+    /// `TB limit window [options]` or `SW limit window [options]`, up to the end.
+    pub(crate) fn limit(&mut self) -> Result<Limit, Error> {
+        self.limit_of_either(&Syntax::PEEK_TOKEN_BUCKET, &Syntax::PEEK_SLIDING_WINDOW)
+    }
+
+    /// As many limits as there are keys, up to the end.
+    pub(crate) fn limits(&mut self, keys: usize) -> Result<Vec<Limit>, Error> {
+        let limits = (0..keys).map(|_| {
+            if self.is_at_end() {
+                return Err(Error::argument(LIMITS));
+            }
+            self.limit_of_either(&Syntax::MULTI_TOKEN_BUCKET, &Syntax::MULTI_SLIDING_WINDOW)
+        });
+        let limits = limits.collect::<Result<_, _>>()?;
+        if self.is_at_end() { Ok(limits) } else { Err(Error::argument(LIMITS)) }
+    }
+
+    /// `numkeys key [key ...]`: where the keys stand. Each may be given once.
+    pub(crate) fn keys(&mut self) -> Result<Range<usize>, Error> {
+        let count = integer(self.next()?).and_then(|count| usize::try_from(count).ok());
+        let first = self.next;
+        let end = count.filter(|&count| count > 0).and_then(|count| first.checked_add(count));
+        let end = end.filter(|&end| end <= self.call.len()).ok_or(Error::argument(NUMKEYS))?;
+        let mut keys: Vec<_> = (first..end).map(|index| self.call.arg(index)).collect();
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| matches!(pair, [key, next] if key == next)) {
+            return Err(Error::argument(c"ERR key may be given only once"));
+        }
+        self.next = end;
+        Ok(first..end)
+    }
+
+    /// `limit window [options]` of a token bucket.
+    pub(crate) fn bucket_limit(&mut self, syntax: &Syntax) -> Result<(BucketLimit, Demand), Error> {
         let limit = self.units(LIMIT)?;
         let window = self.window()?;
         let options = self.options(syntax)?;
@@ -62,8 +123,8 @@ impl<'a> Args<'a> {
         Ok((BucketLimit { limit, window, capacity }, options.demand()))
     }
 
-    /// `limit window [options]` of a sliding window log, up to the end.
-    pub(crate) fn window_limit(mut self, syntax: &Syntax) -> Result<(WindowLimit, Demand), Error> {
+    /// `limit window [options]` of a sliding window log.
+    pub(crate) fn window_limit(&mut self, syntax: &Syntax) -> Result<(WindowLimit, Demand), Error> {
         let limit = self.next()?;
         let max = config::sliding_window_max_limit();
         let limit = match units(limit) {
@@ -76,12 +137,26 @@ impl<'a> Args<'a> {
     }
 
     /// An amount to give back.
-    pub(crate) fn amount(mut self) -> Result<Units, Error> {
+    pub(crate) fn amount(&mut self) -> Result<Units, Error> {
         self.units(AMOUNT)
     }
 
+    fn limit_of_either(&mut self, bucket: &Syntax, window: &Syntax) -> Result<Limit, Error> {
+        match Algorithm::named(self.next()?) {
+            Some(Algorithm::TokenBucket) => {
+                let (limit, demand) = self.bucket_limit(bucket)?;
+                Ok(Limit::TokenBucket(limit, demand))
+            }
+            Some(Algorithm::SlidingWindow) => {
+                let (limit, demand) = self.window_limit(window)?;
+                Ok(Limit::SlidingWindow(limit, demand))
+            }
+            None => Err(Error::argument(c"ERR algorithm must be TB or SW")),
+        }
+    }
+
     /// The next argument, which must be there.
-    pub(crate) fn next(&mut self) -> Result<&'a [u8], Error> {
+    fn next(&mut self) -> Result<&'a [u8], Error> {
         let arg = self.call.arg(self.next).ok_or(Error::WrongArity)?;
         self.next += 1;
         Ok(arg)
@@ -101,8 +176,11 @@ impl<'a> Args<'a> {
 
     fn options(&mut self, syntax: &Syntax) -> Result<Options, Error> {
         let mut options = Options::default();
-        while !self.is_at_end() {
-            let word = self.next()?;
+        while let Some(word) = self.call.arg(self.next) {
+            if syntax.repeated && Algorithm::named(word).is_some() {
+                break;
+            }
+            self.next += 1;
             if word.eq_ignore_ascii_case(b"COST") {
                 self.option(&mut options.cost, &COST_OPTION)?;
             } else if word.eq_ignore_ascii_case(b"BURST") && syntax.burst {
@@ -128,6 +206,24 @@ impl<'a> Args<'a> {
         }
         *value = Some(self.units(messages.rule)?);
         Ok(())
+    }
+}
+
+/// An algorithm as calls name it.
+enum Algorithm {
+    TokenBucket,
+    SlidingWindow,
+}
+
+impl Algorithm {
+    fn named(word: &[u8]) -> Option<Self> {
+        if word.eq_ignore_ascii_case(b"TB") {
+            Some(Self::TokenBucket)
+        } else if word.eq_ignore_ascii_case(b"SW") {
+            Some(Self::SlidingWindow)
+        } else {
+            None
+        }
     }
 }
 

@@ -34,6 +34,7 @@ fn init(ctx: &Context, arguments: &[RedisString]) -> Status {
         data_type::register::<SlidingWindowLog>,
         command::register::<commands::TakeTokenBucket>,
         command::register::<commands::TakeSlidingWindowLog>,
+        command::register::<commands::Multi>,
         command::register::<commands::Peek>,
         command::register::<commands::Refund>,
         command::register::<commands::Reset>,

@@ -9,23 +9,39 @@ pub(crate) enum Reply {
     Ok,
     /// An integer.
     Integer(i64),
-    /// granted, limit, remaining, retry_after_ms, reset_after_ms.
-    Integers([i64; 5]),
+    /// What was decided for a key.
+    Decision(Integers),
+    /// Whether every key was granted its cost, and what was decided for each.
+    Decisions(bool, Vec<Integers>),
 }
+
+/// granted, limit, remaining, retry_after_ms, reset_after_ms.
+pub(crate) type Integers = [i64; 5];
 
 impl From<Decision> for Reply {
     fn from(decision: Decision) -> Self {
-        let retry_after_ms = match decision.retry_after {
-            RetryAfter::Granted => 0,
-            RetryAfter::Wait(time) => time.ceil_millis(),
-            RetryAfter::Never => -1,
-        };
-        Self::Integers([
-            i64::from(decision.granted),
-            i64::from(decision.limit),
-            i64::from(decision.remaining),
-            retry_after_ms,
-            decision.reset_after.ceil_millis(),
-        ])
+        Self::Decision(integers(&decision))
     }
+}
+
+impl Reply {
+    /// What was decided for several keys at once.
+    pub(crate) fn decisions(granted: bool, decisions: &[Decision]) -> Self {
+        Self::Decisions(granted, decisions.iter().map(integers).collect())
+    }
+}
+
+fn integers(decision: &Decision) -> Integers {
+    let retry_after_ms = match decision.retry_after {
+        RetryAfter::Granted => 0,
+        RetryAfter::Wait(time) => time.ceil_millis(),
+        RetryAfter::Never => -1,
+    };
+    [
+        i64::from(decision.granted),
+        i64::from(decision.limit),
+        i64::from(decision.remaining),
+        retry_after_ms,
+        decision.reset_after.ceil_millis(),
+    ]
 }

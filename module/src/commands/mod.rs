@@ -1,6 +1,7 @@
 //! The commands, one file each: what it does, its syntax, its facts, how it runs.
 
 mod apply;
+mod multi;
 mod peek;
 mod refund;
 mod reset;
@@ -8,6 +9,7 @@ mod sliding_window_log;
 mod token_bucket;
 
 pub(crate) use apply::Apply;
+pub(crate) use multi::Multi;
 pub(crate) use peek::Peek;
 pub(crate) use refund::Refund;
 pub(crate) use reset::Reset;
@@ -17,7 +19,6 @@ pub(crate) use token_bucket::TakeTokenBucket;
 use limiter::codec::Change;
 use limiter::{Decision, Demand, Instant, Units};
 
-use crate::clock;
 use crate::error::Error;
 use crate::replicate;
 use crate::server::call::Call;
@@ -27,10 +28,15 @@ use crate::server::key::{Key, Mode};
 /// Where the key stands in every command that takes one.
 const KEY: usize = 1;
 
-/// Takes units from the key of a call. If none are granted, nothing is written anywhere.
-fn take<T: DataType>(call: &Call<'_>, limit: &T::Limit, demand: Demand) -> Result<Decision, Error> {
-    let now = clock::now();
-    let mut key = call.open(KEY, Mode::Write)?;
+/// Takes units from a key. If none are granted, nothing is written anywhere.
+fn take<T: DataType>(
+    call: &Call<'_>,
+    key: usize,
+    limit: &T::Limit,
+    demand: Demand,
+    now: Instant,
+) -> Result<Decision, Error> {
+    let mut key = call.open(key, Mode::Write)?;
     let (decision, change) = match key.get_mut::<T>()? {
         Some(state) => decide(state, limit, demand, now),
         None => {
@@ -46,6 +52,21 @@ fn take<T: DataType>(call: &Call<'_>, limit: &T::Limit, demand: Demand) -> Resul
         record(call, &mut key, &change, now.expiry_millis(decision.reset_after));
     }
     Ok(decision)
+}
+
+/// What [`take`] would decide.
+fn peek<T: DataType>(
+    call: &Call<'_>,
+    key: usize,
+    limit: &T::Limit,
+    demand: Demand,
+    now: Instant,
+) -> Result<Decision, Error> {
+    let key = call.open(key, Mode::Read)?;
+    Ok(match key.get::<T>()? {
+        Some(state) => state.peek(limit, demand.cost, now),
+        None => T::default().peek(limit, demand.cost, now),
+    })
 }
 
 /// Decides a call, and says what that changed unless it was denied.

@@ -11,17 +11,15 @@
 
 use std::ffi::CStr;
 
-use limiter::{Decision, Demand, SlidingWindowLog, TokenBucket};
+use limiter::{SlidingWindowLog, TokenBucket};
 
-use crate::args::{Args, Syntax};
+use crate::args::{Args, Limit};
 use crate::clock;
-use crate::commands::KEY;
+use crate::commands::{KEY, peek};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::{Command, Keys};
-use crate::server::data_type::DataType;
-use crate::server::key::Mode;
 
 /// RATELIMIT.PEEK.
 pub(crate) struct Peek;
@@ -32,26 +30,15 @@ impl Command for Peek {
     const KEYS: Keys = Keys::First;
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
-        let mut args = Args::after_key(call);
-        let algorithm = args.next()?;
-        let decision = if algorithm.eq_ignore_ascii_case(b"TB") {
-            let (limit, demand) = args.bucket_limit(&Syntax::PEEK_TOKEN_BUCKET)?;
-            peek::<TokenBucket>(call, &limit, demand)?
-        } else if algorithm.eq_ignore_ascii_case(b"SW") {
-            let (limit, demand) = args.window_limit(&Syntax::PEEK_SLIDING_WINDOW)?;
-            peek::<SlidingWindowLog>(call, &limit, demand)?
-        } else {
-            return Err(Error::argument(c"ERR algorithm must be TB or SW"));
+        let now = clock::now();
+        let decision = match Args::after_key(call).limit()? {
+            Limit::TokenBucket(limit, demand) => {
+                peek::<TokenBucket>(call, KEY, &limit, demand, now)?
+            }
+            Limit::SlidingWindow(limit, demand) => {
+                peek::<SlidingWindowLog>(call, KEY, &limit, demand, now)?
+            }
         };
         Ok(decision.into())
     }
-}
-
-fn peek<T: DataType>(call: &Call<'_>, limit: &T::Limit, demand: Demand) -> Result<Decision, Error> {
-    let now = clock::now();
-    let key = call.open(KEY, Mode::Read)?;
-    Ok(match key.get::<T>()? {
-        Some(state) => state.peek(limit, demand.cost, now),
-        None => T::default().peek(limit, demand.cost, now),
-    })
 }

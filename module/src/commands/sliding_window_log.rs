@@ -14,7 +14,8 @@ use std::ffi::CStr;
 use limiter::SlidingWindowLog;
 
 use crate::args::{Args, Syntax};
-use crate::commands::take;
+use crate::clock;
+use crate::commands::{KEY, take};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
@@ -30,6 +31,6 @@ impl Command for TakeSlidingWindowLog {
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         let (limit, demand) = Args::after_key(call).window_limit(&Syntax::TAKE_SLIDING_WINDOW)?;
-        Ok(take::<SlidingWindowLog>(call, &limit, demand)?.into())
+        Ok(take::<SlidingWindowLog>(call, KEY, &limit, demand, clock::now())?.into())
     }
 }

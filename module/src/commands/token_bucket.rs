@@ -14,7 +14,8 @@ use std::ffi::CStr;
 use limiter::TokenBucket;
 
 use crate::args::{Args, Syntax};
-use crate::commands::take;
+use crate::clock;
+use crate::commands::{KEY, take};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
@@ -30,6 +31,6 @@ impl Command for TakeTokenBucket {
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         let (limit, demand) = Args::after_key(call).bucket_limit(&Syntax::TAKE_TOKEN_BUCKET)?;
-        Ok(take::<TokenBucket>(call, &limit, demand)?.into())
+        Ok(take::<TokenBucket>(call, KEY, &limit, demand, clock::now())?.into())
     }
 }

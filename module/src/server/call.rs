@@ -8,7 +8,7 @@ use redis_module::raw;
 use super::api::api;
 use super::key::{Key, Mode};
 use crate::error::Error;
-use crate::reply::Reply;
+use crate::reply::{Integers, Reply};
 
 /// One invocation of a command, for as long as its callback runs.
 pub(crate) struct Call<'a> {
@@ -68,10 +68,11 @@ impl<'a> Call<'a> {
     pub(super) fn reply(&self, reply: Result<Reply, Error>) -> c_int {
         match reply {
             Ok(Reply::Integer(integer)) => self.reply_integer(integer),
-            Ok(Reply::Integers(integers)) => {
-                // SAFETY: the context is that of the running callback; five elements follow.
-                unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, integers.len() as i64) };
-                integers.iter().fold(0, |_, &integer| self.reply_integer(integer))
+            Ok(Reply::Decision(integers)) => self.reply_integers(&integers),
+            Ok(Reply::Decisions(granted, decisions)) => {
+                self.reply_array(1 + decisions.len());
+                self.reply_integer(i64::from(granted));
+                decisions.iter().fold(0, |_, integers| self.reply_integers(integers))
             }
             // SAFETY: the context is that of the running callback.
             Ok(Reply::Ok) => unsafe {
@@ -84,6 +85,17 @@ impl<'a> Call<'a> {
                 api!(RedisModule_ReplyWithError)(self.ctx, error.message().as_ptr())
             },
         }
+    }
+
+    /// Announces an array of that many elements, which must follow.
+    fn reply_array(&self, len: usize) {
+        // SAFETY: the context is that of the running callback.
+        unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, len as i64) };
+    }
+
+    fn reply_integers(&self, integers: &Integers) -> c_int {
+        self.reply_array(integers.len());
+        integers.iter().fold(0, |_, &integer| self.reply_integer(integer))
     }
 
     fn reply_integer(&self, integer: i64) -> c_int {

@@ -28,13 +28,16 @@ pub(crate) enum Keys {
     First,
     /// All of them.
     All,
+    /// As many as the first argument says, behind it.
+    Counted,
 }
 
 /// Registers a command with the server.
 pub(crate) fn register<C: Command>(ctx: &Context) -> Status {
-    let last = match C::KEYS {
-        Keys::First => 1,
-        Keys::All => -1,
+    let (first, last, step) = match C::KEYS {
+        Keys::First => (1, 1, 1),
+        Keys::All => (1, -1, 1),
+        Keys::Counted => (0, 0, 0),
     };
     // SAFETY: the context is that of the running OnLoad, the strings are static.
     let status = unsafe {
@@ -43,9 +46,9 @@ pub(crate) fn register<C: Command>(ctx: &Context) -> Status {
             C::NAME.as_ptr(),
             Some(run::<C>),
             C::FLAGS.as_ptr(),
-            1,
+            first,
             last,
-            1,
+            step,
         )
     };
     if status != raw::REDISMODULE_OK as c_int {
