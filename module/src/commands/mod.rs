@@ -17,8 +17,9 @@ pub(crate) use sliding_window_log::TakeSlidingWindowLog;
 pub(crate) use token_bucket::TakeTokenBucket;
 
 use limiter::codec::Change;
-use limiter::{Decision, Demand, Instant, Units};
+use limiter::{Decision, Demand, Instant, SlidingWindowLog, TokenBucket, Units};
 
+use crate::args::Limit;
 use crate::error::Error;
 use crate::replicate;
 use crate::server::call::Call;
@@ -54,15 +55,23 @@ fn take<T: DataType>(
     Ok(decision)
 }
 
-/// What [`take`] would decide.
-fn peek<T: DataType>(
-    call: &Call<'_>,
-    key: usize,
+/// What taking would decide.
+fn peek(call: &Call<'_>, key: usize, limit: &Limit, now: Instant) -> Result<Decision, Error> {
+    let key = call.open(key, Mode::Read)?;
+    match limit {
+        Limit::TokenBucket(limit, demand) => peek_at::<TokenBucket>(&key, limit, *demand, now),
+        Limit::SlidingWindow(limit, demand) => {
+            peek_at::<SlidingWindowLog>(&key, limit, *demand, now)
+        }
+    }
+}
+
+fn peek_at<T: DataType>(
+    key: &Key<'_>,
     limit: &T::Limit,
     demand: Demand,
     now: Instant,
 ) -> Result<Decision, Error> {
-    let key = call.open(key, Mode::Read)?;
     Ok(match key.get::<T>()? {
         Some(state) => state.peek(limit, demand.cost, now),
         None => T::default().peek(limit, demand.cost, now),

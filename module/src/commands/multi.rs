@@ -41,35 +41,16 @@ impl Command for Multi {
             keys.clone().zip(&limits).map(|(key, limit)| decide(call, key, limit, now)).collect()
         };
         // All keys are looked at before any is changed, so that an error leaves them as they were.
-        let decisions = decide(peek_either)?;
+        let decisions = decide(peek)?;
         let granted = decisions.iter().all(|key| key.retry_after == RetryAfter::Granted);
-        let decisions = if granted { decide(take_either)? } else { decisions };
+        let decisions = if granted { decide(take_from)? } else { decisions };
         Ok(Reply::decisions(granted, &decisions))
     }
 }
 
 type Decide = fn(&Call<'_>, usize, &Limit, Instant) -> Result<Decision, Error>;
 
-fn peek_either(
-    call: &Call<'_>,
-    key: usize,
-    limit: &Limit,
-    now: Instant,
-) -> Result<Decision, Error> {
-    match limit {
-        Limit::TokenBucket(limit, demand) => peek::<TokenBucket>(call, key, limit, *demand, now),
-        Limit::SlidingWindow(limit, demand) => {
-            peek::<SlidingWindowLog>(call, key, limit, *demand, now)
-        }
-    }
-}
-
-fn take_either(
-    call: &Call<'_>,
-    key: usize,
-    limit: &Limit,
-    now: Instant,
-) -> Result<Decision, Error> {
+fn take_from(call: &Call<'_>, key: usize, limit: &Limit, now: Instant) -> Result<Decision, Error> {
     match limit {
         Limit::TokenBucket(limit, demand) => take::<TokenBucket>(call, key, limit, *demand, now),
         Limit::SlidingWindow(limit, demand) => {

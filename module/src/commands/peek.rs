@@ -11,9 +11,7 @@
 
 use std::ffi::CStr;
 
-use limiter::{SlidingWindowLog, TokenBucket};
-
-use crate::args::{Args, Limit};
+use crate::args::Args;
 use crate::clock;
 use crate::commands::{KEY, peek};
 use crate::error::Error;
@@ -30,15 +28,7 @@ impl Command for Peek {
     const KEYS: Keys = Keys::First;
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
-        let now = clock::now();
-        let decision = match Args::after_key(call).limit()? {
-            Limit::TokenBucket(limit, demand) => {
-                peek::<TokenBucket>(call, KEY, &limit, demand, now)?
-            }
-            Limit::SlidingWindow(limit, demand) => {
-                peek::<SlidingWindowLog>(call, KEY, &limit, demand, now)?
-            }
-        };
-        Ok(decision.into())
+        let limit = Args::after_key(call).limit()?;
+        Ok(peek(call, KEY, &limit, clock::now())?.into())
     }
 }
