@@ -177,7 +177,7 @@ fn a_line_that_breaks_the_syntax_is_refused_with_its_rule() {
     let mut client = server.client();
     for (line, error) in [
         ("", ARITY),
-        ("1", NUMKEYS),
+        ("1", ARITY),
         ("0 a TB 10 60", NUMKEYS),
         ("-1 a TB 10 60", NUMKEYS),
         ("01 a TB 10 60", NUMKEYS),
@@ -188,8 +188,9 @@ fn a_line_that_breaks_the_syntax_is_refused_with_its_rule() {
         ("18446744073709551616 a TB 10 60", NUMKEYS),
         ("2 a a TB 10 60 TB 10 60", "ERR key may be given only once"),
         ("3 a b a TB 10 60 TB 10 60 SW 10 60", "ERR key may be given only once"),
-        ("1 a", LIMITS),
-        ("2 a b", LIMITS),
+        ("1 a", ARITY),
+        ("2 a b", ARITY),
+        ("4 a b c d", LIMITS),
         ("2 a b TB 10 60", LIMITS),
         ("1 a TB 10 60 SW 10 60", LIMITS),
         ("1 a TB 10 60 COST 2 TB", LIMITS),

@@ -32,6 +32,7 @@ fn init(ctx: &Context, arguments: &[RedisString]) -> Status {
         replication::watch_audience,
         data_type::register::<TokenBucket>,
         data_type::register::<SlidingWindowLog>,
+        command::add_category,
         command::register::<commands::TakeTokenBucket>,
         command::register::<commands::TakeSlidingWindowLog>,
         command::register::<commands::Multi>,

@@ -13,12 +13,13 @@ use std::ffi::CStr;
 use limiter::codec::{Change, DecodeError};
 use limiter::{Algorithm, Instant, SlidingWindowLog, TokenBucket, Units, Window};
 
-use crate::commands::KEY;
+use crate::commands::{KEY, arguments};
 use crate::error::Error;
 use crate::replicate;
 use crate::reply::Reply;
 use crate::server::call::Call;
-use crate::server::command::{Command, Keys};
+use crate::server::command::Command;
+use crate::server::command_info::{Access, Argument, Callers, Facts, Keys};
 use crate::server::data_type::DataType;
 use crate::server::key::{Key, Mode};
 
@@ -26,15 +27,24 @@ use crate::server::key::{Key, Mode};
 pub(crate) struct Apply;
 
 impl Command for Apply {
-    const NAME: &'static CStr = replicate::APPLY;
-    // Not deny-oom: what the primary has granted must not be refused elsewhere.
-    const FLAGS: &'static CStr = c"write fast";
-    const KEYS: Keys = Keys::First;
+    const FACTS: Facts = Facts {
+        name: replicate::APPLY,
+        summary: c"Makes a change that was decided elsewhere; not for clients.",
+        complexity: c"O(1) for a change; O(N) for a whole sliding window log, where N is the \
+                     number of grants in it.",
+        since: c"1.0.0",
+        // Not deny-oom: what the primary has granted must not be refused elsewhere.
+        flags: c"write fast",
+        callers: Callers::Servers,
+        categories: c"admin dangerous",
+        tips: None,
+        arity: 3,
+        keys: Keys::First(Access::Write),
+        arguments: &[arguments::KEY, Argument::string(c"payload")],
+    };
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
-        let (Some(payload), 3) = (call.arg(2), call.len()) else {
-            return Err(Error::WrongArity);
-        };
+        let payload = call.arg(2).ok_or(Error::WrongArity)?;
         let (expiry_millis, change) = replicate::parse(payload).map_err(|error| match error {
             DecodeError::NewerVersion(_) => Error::argument(NEWER),
             DecodeError::Malformed => Error::argument(MALFORMED),

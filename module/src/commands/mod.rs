@@ -1,6 +1,7 @@
 //! The commands, one file each: what it does, its syntax, its facts, how it runs.
 
 mod apply;
+mod arguments;
 mod multi;
 mod peek;
 mod refund;

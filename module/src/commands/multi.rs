@@ -12,25 +12,39 @@
 //! RATELIMIT.TB or RATELIMIT.SW would have answered when granted, as RATELIMIT.PEEK when not. Costs
 //! as much as the calls of which it is made.
 
-use std::ffi::CStr;
-
 use limiter::{Decision, Instant, RetryAfter, SlidingWindowLog, TokenBucket};
 
 use crate::args::{Args, Limit};
 use crate::clock;
-use crate::commands::{peek, take};
+use crate::commands::{arguments, peek, take};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
-use crate::server::command::{Command, Keys};
+use crate::server::command::Command;
+use crate::server::command_info::{Access, Argument, Callers, Facts, Keys};
 
 /// RATELIMIT.MULTI.
 pub(crate) struct Multi;
 
 impl Command for Multi {
-    const NAME: &'static CStr = c"ratelimit.multi";
-    const FLAGS: &'static CStr = c"write deny-oom fast";
-    const KEYS: Keys = Keys::Counted;
+    const FACTS: Facts = Facts {
+        name: c"ratelimit.multi",
+        summary: c"Takes units from several keys, or from none of them.",
+        complexity: c"O(N) where N is the number of keys, times what RATELIMIT.TB or RATELIMIT.SW \
+                     costs for each.",
+        since: c"1.1.0",
+        flags: c"write deny-oom fast",
+        callers: Callers::Users,
+        categories: c"write fast",
+        tips: Some(c"nondeterministic_output"),
+        arity: -6,
+        keys: Keys::Counted(Access::Update),
+        arguments: &[
+            Argument::integer(c"numkeys"),
+            arguments::KEY.multiple(),
+            arguments::EITHER_LIMIT.multiple(),
+        ],
+    };
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         let mut args = Args::after_name(call);

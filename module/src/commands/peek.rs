@@ -9,23 +9,33 @@
 //! `reset_after_ms` are those of the key as it is. Works on a read-only replica. Constant cost for
 //! a bucket, logarithmic in its length for a log.
 
-use std::ffi::CStr;
-
 use crate::args::Args;
 use crate::clock;
-use crate::commands::{KEY, peek};
+use crate::commands::{KEY, arguments, peek};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
-use crate::server::command::{Command, Keys};
+use crate::server::command::Command;
+use crate::server::command_info::{Access, Callers, Facts, Keys};
 
 /// RATELIMIT.PEEK.
 pub(crate) struct Peek;
 
 impl Command for Peek {
-    const NAME: &'static CStr = c"ratelimit.peek";
-    const FLAGS: &'static CStr = c"readonly fast";
-    const KEYS: Keys = Keys::First;
+    const FACTS: Facts = Facts {
+        name: c"ratelimit.peek",
+        summary: c"What RATELIMIT.TB or RATELIMIT.SW would answer, without taking anything.",
+        complexity: c"O(1) for a token bucket; O(log(N)) for a sliding window log, where N is the \
+                     number of grants in it.",
+        since: c"1.0.0",
+        flags: c"readonly fast",
+        callers: Callers::Users,
+        categories: c"read fast",
+        tips: Some(c"nondeterministic_output"),
+        arity: -5,
+        keys: Keys::First(Access::Read),
+        arguments: &[arguments::KEY, arguments::EITHER_LIMIT],
+    };
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         let limit = Args::after_key(call).limit()?;

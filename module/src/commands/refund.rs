@@ -8,17 +8,16 @@
 //! gives back its newest grants first. When the whole quota is back, the key is gone. Constant
 //! cost, amortised over the grants.
 
-use std::ffi::CStr;
-
 use limiter::{Duration, SlidingWindowLog, TokenBucket, Units};
 
 use crate::args::Args;
 use crate::clock;
-use crate::commands::{KEY, record, remove};
+use crate::commands::{KEY, arguments, record, remove};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
-use crate::server::command::{Command, Keys};
+use crate::server::command::Command;
+use crate::server::command_info::{Access, Argument, Callers, Facts, Keys};
 use crate::server::data_type::DataType;
 use crate::server::key::{Key, Mode};
 
@@ -26,14 +25,21 @@ use crate::server::key::{Key, Mode};
 pub(crate) struct Refund;
 
 impl Command for Refund {
-    const NAME: &'static CStr = c"ratelimit.refund";
-    const FLAGS: &'static CStr = c"write fast";
-    const KEYS: Keys = Keys::First;
+    const FACTS: Facts = Facts {
+        name: c"ratelimit.refund",
+        summary: c"Gives back units that were taken and not used after all.",
+        complexity: c"O(1), amortised over the grants.",
+        since: c"1.0.0",
+        flags: c"write fast",
+        callers: Callers::Users,
+        categories: c"write fast",
+        tips: Some(c"nondeterministic_output"),
+        arity: 3,
+        keys: Keys::First(Access::Update),
+        arguments: &[arguments::KEY, Argument::integer(c"amount")],
+    };
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
-        if call.len() != 3 {
-            return Err(Error::WrongArity);
-        }
         let amount = Args::after_key(call).amount()?;
         let key = call.open(KEY, Mode::Write)?;
         let refunded = if key.holds::<SlidingWindowLog>() {

@@ -7,30 +7,36 @@
 //! Answers how many of the keys there were. If one of them is of another type, none is removed.
 //! Costs as much as there are keys; large logs are freed in the background.
 
-use std::ffi::CStr;
-
 use limiter::{SlidingWindowLog, TokenBucket};
 
-use crate::commands::remove;
+use crate::commands::{arguments, remove};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
-use crate::server::command::{Command, Keys};
+use crate::server::command::Command;
+use crate::server::command_info::{Access, Callers, Facts, Keys};
 use crate::server::key::{Key, Mode};
 
 /// RATELIMIT.RESET.
 pub(crate) struct Reset;
 
 impl Command for Reset {
-    const NAME: &'static CStr = c"ratelimit.reset";
-    // Not deny-oom: a server that is out of memory must be able to free some.
-    const FLAGS: &'static CStr = c"write fast";
-    const KEYS: Keys = Keys::All;
+    const FACTS: Facts = Facts {
+        name: c"ratelimit.reset",
+        summary: c"Removes limiter keys.",
+        complexity: c"O(N) where N is the number of keys; large logs are freed in the background.",
+        since: c"1.0.0",
+        // Not deny-oom: a server that is out of memory must be able to free some.
+        flags: c"write fast",
+        callers: Callers::Users,
+        categories: c"write fast",
+        tips: Some(c"request_policy:multi_shard response_policy:agg_sum"),
+        arity: -2,
+        keys: Keys::All(Access::Delete),
+        arguments: &[arguments::KEY.multiple()],
+    };
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
-        if call.len() < 2 {
-            return Err(Error::WrongArity);
-        }
         for index in 1..call.len() {
             let key = call.open(index, Mode::Write)?;
             if !key.is_missing() && !is_limiter(&key) {

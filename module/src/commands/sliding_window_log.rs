@@ -9,25 +9,41 @@
 //! limit, remaining, retry_after_ms and reset_after_ms. Constant cost, amortised over the grants;
 //! logarithmic in the log's length when denied.
 
-use std::ffi::CStr;
-
 use limiter::SlidingWindowLog;
 
 use crate::args::{Args, Syntax};
 use crate::clock;
-use crate::commands::{KEY, take};
+use crate::commands::{KEY, arguments, take};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
-use crate::server::command::{Command, Keys};
+use crate::server::command::Command;
+use crate::server::command_info::{Access, Callers, Facts, Keys};
 
 /// RATELIMIT.SW.
 pub(crate) struct TakeSlidingWindowLog;
 
 impl Command for TakeSlidingWindowLog {
-    const NAME: &'static CStr = c"ratelimit.sw";
-    const FLAGS: &'static CStr = c"write deny-oom fast";
-    const KEYS: Keys = Keys::First;
+    const FACTS: Facts = Facts {
+        name: c"ratelimit.sw",
+        summary: c"Takes units from a sliding window log.",
+        complexity: c"O(1), amortised over the grants; O(log(N)) when denied, where N is the \
+                     number of grants in the log.",
+        since: c"1.0.0",
+        flags: c"write deny-oom fast",
+        callers: Callers::Users,
+        categories: c"write fast",
+        tips: Some(c"nondeterministic_output"),
+        arity: -4,
+        keys: Keys::First(Access::Update),
+        arguments: &[
+            arguments::KEY,
+            arguments::LIMIT,
+            arguments::WINDOW,
+            arguments::COST,
+            arguments::PARTIAL,
+        ],
+    };
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         let (limit, demand) = Args::after_key(call).window_limit(&Syntax::TAKE_SLIDING_WINDOW)?;

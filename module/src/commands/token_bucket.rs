@@ -9,25 +9,41 @@
 //! what there is when that is less. Answers granted, capacity, remaining, retry_after_ms and
 //! reset_after_ms. Constant cost.
 
-use std::ffi::CStr;
-
 use limiter::TokenBucket;
 
 use crate::args::{Args, Syntax};
 use crate::clock;
-use crate::commands::{KEY, take};
+use crate::commands::{KEY, arguments, take};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
-use crate::server::command::{Command, Keys};
+use crate::server::command::Command;
+use crate::server::command_info::{Access, Callers, Facts, Keys};
 
 /// RATELIMIT.TB.
 pub(crate) struct TakeTokenBucket;
 
 impl Command for TakeTokenBucket {
-    const NAME: &'static CStr = c"ratelimit.tb";
-    const FLAGS: &'static CStr = c"write deny-oom fast";
-    const KEYS: Keys = Keys::First;
+    const FACTS: Facts = Facts {
+        name: c"ratelimit.tb",
+        summary: c"Takes units from a token bucket.",
+        complexity: c"O(1)",
+        since: c"1.0.0",
+        flags: c"write deny-oom fast",
+        callers: Callers::Users,
+        categories: c"write fast",
+        tips: Some(c"nondeterministic_output"),
+        arity: -4,
+        keys: Keys::First(Access::Update),
+        arguments: &[
+            arguments::KEY,
+            arguments::LIMIT,
+            arguments::WINDOW,
+            arguments::BURST,
+            arguments::COST,
+            arguments::PARTIAL,
+        ],
+    };
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         let (limit, demand) = Args::after_key(call).bucket_limit(&Syntax::TAKE_TOKEN_BUCKET)?;

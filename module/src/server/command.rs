@@ -1,61 +1,108 @@
 //! A command as the rest of the module sees it, and its registration.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int};
 
 use redis_module::{Context, Status, raw};
 
 use super::api::api;
 use super::call::Call;
+use super::command_info::{Callers, Facts, describe};
 use crate::error::Error;
 use crate::reply::Reply;
 
 /// A command: its facts, and what it does.
 pub(crate) trait Command {
-    /// Its name, in lower case.
-    const NAME: &'static CStr;
-    /// The server's flags for it, separated by spaces.
-    const FLAGS: &'static CStr;
-    /// Which of its arguments are keys.
-    const KEYS: Keys;
+    /// What the server and its clients are told of it.
+    const FACTS: Facts;
 
     /// Runs one call of it. An error must leave everything as it was.
     fn run(call: &Call<'_>) -> Result<Reply, Error>;
 }
 
-/// Which arguments are keys.
-pub(crate) enum Keys {
-    /// The first one.
-    First,
-    /// All of them.
-    All,
-    /// As many as the first argument says, behind it.
-    Counted,
+/// Adds the module's own access category, where the server can.
+///
+/// Must be called before a command is registered that belongs to it.
+pub(crate) fn add_category(ctx: &Context) -> Status {
+    // SAFETY: the pointer is written once, before the module's own code runs.
+    if let Some(add) = unsafe { raw::RedisModule_AddACLCategory } {
+        // It fails when the category is there already, or when the server can have no more of
+        // them: then the commands do without.
+        // SAFETY: the context is that of the running OnLoad, the name a C string.
+        unsafe { add(ctx.ctx, OWN_CATEGORY.as_ptr()) };
+    }
+    Status::Ok
 }
+
+const OWN_CATEGORY: &CStr = c"ratelimit";
 
 /// Registers a command with the server.
 pub(crate) fn register<C: Command>(ctx: &Context) -> Status {
-    let (first, last, step) = match C::KEYS {
-        Keys::First => (1, 1, 1),
-        Keys::All => (1, -1, 1),
-        Keys::Counted => (0, 0, 0),
-    };
-    // SAFETY: the context is that of the running OnLoad, the strings are static.
-    let status = unsafe {
-        api!(RedisModule_CreateCommand)(
-            ctx.ctx,
-            C::NAME.as_ptr(),
-            Some(run::<C>),
-            C::FLAGS.as_ptr(),
-            first,
-            last,
-            step,
-        )
-    };
-    if status != raw::REDISMODULE_OK as c_int {
-        ctx.log_warning(&format!("cannot register the command {}", C::NAME.to_string_lossy()));
+    let facts = &C::FACTS;
+    if !create(ctx, facts, Some(run::<C>)) {
+        ctx.log_warning(&format!("cannot register the command {}", facts.name.to_string_lossy()));
+        return Status::Err;
+    }
+    // SAFETY: the context is that of the running OnLoad, the name a C string.
+    let command = unsafe { api!(RedisModule_GetCommand)(ctx.ctx, facts.name.as_ptr()) };
+    // SAFETY: the command has just been created.
+    if !unsafe { describe(command, facts) } || !categorize(command, facts) {
+        ctx.log_warning(&format!("cannot describe the command {}", facts.name.to_string_lossy()));
         return Status::Err;
     }
     Status::Ok
+}
+
+/// Creates a command that the server knows nothing of but its name and its flags.
+fn create(ctx: &Context, facts: &Facts, callback: raw::RedisModuleCmdFunc) -> bool {
+    let create = |flags: &CStr| {
+        // SAFETY: the context is that of the running OnLoad, the strings are C strings.
+        let status = unsafe {
+            api!(RedisModule_CreateCommand)(
+                ctx.ctx,
+                facts.name.as_ptr(),
+                callback,
+                flags.as_ptr(),
+                0,
+                0,
+                0,
+            )
+        };
+        status == raw::REDISMODULE_OK as c_int
+    };
+    match facts.callers {
+        Callers::Users => create(facts.flags),
+        // A server that knows no internal commands refuses the flag.
+        Callers::Servers => {
+            with_word(facts.flags, c"internal").is_some_and(|flags| create(&flags))
+                || create(facts.flags)
+        }
+    }
+}
+
+/// Puts a command into its access categories, where the server has them for commands of modules.
+fn categorize(command: *mut raw::RedisModuleCommand, facts: &Facts) -> bool {
+    // SAFETY: the pointer is written once, before the module's own code runs.
+    let Some(set) = (unsafe { raw::RedisModule_SetCommandACLCategories }) else {
+        return true;
+    };
+    let set = |categories: &CStr| {
+        // SAFETY: the command was created by the running OnLoad; the server copies the string.
+        let status = unsafe { set(command, categories.as_ptr()) };
+        status == raw::REDISMODULE_OK as c_int
+    };
+    // SAFETY: the pointer is written once, before the module's own code runs.
+    let has_own = unsafe { raw::RedisModule_AddACLCategory }.is_some();
+    match facts.callers {
+        Callers::Users if has_own => {
+            with_word(facts.categories, OWN_CATEGORY).is_some_and(|categories| set(&categories))
+                || set(facts.categories)
+        }
+        Callers::Users | Callers::Servers => set(facts.categories),
+    }
+}
+
+fn with_word(words: &CStr, word: &CStr) -> Option<CString> {
+    CString::new([words.to_bytes(), b" ", word.to_bytes()].concat()).ok()
 }
 
 /// The callback of a command.

@@ -5,12 +5,14 @@
 //! * [`call`]: one invocation of a command: its arguments, its reply, what it replicates.
 //! * [`key`]: one key, opened for reading or for writing.
 //! * [`command`]: a command as the rest of the module sees it, and its registration.
+//! * [`command_info`]: what the server and its clients are told of a command.
 //! * [`replication`]: what a call sends to replicas and the append-only file.
 //! * [`data_type`]: a native data type as the rest of the module sees it, and its callbacks.
 
 pub(crate) mod api;
 pub(crate) mod call;
 pub(crate) mod command;
+pub(crate) mod command_info;
 pub(crate) mod data_type;
 pub(crate) mod key;
 mod load;
