@@ -32,7 +32,7 @@ impl Command for Multi {
         summary: c"Takes units from several keys, or from none of them.",
         complexity: c"O(N) where N is the number of keys, times what RATELIMIT.TB or RATELIMIT.SW \
                      costs for each.",
-        since: c"1.1.0",
+        since: c"1.0.0",
         flags: c"write deny-oom fast",
         callers: Callers::Users,
         categories: c"write fast",
