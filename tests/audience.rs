@@ -3,115 +3,195 @@
 //! The module sends its changes only while somebody receives them, so the moments at which
 //! somebody joins are those at which one could be lost.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-
-use crate::harness::{Server, eventually};
+use crate::harness::{Builder, Client, Held, Load, Server, eventually};
 
 /// Enough keys that each is changed many times, and few enough to compare them all.
-const KEYS: u64 = 50;
+const KEYS: usize = 25;
+
+/// The ways in which a replica gets its snapshot, as settings of both servers.
+const SNAPSHOTS: [&[(&str, &str)]; 6] = [
+    &[("repl-diskless-sync", "no"), ("repl-diskless-load", "disabled")],
+    &[("repl-diskless-sync", "yes"), ("repl-diskless-load", "disabled")],
+    &[("repl-diskless-sync", "yes"), ("repl-diskless-load", "swapdb")],
+    // Snapshot and changes travel on two connections at once.
+    &[("repl-diskless-load", "disabled"), ("dual-channel-replication-enabled", "yes")],
+    &[("repl-diskless-load", "disabled"), ("repl-rdb-channel", "yes")],
+    // The replica waits for a second before its snapshot is begun.
+    &[("repl-diskless-load", "disabled"), ("repl-diskless-sync-delay", "1")],
+];
 
 #[test]
 fn a_replica_that_joins_under_load_misses_nothing() {
-    let primary = Server::start();
-    let replica = Server::start();
-    let replicaof = format!("REPLICAOF 127.0.0.1 {}", primary.port());
-    under_load(&primary, |granted| {
-        let mut client = replica.client();
-        for _ in 0..3 {
-            client.call::<()>("REPLICAOF NO ONE");
-            more_grants(granted);
-            client.call::<()>(&replicaof);
-            eventually("the replica follows", || {
-                (client.info("replication", "master_link_status") == "up").then_some(())
-            });
-            more_grants(granted);
+    for settings in SNAPSHOTS {
+        let (primary, replica) = (slow_to_save().start(), Server::start());
+        if !settings.iter().all(|(name, _)| knows(&primary, name)) {
+            continue;
         }
+        for (name, value) in settings {
+            let setting = format!("CONFIG SET {name} {value}");
+            primary.client().call::<()>(&setting);
+            replica.client().call::<()>(&setting);
+        }
+        let load = Load::on("", KEYS);
+        load.during(to(&primary), || replica.follow(&primary));
+        assert_in_step(&primary, &replica, &load);
+    }
+}
+
+#[test]
+fn a_replica_that_comes_back_when_the_backlog_has_gone_misses_nothing() {
+    let (primary, replica) = (slow_to_save().start(), Server::start());
+    let load = Load::on("", KEYS);
+    load.during(to(&primary), || {
+        let mut client = primary.client();
+        client.call::<()>("CONFIG SET repl-backlog-ttl 1");
+        replica.follow(&primary);
+        load.more();
+        replica.client().call::<()>("REPLICAOF NO ONE");
+        eventually("the backlog is freed", || {
+            (client.info("replication", "repl_backlog_active") == "0").then_some(())
+        });
+        // Whoever forks is looked at anew, and nobody is left.
+        save(&mut client);
+        load.more();
+        replica.follow(&primary);
+        load.more();
     });
-    let sent = primary.client().info("replication", "master_repl_offset");
-    let mut client = replica.client();
-    eventually("the replica catches up", || {
-        let state = ["master_link_status", "slave_repl_offset"];
-        let state = state.map(|field| client.info("replication", field));
-        (state == ["up", &sent]).then_some(())
+    assert_in_step(&primary, &replica, &load);
+}
+
+#[test]
+fn a_replica_that_was_its_primary_misses_nothing_when_it_catches_up() {
+    let (first, second) = (without_pings().start(), without_pings().start());
+    let load = Load::on("", KEYS);
+    let first_if_primary = || {
+        let role = first.client().info("replication", "role");
+        (role == "master").then(|| first.port())
+    };
+    load.during(first_if_primary, || {
+        // What the first server has granted to nobody's knowledge is lost here.
+        first.follow(&second);
+        first.client().call::<()>("REPLICAOF NO ONE");
+        load.more();
+        second.follow(&first);
+        let snapshots = first.client().info("stats", "sync_full");
+        assert_eq!(snapshots, "0", "the backlog of the former replica is enough");
+        load.more();
     });
-    assert_same(&held(&primary), &held(&replica));
+    assert_in_step(&first, &second, &load);
+}
+
+#[test]
+fn a_replica_of_a_restarted_primary_misses_nothing_when_it_catches_up() {
+    let mut primary = without_pings().config("save", "3600 1").start();
+    let replica = Server::builder().replica_of(&primary).start();
+    replica.catch_up_with(&primary);
+    primary.client().decide("RATELIMIT.TB bucket:0 1000 31622400 BURST 1000000");
+    primary.restart();
+    let load = Load::on("", KEYS);
+    load.during(to(&primary), || replica.follow(&primary));
+    let snapshots = primary.client().info("stats", "sync_full");
+    assert_eq!(snapshots, "0", "the backlog that the primary was restarted with is enough");
+    assert_in_step(&primary, &replica, &load);
+}
+
+#[test]
+fn a_module_that_is_loaded_into_a_replicated_pair_sends_from_the_first_grant_on() {
+    let start =
+        || Server::builder().without_module().config("enable-module-command", "yes").start();
+    let (primary, replica) = (start(), start());
+    replica.follow(&primary);
+    replica.load_module();
+    primary.load_module();
+    let load = Load::on("", KEYS);
+    load.during(to(&primary), || {});
+    let snapshots = primary.client().info("stats", "sync_full");
+    assert_eq!(snapshots, "1", "every change was sent");
+    assert_in_step(&primary, &replica, &load);
 }
 
 #[test]
 fn an_append_only_file_that_is_turned_on_under_load_misses_nothing() {
-    let server = Server::start();
-    under_load(&server, |granted| {
+    let server = slow_to_save().start();
+    let load = Load::on("", KEYS);
+    load.during(to(&server), || {
         let mut client = server.client();
         // A snapshot that is already being written puts off the one that the file starts from.
         client.call::<String>("BGSAVE");
-        more_grants(granted);
         client.call::<()>("CONFIG SET appendonly yes");
-        eventually("the file is kept", || {
-            let state = ["aof_rewrite_in_progress", "aof_rewrite_scheduled"];
-            state.iter().all(|field| client.info("persistence", field) == "0").then_some(())
+        load.more();
+        wait_until_rewritten(&mut client);
+        load.more();
+    });
+    assert_in_file(&server, &load);
+}
+
+#[test]
+fn an_append_only_file_that_is_rewritten_under_load_misses_nothing() {
+    let server = slow_to_save().config("appendonly", "yes").start();
+    // With the preamble the rewritten file begins with a snapshot; without it, with commands.
+    for preamble in ["yes", "no"] {
+        let load = Load::on(preamble, KEYS);
+        load.during(to(&server), || {
+            let mut client = server.client();
+            client.call::<()>(&format!("CONFIG SET aof-use-rdb-preamble {preamble}"));
+            client.call::<String>("BGREWRITEAOF");
+            load.more();
+            wait_until_rewritten(&mut client);
         });
-        more_grants(granted);
+        assert_in_file(&server, &load);
+    }
+}
+
+/// A server whose snapshots take a while, so that grants are made meanwhile.
+fn slow_to_save() -> Builder {
+    // Microseconds for each key.
+    Server::builder().config("rdb-key-save-delay", "2000")
+}
+
+/// A server that sends its replicas nothing by itself: a ping that reached one but not the other
+/// would put the former ahead.
+fn without_pings() -> Builder {
+    Server::builder().config("repl-ping-replica-period", "86400")
+}
+
+/// Where a load finds a server that does not move.
+fn to(server: &Server) -> impl Fn() -> Option<u16> + Sync {
+    let port = server.port();
+    move || Some(port)
+}
+
+fn knows(server: &Server, setting: &str) -> bool {
+    !server.client().call::<Vec<String>>(&format!("CONFIG GET {setting}")).is_empty()
+}
+
+/// Waits for a snapshot that is begun now.
+fn save(client: &mut Client) {
+    client.call::<String>("BGSAVE");
+    eventually("the snapshot is written", || {
+        (client.info("persistence", "rdb_bgsave_in_progress") == "0").then_some(())
     });
+}
+
+fn wait_until_rewritten(client: &mut Client) {
+    eventually("the file is rewritten", || {
+        // In this order: what was scheduled may begin between the two questions.
+        let state = ["aof_rewrite_scheduled", "aof_rewrite_in_progress"];
+        state.iter().all(|field| client.info("persistence", field) == "0").then_some(())
+    });
+    assert_eq!(client.info("persistence", "aof_last_bgrewrite_status"), "ok");
+}
+
+fn assert_in_step(primary: &Server, replica: &Server, load: &Load) {
+    replica.catch_up_with(primary);
+    let expected = Held::all(&mut primary.client(), load.keys());
+    Held::assert_same(&expected, &Held::all(&mut replica.client(), load.keys()));
+}
+
+/// Asserts that the append-only file holds what the server does.
+fn assert_in_file(server: &Server, load: &Load) {
     let mut client = server.client();
-    let before = held(&server);
+    let expected = Held::all(&mut client, load.keys());
     client.call::<()>("DEBUG LOADAOF");
-    assert_same(&before, &held(&server));
-}
-
-/// Runs `join` while two clients take units without a pause.
-fn under_load(server: &Server, join: impl FnOnce(&AtomicU64)) {
-    let (granted, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        for command in ["RATELIMIT.TB bucket:", "RATELIMIT.SW log:"] {
-            let (granted, stop) = (&granted, &stop);
-            scope.spawn(move || {
-                let mut client = server.client();
-                while !stop.load(Ordering::Relaxed) {
-                    let key = granted.load(Ordering::Relaxed) % KEYS;
-                    // So slow a drain that no key expires while the test runs.
-                    let [taken, ..] = client.decide(&format!("{command}{key} 1000000 31622400"));
-                    granted.fetch_add(u64::try_from(taken).expect("units"), Ordering::Relaxed);
-                }
-            });
-        }
-        // Also when `join` panics: the scope waits for its threads.
-        let _stop = StopOnDrop(&stop);
-        join(&granted);
-    });
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Waits until some more units have been granted.
-fn more_grants(granted: &AtomicU64) {
-    let enough = granted.load(Ordering::Relaxed) + 500;
-    eventually("more is granted", || (granted.load(Ordering::Relaxed) >= enough).then_some(()));
-}
-
-fn assert_same(expected: &[Held], found: &[Held]) {
-    for (expected, found) in expected.iter().zip(found) {
-        assert_eq!(expected, found);
-    }
-}
-
-/// A key, its digest, and when it expires.
-type Held = (String, String, i64);
-
-fn held(server: &Server) -> Vec<Held> {
-    let mut client = server.client();
-    let keys = (0..KEYS).flat_map(|key| [format!("bucket:{key}"), format!("log:{key}")]);
-    keys.map(|key| {
-        let [digest]: [String; 1] = client.call(&format!("DEBUG DIGEST-VALUE {key}"));
-        assert!(digest.contains(|digit| digit != '0'), "{key} is missing");
-        let expiry = client.call(&format!("PEXPIRETIME {key}"));
-        (key, digest, expiry)
-    })
-    .collect()
+    Held::assert_same(&expected, &Held::all(&mut client, load.keys()));
 }

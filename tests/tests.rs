@@ -21,8 +21,10 @@ mod token_bucket;
 // The module: what its calls leave behind, here and elsewhere.
 mod audience;
 mod denied;
+mod failover;
 mod persistence;
 mod replication;
+mod scripts;
 
 // The module: what it holds to whatever is thrown at it.
 mod agreement;

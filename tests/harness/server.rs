@@ -16,7 +16,7 @@ use super::patience::{DEADLINE, eventually, within};
 use super::process::{Process, log_tail};
 
 /// How a server is to be started.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Builder {
     arguments: Vec<String>,
     clock: Option<Clock>,
@@ -230,6 +230,36 @@ impl Server {
         let back = answers(self.port, &mut process);
         assert!(back, "redis-server does not come back\n{}", log_tail(&self.log));
         self.process = Some(process);
+    }
+
+    /// Starts a stopped server again as a replica of another one.
+    pub(crate) fn resume_as_replica_of(&mut self, primary: &Server) {
+        self.builder = self.builder.clone().replica_of(primary);
+        self.resume();
+    }
+
+    /// Makes the running server a replica of another one, and waits until it follows.
+    pub(crate) fn follow(&self, primary: &Server) {
+        self.client().call::<()>(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
+        self.catch_up_with(primary);
+    }
+
+    /// Waits until this replica has everything that its primary has sent so far.
+    pub(crate) fn catch_up_with(&self, primary: &Server) {
+        let number = |offset: String| offset.parse::<u64>().expect("an offset");
+        let sent = number(primary.client().info("replication", "master_repl_offset"));
+        let mut client = self.client();
+        eventually("the replica catches up", || {
+            let up = client.info("replication", "master_link_status") == "up";
+            let received = number(client.info("replication", "slave_repl_offset"));
+            (up && received >= sent).then_some(())
+        });
+    }
+
+    /// Loads the module into the running server.
+    pub(crate) fn load_module(&self) {
+        let path = artifacts::module().to_str().expect("a path in Unicode");
+        self.client().send::<()>(&[b"MODULE", b"LOAD", path.as_bytes()]);
     }
 
     /// Stops the server and starts it again.

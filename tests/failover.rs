@@ -1,0 +1,75 @@
+//! What a failover may lose, on pairs under load: nothing when it is planned, and nothing that a
+//! replica has acknowledged when it is not.
+//!
+//! Clients keep account of every unit. One whose call was not answered cannot know whether it was
+//! granted, so what is used in the end lies between two sums, which are nearly always the same.
+
+use crate::harness::{Held, Load, Server, eventually, is_primary, used};
+
+const KEYS: usize = 10;
+
+#[test]
+fn a_rolling_restart_of_a_pair_under_load_loses_nothing() {
+    // With save points a server that ends leaves a snapshot, from which it catches up.
+    let start = || Server::builder().config("save", "3600 1").start();
+    let (mut first, mut second) = (start(), start());
+    second.follow(&first);
+    let ports = [first.port(), second.port()];
+    let load = Load::on("", KEYS);
+    let ledger = load.during(
+        || ports.into_iter().find(|&port| is_primary(port)),
+        || {
+            second.stop();
+            second.resume_as_replica_of(&first);
+            fail_over(&first, &second);
+            load.more();
+            first.stop();
+            first.resume_as_replica_of(&second);
+            load.more();
+            fail_over(&second, &first);
+        },
+    );
+    second.catch_up_with(&first);
+    let mut client = first.client();
+    for (key, account) in ledger {
+        let used = used(&mut client, &key);
+        let most = account.granted + account.uncertain;
+        assert!((account.granted..=most).contains(&used), "{key}: {used} are used, {account:?}");
+    }
+    let expected = Held::all(&mut client, load.keys());
+    Held::assert_same(&expected, &Held::all(&mut second.client(), load.keys()));
+}
+
+#[test]
+fn a_primary_that_dies_under_load_takes_no_acknowledged_grant_with_it() {
+    let mut primary = Server::start();
+    let replica = Server::start();
+    replica.follow(&primary);
+    let ports = [primary.port(), replica.port()];
+    let load = Load::on("", KEYS).acknowledged_by(1);
+    let ledger = load.during(
+        || ports.into_iter().find(|&port| is_primary(port)),
+        || {
+            primary.kill();
+            replica.client().call::<()>("REPLICAOF NO ONE");
+        },
+    );
+    let mut client = replica.client();
+    for (key, account) in ledger {
+        let used = used(&mut client, &key);
+        let most = account.granted + account.uncertain;
+        let range = account.acknowledged..=most;
+        assert!(range.contains(&used), "{key}: {used} are used, {account:?}");
+    }
+}
+
+/// Hands over from a primary to its replica, which pauses writers until the replica has it all.
+fn fail_over(primary: &Server, replica: &Server) {
+    replica.catch_up_with(primary);
+    let mut client = primary.client();
+    eventually("the primary believes its replica to be in step", || {
+        client.reply(&[b"FAILOVER"]).ok()
+    });
+    eventually("the replica is promoted", || is_primary(replica.port()).then_some(()));
+    primary.catch_up_with(replica);
+}

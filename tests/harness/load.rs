@@ -1,0 +1,265 @@
+//! Clients that take units without a pause, wherever the keys may be, and keep account of them.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use redis::{Cmd, Connection, FromRedisValue, RedisError, Value};
+
+use super::client::Client;
+use super::patience::{DEADLINE, eventually};
+
+/// Clients at once, each with its share of the keys.
+const CLIENTS: usize = 3;
+
+/// The limit of every call: more than any test takes, and so slow a drain that not one unit comes
+/// back and no key expires while it runs.
+const LIMIT: &str = "1000 31622400";
+const CAPACITY: u64 = 1_000_000;
+
+/// What came of the calls on one key, in units.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Account {
+    /// Granted.
+    pub(crate) granted: u64,
+    /// Granted, and acknowledged by as many replicas as were asked for.
+    pub(crate) acknowledged: u64,
+    /// Asked for by calls whose answer was lost: granted or not, nobody can tell.
+    pub(crate) uncertain: u64,
+}
+
+/// The accounts of all keys.
+pub(crate) type Ledger = BTreeMap<String, Account>;
+
+/// Clients that take one unit at a time from buckets and logs.
+#[derive(Debug)]
+pub(crate) struct Load {
+    keys: Vec<String>,
+    replicas: u32,
+    granted: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Load {
+    /// A load on `count` buckets and as many logs whose names begin with `prefix`.
+    pub(crate) fn on(prefix: &str, count: usize) -> Self {
+        let pair = |key| [format!("{prefix}bucket:{key}"), format!("{prefix}log:{key}")];
+        let keys = (0..count).flat_map(pair).collect();
+        Self { keys, replicas: 0, granted: AtomicU64::new(0), stop: AtomicBool::new(false) }
+    }
+
+    /// Also asks after each grant whether so many replicas have acknowledged it.
+    pub(crate) fn acknowledged_by(mut self, replicas: u32) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    pub(crate) fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// Runs `scenario` while the clients take units. They ask `locate` for the port of a server to
+    /// talk to, follow its redirections, and ask again when it refuses or has gone.
+    pub(crate) fn during(
+        &self,
+        locate: impl Fn() -> Option<u16> + Sync,
+        scenario: impl FnOnce(),
+    ) -> Ledger {
+        thread::scope(|scope| {
+            let start = |share| {
+                let locate = &locate;
+                scope.spawn(move || self.take_units(share, locate))
+            };
+            let share = self.keys.len().div_ceil(CLIENTS);
+            let clients: Vec<_> = self.keys.chunks(share).map(start).collect();
+            // Also when the scenario panics: the scope waits for its threads.
+            let stop = StopOnDrop(&self.stop);
+            self.more();
+            scenario();
+            self.more();
+            drop(stop);
+            clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
+        })
+    }
+
+    /// Waits until some more units have been granted.
+    pub(crate) fn more(&self) {
+        let enough = self.granted.load(Ordering::Relaxed) + 300;
+        eventually("more is granted", || {
+            (self.granted.load(Ordering::Relaxed) >= enough).then_some(())
+        });
+    }
+
+    /// What one client does until it is stopped.
+    fn take_units(&self, keys: &[String], locate: &dyn Fn() -> Option<u16>) -> Ledger {
+        let mut ledger: Ledger = keys.iter().map(|key| (key.clone(), Account::default())).collect();
+        let mut links = Links::default();
+        for key in keys.iter().cycle() {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let account = ledger.get_mut(key).expect("every key has an account");
+            match links.take(key, locate) {
+                Call::Granted(port) => {
+                    account.granted += 1;
+                    self.granted.fetch_add(1, Ordering::Relaxed);
+                    if self.replicas > 0 && links.is_acknowledged(port, self.replicas) {
+                        account.acknowledged += 1;
+                    }
+                }
+                Call::Lost => account.uncertain += 1,
+                Call::Refused => thread::sleep(Duration::from_millis(2)),
+            }
+        }
+        ledger
+    }
+}
+
+/// Whether the server at this port answers, and is a primary.
+pub(crate) fn is_primary(port: u16) -> bool {
+    let role = connect(port).map(|mut connection| redis::cmd("ROLE").query(&mut connection));
+    let name =
+        |role: &[Value]| role.first().and_then(|name| String::from_redis_value_ref(name).ok());
+    matches!(role, Some(Ok(Value::Array(role))) if name(&role).as_deref() == Some("master"))
+}
+
+/// How many units are used of a key of a [`Load`].
+pub(crate) fn used(client: &mut Client, key: &str) -> u64 {
+    let [_, _, remaining, ..] = client.decide(&format!("RATELIMIT.PEEK {key} {}", limit(key)));
+    CAPACITY - u64::try_from(remaining).expect("units")
+}
+
+/// The algorithm and the limit of a key, as RATELIMIT.PEEK takes them.
+fn limit(key: &str) -> String {
+    if key.contains("bucket:") {
+        format!("TB {LIMIT} BURST {CAPACITY}")
+    } else {
+        format!("SW {CAPACITY} 31622400")
+    }
+}
+
+/// What came of one call.
+enum Call {
+    /// The server at this port granted it.
+    Granted(u16),
+    /// It was not granted, for certain.
+    Refused,
+    /// It was sent, and its answer never came.
+    Lost,
+}
+
+/// The connections of one client, and where it believes the keys to be.
+#[derive(Default)]
+struct Links {
+    open: HashMap<u16, Connection>,
+    ports: HashMap<String, u16>,
+}
+
+impl Links {
+    /// Takes one unit of a key.
+    fn take(&mut self, key: &str, locate: &dyn Fn() -> Option<u16>) -> Call {
+        let Some(port) = self.ports.get(key).copied().or_else(locate) else {
+            return Call::Refused;
+        };
+        self.ports.insert(key.to_owned(), port);
+        let command = command(key);
+        let answer = self.call(port, &command);
+        let moved_to = match &answer {
+            Some(Err(error)) => error.redirect_node().map(|(address, _)| port_of(address)),
+            _ => None,
+        };
+        match moved_to {
+            None => self.outcome(key, port, answer),
+            Some(port) if is_code(&answer, "ASK") => {
+                // Both travel on one connection, whose next command alone may have the slot.
+                self.call::<()>(port, &redis::cmd("ASKING"));
+                let answer = self.call(port, &command);
+                self.outcome(key, port, answer)
+            }
+            Some(port) => {
+                self.ports.insert(key.to_owned(), port);
+                Call::Refused
+            }
+        }
+    }
+
+    /// Whether so many replicas have what was granted on the connection to this port.
+    fn is_acknowledged(&mut self, port: u16, replicas: u32) -> bool {
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(replicas).arg(10);
+        matches!(self.call::<u32>(port, &wait), Some(Ok(reached)) if reached >= replicas)
+    }
+
+    fn outcome(&mut self, key: &str, port: u16, answer: Answer<[i64; 5]>) -> Call {
+        match answer {
+            Some(Ok([granted, ..])) => {
+                assert_eq!(granted, 1, "{key} has units left");
+                return Call::Granted(port);
+            }
+            Some(Err(error)) if error.code().is_none() => {
+                self.open.remove(&port);
+                self.ports.remove(key);
+                return Call::Lost;
+            }
+            Some(Err(error)) => {
+                let code = error.code().unwrap_or_default();
+                assert!(PASSING.contains(&code), "{key}: {error}");
+            }
+            None => {}
+        }
+        self.ports.remove(key);
+        Call::Refused
+    }
+
+    /// The answer to a command, or `None` if there is nobody at this port.
+    fn call<T: FromRedisValue>(&mut self, port: u16, command: &Cmd) -> Answer<T> {
+        let connection = match self.open.entry(port) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => place.insert(connect(port)?),
+        };
+        Some(command.query(connection))
+    }
+}
+
+type Answer<T> = Option<Result<T, RedisError>>;
+
+/// What servers answer while the keys are about to be available elsewhere, or again.
+const PASSING: [&str; 7] =
+    ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "MOVED"];
+
+fn is_code<T>(answer: &Answer<T>, code: &str) -> bool {
+    matches!(answer, Some(Err(error)) if error.code() == Some(code))
+}
+
+/// The command that takes one unit of a key.
+fn command(key: &str) -> Cmd {
+    let limit = limit(key);
+    let (algorithm, limit) = limit.split_once(' ').expect("an algorithm and a limit");
+    let mut command = redis::cmd(&format!("RATELIMIT.{algorithm}"));
+    command.arg(key).arg(limit.split(' ').collect::<Vec<_>>());
+    command
+}
+
+/// The port in an address of a redirection.
+fn port_of(address: &str) -> u16 {
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    port.unwrap_or_else(|| panic!("{address} has no port"))
+}
+
+fn connect(port: u16) -> Option<Connection> {
+    let client = redis::Client::open((Ipv4Addr::LOCALHOST.to_string(), port)).expect("an address");
+    let connection = client.get_connection_with_timeout(DEADLINE).ok()?;
+    connection.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    Some(connection)
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,136 @@
+//! Grants within transactions, scripts and functions: they reach a replica as one, with all else
+//! that was written there, and what may only read cannot take.
+
+use crate::harness::{Client, Held, Server};
+
+const KEYS: [&str; 2] = ["{user}bucket", "{user}log"];
+
+/// Takes from both keys, counts in a third, and answers what was granted.
+const GRANT: &str = "
+    redis.call('INCRBY', KEYS[3], 1)
+    local bucket = redis.call('RATELIMIT.TB', KEYS[1], 3, 60)
+    local log = redis.call('RATELIMIT.SW', KEYS[2], 3, 60)
+    return bucket[1] + log[1]";
+
+const TAKE: &str = "return redis.call('RATELIMIT.TB', KEYS[1], 3, 60)[1]";
+const PEEK: &str = "return redis.call('RATELIMIT.PEEK', KEYS[1], 'TB', 3, 60)[3]";
+
+/// A primary and a replica that stops when it is sent what it cannot apply.
+fn pair() -> (Server, Server) {
+    let primary = Server::builder().config("repl-ping-replica-period", "86400").start();
+    let replica = Server::builder().config("propagation-error-behavior", "panic").start();
+    replica.follow(&primary);
+    (primary, replica)
+}
+
+#[test]
+fn grants_in_a_transaction_arrive_as_one() {
+    assert_arrives_as_one(|client| {
+        client.call::<()>("MULTI");
+        client.call::<()>("INCRBY {user}count 1");
+        client.call::<()>("RATELIMIT.TB {user}bucket 3 60");
+        client.call::<()>("RATELIMIT.SW {user}log 3 60");
+        let (_, bucket, log): (i64, [i64; 5], [i64; 5]) = client.call("EXEC");
+        bucket[0] + log[0]
+    });
+}
+
+#[test]
+fn grants_in_a_script_arrive_as_one() {
+    assert_arrives_as_one(|client| run(client, &["EVAL", GRANT]));
+}
+
+#[test]
+fn grants_in_a_function_arrive_as_one() {
+    assert_arrives_as_one(|client| {
+        register(client, GRANT, "");
+        run(client, &["FCALL", "run"])
+    });
+}
+
+#[test]
+fn denials_in_a_script_or_a_transaction_send_nothing() {
+    let (primary, _replica) = pair();
+    let mut client = primary.client();
+    register(&mut client, TAKE, "");
+    client.decide("RATELIMIT.TB {user}bucket 3 366 COST 3");
+    let offset = |client: &mut Client| client.info("replication", "master_repl_offset");
+    let before = offset(&mut client);
+    assert_eq!(run(&mut client, &["EVAL", TAKE]), 0);
+    assert_eq!(run(&mut client, &["FCALL", "run"]), 0);
+    client.call::<()>("MULTI");
+    client.call::<()>("RATELIMIT.TB {user}bucket 3 366");
+    client.call::<()>("EXEC");
+    assert_eq!(offset(&mut client), before);
+}
+
+#[test]
+fn scripts_and_functions_that_only_read_may_peek() {
+    let (primary, replica) = pair();
+    register(&mut primary.client(), PEEK, "flags = {'no-writes'}");
+    primary.client().decide("RATELIMIT.TB {user}bucket 3 366");
+    replica.catch_up_with(&primary);
+    let flagged = format!("#!lua flags=no-writes\n{PEEK}");
+    for client in [&mut primary.client(), &mut replica.client()] {
+        for call in [["EVAL_RO", PEEK], ["FCALL_RO", "run"], ["EVAL", &flagged], ["FCALL", "run"]] {
+            assert_eq!(run(client, &call), 2, "{call:?}");
+        }
+    }
+}
+
+#[test]
+fn scripts_and_functions_that_only_read_may_not_take() {
+    let server = Server::start();
+    let mut client = server.client();
+    register(&mut client, TAKE, "flags = {'no-writes'}");
+    let flagged = format!("#!lua flags=no-writes\n{TAKE}");
+    for call in [["EVAL_RO", TAKE], ["FCALL_RO", "run"], ["EVAL", &flagged], ["FCALL", "run"]] {
+        let refusal = client.refusal_of(&with_keys(&call));
+        let rule = "Write commands are not allowed from read-only scripts";
+        assert!(refusal.contains(rule), "{call:?} answers {refusal}");
+    }
+    assert_eq!(client.call::<i64>("EXISTS {user}bucket"), 0);
+}
+
+/// Asserts that three granted calls reach a replica as three transactions with nothing beside
+/// their effects, and that what is held afterwards is the same.
+fn assert_arrives_as_one(mut grant: impl FnMut(&mut Client) -> i64) {
+    let (primary, replica) = pair();
+    let mut client = primary.client();
+    for _ in 0..3 {
+        assert_eq!(grant(&mut client), 2);
+    }
+    replica.catch_up_with(&primary);
+    let mut copy = replica.client();
+    assert_eq!(Held::all(&mut copy, &KEYS), Held::all(&mut client, &KEYS));
+    assert_eq!(copy.call::<i64>("GET {user}count"), 3);
+    let stats: String = copy.call("INFO commandstats");
+    for (command, calls) in [("multi", 3), ("exec", 3), ("incrby", 3), ("ratelimit.apply", 6)] {
+        let line = format!("cmdstat_{command}:calls={calls},");
+        assert!(stats.contains(&line), "{line} is not in\n{stats}");
+    }
+    for command in ["eval", "fcall", "ratelimit.tb", "ratelimit.sw"] {
+        assert!(!stats.contains(&format!("cmdstat_{command}:")), "{command} reached the replica");
+    }
+}
+
+/// Calls a script or a function with the keys of these tests.
+fn run(client: &mut Client, call: &[&str]) -> i64 {
+    client.send(&with_keys(call))
+}
+
+fn with_keys<'a>(call: &[&'a str]) -> Vec<&'a [u8]> {
+    let keys = ["3", KEYS[0], KEYS[1], "{user}count"];
+    call.iter().chain(&keys).map(|word| word.as_bytes()).collect()
+}
+
+/// Makes a script the function `run`.
+fn register(client: &mut Client, script: &str, flags: &str) {
+    let library = format!(
+        "#!lua name=limits\n
+        redis.register_function{{
+            function_name = 'run', callback = function(KEYS) {script} end, {flags}
+        }}"
+    );
+    client.send::<()>(&[b"FUNCTION", b"LOAD", b"REPLACE", library.as_bytes()]);
+}
