@@ -3,7 +3,8 @@
 //! The server hands its functions over as pointers that may be missing. All that the module needs
 //! are checked once, when it is loaded, so that a call costs no check.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
+use std::ptr;
 
 use redis_module::{Context, Status, raw};
 
@@ -95,12 +96,32 @@ pub(crate) fn prepare(ctx: &Context) -> Status {
     // Read errors are handled: a malformed payload is refused instead of stopping the server.
     // Loading during asynchronous replication is handled: the module has no state outside keys.
     // No implicit signal: a key that was opened for writing and not written must not fail a WATCH.
-    let options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
+    let mut options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
         | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD
         | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
+    // Atomic slot migration is handled: again, there is no state outside keys.
+    if is_valkey() {
+        options |= VALKEY_HANDLES_ATOMIC_SLOT_MIGRATION;
+    }
     // SAFETY: the context is that of the running OnLoad.
     unsafe { api!(RedisModule_SetModuleOptions)(ctx.ctx, options.cast_signed()) };
     Status::Ok
+}
+
+/// An option of Valkey's own: no Redis knows this bit, and one might give it another meaning.
+const VALKEY_HANDLES_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
+
+/// Whether the server has its functions under Valkey's names too.
+fn is_valkey() -> bool {
+    // SAFETY: the pointer is written once, before the module's own code runs.
+    let Some(find) = (unsafe { raw::RedisModule_GetApi }) else {
+        return false;
+    };
+    let mut function: *mut c_void = ptr::null_mut();
+    // SAFETY: the name is a C string; the server writes one pointer, or none.
+    let status =
+        unsafe { find(c"ValkeyModule_SetModuleOptions".as_ptr(), (&raw mut function).cast()) };
+    status == raw::REDISMODULE_OK as c_int
 }
 
 /// Has the server give all registered settings the values of its configuration.
