@@ -25,6 +25,8 @@ fn random_commands_get_an_answer_and_touch_nothing_else() {
     let witnesses = create_witnesses(&mut client);
     let mut random = Random::new();
     let mut socket = server.socket();
+    // Where effects are for servers only, this is one.
+    socket.write_all(b"DEBUG MARK-INTERNAL-CLIENT\r\n").unwrap();
     for _ in 0..BATCHES {
         let mut batch = vec![];
         for _ in 0..BATCH {
@@ -61,7 +63,7 @@ fn damaged_payloads_of_a_log_are_refused_or_usable() {
 #[test]
 fn damaged_effects_are_refused_or_usable() {
     let server = Server::at(NOON);
-    let mut client = server.client();
+    let mut client = server.client().acting_as_a_server();
     let witnesses = create_witnesses(&mut client);
     let mut random = Random::new();
     for effect in effects() {
@@ -84,7 +86,7 @@ fn damaged_effects_are_refused_or_usable() {
 #[test]
 fn effects_as_they_are_sent_are_accepted() {
     let server = Server::at(NOON);
-    let mut client = server.client();
+    let mut client = server.client().acting_as_a_server();
     client.decide("RATELIMIT.SW log 100 60 COST 9");
     let keys = ["bucket", "whole log", "log", "log"];
     for (effect, key) in effects().iter().zip(keys) {

@@ -10,6 +10,8 @@ pub(crate) enum Error {
     WrongArity,
     /// The key holds a value of another type.
     WrongType,
+    /// The user has no right to the one command that is not for users.
+    NoPermission,
     /// An argument broke a rule: the whole message, which names the argument and the rule.
     Argument(Cow<'static, CStr>),
 }
@@ -25,6 +27,9 @@ impl Error {
         match self {
             Self::WrongArity => c"ERR wrong number of arguments",
             Self::WrongType => c"WRONGTYPE Operation against a key holding the wrong kind of value",
+            Self::NoPermission => {
+                c"NOPERM this user has no permissions to run the 'ratelimit.apply' command"
+            }
             Self::Argument(rule) => rule,
         }
     }

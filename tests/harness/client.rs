@@ -21,6 +21,13 @@ impl Client {
         Self { connection, log }
     }
 
+    /// The same connection as one that servers have among themselves, where the server tells those
+    /// apart from its users'.
+    pub(crate) fn acting_as_a_server(mut self) -> Self {
+        let _ = self.reply(&[b"DEBUG", b"MARK-INTERNAL-CLIENT"]);
+        self
+    }
+
     /// The reply to a command written as one would type it: words separated by spaces.
     pub(crate) fn call<T: FromRedisValue>(&mut self, line: &str) -> T {
         self.send(&words(line))

@@ -113,5 +113,8 @@ extern "C" fn run<C: Command>(
 ) -> c_int {
     // SAFETY: the pointers are those that the server passed, and the call is dropped on return.
     let call = unsafe { Call::new(ctx, argv, argc) };
+    if matches!(C::FACTS.callers, Callers::Servers) && !call.may_act_as_a_server() {
+        return call.reply(Err(Error::NoPermission));
+    }
     call.reply(C::run(&call))
 }

@@ -3,6 +3,7 @@
 //! * `load`: what the server calls when it loads the module.
 //! * [`api`]: the functions of the server that the module cannot do without.
 //! * [`call`]: one invocation of a command: its arguments, its reply, what it replicates.
+//! * `caller`: who runs a call.
 //! * [`key`]: one key, opened for reading or for writing.
 //! * [`command`]: a command as the rest of the module sees it, and its registration.
 //! * [`command_info`]: what the server and its clients are told of a command.
@@ -11,6 +12,7 @@
 
 pub(crate) mod api;
 pub(crate) mod call;
+mod caller;
 pub(crate) mod command;
 pub(crate) mod command_info;
 pub(crate) mod data_type;
