@@ -18,6 +18,10 @@ mod multi;
 mod sliding_window_log;
 mod token_bucket;
 
+// The module: what the server knows of its commands, and whom it lets call them.
+mod access;
+mod introspection;
+
 // The module: what its calls leave behind, here and elsewhere.
 mod audience;
 mod denied;

@@ -1,0 +1,298 @@
+//! Who may call what: the server's access rules hold for every command, as users of it expect.
+
+use std::fs;
+
+use limiter::codec::Change;
+use limiter::{Algorithm, BucketLimit, Demand, Instant, TokenBucket, Units, Window};
+use redis::Value;
+use tempfile::NamedTempFile;
+
+use crate::harness::{Client, NOON, Server, eventually};
+
+/// One call of every command that is meant for users.
+const CALLS: [&str; 6] = [
+    "RATELIMIT.TB bucket 10 60",
+    "RATELIMIT.SW log 10 60",
+    "RATELIMIT.MULTI 2 bucket log TB 10 60 SW 10 60",
+    "RATELIMIT.PEEK bucket TB 10 60",
+    "RATELIMIT.REFUND log 1",
+    "RATELIMIT.RESET bucket log",
+];
+
+const COMMANDS: [&str; 6] = [
+    "ratelimit.multi",
+    "ratelimit.peek",
+    "ratelimit.refund",
+    "ratelimit.reset",
+    "ratelimit.sw",
+    "ratelimit.tb",
+];
+
+#[test]
+fn a_user_with_the_modules_category_may_call_its_commands_and_nothing_else() {
+    let server = Server::at(NOON);
+    let mut client = user(&server, &format!("~* {}", all_commands(&server)));
+    for call in CALLS {
+        allows(&mut client, call);
+    }
+    for call in ["GET bucket", "DEL bucket", "CONFIG GET maxmemory", "FLUSHALL"] {
+        refuses(&mut client, call);
+    }
+}
+
+#[test]
+fn a_user_without_rights_may_call_nothing() {
+    let server = Server::at(NOON);
+    for rules in ["", "~* +get +set +del", "+@all"] {
+        let mut client = user(&server, rules);
+        for call in CALLS {
+            refuses(&mut client, call);
+        }
+    }
+    assert_eq!(server.client().call::<i64>("DBSIZE"), 0);
+}
+
+#[test]
+fn a_user_with_read_only_keys_may_only_peek() {
+    let server = Server::at(NOON);
+    server.client().decide("RATELIMIT.TB bucket 10 60");
+    let before: Vec<u8> = server.client().call("DUMP bucket");
+    let mut client = user(&server, "%R~* +@all");
+    may_only(&mut client, "RATELIMIT.PEEK");
+    assert_eq!(server.client().call::<Vec<u8>>("DUMP bucket"), before);
+}
+
+#[test]
+fn a_user_with_write_only_keys_may_reset_and_learn_nothing() {
+    let server = Server::at(NOON);
+    let mut client = user(&server, "%W~* +@all");
+    may_only(&mut client, "RATELIMIT.RESET");
+}
+
+#[test]
+fn a_user_who_may_only_read_may_only_peek() {
+    let server = Server::at(NOON);
+    let rules = if has_categories(&server) { "~* +@read" } else { "~* +ratelimit.peek" };
+    let mut client = user(&server, rules);
+    may_only(&mut client, "RATELIMIT.PEEK");
+}
+
+#[test]
+fn a_user_may_reach_only_keys_that_match_a_pattern() {
+    let server = Server::at(NOON);
+    let mut client = user(&server, "~quota:* +@all");
+    for (call, allowed) in [
+        ("RATELIMIT.TB quota:a 10 60", true),
+        ("RATELIMIT.TB other 10 60", false),
+        ("RATELIMIT.SW quota:b 10 60", true),
+        ("RATELIMIT.SW other 10 60", false),
+        ("RATELIMIT.PEEK quota:a TB 10 60", true),
+        ("RATELIMIT.PEEK other TB 10 60", false),
+        ("RATELIMIT.REFUND quota:a 1", true),
+        ("RATELIMIT.REFUND other 1", false),
+        ("RATELIMIT.MULTI 2 quota:a quota:b TB 10 60 SW 10 60", true),
+        ("RATELIMIT.MULTI 2 quota:a other TB 10 60 SW 10 60", false),
+        ("RATELIMIT.MULTI 2 other quota:a SW 10 60 TB 10 60", false),
+        ("RATELIMIT.RESET quota:a other", false),
+        ("RATELIMIT.RESET other quota:a", false),
+        ("RATELIMIT.RESET quota:a quota:b", true),
+    ] {
+        if allowed {
+            allows(&mut client, call);
+        } else {
+            refuses(&mut client, call);
+        }
+    }
+    assert_eq!(server.client().call::<i64>("DBSIZE"), 0);
+}
+
+/// The server itself finds the keys by their number; where it finds none, it lets the call pass.
+#[test]
+fn a_false_number_of_keys_gets_nobody_past_a_pattern() {
+    let server = Server::at(NOON);
+    let mut client = user(&server, "~quota:* +@all");
+    for numkeys in [
+        "0",
+        "-1",
+        "+1",
+        "01",
+        "1.0",
+        "1x",
+        "0x1",
+        "9",
+        "4294967297",
+        "9223372036854775808",
+        "18446744073709551617",
+    ] {
+        for keys in ["other", "quota:a other", "other quota:a"] {
+            client.refusal(&format!("RATELIMIT.MULTI {numkeys} {keys} TB 10 60 TB 10 60"));
+        }
+    }
+    assert_eq!(server.client().call::<i64>("DBSIZE"), 0);
+}
+
+#[test]
+fn no_ordinary_user_may_apply_an_effect() {
+    let server = Server::at(NOON);
+    let own = format!("~* {}", all_commands(&server));
+    for rules in [
+        own.as_str(),
+        "~* +@all -@dangerous",
+        "~* +@all -@admin -@dangerous",
+        "~* +@write +@read +@fast",
+        "~* +@all -ratelimit.apply",
+    ] {
+        let mut client = user(&server, rules);
+        let error = apply(&mut client, "direct").expect_err(rules);
+        let unknown = error.detail().is_some_and(|detail| detail.starts_with("unknown command"));
+        assert!(error.code() == Some("NOPERM") || unknown, "{rules}: {error}");
+        // These fail at one point or another; what counts is that nothing came of them.
+        let effect = effect();
+        let _ = client.reply(&[b"MULTI"]);
+        let _ = apply(&mut client, "queued");
+        let _ = client.reply(&[b"EXEC"]);
+        let script = b"return redis.call('RATELIMIT.APPLY', KEYS[1], ARGV[1])";
+        let _ = client.reply(&[b"EVAL", script, b"1", b"scripted", &effect]);
+    }
+    assert_eq!(server.client().call::<i64>("EXISTS direct queued scripted"), 0);
+}
+
+#[test]
+fn a_server_may_apply_an_effect_and_so_may_its_administrator() {
+    let server = Server::at(NOON);
+    let mut client = server.client().acting_as_a_server();
+    assert_eq!(apply(&mut client, "bucket").unwrap(), Value::Okay);
+    assert_eq!(client.decide("RATELIMIT.PEEK bucket TB 10 60")[2], 7);
+}
+
+#[test]
+fn a_dry_run_tells_who_may_call_what() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let rules = if has_categories(&server) { "+@read" } else { "+ratelimit.peek" };
+    client.call::<()>(&format!("ACL SETUSER someone reset on nopass ~quota:* {rules}"));
+    let peek = "ACL DRYRUN someone RATELIMIT.PEEK";
+    assert_eq!(client.call::<Value>(&format!("{peek} quota:a TB 10 60")), Value::Okay);
+    for call in ["RATELIMIT.PEEK other TB 10 60", "RATELIMIT.TB quota:a 10 60"] {
+        let answer: String = client.call(&format!("ACL DRYRUN someone {call}"));
+        assert!(answer.contains("no permissions"), "{call}: {answer}");
+    }
+    if has_categories(&server) {
+        client.call::<()>("ACL SETUSER someone reset on nopass ~* +@all -@dangerous");
+        let answer: String = client.call("ACL DRYRUN someone RATELIMIT.APPLY key payload");
+        assert!(answer.contains("no permissions"), "{answer}");
+    }
+}
+
+#[test]
+fn the_modules_category_has_exactly_the_commands_for_users() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    if !has_own_category(&server) {
+        client.refusal("ACL CAT ratelimit");
+        return;
+    }
+    let mut listed: Vec<String> = client.call("ACL CAT ratelimit");
+    listed.sort();
+    // Some servers list no command of any module here, whatever its categories.
+    let writers: Vec<String> = client.call("ACL CAT write");
+    let expected: &[&str] =
+        if writers.iter().any(|name| name == "ratelimit.tb") { &COMMANDS } else { &[] };
+    assert_eq!(listed, expected);
+}
+
+#[test]
+fn effects_arrive_where_users_may_not_apply_them() {
+    let rules = NamedTempFile::new().unwrap();
+    let default = "user default on nopass ~* &* +@all -@dangerous -ratelimit.apply";
+    fs::write(&rules, format!("{default} +debug +info +psync +replconf\n")).unwrap();
+    let restricted = || Server::builder().config("aclfile", rules.path().to_str().unwrap());
+    let mut primary = restricted().clock(NOON).config("appendonly", "yes").start();
+    let replica = restricted().clock_of(&primary).replica_of(&primary).start();
+    eventually("the replica follows", || {
+        let mut client = replica.client();
+        (client.info("replication", "master_link_status") == "up").then_some(())
+    });
+    let mut client = primary.client();
+    for cost in 1..=20 {
+        client.decide(&format!("RATELIMIT.TB bucket 1000 60 COST {cost}"));
+        client.decide(&format!("RATELIMIT.SW log 1000 60 COST {cost}"));
+    }
+    client.call::<i64>("RATELIMIT.REFUND log 5");
+    let expected = digests(&primary);
+    assert!(expected.iter().all(|digest| digest.contains(|digit| digit != '0')), "{expected:?}");
+    eventually("the replica catches up", || (digests(&replica) == expected).then_some(()));
+    primary.restart();
+    assert_eq!(digests(&primary), expected);
+}
+
+/// The digests of a bucket and a log.
+fn digests(server: &Server) -> Vec<String> {
+    server.client().call("DEBUG DIGEST-VALUE bucket log")
+}
+
+/// A client of a user that has only these rights.
+fn user(server: &Server, rules: &str) -> Client {
+    server.client().call::<()>(&format!("ACL SETUSER someone reset on nopass {rules}"));
+    let mut client = server.client();
+    client.call::<()>("AUTH someone password");
+    client
+}
+
+/// The rule that gives a user every command of the module that is meant for users.
+fn all_commands(server: &Server) -> String {
+    if has_own_category(server) {
+        return "+@ratelimit".to_owned();
+    }
+    COMMANDS.map(|name| format!("+{name}")).join(" ")
+}
+
+fn has_own_category(server: &Server) -> bool {
+    let categories: Vec<String> = server.client().call("ACL CAT");
+    categories.iter().any(|category| category == "ratelimit")
+}
+
+/// Whether commands of modules are in categories at all.
+fn has_categories(server: &Server) -> bool {
+    let [info]: [Vec<Value>; 1] = server.client().call("COMMAND INFO ratelimit.tb");
+    let categories: Vec<String> = redis::from_redis_value_ref(&info[6]).unwrap();
+    !categories.is_empty()
+}
+
+/// Asserts that of all the commands a user may call this one only.
+#[track_caller]
+fn may_only(client: &mut Client, command: &str) {
+    for call in CALLS {
+        if call.starts_with(command) {
+            allows(client, call);
+        } else {
+            refuses(client, call);
+        }
+    }
+}
+
+#[track_caller]
+fn allows(client: &mut Client, call: &str) {
+    client.call::<Value>(call);
+}
+
+#[track_caller]
+fn refuses(client: &mut Client, call: &str) {
+    let error = client.refusal(call);
+    assert!(error.starts_with("NOPERM "), "{call}: {error}");
+}
+
+fn apply(client: &mut Client, key: &str) -> Result<Value, redis::RedisError> {
+    client.reply(&[b"RATELIMIT.APPLY", key.as_bytes(), &effect()])
+}
+
+/// What a primary sends when 3 units of 10 were taken from a bucket.
+fn effect() -> Vec<u8> {
+    let (now, window) = (Instant::from_micros(NOON), Window::from_millis(60_000).unwrap());
+    let [limit, cost] = [10, 3].map(|units| Units::new(units).unwrap());
+    let mut bucket = TokenBucket::new();
+    bucket.take(&BucketLimit::new(limit, window), Demand::all(cost), now);
+    let mut effect = (NOON / 1_000 + 18_000).to_be_bytes().to_vec();
+    Change::TokenBucket(bucket).encode(&mut effect);
+    effect
+}
