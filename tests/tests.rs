@@ -34,6 +34,8 @@ mod scripts;
 mod agreement;
 mod concurrency;
 mod hostile;
+mod keyspace;
+mod pressure;
 
 // The gateway.
 mod gateway;
