@@ -1,0 +1,11 @@
+#![no_main]
+#![allow(dead_code, reason = "the modules serve the tests too")]
+
+#[path = "../../tests/algorithm/mod.rs"]
+mod algorithm;
+#[path = "../../tests/bytes/mod.rs"]
+mod bytes;
+#[path = "../corpus.rs"]
+mod corpus;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| bytes::stored(input));
