@@ -254,7 +254,7 @@ fn damages(bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
 }
 
 /// A value with the footer that RESTORE checks before it lets the module see anything.
-fn sealed(value: &[u8], version: &[u8]) -> Vec<u8> {
+pub(crate) fn sealed(value: &[u8], version: &[u8]) -> Vec<u8> {
     let mut payload = [value, version].concat();
     let checksum = crc64(&payload);
     payload.extend(checksum.to_le_bytes());
@@ -295,12 +295,16 @@ fn effects() -> [Vec<u8>; 4] {
     })
 }
 
-fn apply(client: &mut Client, key: &str, effect: &[u8]) -> Result<Value, redis::RedisError> {
+pub(crate) fn apply(
+    client: &mut Client,
+    key: &str,
+    effect: &[u8],
+) -> Result<Value, redis::RedisError> {
     client.reply(&[b"RATELIMIT.APPLY", key.as_bytes(), effect])
 }
 
 /// Runs everything that reads or changes a key; what it answers does not matter, but it must.
-fn use_key(client: &mut Client, key: &str) {
+pub(crate) fn use_key(client: &mut Client, key: &str) {
     for line in [
         format!("RATELIMIT.PEEK {key} TB 100 60"),
         format!("RATELIMIT.PEEK {key} SW 100 60"),
@@ -330,13 +334,13 @@ fn everything(client: &mut Client) -> Vec<(Vec<u8>, String, i64)> {
     keys.into_iter().map(held).collect()
 }
 
-fn create_witnesses(client: &mut Client) -> Vec<Vec<u8>> {
+pub(crate) fn create_witnesses(client: &mut Client) -> Vec<Vec<u8>> {
     client.call::<()>("SET text value");
     client.call::<()>("RPUSH list a b c");
     client.call::<()>("HSET hash field value");
     dumps(client)
 }
 
-fn dumps(client: &mut Client) -> Vec<Vec<u8>> {
+pub(crate) fn dumps(client: &mut Client) -> Vec<Vec<u8>> {
     WITNESSES.map(|key| client.call(&format!("DUMP {key}"))).into()
 }

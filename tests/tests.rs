@@ -33,6 +33,7 @@ mod scripts;
 // The module: what it holds to whatever is thrown at it.
 mod agreement;
 mod concurrency;
+mod corpus;
 mod hostile;
 mod keyspace;
 mod pressure;

@@ -1,0 +1,170 @@
+//! The bytes that fuzzing has found worth keeping, and mutations of them, given to a live server: as
+//! values to load, and as effects to apply to these.
+//!
+//! `RATELIMIT_FUZZ_SECONDS` says for how long to mutate; unless it is set, that is done a few times.
+
+#[path = "../module/limiter/fuzz/corpus.rs"]
+mod kept;
+
+use std::env;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Client, NOON, Random, Server};
+use crate::hostile::{apply, create_witnesses, dumps, sealed, use_key};
+
+#[test]
+fn bytes_of_the_corpus_are_refused_or_usable() {
+    let mut target = Target::start();
+    for pieces in corpus() {
+        target.feed(&pieces);
+    }
+    target.assert_unharmed();
+}
+
+#[test]
+fn mutated_bytes_of_the_corpus_are_refused_or_usable() {
+    const FEW: usize = 300;
+    let seconds = env::var("RATELIMIT_FUZZ_SECONDS").ok();
+    let duration = seconds.map(|seconds| Duration::from_secs(seconds.parse().unwrap()));
+    let start = Instant::now();
+    let (mut target, mut random, corpus) = (Target::start(), Random::new(), corpus());
+    for round in 0.. {
+        if duration.map_or(round == FEW, |duration| start.elapsed() > duration) {
+            break;
+        }
+        let mut pieces = corpus[random.below(corpus.len())].clone();
+        let mutated = random.below(pieces.len());
+        let other = &corpus[random.below(corpus.len())][0];
+        mutate(&mut pieces[mutated], other, &mut random);
+        target.feed(&pieces);
+    }
+    target.assert_unharmed();
+}
+
+/// All entries, as a value and the effects that follow it.
+fn corpus() -> Vec<Vec<Vec<u8>>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../module/limiter/fuzz/corpus");
+    let entries = |folder| kept::entries(&root.join(folder)).into_iter().map(|(_, entry)| entry);
+    let stored = entries("stored").map(|entry| vec![entry]);
+    let applied = entries("applied")
+        .map(|entry| kept::pieces(&entry).map(<[u8]>::to_vec).collect::<Vec<_>>())
+        .filter(|pieces| !pieces.is_empty());
+    stored.chain(applied).collect()
+}
+
+/// A server that is given the bytes.
+struct Target {
+    server: Server,
+    client: Client,
+    /// Values of other types, as they should stay.
+    witnesses: Vec<Vec<u8>>,
+    /// What stands before a bucket's and before a log's bytes when they are stored.
+    heads: [Vec<u8>; 2],
+    /// The version of the server's format.
+    version: Vec<u8>,
+    /// How many values were loaded and effects were applied, and how many were refused.
+    accepted: u32,
+    refused: u32,
+}
+
+impl Target {
+    fn start() -> Self {
+        const TAIL: usize = 1 + 2 + 8;
+        let server = Server::builder().clock(NOON).config("sanitize-dump-payload", "yes").start();
+        let mut client = server.client().acting_as_a_server();
+        let witnesses = create_witnesses(&mut client);
+        client.decide("RATELIMIT.TB bucket 100 60");
+        client.decide("RATELIMIT.SW log 100 60");
+        let [bucket, log]: [Vec<u8>; 2] =
+            ["bucket", "log"].map(|key| client.call(&format!("DUMP {key}")));
+        let version = bucket[bucket.len() - TAIL + 1..bucket.len() - 8].to_vec();
+        // The type's number in the format, the module's name in nine bytes, and that a string comes.
+        let heads = [bucket, log].map(|payload| payload[..11].to_vec());
+        Self { server, client, witnesses, heads, version, accepted: 0, refused: 0 }
+    }
+
+    /// Loads the first piece as either type, applies all of them, and uses what that leaves.
+    fn feed(&mut self, pieces: &[Vec<u8>]) {
+        for head in self.heads.clone() {
+            self.load(&head, &pieces[0]);
+            for piece in pieces {
+                self.apply(piece);
+            }
+            use_key(&mut self.client, "victim");
+        }
+    }
+
+    fn load(&mut self, head: &[u8], value: &[u8]) {
+        let end_of_value = [0];
+        let stored = [head, &string(value), &end_of_value].concat();
+        let payload = sealed(&stored, &self.version);
+        self.client.call::<i64>("DEL victim");
+        match self.restore(&payload) {
+            Ok(_) => {
+                self.accepted += 1;
+                let dumped: Vec<u8> = self.client.call("DUMP victim");
+                self.restore(&dumped).unwrap();
+                assert_eq!(self.client.call::<Vec<u8>>("DUMP victim"), dumped);
+            }
+            Err(error) => {
+                self.refused += 1;
+                assert_eq!(error.detail(), Some("Bad data format"), "{}", value.escape_ascii());
+            }
+        }
+    }
+
+    fn restore(&mut self, payload: &[u8]) -> Result<redis::Value, redis::RedisError> {
+        self.client.reply(&[b"RESTORE", b"victim", b"0", payload, b"REPLACE"])
+    }
+
+    fn apply(&mut self, change: &[u8]) {
+        let before: Option<Vec<u8>> = self.client.call("DUMP victim");
+        let expiry = (NOON / 1_000 + 60_000).to_be_bytes();
+        let effect = [&expiry, change].concat();
+        match apply(&mut self.client, "victim", &effect) {
+            Ok(_) => self.accepted += 1,
+            Err(error) => {
+                self.refused += 1;
+                assert!(error.code().is_some(), "{error}: {}", change.escape_ascii());
+                let after: Option<Vec<u8>> = self.client.call("DUMP victim");
+                assert_eq!(after, before, "{}", change.escape_ascii());
+            }
+        }
+    }
+
+    fn assert_unharmed(&mut self) {
+        assert_eq!(dumps(&mut self.client), self.witnesses, "{}", self.server.log());
+        assert!(self.accepted > 50 && self.refused > 50, "{} {}", self.accepted, self.refused);
+    }
+}
+
+/// A string as the server stores it: behind its length, which takes one, two or five bytes.
+fn string(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).unwrap();
+    let [_, _, high, low] = length.to_be_bytes();
+    let head = match length {
+        0..64 => vec![low],
+        64..16_384 => vec![0x40 | high, low],
+        _ => [&[0x80][..], &length.to_be_bytes()].concat(),
+    };
+    [&head, bytes].concat()
+}
+
+/// Changes bytes in some places: flips, inserts, removes, and joins with another's.
+fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len() + 1);
+        match random.below(5) {
+            0 => bytes.splice(at..at, random.bytes(4)).for_each(drop),
+            1 => bytes.truncate(at),
+            2 if !other.is_empty() => {
+                bytes.truncate(at);
+                bytes.extend(&other[random.below(other.len())..]);
+            }
+            3 if at < bytes.len() => bytes[at] = random.pick(&[0, 1, 0x7f, 0x80, 0xff]),
+            _ if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            _ => {}
+        }
+    }
+}
