@@ -50,6 +50,8 @@ required!(
     RedisModule_GetModuleUserFromUserName,
     RedisModule_GetServerInfo,
     RedisModule_IsIOError,
+    RedisModule_IsKeysPositionRequest,
+    RedisModule_KeyAtPos,
     RedisModule_KeyType,
     RedisModule_LoadConfigs,
     RedisModule_LoadStringBuffer,

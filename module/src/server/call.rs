@@ -1,6 +1,7 @@
 //! One invocation of a command: its arguments, its reply, what it replicates.
 
 use std::ffi::c_int;
+use std::ops::Range;
 use std::slice;
 
 use redis_module::raw;
@@ -62,6 +63,20 @@ impl<'a> Call<'a> {
         // SAFETY: the context is that of the running callback, the name one of its arguments; the
         // key borrows the call, so it is closed before the callback returns.
         Ok(unsafe { Key::open(self.ctx, name, mode) })
+    }
+
+    /// Whether the server does not want the call to run, but to know where its keys are.
+    pub(super) fn is_asked_for_keys(&self) -> bool {
+        // SAFETY: the context is that of the running callback.
+        unsafe { api!(RedisModule_IsKeysPositionRequest)(self.ctx) != 0 }
+    }
+
+    /// Tells the server which arguments are keys, when it has asked for them.
+    pub(super) fn tell_keys(&self, indexes: Range<usize>) {
+        for index in indexes.filter_map(|index| c_int::try_from(index).ok()) {
+            // SAFETY: the context is that of the running callback.
+            unsafe { api!(RedisModule_KeyAtPos)(self.ctx, index) };
+        }
     }
 
     /// Sends the reply; its status is what the callback returns.

@@ -6,7 +6,8 @@ use redis_module::{Context, Status, raw};
 
 use super::api::api;
 use super::call::Call;
-use super::command_info::{Callers, Facts, describe};
+use super::command_info::{Callers, Facts, Keys, describe};
+use crate::args::Args;
 use crate::error::Error;
 use crate::reply::Reply;
 
@@ -69,12 +70,15 @@ fn create(ctx: &Context, facts: &Facts, callback: raw::RedisModuleCmdFunc) -> bo
         };
         status == raw::REDISMODULE_OK as c_int
     };
+    // Before version 8, Redis does not route calls by facts of this kind: it asks the command.
+    let asked = matches!(facts.keys, Keys::Counted(_));
+    let flags = asked.then(|| with_word(facts.flags, c"getkeys-api")).flatten();
+    let flags = flags.as_deref().unwrap_or(facts.flags);
     match facts.callers {
-        Callers::Users => create(facts.flags),
+        Callers::Users => create(flags),
         // A server that knows no internal commands refuses the flag.
         Callers::Servers => {
-            with_word(facts.flags, c"internal").is_some_and(|flags| create(&flags))
-                || create(facts.flags)
+            with_word(flags, c"internal").is_some_and(|flags| create(&flags)) || create(flags)
         }
     }
 }
@@ -113,6 +117,13 @@ extern "C" fn run<C: Command>(
 ) -> c_int {
     // SAFETY: the pointers are those that the server passed, and the call is dropped on return.
     let call = unsafe { Call::new(ctx, argv, argc) };
+    if matches!(C::FACTS.keys, Keys::Counted(_)) && call.is_asked_for_keys() {
+        // A call that does not say where its keys are is refused when it runs.
+        if let Ok(keys) = Args::after_name(&call).keys() {
+            call.tell_keys(keys);
+        }
+        return raw::REDISMODULE_OK as c_int;
+    }
     if matches!(C::FACTS.callers, Callers::Servers) && !call.may_act_as_a_server() {
         return call.reply(Err(Error::NoPermission));
     }
