@@ -4,7 +4,7 @@
 //! Clients keep account of every unit. One whose call was not answered cannot know whether it was
 //! granted, so what is used in the end lies between two sums, which are nearly always the same.
 
-use crate::harness::{Held, Load, Server, eventually, is_primary, used};
+use crate::harness::{Held, Load, Server, eventually, is_primary};
 
 const KEYS: usize = 10;
 
@@ -31,11 +31,7 @@ fn a_rolling_restart_of_a_pair_under_load_loses_nothing() {
     );
     second.catch_up_with(&first);
     let mut client = first.client();
-    for (key, account) in ledger {
-        let used = used(&mut client, &key);
-        let most = account.granted + account.uncertain;
-        assert!((account.granted..=most).contains(&used), "{key}: {used} are used, {account:?}");
-    }
+    ledger.assert_none_lost(&mut client);
     let expected = Held::all(&mut client, load.keys());
     Held::assert_same(&expected, &Held::all(&mut second.client(), load.keys()));
 }
@@ -54,13 +50,7 @@ fn a_primary_that_dies_under_load_takes_no_acknowledged_grant_with_it() {
             replica.client().call::<()>("REPLICAOF NO ONE");
         },
     );
-    let mut client = replica.client();
-    for (key, account) in ledger {
-        let used = used(&mut client, &key);
-        let most = account.granted + account.uncertain;
-        let range = account.acknowledged..=most;
-        assert!(range.contains(&used), "{key}: {used} are used, {account:?}");
-    }
+    ledger.assert_no_acknowledged_lost(&mut replica.client());
 }
 
 /// Hands over from a primary to its replica, which pauses writers until the replica has it all.

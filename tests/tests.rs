@@ -24,11 +24,13 @@ mod introspection;
 
 // The module: what its calls leave behind, here and elsewhere.
 mod audience;
+mod cluster;
 mod denied;
 mod failover;
 mod persistence;
 mod replication;
 mod scripts;
+mod sentinel;
 
 // The module: what it holds to whatever is thrown at it.
 mod agreement;

@@ -71,6 +71,11 @@ impl Client {
         }
     }
 
+    /// What the server says to a command written as one would type it, good or bad.
+    pub(crate) fn try_call(&mut self, line: &str) -> Result<Value, RedisError> {
+        self.reply(&words(line))
+    }
+
     /// What the server says to a command, good or bad.
     pub(crate) fn reply(&mut self, arguments: &[&[u8]]) -> Result<Value, RedisError> {
         let (name, rest) = arguments.split_first().expect("a command");

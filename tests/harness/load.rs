@@ -22,24 +22,49 @@ const CAPACITY: u64 = 1_000_000;
 
 /// What came of the calls on one key, in units.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Account {
+struct Account {
     /// Granted.
-    pub(crate) granted: u64,
+    granted: u64,
     /// Granted, and acknowledged by as many replicas as were asked for.
-    pub(crate) acknowledged: u64,
+    acknowledged: u64,
     /// Asked for by calls whose answer was lost: granted or not, nobody can tell.
-    pub(crate) uncertain: u64,
+    uncertain: u64,
 }
 
 /// The accounts of all keys.
-pub(crate) type Ledger = BTreeMap<String, Account>;
+#[derive(Debug)]
+pub(crate) struct Ledger(BTreeMap<String, Account>);
+
+impl Ledger {
+    /// Asserts that every unit is used that was granted, and none that was not asked for.
+    pub(crate) fn assert_none_lost(&self, client: &mut Client) {
+        self.assert_used(client, |account| account.granted);
+    }
+
+    /// Asserts that every unit is used whose grant was acknowledged, and none that was not asked
+    /// for.
+    pub(crate) fn assert_no_acknowledged_lost(&self, client: &mut Client) {
+        let acknowledged: u64 = self.0.values().map(|account| account.acknowledged).sum();
+        assert_ne!(acknowledged, 0, "there is something to lose");
+        self.assert_used(client, |account| account.acknowledged);
+    }
+
+    fn assert_used(&self, client: &mut Client, least: impl Fn(&Account) -> u64) {
+        for (key, account) in &self.0 {
+            let possible = least(account)..=account.granted + account.uncertain;
+            let used = used(client, key);
+            assert!(possible.contains(&used), "{key}: {used} are used, {account:?}");
+        }
+    }
+}
 
 /// Clients that take one unit at a time from buckets and logs.
 #[derive(Debug)]
 pub(crate) struct Load {
     keys: Vec<String>,
     replicas: u32,
-    granted: AtomicU64,
+    /// How many units each client was granted.
+    granted: [AtomicU64; CLIENTS],
     stop: AtomicBool,
 }
 
@@ -48,7 +73,8 @@ impl Load {
     pub(crate) fn on(prefix: &str, count: usize) -> Self {
         let pair = |key| [format!("{prefix}bucket:{key}"), format!("{prefix}log:{key}")];
         let keys = (0..count).flat_map(pair).collect();
-        Self { keys, replicas: 0, granted: AtomicU64::new(0), stop: AtomicBool::new(false) }
+        let granted = [const { AtomicU64::new(0) }; CLIENTS];
+        Self { keys, replicas: 0, granted, stop: AtomicBool::new(false) }
     }
 
     /// Also asks after each grant whether so many replicas have acknowledged it.
@@ -69,43 +95,51 @@ impl Load {
         scenario: impl FnOnce(),
     ) -> Ledger {
         thread::scope(|scope| {
-            let start = |share| {
+            let start = |(granted, share)| {
                 let locate = &locate;
-                scope.spawn(move || self.take_units(share, locate))
+                scope.spawn(move || self.take_units(granted, share, locate))
             };
-            let share = self.keys.len().div_ceil(CLIENTS);
-            let clients: Vec<_> = self.keys.chunks(share).map(start).collect();
+            let shares = self.keys.chunks(self.keys.len().div_ceil(CLIENTS));
+            let clients: Vec<_> = self.granted.iter().zip(shares).map(start).collect();
             // Also when the scenario panics: the scope waits for its threads.
             let stop = StopOnDrop(&self.stop);
             self.more();
             scenario();
             self.more();
             drop(stop);
-            clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
+            let accounts = clients.into_iter().flat_map(|client| client.join().expect("a client"));
+            Ledger(accounts.collect())
         })
     }
 
-    /// Waits until some more units have been granted.
+    /// Waits until every client was granted some more units of each of its keys.
     pub(crate) fn more(&self) {
-        let enough = self.granted.load(Ordering::Relaxed) + 300;
+        let so_far = || self.granted.each_ref().map(|granted| granted.load(Ordering::Relaxed));
+        let enough = so_far().map(|granted| granted + 100);
         eventually("more is granted", || {
-            (self.granted.load(Ordering::Relaxed) >= enough).then_some(())
+            so_far().iter().zip(enough).all(|(&granted, enough)| granted >= enough).then_some(())
         });
     }
 
     /// What one client does until it is stopped.
-    fn take_units(&self, keys: &[String], locate: &dyn Fn() -> Option<u16>) -> Ledger {
-        let mut ledger: Ledger = keys.iter().map(|key| (key.clone(), Account::default())).collect();
+    fn take_units(
+        &self,
+        granted: &AtomicU64,
+        keys: &[String],
+        locate: &dyn Fn() -> Option<u16>,
+    ) -> BTreeMap<String, Account> {
+        let new_account = |key: &String| (key.clone(), Account::default());
+        let mut accounts: BTreeMap<_, _> = keys.iter().map(new_account).collect();
         let mut links = Links::default();
         for key in keys.iter().cycle() {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            let account = ledger.get_mut(key).expect("every key has an account");
+            let account = accounts.get_mut(key).expect("every key has an account");
             match links.take(key, locate) {
                 Call::Granted(port) => {
                     account.granted += 1;
-                    self.granted.fetch_add(1, Ordering::Relaxed);
+                    granted.fetch_add(1, Ordering::Relaxed);
                     if self.replicas > 0 && links.is_acknowledged(port, self.replicas) {
                         account.acknowledged += 1;
                     }
@@ -114,7 +148,7 @@ impl Load {
                 Call::Refused => thread::sleep(Duration::from_millis(2)),
             }
         }
-        ledger
+        accounts
     }
 }
 
@@ -127,7 +161,7 @@ pub(crate) fn is_primary(port: u16) -> bool {
 }
 
 /// How many units are used of a key of a [`Load`].
-pub(crate) fn used(client: &mut Client, key: &str) -> u64 {
+fn used(client: &mut Client, key: &str) -> u64 {
     let [_, _, remaining, ..] = client.decide(&format!("RATELIMIT.PEEK {key} {}", limit(key)));
     CAPACITY - u64::try_from(remaining).expect("units")
 }

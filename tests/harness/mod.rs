@@ -15,6 +15,7 @@
 mod artifacts;
 mod client;
 mod clock;
+mod cluster;
 mod gateway;
 mod held;
 mod http;
@@ -22,14 +23,17 @@ mod load;
 mod patience;
 mod process;
 mod random;
+mod sentinel;
 mod server;
 
 pub(crate) use client::Client;
 pub(crate) use clock::NOON;
+pub(crate) use cluster::Cluster;
 pub(crate) use gateway::Gateway;
 pub(crate) use held::Held;
 pub(crate) use http::Response;
-pub(crate) use load::{Load, is_primary, used};
+pub(crate) use load::{Ledger, Load, is_primary};
 pub(crate) use patience::eventually;
 pub(crate) use random::Random;
+pub(crate) use sentinel::Sentinels;
 pub(crate) use server::{Builder, Server, free_port};

@@ -19,6 +19,8 @@ use super::process::{Process, log_tail};
 #[derive(Clone, Debug)]
 pub(crate) struct Builder {
     arguments: Vec<String>,
+    /// Where nodes of a cluster talk to each other; `None` for a server that is no such node.
+    bus_port: Option<u16>,
     clock: Option<Clock>,
     module: bool,
     module_arguments: Vec<String>,
@@ -37,6 +39,12 @@ impl Builder {
     pub(crate) fn clock_of(mut self, server: &Server) -> Self {
         self.clock = Some(server.clock().clone());
         self
+    }
+
+    /// Makes the server a node of a cluster.
+    pub(crate) fn cluster(mut self) -> Self {
+        self.bus_port = Some(free_port());
+        self.config("cluster-enabled", "yes")
     }
 
     /// Adds a configuration directive, as in redis.conf.
@@ -75,7 +83,7 @@ impl Builder {
     }
 
     /// Starts the server and waits until it answers.
-    pub(crate) fn start(self) -> Server {
+    pub(crate) fn start(mut self) -> Server {
         let directory = TempDir::new().expect("a directory for the server");
         let log = directory.path().join("redis-server.log");
         let fixed_port = self.port;
@@ -92,6 +100,7 @@ impl Builder {
             let port_taken = process.log().contains("Address already in use");
             let may_retry = port_taken && fixed_port.is_none();
             assert!(may_retry, "redis-server does not answer\n{}", log_tail(&log));
+            self.bus_port = self.bus_port.map(|_| free_port());
         }
         panic!("every free port was taken before redis-server could bind it");
     }
@@ -111,6 +120,9 @@ impl Builder {
         let mut command = Command::new(binary);
         command.current_dir(directory).args(["--port", &port.to_string()]).args(DEFAULTS);
         command.args(&self.arguments);
+        if let Some(port) = self.bus_port {
+            command.args(["--cluster-port", &port.to_string()]);
+        }
         if self.module {
             command.arg("--loadmodule").arg(artifacts::module()).args(&self.module_arguments);
         }
@@ -167,6 +179,7 @@ impl Server {
     pub(crate) fn builder() -> Builder {
         Builder {
             arguments: vec![],
+            bus_port: None,
             clock: None,
             module: true,
             module_arguments: vec![],
@@ -189,6 +202,11 @@ impl Server {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where other nodes of the cluster talk to this one.
+    pub(crate) fn bus_port(&self) -> u16 {
+        self.builder.bus_port.expect("a server that was built as a node of a cluster")
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -276,7 +294,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// Whether the server answers commands before it ends or the deadline passes.
-fn answers(port: u16, process: &mut Process) -> bool {
+pub(super) fn answers(port: u16, process: &mut Process) -> bool {
     let ended_or_answers = || match process.status() {
         Some(_) => Some(false),
         None => ping(port).is_ok_and(|reply| is_ready(&reply)).then_some(true),

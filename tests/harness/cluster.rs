@@ -1,0 +1,150 @@
+//! Three primaries with a replica each, as one cluster.
+
+use super::client::Client;
+use super::patience::eventually;
+use super::server::Server;
+
+/// Primaries, and replicas.
+const SHARDS: usize = 3;
+const SLOTS: usize = 16_384;
+
+/// Six servers that share the slots, on real time: what they tell each other depends on it.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// Each at first the replica of the one that many places before it, if there is one.
+    nodes: Vec<Server>,
+}
+
+impl Cluster {
+    /// A cluster whose nodes all agree, and whose replicas are in step.
+    pub(crate) fn start() -> Self {
+        let cluster = Self { nodes: (0..2 * SHARDS).map(|_| node()).collect() };
+        for shard in 0..SHARDS {
+            let mut client = cluster.nodes[shard].client();
+            // With epochs of their own, primaries need not settle a conflict of them first.
+            client.call::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", shard + 1));
+            let (first, end) = (shard * SLOTS / SHARDS, (shard + 1) * SLOTS / SHARDS);
+            client.call::<()>(&format!("CLUSTER ADDSLOTSRANGE {first} {}", end - 1));
+        }
+        cluster.introduce();
+        for shard in 0..SHARDS {
+            let replicate = format!("CLUSTER REPLICATE {}", cluster.nodes[shard].node_id());
+            cluster.nodes[SHARDS + shard].client().call::<()>(&replicate);
+        }
+        cluster.agree();
+        cluster
+    }
+
+    /// The node with this number; the first three were started as primaries.
+    pub(crate) fn node(&self, number: usize) -> &Server {
+        &self.nodes[number]
+    }
+
+    /// The node with this number, to be stopped and started.
+    pub(crate) fn node_mut(&mut self, number: usize) -> &mut Server {
+        &mut self.nodes[number]
+    }
+
+    /// A hash tag, braces included, whose slot was given to this primary at the start.
+    pub(crate) fn tag(&self, primary: usize) -> String {
+        let mut client = self.nodes[primary].client();
+        let owned = |tag: &String| {
+            let slot: usize = client.call(&format!("CLUSTER KEYSLOT {tag}"));
+            slot * SHARDS / SLOTS == primary
+        };
+        (0..).map(|number| format!("{{{number}}}")).find(owned).expect("a tag for every slot")
+    }
+
+    /// Waits until every node believes the cluster to be whole, and every replica is in step.
+    pub(crate) fn agree(&self) {
+        for node in &self.nodes {
+            let mut client = node.client();
+            eventually("the node believes the cluster to be whole", || {
+                let known = Known::to(&mut client);
+                let whole = known.replicas == SHARDS && known.all_linked;
+                (whole && is_healthy(&mut client)).then_some(())
+            });
+        }
+        for node in &self.nodes {
+            let mut client = node.client();
+            eventually("the replica follows", || {
+                let is_primary = client.info("replication", "role") == "master";
+                let follows =
+                    is_primary || client.info("replication", "master_link_status") == "up";
+                follows.then_some(())
+            });
+        }
+    }
+
+    /// Makes all nodes known to each other.
+    fn introduce(&self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            for other in &self.nodes[number + 1..] {
+                let (port, bus_port) = (other.port(), other.bus_port());
+                let meet = format!("CLUSTER MEET 127.0.0.1 {port} {bus_port}");
+                node.client().call::<()>(&meet);
+            }
+        }
+        for node in &self.nodes {
+            let mut client = node.client();
+            eventually("the node knows all others", || {
+                let known = Known::to(&mut client);
+                (known.nodes == self.nodes.len() && known.all_linked).then_some(())
+            });
+        }
+    }
+}
+
+impl Server {
+    /// The name of this node in its cluster.
+    pub(crate) fn node_id(&self) -> String {
+        self.client().call("CLUSTER MYID")
+    }
+
+    /// A connection that may read from this node also while it is a replica.
+    pub(crate) fn reader(&self) -> Client {
+        let mut client = self.client();
+        client.call::<()>("READONLY");
+        client
+    }
+}
+
+fn node() -> Server {
+    Server::builder()
+        .cluster()
+        // A shard that is without a primary for a while is nothing to the others.
+        .config("cluster-require-full-coverage", "no")
+        .config("cluster-replica-validity-factor", "0")
+        .start()
+}
+
+/// What a node knows of its cluster.
+struct Known {
+    nodes: usize,
+    replicas: usize,
+    /// Whether all have been introduced and are connected.
+    all_linked: bool,
+}
+
+impl Known {
+    fn to(client: &mut Client) -> Self {
+        let text: String = client.call("CLUSTER NODES");
+        let (mut nodes, mut replicas, mut all_linked) = (0, 0, true);
+        for line in text.lines() {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let (flags, link) = (fields[2], fields[7]);
+            nodes += 1;
+            replicas += usize::from(flags.contains("slave"));
+            all_linked &= link == "connected";
+            all_linked &= !flags.contains("handshake") && !flags.contains("fail");
+        }
+        Self { nodes, replicas, all_linked }
+    }
+}
+
+/// Whether the node serves, and knows where every slot is.
+fn is_healthy(client: &mut Client) -> bool {
+    let info: String = client.call("CLUSTER INFO");
+    let slots = format!("cluster_slots_ok:{SLOTS}\r\n");
+    info.contains("cluster_state:ok\r\n") && info.contains(&slots)
+}
