@@ -2,15 +2,17 @@
 //!
 //! The file named by `RATELIMIT_TEST_CLOCK` holds the microseconds since the Unix epoch as eight
 //! bytes in native order. It is mapped once, so that a test which writes those bytes sets the time
-//! of the running process. Without the variable, and for the monotonic clocks that pace event
-//! loops, the system's own clocks answer.
+//! of the running process. The monotonic clock, which paces event loops, goes on, but in steps.
+//! Without the variable the system's own clocks answer.
 //!
 //! Nothing here allocates: an allocator asks for the time before it can serve anyone.
 
+use std::ffi::{CStr, c_char};
+use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use libc::{c_int, c_void, clockid_t, time_t, timespec, timeval};
+use libc::{FILE, c_int, c_void, clockid_t, time_t, timespec, timeval};
 
 /// The mapped file; null until the first time it is needed.
 static CLOCK: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
@@ -55,14 +57,19 @@ fn map_clock() -> Option<*mut AtomicU64> {
 /// `time` points to a `timespec` that may be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
-    let fake = match clock {
-        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => fake_micros(),
-        _ => None,
-    };
-    let Some(micros) = fake else {
+    let Some(micros) = fake_micros() else {
         // SAFETY: the arguments are those of the call that this one stands in for.
-        return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) } as c_int;
+        return unsafe { system_time(clock, time) };
     };
+    match clock {
+        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => {}
+        libc::CLOCK_MONOTONIC => {
+            // SAFETY: as above.
+            return unsafe { coarse_monotonic_time(micros, time) };
+        }
+        // SAFETY: as above.
+        _ => return unsafe { system_time(clock, time) },
+    }
     let now = timespec {
         tv_sec: (micros / 1_000_000).cast_signed(),
         tv_nsec: (micros % 1_000_000 * 1_000).cast_signed(),
@@ -71,6 +78,82 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
     unsafe { time.write(now) };
     0
 }
+
+/// The system's own answer.
+///
+/// # Safety
+///
+/// `time` points to a `timespec` that may be written.
+unsafe fn system_time(clock: clockid_t, time: *mut timespec) -> c_int {
+    // SAFETY: the caller vouches for the pointer.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int }
+}
+
+/// The monotonic time in whole milliseconds, plus one for each change of the fake time.
+///
+/// Valkey 9.1 asks for the real time once in a millisecond only, and adds the monotonic time that
+/// has passed since. With these steps that is none, and a new fake time is asked for at once.
+///
+/// # Safety
+///
+/// `time` points to a `timespec` that may be written.
+unsafe fn coarse_monotonic_time(micros: u64, time: *mut timespec) -> c_int {
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    static CHANGES: AtomicU64 = AtomicU64::new(0);
+    if SEEN.swap(micros, Ordering::Relaxed) != micros {
+        CHANGES.fetch_add(1, Ordering::Relaxed);
+    }
+    let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a local variable.
+    let status = unsafe { system_time(libc::CLOCK_MONOTONIC, &raw mut now) };
+    let millis = now.tv_sec.cast_unsigned() * 1_000
+        + now.tv_nsec.cast_unsigned() / 1_000_000
+        + CHANGES.load(Ordering::Relaxed);
+    let now = timespec {
+        tv_sec: (millis / 1_000).cast_signed(),
+        tv_nsec: (millis % 1_000 * 1_000_000).cast_signed(),
+    };
+    // SAFETY: the caller promises that `time` may be written.
+    unsafe { time.write(now) };
+    status
+}
+
+/// `fopen(3)` with nothing in `/proc/cpuinfo`, where servers look for a clock in the processor,
+/// which they would read without asking anyone.
+///
+/// # Safety
+///
+/// Both point to C strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
+    // SAFETY: the caller promises a C string.
+    let path = match unsafe { CStr::from_ptr(path) } {
+        name if name == c"/proc/cpuinfo" && fake_micros().is_some() => c"/dev/null".as_ptr(),
+        name => name.as_ptr(),
+    };
+    // SAFETY: the name is a C string; the function behind this one has the same type.
+    let next = unsafe { libc::dlsym(libc::RTLD_NEXT, c"fopen".as_ptr()) };
+    if next.is_null() {
+        return ptr::null_mut();
+    }
+    // SAFETY: it is `fopen`.
+    let next: Fopen = unsafe { mem::transmute(next) };
+    // SAFETY: the arguments are C strings.
+    unsafe { next(path, mode) }
+}
+
+/// The same under the name that programs built for large files call.
+///
+/// # Safety
+///
+/// Both point to C strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
+    // SAFETY: the caller promises C strings.
+    unsafe { fopen(path, mode) }
+}
+
+type Fopen = unsafe extern "C" fn(*const c_char, *const c_char) -> *mut FILE;
 
 /// `gettimeofday(2)` with the fake time. The time zone is obsolete and left alone.
 ///
