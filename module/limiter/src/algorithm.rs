@@ -1,5 +1,8 @@
 //! What all algorithms have in common.
 
+use alloc::vec::Vec;
+use core::ops::Range;
+
 use crate::codec::{Change, DecodeError};
 use crate::decision::{Decision, Refund};
 use crate::limits::{Demand, Units};
@@ -39,11 +42,19 @@ pub trait Algorithm: Clone + Default {
     /// [`DecodeError`] for any other bytes.
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
 
-    /// Bytes that the state holds on the heap.
+    /// Number of buffers that the state holds on the heap. Constant cost.
     #[must_use]
-    fn heap_bytes(&self) -> usize;
+    fn buffers(&self) -> usize;
 
-    /// Number of allocations that the state holds on the heap.
-    #[must_use]
-    fn allocations(&self) -> usize;
+    /// Lends the buffers with these numbers, of 0 to [`Algorithm::buffers`], to `visitor`.
+    ///
+    /// The state stays the same, and so do the numbers until the state is changed.
+    fn visit_buffers(&mut self, numbers: Range<usize>, visitor: &mut impl BufferVisitor);
+}
+
+/// Something that is lent the buffers of a state one by one: to measure them, or to move them.
+pub trait BufferVisitor {
+    /// Takes a buffer, which is allocated, and gives back one with the same elements and the same
+    /// capacity.
+    fn visit<T>(&mut self, buffer: Vec<T>) -> Vec<T>;
 }

@@ -13,7 +13,10 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::mem;
+use core::ops::Range;
 
+use crate::algorithm::BufferVisitor;
 use crate::time::Instant;
 use crate::varint;
 
@@ -171,15 +174,25 @@ impl Grants {
         self.older.iter().flat_map(Chunk::grants).chain(newest)
     }
 
-    /// Bytes held on the heap.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        let chunks = self.older.capacity().saturating_mul(size_of::<Chunk>());
-        self.older.iter().fold(chunks, |sum, chunk| sum.saturating_add(chunk.bytes.capacity()))
+    /// Number of buffers on the heap: the bytes of each chunk, and before them the chunks.
+    pub(crate) fn buffers(&self) -> usize {
+        self.older.len().saturating_add(usize::from(self.older.capacity() > 0))
     }
 
-    /// Number of allocations on the heap.
-    pub(crate) fn allocations(&self) -> usize {
-        self.older.len().saturating_add(usize::from(self.older.capacity() > 0))
+    /// Lends the buffers with these numbers to `visitor`.
+    pub(crate) fn visit_buffers(
+        &mut self,
+        numbers: Range<usize>,
+        visitor: &mut impl BufferVisitor,
+    ) {
+        if numbers.contains(&0) && self.older.capacity() > 0 {
+            self.older = visitor.visit(Vec::from(mem::take(&mut self.older))).into();
+        }
+        let first = numbers.start.saturating_sub(1);
+        let count = numbers.end.saturating_sub(1).saturating_sub(first);
+        for chunk in self.older.iter_mut().skip(first).take(count) {
+            chunk.bytes = visitor.visit(mem::take(&mut chunk.bytes));
+        }
     }
 
     /// Units in `older`.
@@ -481,7 +494,8 @@ mod tests {
         truncated.truncate(200);
         for queue in [dropped, truncated] {
             assert_eq!(queue.units(), 200);
-            assert!(queue.heap_bytes() <= 8 * 200, "{} bytes", queue.heap_bytes());
+            let bytes = capacity_bytes(queue);
+            assert!(bytes <= 8 * 200, "{bytes} bytes");
         }
     }
 
@@ -491,6 +505,58 @@ mod tests {
         for index in 0..len {
             queue.push(Instant::from_micros(1 + index * step), 1);
         }
-        queue.heap_bytes()
+        capacity_bytes(queue)
+    }
+
+    /// Sums what the buffers can hold.
+    fn capacity_bytes(mut queue: Grants) -> usize {
+        struct Sum(usize);
+        impl BufferVisitor for Sum {
+            fn visit<T>(&mut self, buffer: Vec<T>) -> Vec<T> {
+                self.0 += buffer.capacity() * size_of::<T>();
+                buffer
+            }
+        }
+        let mut sum = Sum(0);
+        queue.visit_buffers(0..queue.buffers(), &mut sum);
+        sum.0
+    }
+
+    /// Copies every buffer to a new place.
+    struct Mover {
+        moved: usize,
+    }
+
+    impl BufferVisitor for Mover {
+        fn visit<T>(&mut self, mut buffer: Vec<T>) -> Vec<T> {
+            let capacity = buffer.capacity();
+            assert!(capacity > 0, "every buffer is allocated");
+            let mut moved = Vec::with_capacity(capacity);
+            moved.append(&mut buffer);
+            assert_eq!(moved.capacity(), capacity);
+            self.moved += 1;
+            moved
+        }
+    }
+
+    #[test]
+    fn buffers_can_be_moved_some_at_a_time_and_each_once() {
+        let grants = grants();
+        for dropped in [0_usize, 1, 100, 499, 500] {
+            for step in [1, 2, 3, 1_000] {
+                let (mut queue, mut mover) = (queue(&grants), Mover { moved: 0 });
+                if let Some(last) = dropped.checked_sub(1) {
+                    queue.drop_until(grants[last].time);
+                }
+                let buffers = queue.buffers();
+                for first in (0..buffers).step_by(step) {
+                    queue.visit_buffers(first..first + step, &mut mover);
+                }
+                assert_eq!((mover.moved, queue.buffers()), (buffers, buffers));
+                assert_holds(&queue, &grants[dropped..]);
+                queue.push(Instant::MAX, 1);
+                assert_eq!(queue.units(), units(&grants[dropped..]) + 1);
+            }
+        }
     }
 }

@@ -61,7 +61,7 @@ mod time;
 mod token_bucket;
 mod varint;
 
-pub use algorithm::Algorithm;
+pub use algorithm::{Algorithm, BufferVisitor};
 pub use decision::{Decision, Refund, RetryAfter};
 pub use limits::{BucketLimit, Demand, Units, Window, WindowLimit};
 pub use sliding_window_log::SlidingWindowLog;

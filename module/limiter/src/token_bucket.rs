@@ -35,8 +35,9 @@
 //! saw a clock far off is usable again within two windows of the clock being right.
 
 use core::num::{NonZeroU32, NonZeroU64, NonZeroU128};
+use core::ops::Range;
 
-use crate::algorithm::Algorithm;
+use crate::algorithm::{Algorithm, BufferVisitor};
 use crate::codec::{self, Change, DecodeError};
 use crate::decision::{Decision, Refund, RetryAfter};
 use crate::limits::{BucketLimit, Demand, Units, Window};
@@ -116,13 +117,11 @@ impl Algorithm for TokenBucket {
         }
     }
 
-    fn heap_bytes(&self) -> usize {
+    fn buffers(&self) -> usize {
         0
     }
 
-    fn allocations(&self) -> usize {
-        0
-    }
+    fn visit_buffers(&mut self, _numbers: Range<usize>, _visitor: &mut impl BufferVisitor) {}
 }
 
 impl TokenBucket {

@@ -56,6 +56,7 @@ required!(
     RedisModule_LoadConfigs,
     RedisModule_LoadStringBuffer,
     RedisModule_LogIOError,
+    RedisModule_MallocSize,
     RedisModule_ModuleTypeGetType,
     RedisModule_ModuleTypeGetValue,
     RedisModule_ModuleTypeSetValue,

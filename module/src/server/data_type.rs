@@ -13,6 +13,7 @@ use limiter::codec::DecodeError;
 use redis_module::{Context, Status, raw};
 
 use super::api::api;
+use super::memory;
 use crate::replicate;
 
 /// The state of an algorithm as a value that the server stores.
@@ -69,16 +70,18 @@ fn methods<T: DataType>() -> raw::RedisModuleTypeMethods {
         free: Some(free::<T>),
         free_effort: Some(free_effort::<T>),
         copy: Some(copy::<T>),
-        // Nothing is stored outside keys.
+        // Nothing is stored outside keys: settings are the server's to keep, and all else that the
+        // module remembers is about this process only.
         aux_load: None,
         aux_save: None,
         aux_save2: None,
         aux_save_triggers: 0,
-        // Values refer to nothing that would have to be told of their removal.
+        // Called when a value leaves its key, also if it is freed later: a value is known to nobody
+        // else who would have to be told.
         unlink: None,
-        // The server then leaves values where they are.
-        defrag: None,
-        // The variants that are told the key's name, which no callback needs.
+        // A server that cannot move allocations leaves values where they are.
+        defrag: memory::Functions::of_server().is_some().then_some(defrag::<T>),
+        // The same with the key's name, which no callback needs.
         mem_usage2: None,
         free_effort2: None,
         unlink2: None,
@@ -170,8 +173,9 @@ unsafe extern "C" fn aof_rewrite<T: DataType>(
 }
 
 unsafe extern "C" fn mem_usage<T: DataType>(stored: *const c_void) -> usize {
-    // SAFETY: the server passes the value of a key of this type.
-    size_of::<T>() + unsafe { value::<T>(stored) }.heap_bytes()
+    // SAFETY: the server passes the value of a key of this type, which it has as a mutable pointer;
+    // no command that has opened the key runs meanwhile.
+    unsafe { memory::usage::<T>(stored.cast_mut()) }
 }
 
 unsafe extern "C" fn digest<T: DataType>(md: *mut raw::RedisModuleDigest, stored: *mut c_void) {
@@ -192,9 +196,11 @@ unsafe extern "C" fn free_effort<T: DataType>(
     _key: *mut raw::RedisModuleString,
     stored: *const c_void,
 ) -> usize {
-    // Above 64 the server frees the value in the background.
+    // The number of allocations, that of the value itself included. Above 64 the server frees in the
+    // background, and above `active-defrag-max-scan-fields` it moves a value in steps; both also for
+    // 0, which stands for an unknown number.
     // SAFETY: the server passes the value of a key of this type.
-    unsafe { value::<T>(stored) }.allocations()
+    1 + unsafe { value::<T>(stored) }.buffers()
 }
 
 unsafe extern "C" fn copy<T: DataType>(
@@ -204,4 +210,15 @@ unsafe extern "C" fn copy<T: DataType>(
 ) -> *mut c_void {
     // SAFETY: the server passes the value of a key of this type.
     Box::into_raw(Box::new(unsafe { value::<T>(stored) }.clone())).cast()
+}
+
+unsafe extern "C" fn defrag<T: DataType>(
+    ctx: *mut raw::RedisModuleDefragCtx,
+    _key: *mut raw::RedisModuleString,
+    stored: *mut *mut c_void,
+) -> c_int {
+    // SAFETY: the server passes where it keeps the value of a key of this type, for the callback to
+    // write the value's new address there; no command runs meanwhile.
+    let unfinished = unsafe { memory::relocate::<T>(ctx, &mut *stored) };
+    c_int::from(unfinished)
 }

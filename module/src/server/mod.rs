@@ -9,6 +9,7 @@
 //! * [`command_info`]: what the server and its clients are told of a command.
 //! * [`replication`]: what a call sends to replicas and the append-only file.
 //! * [`data_type`]: a native data type as the rest of the module sees it, and its callbacks.
+//! * `memory`: what a value takes, and moving it to where memory is less fragmented.
 
 pub(crate) mod api;
 pub(crate) mod call;
@@ -18,4 +19,5 @@ pub(crate) mod command_info;
 pub(crate) mod data_type;
 pub(crate) mod key;
 mod load;
+mod memory;
 pub(crate) mod replication;

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 
 use limiter::codec::Change;
 use limiter::{
-    BucketLimit, Decision, Demand, Instant, RetryAfter, SlidingWindowLog, TokenBucket, Units,
-    Window,
+    BucketLimit, BufferVisitor, Decision, Demand, Instant, RetryAfter, SlidingWindowLog,
+    TokenBucket, Units, Window,
 };
 
 use crate::algorithm::Algorithm;
@@ -84,7 +84,7 @@ pub(crate) fn applied(input: &[u8]) {
 /// Checks what every operation makes of a state that was read from these bytes.
 fn usable<S: Algorithm + limiter::Algorithm>(state: &S, bytes: &[u8]) {
     let (most, fixed) = (8 * bytes.len(), 512);
-    let held = state.heap_bytes();
+    let held = capacity_bytes(state);
     assert!(held <= most + fixed, "{held} bytes for an input of {}", bytes.len());
     let (window, times) = moments(bytes);
     for &now in &times {
@@ -98,6 +98,23 @@ fn usable<S: Algorithm + limiter::Algorithm>(state: &S, bytes: &[u8]) {
             gives_back(state, amount, now);
         }
     }
+}
+
+/// What the buffers of a state can hold. Each is replaced, which the state does not notice.
+fn capacity_bytes<S: Algorithm + limiter::Algorithm>(state: &S) -> usize {
+    struct Replaced(usize);
+    impl BufferVisitor for Replaced {
+        fn visit<T>(&mut self, buffer: Vec<T>) -> Vec<T> {
+            let mut other = Vec::with_capacity(buffer.capacity());
+            self.0 += buffer.capacity() * size_of::<T>();
+            other.extend(buffer);
+            other
+        }
+    }
+    let (mut other, mut replaced) = (state.clone(), Replaced(0));
+    other.visit_buffers(0..other.buffers(), &mut replaced);
+    assert_eq!(&other, state);
+    replaced.0
 }
 
 fn takes<S: Algorithm>(state: &S, quota: &BucketLimit, demand: Demand, now: Instant) {
