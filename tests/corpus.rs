@@ -10,8 +10,8 @@ use std::env;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, NOON, Random, Server};
-use crate::hostile::{apply, create_witnesses, dumps, sealed, use_key};
+use crate::harness::{Client, NOON, Random, Server, sealed};
+use crate::hostile::{apply, create_witnesses, dumps, use_key};
 
 #[test]
 fn bytes_of_the_corpus_are_refused_or_usable() {

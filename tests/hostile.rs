@@ -11,7 +11,7 @@ use limiter::{
 };
 use redis::Value;
 
-use crate::harness::{Client, NOON, Random, Server};
+use crate::harness::{Client, NOON, Random, Server, effect, sealed};
 
 /// Keys that hostile commands name although they hold other types.
 const WITNESSES: [&str; 3] = ["text", "list", "hash"];
@@ -253,26 +253,6 @@ fn damages(bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
     truncated.chain(flipped).chain(scrambled).collect()
 }
 
-/// A value with the footer that RESTORE checks before it lets the module see anything.
-pub(crate) fn sealed(value: &[u8], version: &[u8]) -> Vec<u8> {
-    let mut payload = [value, version].concat();
-    let checksum = crc64(&payload);
-    payload.extend(checksum.to_le_bytes());
-    payload
-}
-
-/// CRC-64 as Redis computes it: Jones' polynomial, reflected, starting from zero.
-fn crc64(bytes: &[u8]) -> u64 {
-    const REFLECTED_POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
-    bytes.iter().fold(0, |mut crc, byte| {
-        crc ^= u64::from(*byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ REFLECTED_POLYNOMIAL } else { crc >> 1 };
-        }
-        crc
-    })
-}
-
 /// One effect of each kind, as a primary sends them.
 fn effects() -> [Vec<u8>; 4] {
     let now = Instant::from_micros(NOON);
@@ -288,11 +268,7 @@ fn effects() -> [Vec<u8>; 4] {
         Change::Grant { time: now, window, units },
         Change::Refund { time: now, units: Units::new(3).unwrap() },
     ]
-    .map(|change| {
-        let mut effect = (NOON / 1_000 + 60_000).to_be_bytes().to_vec();
-        change.encode(&mut effect);
-        effect
-    })
+    .map(|change| effect(NOON / 1_000 + 60_000, &change))
 }
 
 pub(crate) fn apply(

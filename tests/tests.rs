@@ -27,6 +27,7 @@ mod audience;
 mod cluster;
 mod denied;
 mod failover;
+mod memory;
 mod persistence;
 mod replication;
 mod scripts;

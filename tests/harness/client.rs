@@ -33,6 +33,17 @@ impl Client {
         self.send(&words(line))
     }
 
+    /// The replies to as many commands as there are, sent at once.
+    pub(crate) fn calls<T: FromRedisValue>(&mut self, lines: &[String]) -> Vec<T> {
+        let mut pipeline = redis::pipe();
+        for line in lines {
+            let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+            pipeline.cmd(name).arg(rest.split_whitespace().collect::<Vec<_>>());
+        }
+        let replies = pipeline.query(&mut self.connection);
+        replies.unwrap_or_else(|error| panic!("{error}\n{}", log_tail(&self.log)))
+    }
+
     /// The five integers that answer RATELIMIT.TB, SW and PEEK.
     pub(crate) fn decide(&mut self, line: &str) -> [i64; 5] {
         self.call(line)

@@ -1,0 +1,286 @@
+//! What values take in memory: told exactly, given back without a pause, and moved together.
+
+use std::time::Duration;
+
+use crate::harness::{Client, NOON, Random, Server, dumped, eventually, log};
+
+/// How keys are made, many of a kind.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A string without an allocation of its own: what a server spends on any key that expires.
+    Number,
+    Bucket,
+    /// A log of so many entries.
+    Log(u32),
+}
+
+impl Kind {
+    const LOGS: [(Self, u32); 3] =
+        [(Self::Log(10), 5_000), (Self::Log(1_000), 2_000), (Self::Log(100_000), 25)];
+
+    fn fill(self, keys: u32, client: &mut Client) {
+        let names = (0..keys).map(name);
+        match self {
+            Self::Number => {
+                let set = |name| format!("SET {name} 1234567890 PXAT {EXPIRY_MILLIS}");
+                client.calls::<()>(&names.map(set).collect::<Vec<_>>());
+            }
+            Self::Bucket => {
+                let take = |name| format!("RATELIMIT.TB {name} 100 86400 COST 50");
+                client.calls::<[i64; 5]>(&names.map(take).collect::<Vec<_>>());
+            }
+            Self::Log(entries) => {
+                let log = dump_of_log(client, entries, NOON);
+                for name in names {
+                    restore(client, &name, &log);
+                }
+            }
+        }
+    }
+}
+
+/// When keys expire.
+const EXPIRY_MILLIS: u64 = NOON / 1_000 + 86_400_000;
+
+/// Names of one length.
+fn name(index: u32) -> String {
+    format!("key:{index:09}")
+}
+
+/// What RESTORE makes such a log of.
+fn dump_of_log(client: &mut Client, entries: u32, now: u64) -> Vec<u8> {
+    client.decide("RATELIMIT.SW sample 1 1");
+    let sample: Vec<u8> = client.call("DUMP sample");
+    client.call::<i64>("DEL sample");
+    dumped(&log(entries, now), &sample)
+}
+
+fn restore(client: &mut Client, key: &str, dump: &[u8]) {
+    client.send::<()>(&[b"RESTORE", key.as_bytes(), b"86400000", dump]);
+}
+
+/// Bytes for each key.
+#[derive(Clone, Copy, Debug)]
+struct Bytes {
+    /// By which the memory in use has grown.
+    grown: f64,
+    /// That MEMORY USAGE tells.
+    told: f64,
+}
+
+impl Bytes {
+    fn of(kind: Kind, keys: u32) -> Self {
+        // Each command that is called for the first time would be given a histogram.
+        let server = Server::builder().clock(NOON).config("latency-tracking", "no").start();
+        let before = used_memory(&server);
+        kind.fill(keys, &mut server.client());
+        let grown = used_memory(&server) - before;
+        let usage: Vec<_> = (0..keys).map(|key| format!("MEMORY USAGE {}", name(key))).collect();
+        let told: f64 = server.client().calls::<f64>(&usage).iter().sum();
+        Self { grown: grown / f64::from(keys), told: told / f64::from(keys) }
+    }
+}
+
+/// What is in use with one new client, once no hash table is there twice.
+fn used_memory(server: &Server) -> f64 {
+    let mut client = server.client();
+    eventually("all others are gone", || {
+        (client.info("clients", "connected_clients") == "1").then_some(())
+    });
+    eventually("the hash tables have grown", || {
+        let tables: String = client.call("DEBUG HTSTATS 0");
+        (!tables.contains("rehashing target")).then_some(())
+    });
+    client.info("memory", "used_memory").parse().unwrap()
+}
+
+fn assert_close(told: f64, true_bytes: f64, what: &str) {
+    let error = told / true_bytes - 1.0;
+    assert!(error.abs() < 0.05, "{what}: {told} bytes for {true_bytes}, {error:+.3}");
+}
+
+#[test]
+fn memory_usage_is_what_the_allocator_says() {
+    let (number, bucket) = (Bytes::of(Kind::Number, 20_000), Bytes::of(Kind::Bucket, 20_000));
+    // What a server spends on a key and does not tell: its hash tables.
+    let untold = number.grown - number.told;
+    // The object, the key and its entry of a hash table, unless the key is kept within the object.
+    let apart = number.told >= f64::from(16 + 24 + name(0).len() as u32 + 2);
+    if apart {
+        assert_close(bucket.told, bucket.grown - untold, "bucket");
+    } else {
+        // Such servers have counted neither object nor key of a module's value, and then both.
+        let error = bucket.told - (bucket.grown - untold);
+        assert!((-60.0..20.0).contains(&error), "{bucket:?} {number:?}");
+    }
+    for (kind, keys) in Kind::LOGS {
+        let log = Bytes::of(kind, keys);
+        let Kind::Log(entries) = kind else { continue };
+        assert_close(log.told - bucket.told, log.grown - bucket.grown, &format!("{entries} more"));
+        if apart {
+            assert_close(log.told, log.grown - untold, &format!("{entries} entries"));
+        }
+    }
+}
+
+#[test]
+fn a_large_log_is_freed_in_the_background_and_a_bucket_at_once() {
+    let server = Server::builder()
+        .clock(NOON)
+        .config("lazyfree-lazy-user-del", "yes")
+        .config("lazyfree-lazy-expire", "yes")
+        .start();
+    let mut client = server.client();
+    let log = dump_of_log(&mut client, 100_000, NOON);
+    for removal in ["UNLINK key", "DEL key", "RATELIMIT.RESET key"] {
+        client.decide("RATELIMIT.TB key 100 86400 COST 50");
+        assert_eq!(freed_in_background(&mut client, |client| remove(client, removal)), 0);
+        restore(&mut client, "key", &log);
+        assert_eq!(freed_in_background(&mut client, |client| remove(client, removal)), 1);
+    }
+    client.decide("RATELIMIT.TB bucket 100 60 COST 50");
+    restore(&mut client, "key", &log);
+    let freed = freed_in_background(&mut client, |client| {
+        server.clock().advance(Duration::from_secs(86_401));
+        eventually("both have expired", || {
+            (client.call::<i64>("EXISTS key bucket") == 0).then_some(())
+        });
+    });
+    assert_eq!(freed, 1, "keys that have expired");
+}
+
+#[test]
+fn all_keys_can_be_freed_in_the_background() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    for kind in [Kind::Bucket, Kind::Log(1_000)] {
+        kind.fill(1_000, &mut client);
+        let flush = |client: &mut Client| client.call::<()>("FLUSHALL ASYNC");
+        assert_eq!(freed_in_background(&mut client, flush), 1_000);
+        assert_eq!(client.call::<i64>("DBSIZE"), 0);
+    }
+}
+
+fn remove(client: &mut Client, removal: &str) {
+    assert!(client.call::<i64>(removal) > 0, "{removal}");
+    assert_eq!(client.call::<i64>("EXISTS key"), 0, "{removal}");
+}
+
+/// How many objects are freed in the background because of an action.
+fn freed_in_background(client: &mut Client, mut act: impl FnMut(&mut Client)) -> u64 {
+    let freed = |client: &mut Client| client.info("memory", "lazyfreed_objects").parse::<u64>();
+    let before = freed(client).unwrap();
+    act(client);
+    eventually("everything is freed", || {
+        (client.info("memory", "lazyfree_pending_objects") == "0").then_some(())
+    });
+    freed(client).unwrap() - before
+}
+
+#[test]
+fn logs_are_moved_until_memory_is_less_fragmented() {
+    const KEYS: u32 = 20_000;
+    let server = Server::start();
+    let mut client = server.client();
+    let mut random = Random::new();
+    let now = server_micros(&mut client);
+    let logs: Vec<_> = (0..200).map(|length| dump_of_log(&mut client, 20 + length, now)).collect();
+    for (key, log) in (0..KEYS).zip(logs.iter().cycle()) {
+        restore(&mut client, &name(key), log);
+    }
+    client.calls::<[i64; 5]>(
+        &(0..KEYS).map(|key| format!("RATELIMIT.TB bucket:{key} 9 86400")).collect::<Vec<_>>(),
+    );
+    let gone: Vec<_> = (0..KEYS).filter(|_| !random.once_in(4)).collect();
+    client.calls::<i64>(
+        &gone.iter().map(|&key| format!("DEL {} bucket:{key}", name(key))).collect::<Vec<_>>(),
+    );
+    let (held, fragmented) = (held(&mut client), fragmentation(&mut client));
+    if !defragments(&mut client) {
+        return;
+    }
+    eventually("memory is less fragmented", || {
+        (fragmentation(&mut client) - 1.0 < (fragmented - 1.0) / 2.0).then_some(())
+    });
+    let moved: u32 = client.info("stats", "active_defrag_key_hits").parse().unwrap();
+    assert!(moved > KEYS / 8, "{moved} keys were moved");
+    client.call::<()>("CONFIG SET activedefrag no");
+    assert_eq!(self::held(&mut client), held);
+    for key in (0..KEYS).filter(|key| gone.binary_search(key).is_err()) {
+        let entries = i64::from(20 + key % 200);
+        let key = name(key);
+        let decision = client.decide(&format!("RATELIMIT.SW {key} 1000 86400 COST 2"));
+        assert_eq!(decision[..3], [2, 1_000, 998 - entries]);
+        assert_eq!(client.call::<i64>(&format!("RATELIMIT.REFUND {key} 1000")), entries + 2);
+    }
+}
+
+#[test]
+fn a_long_log_is_moved_in_steps_and_can_be_used_between_them() {
+    const ENTRIES: u32 = 200_000;
+    const STRINGS: u32 = 16_000;
+    let server = Server::builder().config("hz", "500").start();
+    let mut client = server.client();
+    let now = server_micros(&mut client);
+    // Strings as large as the buffers of a log, so that these are put where a string has gone, and
+    // are far apart once all strings have gone.
+    let string = "x".repeat(240);
+    let set = |index| format!("SET {index} {string}");
+    client.calls::<()>(&(0..STRINGS).map(set).collect::<Vec<_>>());
+    let delete = |index| format!("DEL {index}");
+    client.calls::<i64>(&(0..STRINGS).step_by(4).map(delete).collect::<Vec<_>>());
+    let log = dump_of_log(&mut client, ENTRIES, now);
+    restore(&mut client, "log", &log);
+    let restored: [String; 1] = client.call("DEBUG DIGEST-VALUE log");
+    client.calls::<i64>(&(0..STRINGS).map(delete).collect::<Vec<_>>());
+    if !defragments(&mut client) {
+        return;
+    }
+    let mut used = 0;
+    eventually("most buffers of the log are moved", || {
+        used += client.decide("RATELIMIT.SW log 1000000 86400")[0];
+        let moved: u32 = client.info("stats", "active_defrag_hits").parse().unwrap();
+        (moved > 1_000).then_some(())
+    });
+    client.call::<()>("CONFIG SET activedefrag no");
+    let steps: u32 = client.info("stats", "active_defrag_key_hits").parse().unwrap();
+    assert!(steps > 1, "moved at once");
+    assert_eq!(client.call::<i64>(&format!("RATELIMIT.REFUND log {used}")), used);
+    assert_eq!(client.call::<[String; 1]>("DEBUG DIGEST-VALUE log"), restored);
+}
+
+/// The digest of all values, and when the first keys expire.
+fn held(client: &mut Client) -> (String, Vec<i64>) {
+    let expiries: Vec<_> = (0..100).map(|key| format!("PEXPIRETIME {}", name(key))).collect();
+    (client.call("DEBUG DIGEST"), client.calls(&expiries))
+}
+
+fn server_micros(client: &mut Client) -> u64 {
+    let [seconds, micros]: [u64; 2] = client.call("TIME");
+    seconds * 1_000_000 + micros
+}
+
+/// Memory that the allocator holds for each byte that is in use.
+fn fragmentation(client: &mut Client) -> f64 {
+    client.info("memory", "allocator_frag_ratio").parse().unwrap()
+}
+
+/// Has the server move values together, if it was built with an allocator that can tell where to.
+fn defragments(client: &mut Client) -> bool {
+    for setting in [
+        "active-defrag-ignore-bytes 1",
+        "active-defrag-threshold-lower 1",
+        "active-defrag-threshold-upper 2",
+        "active-defrag-cycle-min 10",
+        "active-defrag-cycle-max 20",
+    ] {
+        client.call::<()>(&format!("CONFIG SET {setting}"));
+    }
+    match client.reply(&[b"CONFIG", b"SET", b"activedefrag", b"yes"]) {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(error.to_string().contains("cannot be enabled"), "{error}");
+            false
+        }
+    }
+}
