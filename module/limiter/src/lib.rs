@@ -27,6 +27,7 @@
 //! * [`BucketLimit`], [`WindowLimit`], [`Demand`]: what is asked, checked once.
 //! * [`Decision`]: what is answered.
 //! * [`Algorithm`]: `take`, `peek` and `refund`, as [`TokenBucket`] and [`SlidingWindowLog`] do it.
+//! * [`TopKeys`]: which keys were denied most lately.
 //! * [`codec`]: the bytes in which states are stored and their changes are sent.
 //!
 //! # Guarantees
@@ -43,7 +44,7 @@
 //! # What it does not do
 //!
 //! It reads no clock, does no I/O, uses no floating point and no unsafe code, and does not know
-//! about keys, expiry or replication.
+//! about expiry or replication.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -59,6 +60,7 @@ mod limits;
 mod sliding_window_log;
 mod time;
 mod token_bucket;
+mod top_keys;
 mod varint;
 
 pub use algorithm::{Algorithm, BufferVisitor};
@@ -67,3 +69,4 @@ pub use limits::{BucketLimit, Demand, Units, Window, WindowLimit};
 pub use sliding_window_log::SlidingWindowLog;
 pub use time::{Duration, Instant};
 pub use token_bucket::TokenBucket;
+pub use top_keys::TopKeys;

@@ -1,0 +1,406 @@
+//! Which keys were denied most lately, in little memory.
+
+use alloc::vec::Vec;
+use core::hash::{BuildHasher, Hasher};
+use core::num::NonZeroUsize;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::time::Instant;
+
+/// The keys that were denied most lately, with their denials.
+///
+/// This is Space-Saving (Metwally, Agrawal, El Abbadi: Efficient Computation of Frequent and Top-k
+/// Elements in Data Streams, 2005) with counts that fade. As many keys as the capacity are counted.
+/// A denied key that is not among them takes the place of the one with the lowest count, and takes
+/// over that count, as it may itself have been denied before without being noticed; but only the
+/// denials that it has had since then are shown. At every full minute all counts halve, rounded
+/// down, and a key whose count is 0 leaves.
+///
+/// Of N denials, which halve every minute too, it promises for a capacity of C:
+///
+/// * Every key with more than N / C + 1 denials is shown.
+/// * No key is said to have more denials than it had, nor fewer by more than N / C + 1.
+/// * No more than C keys are kept, and no more than [`TopKeys::MAX_KEY_BYTES`] bytes of each.
+///
+/// A key is a number of a database and bytes; longer keys with the same beginning are counted as
+/// one. When time steps back, nothing is halved, and the next minute is counted from there.
+///
+/// ```
+/// use std::num::NonZeroUsize;
+///
+/// use limiter::{Instant, TopKeys};
+///
+/// let mut keys = TopKeys::new(NonZeroUsize::new(128).unwrap());
+/// let noon = Instant::from_micros(1_800_014_400_000_000);
+/// for key in [b"alice", b"carol", b"alice"] {
+///     keys.denied(0, key, noon);
+/// }
+/// assert_eq!(keys.top(0, 10, noon), [(&b"alice"[..], 2), (b"carol", 1)]);
+/// let next_minute = noon.plus_micros(60_000_000);
+/// assert_eq!(keys.top(0, 10, next_minute), [(&b"alice"[..], 1)]);
+/// ```
+#[derive(Debug)]
+pub struct TopKeys {
+    capacity: NonZeroUsize,
+    entries: HashTable<Entry>,
+    /// Seeded at random, so that nobody can choose keys that collide.
+    hasher: DefaultHashBuilder,
+    /// The beginning of the minute for which the counts stand.
+    minute: Instant,
+    /// The most denials that a key which is not there may have.
+    unseen: u64,
+    /// No count is lower than this.
+    least: u64,
+    /// The bucket where looking for a count as low as `least` goes on; there is none before it.
+    hand: usize,
+}
+
+/// A key that is counted.
+#[derive(Debug)]
+struct Entry {
+    database: u32,
+    key: Vec<u8>,
+    /// Its denials since it is there.
+    denials: u64,
+    /// Its denials, at most: also those that it may have had before.
+    count: u64,
+}
+
+const MINUTE_MICROS: u64 = 60_000_000;
+
+impl TopKeys {
+    /// The bytes of a key that are kept; the rest of a longer one is not looked at.
+    pub const MAX_KEY_BYTES: usize = 512;
+
+    /// Counts up to `capacity` keys. Takes no memory before there are some.
+    #[must_use]
+    pub fn new(capacity: NonZeroUsize) -> Self {
+        Self {
+            capacity,
+            entries: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            minute: Instant::EPOCH,
+            unseen: 0,
+            least: 0,
+            hand: 0,
+        }
+    }
+
+    /// Counts a denial of a key.
+    ///
+    /// Constant cost, amortised, except that a key that takes the place of another may cost as much
+    /// as there are keys. Allocates nothing for a key that is there.
+    pub fn denied(&mut self, database: u32, key: &[u8], now: Instant) {
+        self.fade(now);
+        let key = kept(key);
+        let hash = hash(&self.hasher, key);
+        match self.entries.find_mut(hash, |entry| entry.is(database, key)) {
+            Some(entry) => {
+                entry.denials = entry.denials.saturating_add(1);
+                entry.count = entry.count.saturating_add(1);
+            }
+            None => self.add(hash, database, key),
+        }
+    }
+
+    /// Forgets the denials of a key. Constant cost.
+    pub fn forget(&mut self, database: u32, key: &[u8]) {
+        let key = kept(key);
+        let hash = hash(&self.hasher, key);
+        if let Ok(entry) = self.entries.find_entry(hash, |entry| entry.is(database, key)) {
+            entry.remove();
+        }
+    }
+
+    /// The keys of a database that were denied most, at most `count`, each with its denials: most
+    /// denied first, then by their bytes. Costs as much as there are keys.
+    pub fn top(&mut self, database: u32, count: usize, now: Instant) -> Vec<(&[u8], u64)> {
+        self.fade(now);
+        let mut top: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.database == database && entry.denials > 0)
+            .map(|entry| (entry.key.as_slice(), entry.denials))
+            .collect();
+        top.sort_unstable_by(|(key, denials), (other, others)| {
+            others.cmp(denials).then_with(|| key.cmp(other))
+        });
+        top.truncate(count);
+        top
+    }
+
+    /// How many keys are there, of all databases.
+    pub fn len(&mut self, now: Instant) -> usize {
+        self.fade(now);
+        self.entries.len()
+    }
+
+    /// Counts up to `capacity` keys from now on, and keeps those with the highest counts.
+    pub fn resize(&mut self, capacity: NonZeroUsize) {
+        self.capacity = capacity;
+        let mut entries: Vec<Entry> = self.entries.drain().collect();
+        entries.sort_unstable_by(|entry, other| {
+            other.count.cmp(&entry.count).then_with(|| entry.key.cmp(&other.key))
+        });
+        if let Some(dropped) = entries.get(capacity.get()) {
+            self.unseen = dropped.count;
+        }
+        entries.truncate(capacity.get());
+        let hash = |entry: &Entry| hash(&self.hasher, &entry.key);
+        self.entries = HashTable::with_capacity(entries.len());
+        for entry in entries {
+            self.entries.insert_unique(hash(&entry), entry, hash);
+        }
+        self.look_anew();
+    }
+
+    /// Adds a key that is not there, in place of another if there is no room.
+    fn add(&mut self, hash: u64, database: u32, key: &[u8]) {
+        let full = self.entries.len() >= self.capacity.get();
+        let mut bytes = if full { self.remove_least() } else { Vec::new() };
+        bytes.clear();
+        bytes.reserve_exact(key.len());
+        bytes.extend_from_slice(key);
+        let count = self.unseen.saturating_add(1);
+        let entry = Entry { database, key: bytes, denials: 1, count };
+        self.entries.insert_unique(hash, entry, |entry| self::hash(&self.hasher, &entry.key));
+    }
+
+    /// Removes the key with the lowest count, and returns its bytes for their memory.
+    ///
+    /// While keys come and go, most of those that are there have the same lowest count. A hand goes
+    /// round and takes them one by one; only when none is left, the next lowest is looked for.
+    #[cold]
+    fn remove_least(&mut self) -> Vec<u8> {
+        loop {
+            while self.hand < self.entries.num_buckets() {
+                let bucket = self.hand;
+                self.hand = self.hand.saturating_add(1);
+                match self.entries.get_bucket_entry(bucket) {
+                    Ok(entry) if entry.get().count <= self.least => {
+                        let (removed, _) = entry.remove();
+                        self.unseen = removed.count;
+                        return removed.key;
+                    }
+                    _ => {}
+                }
+            }
+            self.hand = 0;
+            match self.entries.iter().map(|entry| entry.count).min() {
+                Some(least) => self.least = least,
+                None => return Vec::new(),
+            }
+        }
+    }
+
+    /// Halves all counts for each minute that has begun since they were last halved.
+    fn fade(&mut self, now: Instant) {
+        let since = now.as_micros().wrapping_sub(self.minute.as_micros());
+        // A time before the minute is far behind it here.
+        if since >= MINUTE_MICROS {
+            self.halve(now);
+        }
+    }
+
+    #[cold]
+    fn halve(&mut self, now: Instant) {
+        let minutes = now.micros_since(self.minute) / MINUTE_MICROS;
+        let into_minute = now.as_micros() % MINUTE_MICROS;
+        self.minute = Instant::from_micros(now.as_micros().saturating_sub(into_minute));
+        // By then every count is 0.
+        let times = minutes.min(63);
+        self.entries.retain(|entry| {
+            entry.denials >>= times;
+            entry.count >>= times;
+            entry.count > 0
+        });
+        self.unseen >>= times;
+        self.look_anew();
+    }
+
+    fn look_anew(&mut self) {
+        self.least = 0;
+        self.hand = 0;
+    }
+}
+
+impl Entry {
+    fn is(&self, database: u32, key: &[u8]) -> bool {
+        self.database == database && self.key == key
+    }
+}
+
+/// The same for all databases, in which keys of the same name are few.
+fn hash(hasher: &DefaultHashBuilder, key: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(key);
+    hasher.finish()
+}
+
+fn kept(key: &[u8]) -> &[u8] {
+    key.get(..TopKeys::MAX_KEY_BYTES).unwrap_or(key)
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    const NOON: Instant = Instant::from_micros(1_800_014_400_000_000);
+
+    fn keys(capacity: usize) -> TopKeys {
+        TopKeys::new(NonZeroUsize::new(capacity).unwrap())
+    }
+
+    fn minutes(minutes: u64) -> Instant {
+        NOON.plus_micros(minutes * MINUTE_MICROS)
+    }
+
+    fn deny(keys: &mut TopKeys, key: &str, times: u64, now: Instant) {
+        for _ in 0..times {
+            keys.denied(0, key.as_bytes(), now);
+        }
+    }
+
+    fn top(keys: &mut TopKeys, now: Instant) -> Vec<(&str, u64)> {
+        let top = keys.top(0, usize::MAX, now).into_iter();
+        top.map(|(key, denials)| (str::from_utf8(key).unwrap(), denials)).collect()
+    }
+
+    #[test]
+    fn the_most_denied_come_first_and_equals_in_the_order_of_their_bytes() {
+        let mut keys = keys(10);
+        for (key, times) in [("b", 2), ("a", 2), ("aa", 2), ("z", 5), ("c", 1)] {
+            deny(&mut keys, key, times, NOON);
+        }
+        let all = [("z", 5), ("a", 2), ("aa", 2), ("b", 2), ("c", 1)];
+        assert_eq!(top(&mut keys, NOON), all);
+        assert_eq!(keys.top(0, 2, NOON).len(), 2);
+        assert_eq!(keys.len(NOON), 5);
+    }
+
+    #[test]
+    fn counts_halve_at_each_full_minute_and_keys_without_denials_leave() {
+        let mut keys = keys(10);
+        let just_before = Instant::from_micros(minutes(1).as_micros() - 1);
+        for (key, times) in [("seven", 7), ("two", 2), ("one", 1)] {
+            deny(&mut keys, key, times, just_before);
+        }
+        assert_eq!(top(&mut keys, just_before), [("seven", 7), ("two", 2), ("one", 1)]);
+        assert_eq!(top(&mut keys, minutes(1)), [("seven", 3), ("two", 1)]);
+        deny(&mut keys, "one", 1, minutes(1));
+        assert_eq!(top(&mut keys, minutes(2)), [("seven", 1)]);
+        assert_eq!(keys.len(minutes(3)), 0);
+    }
+
+    #[test]
+    fn many_minutes_halve_as_often_as_one_after_the_other() {
+        let (mut at_once, mut each) = (keys(10), keys(10));
+        for keys in [&mut at_once, &mut each] {
+            deny(keys, "many", 1_000_003, NOON);
+        }
+        for minute in 0..=19 {
+            top(&mut each, minutes(minute));
+        }
+        assert_eq!(top(&mut each, minutes(19)), [("many", 1)]);
+        deny(&mut at_once, "few", 1, NOON);
+        assert_eq!(top(&mut at_once, minutes(19)), [("many", 1)]);
+        assert_eq!(top(&mut at_once, Instant::MAX), []);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_halves_nothing_and_goes_on_from_there() {
+        let mut keys = keys(10);
+        deny(&mut keys, "key", 8, minutes(100));
+        assert_eq!(top(&mut keys, NOON), [("key", 8)]);
+        assert_eq!(top(&mut keys, Instant::EPOCH), [("key", 8)]);
+        assert_eq!(top(&mut keys, Instant::from_micros(MINUTE_MICROS)), [("key", 4)]);
+    }
+
+    #[test]
+    fn a_new_key_replaces_the_least_denied_and_shows_its_own_denials_alone() {
+        let mut keys = keys(3);
+        for (key, times) in [("most", 9), ("least", 4), ("middle", 6)] {
+            deny(&mut keys, key, times, NOON);
+        }
+        deny(&mut keys, "new", 1, NOON);
+        assert_eq!(top(&mut keys, NOON), [("most", 9), ("middle", 6), ("new", 1)]);
+        deny(&mut keys, "newer", 1, NOON);
+        assert_eq!(top(&mut keys, NOON), [("most", 9), ("middle", 6), ("newer", 1)]);
+        // Its count of 6 may be as high as that of the one in the middle.
+        deny(&mut keys, "newest", 1, NOON);
+        assert_eq!(keys.len(NOON), 3);
+        assert_eq!(top(&mut keys, NOON)[0], ("most", 9));
+    }
+
+    #[test]
+    fn a_flood_of_keys_does_not_hide_the_one_that_is_denied_most() {
+        let mut keys = keys(16);
+        for number in 0..10_000 {
+            keys.denied(0, &u64::to_be_bytes(number), NOON);
+            if number % 10 == 0 {
+                keys.denied(0, b"culprit", NOON);
+            }
+        }
+        assert_eq!(keys.len(NOON), 16);
+        let top = keys.top(0, 1, NOON);
+        assert_eq!(top[0].0, b"culprit");
+        assert!((1_000 - 11_000 / 16 - 1..=1_000).contains(&top[0].1), "{top:?}");
+    }
+
+    #[test]
+    fn a_key_of_another_database_is_another_key() {
+        let mut keys = keys(10);
+        keys.denied(0, b"key", NOON);
+        keys.denied(7, b"key", NOON);
+        keys.denied(7, b"key", NOON);
+        keys.forget(0, b"key");
+        assert_eq!(keys.top(0, 10, NOON), []);
+        assert_eq!(keys.top(7, 10, NOON), [(&b"key"[..], 2)]);
+    }
+
+    #[test]
+    fn what_is_forgotten_counts_from_zero_again() {
+        let mut keys = keys(2);
+        deny(&mut keys, "key", 5, NOON);
+        keys.forget(0, b"key");
+        keys.forget(0, b"missing");
+        assert_eq!(top(&mut keys, NOON), []);
+        deny(&mut keys, "key", 1, NOON);
+        assert_eq!(top(&mut keys, NOON), [("key", 1)]);
+    }
+
+    #[test]
+    fn a_smaller_capacity_keeps_the_most_denied_and_a_larger_one_all() {
+        let mut keys = keys(100);
+        for number in 1..=100_u64 {
+            deny(&mut keys, &number.to_string(), number, NOON);
+        }
+        keys.resize(NonZeroUsize::new(3).unwrap());
+        let kept = [("100", 100), ("99", 99), ("98", 98)];
+        assert_eq!(top(&mut keys, NOON), kept);
+        deny(&mut keys, "new", 1, NOON);
+        assert_eq!(top(&mut keys, NOON), [("100", 100), ("99", 99), ("new", 1)]);
+        keys.resize(NonZeroUsize::new(4).unwrap());
+        deny(&mut keys, "newer", 1, NOON);
+        let all = [("100", 100), ("99", 99), ("new", 1), ("newer", 1)];
+        assert_eq!(top(&mut keys, NOON), all);
+    }
+
+    #[test]
+    fn of_a_long_key_only_the_beginning_counts() {
+        let mut keys = keys(10);
+        let long = [b'a'; TopKeys::MAX_KEY_BYTES + 1];
+        let (kept, _) = long.split_at(TopKeys::MAX_KEY_BYTES);
+        let (shorter, _) = long.split_at(TopKeys::MAX_KEY_BYTES - 1);
+        for key in [&long, kept, shorter, b""] {
+            keys.denied(0, key, NOON);
+        }
+        assert_eq!(keys.top(0, 10, NOON), [(kept, 2), (b"", 1), (shorter, 1)]);
+        keys.forget(0, &[b'a'; 2 * TopKeys::MAX_KEY_BYTES]);
+        assert_eq!(keys.len(NOON), 2);
+    }
+}
