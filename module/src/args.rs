@@ -19,6 +19,10 @@ const NUMKEYS: &CStr =
     c"ERR numkeys must be an integer of at least 1 and followed by that many keys";
 const LIMITS: &CStr = c"ERR limits must be as many as keys";
 const AMOUNT: &CStr = c"ERR amount must be an integer between 1 and 1000000000";
+const COUNT: &CStr = c"ERR count must be an integer between 1 and 10000";
+
+/// How many keys are listed unless a call says it.
+const DEFAULT_COUNT: u32 = 10;
 
 /// The options of one command. COST is always among them.
 pub(crate) struct Syntax {
@@ -141,6 +145,21 @@ impl<'a> Args<'a> {
         self.units(AMOUNT)
     }
 
+    /// `[COUNT count]`, up to the end: how many keys to list.
+    pub(crate) fn count(&mut self) -> Result<usize, Error> {
+        let mut count = None;
+        while !self.is_at_end() {
+            if !self.next()?.eq_ignore_ascii_case(b"COUNT") {
+                return Err(Error::argument(c"ERR options must be COUNT count"));
+            }
+            self.option(&mut count, &COUNT_OPTION)?;
+        }
+        match count.map_or(DEFAULT_COUNT, Units::get) {
+            count if count <= config::MAX_TOP_KEYS => Ok(count as usize),
+            _ => Err(Error::argument(COUNT)),
+        }
+    }
+
     fn limit_of_either(&mut self, bucket: &Syntax, window: &Syntax) -> Result<Limit, Error> {
         match Algorithm::named(self.next()?) {
             Some(Algorithm::TokenBucket) => {
@@ -258,6 +277,11 @@ const BURST_OPTION: Messages = Messages {
     followed: c"ERR BURST must be followed by a capacity",
     rule: CAPACITY,
 };
+const COUNT_OPTION: Messages = Messages {
+    once: c"ERR COUNT may be given only once",
+    followed: c"ERR COUNT must be followed by a count",
+    rule: COUNT,
+};
 
 /// The rule for a limit that is bounded by a setting.
 fn limit_up_to(max: Units) -> Error {
@@ -266,12 +290,12 @@ fn limit_up_to(max: Units) -> Error {
 }
 
 /// A number of units, if it is within its bounds.
-pub(crate) fn units(text: &[u8]) -> Option<Units> {
+fn units(text: &[u8]) -> Option<Units> {
     Units::new(integer(text)?)
 }
 
 /// An integer as the server itself reads them: digits without sign, space or leading zeros.
-fn integer(text: &[u8]) -> Option<u64> {
+pub(crate) fn integer(text: &[u8]) -> Option<u64> {
     if text.is_empty() || (text.len() > 1 && text.starts_with(b"0")) {
         return None;
     }

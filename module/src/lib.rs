@@ -7,6 +7,7 @@
 //! * `args`: text to validated limits; `reply`: decisions to replies; `error`: what is refused.
 //! * `types`: the data types, one per algorithm.
 //! * `replicate`: what leaves this server, and when nothing does.
+//! * `info`: what INFO shows; `top_keys`: the keys that were denied most lately.
 //! * `clock`: the one place where time is read; `config`: the settings.
 //! * `server`: the server's C API made safe, and all unsafe code.
 
@@ -15,9 +16,11 @@ mod clock;
 mod commands;
 mod config;
 mod error;
+mod info;
 mod replicate;
 mod reply;
 mod server;
+mod top_keys;
 mod types;
 
 use limiter::{SlidingWindowLog, TokenBucket};
@@ -39,7 +42,9 @@ fn init(ctx: &Context, arguments: &[RedisString]) -> Status {
         command::register::<commands::Peek>,
         command::register::<commands::Refund>,
         command::register::<commands::Reset>,
+        command::register::<commands::Top>,
         command::register::<commands::Apply>,
+        server::info::register,
     ];
     if steps.iter().any(|step| step(ctx) == Status::Err) {
         return Status::Err;

@@ -13,6 +13,8 @@ pub(crate) enum Reply {
     Decision(Integers),
     /// Whether every key was granted its cost, and what was decided for each.
     Decisions(bool, Vec<Integers>),
+    /// Keys, with a number for each.
+    Counts(Vec<(Vec<u8>, u64)>),
 }
 
 /// granted, limit, remaining, retry_after_ms, reset_after_ms.

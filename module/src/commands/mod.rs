@@ -8,6 +8,7 @@ mod refund;
 mod reset;
 mod sliding_window_log;
 mod token_bucket;
+mod top;
 
 pub(crate) use apply::Apply;
 pub(crate) use multi::Multi;
@@ -16,29 +17,32 @@ pub(crate) use refund::Refund;
 pub(crate) use reset::Reset;
 pub(crate) use sliding_window_log::TakeSlidingWindowLog;
 pub(crate) use token_bucket::TakeTokenBucket;
+pub(crate) use top::Top;
 
 use limiter::codec::Change;
 use limiter::{Decision, Demand, Instant, SlidingWindowLog, TokenBucket, Units};
 
 use crate::args::Limit;
 use crate::error::Error;
+use crate::info::Counted;
 use crate::replicate;
 use crate::server::call::Call;
 use crate::server::data_type::DataType;
 use crate::server::key::{Key, Mode};
+use crate::top_keys;
 
 /// Where the key stands in every command that takes one.
 const KEY: usize = 1;
 
 /// Takes units from a key. If none are granted, nothing is written anywhere.
-fn take<T: DataType>(
+fn take<T: DataType + Counted>(
     call: &Call<'_>,
-    key: usize,
+    index: usize,
     limit: &T::Limit,
     demand: Demand,
     now: Instant,
 ) -> Result<Decision, Error> {
-    let mut key = call.open(key, Mode::Write)?;
+    let mut key = call.open(index, Mode::Write)?;
     let (decision, change) = match key.get_mut::<T>()? {
         Some(state) => decide(state, limit, demand, now),
         None => {
@@ -50,10 +54,21 @@ fn take<T: DataType>(
             decided
         }
     };
-    if let Some(change) = change {
-        record(call, &mut key, &change, now.expiry_millis(decision.reset_after));
-    }
+    let Some(change) = change else {
+        denied::<T>(call, index, now);
+        return Ok(decision);
+    };
+    record(call, &mut key, &change, now.expiry_millis(decision.reset_after));
+    T::counters().granted(decision.granted);
     Ok(decision)
+}
+
+/// Counts that a key has denied a call.
+fn denied<T: Counted>(call: &Call<'_>, key: usize, now: Instant) {
+    T::counters().denied();
+    if let Some(key) = call.arg(key) {
+        top_keys::denied(call.database(), key, now);
+    }
 }
 
 /// What taking would decide.

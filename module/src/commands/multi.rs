@@ -16,7 +16,7 @@ use limiter::{Decision, Instant, RetryAfter, SlidingWindowLog, TokenBucket};
 
 use crate::args::{Args, Limit};
 use crate::clock;
-use crate::commands::{arguments, peek, take};
+use crate::commands::{arguments, denied, peek, take};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
@@ -57,7 +57,14 @@ impl Command for Multi {
         // All keys are looked at before any is changed, so that an error leaves them as they were.
         let decisions = decide(peek)?;
         let granted = decisions.iter().all(|key| key.retry_after == RetryAfter::Granted);
-        let decisions = if granted { decide(take_from)? } else { decisions };
+        if granted {
+            return Ok(Reply::decisions(granted, &decide(take_from)?));
+        }
+        for ((key, limit), decision) in keys.clone().zip(&limits).zip(&decisions) {
+            if decision.retry_after != RetryAfter::Granted {
+                denied_by(call, key, limit, now);
+            }
+        }
         Ok(Reply::decisions(granted, &decisions))
     }
 }
@@ -70,5 +77,12 @@ fn take_from(call: &Call<'_>, key: usize, limit: &Limit, now: Instant) -> Result
         Limit::SlidingWindow(limit, demand) => {
             take::<SlidingWindowLog>(call, key, limit, *demand, now)
         }
+    }
+}
+
+fn denied_by(call: &Call<'_>, key: usize, limit: &Limit, now: Instant) {
+    match limit {
+        Limit::TokenBucket(..) => denied::<TokenBucket>(call, key, now),
+        Limit::SlidingWindow(..) => denied::<SlidingWindowLog>(call, key, now),
     }
 }

@@ -9,10 +9,13 @@
 //! `reset_after_ms` are those of the key as it is. Works on a read-only replica. Constant cost for
 //! a bucket, logarithmic in its length for a log.
 
-use crate::args::Args;
+use limiter::{SlidingWindowLog, TokenBucket};
+
+use crate::args::{Args, Limit};
 use crate::clock;
 use crate::commands::{KEY, arguments, peek};
 use crate::error::Error;
+use crate::info::Counted;
 use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::Command;
@@ -39,6 +42,11 @@ impl Command for Peek {
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         let limit = Args::after_key(call).limit()?;
-        Ok(peek(call, KEY, &limit, clock::now())?.into())
+        let decision = peek(call, KEY, &limit, clock::now())?;
+        match limit {
+            Limit::TokenBucket(..) => TokenBucket::counters().peeked(),
+            Limit::SlidingWindow(..) => SlidingWindowLog::counters().peeked(),
+        }
+        Ok(decision.into())
     }
 }

@@ -14,6 +14,7 @@ use crate::args::Args;
 use crate::clock;
 use crate::commands::{KEY, arguments, record, remove};
 use crate::error::Error;
+use crate::info::Counted;
 use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::Command;
@@ -51,7 +52,11 @@ impl Command for Refund {
     }
 }
 
-fn refund<T: DataType>(call: &Call<'_>, mut key: Key<'_>, amount: Units) -> Result<u32, Error> {
+fn refund<T: DataType + Counted>(
+    call: &Call<'_>,
+    mut key: Key<'_>,
+    amount: Units,
+) -> Result<u32, Error> {
     let now = clock::now();
     let Some(state) = key.get_mut::<T>()? else {
         return Ok(0);
@@ -66,5 +71,6 @@ fn refund<T: DataType>(call: &Call<'_>, mut key: Key<'_>, amount: Units) -> Resu
         let change = state.refunded(refunded, now);
         record(call, &mut key, &change, now.expiry_millis(refund.reset_after));
     }
+    T::counters().refunded(refund.refunded);
     Ok(refund.refunded)
 }

@@ -5,6 +5,7 @@
 //! ```
 //!
 //! Answers how many of the keys there were. If one of them is of another type, none is removed.
+//! RATELIMIT.TOP forgets all of them, also those that there were not.
 //! Costs as much as there are keys; large logs are freed in the background.
 
 use limiter::{SlidingWindowLog, TokenBucket};
@@ -16,6 +17,7 @@ use crate::server::call::Call;
 use crate::server::command::Command;
 use crate::server::command_info::{Access, Callers, Facts, Keys};
 use crate::server::key::{Key, Mode};
+use crate::top_keys;
 
 /// RATELIMIT.RESET.
 pub(crate) struct Reset;
@@ -50,6 +52,9 @@ impl Command for Reset {
             if is_limiter(&key) {
                 remove(call, &mut key);
                 removed += 1;
+            }
+            if let Some(name) = call.arg(index) {
+                top_keys::forget(call.database(), name);
             }
         }
         Ok(Reply::Integer(removed))

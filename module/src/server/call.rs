@@ -1,6 +1,6 @@
 //! One invocation of a command: its arguments, its reply, what it replicates.
 
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::ops::Range;
 use std::slice;
 
@@ -57,6 +57,12 @@ impl<'a> Call<'a> {
         Some(unsafe { slice::from_raw_parts(bytes.cast(), len) })
     }
 
+    /// The number of the database that the caller has selected.
+    pub(crate) fn database(&self) -> u32 {
+        // SAFETY: the context is that of the running callback.
+        unsafe { api!(RedisModule_GetSelectedDb)(self.ctx) }.cast_unsigned()
+    }
+
     /// Opens the key that an argument names.
     pub(crate) fn open(&self, index: usize, mode: Mode) -> Result<Key<'_>, Error> {
         let name = *self.args.get(index).ok_or(Error::WrongArity)?;
@@ -89,6 +95,14 @@ impl<'a> Call<'a> {
                 self.reply_integer(i64::from(granted));
                 decisions.iter().fold(0, |_, integers| self.reply_integers(integers))
             }
+            Ok(Reply::Counts(counts)) => {
+                let sent = self.reply_array(counts.len());
+                counts.iter().fold(sent, |_, (key, count)| {
+                    self.reply_array(2);
+                    self.reply_bytes(key);
+                    self.reply_integer(count.cast_signed())
+                })
+            }
             // SAFETY: the context is that of the running callback.
             Ok(Reply::Ok) => unsafe {
                 api!(RedisModule_ReplyWithSimpleString)(self.ctx, c"OK".as_ptr())
@@ -103,9 +117,15 @@ impl<'a> Call<'a> {
     }
 
     /// Announces an array of that many elements, which must follow.
-    fn reply_array(&self, len: usize) {
+    fn reply_array(&self, len: usize) -> c_int {
         // SAFETY: the context is that of the running callback.
-        unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, len as i64) };
+        unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, len as i64) }
+    }
+
+    fn reply_bytes(&self, bytes: &[u8]) {
+        let (start, len) = (bytes.as_ptr().cast::<c_char>(), bytes.len());
+        // SAFETY: the context is that of the running callback; the server copies the bytes.
+        unsafe { api!(RedisModule_ReplyWithStringBuffer)(self.ctx, start, len) };
     }
 
     fn reply_integers(&self, integers: &Integers) -> c_int {

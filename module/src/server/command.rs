@@ -75,7 +75,7 @@ fn create(ctx: &Context, facts: &Facts, callback: raw::RedisModuleCmdFunc) -> bo
     let flags = asked.then(|| with_word(facts.flags, c"getkeys-api")).flatten();
     let flags = flags.as_deref().unwrap_or(facts.flags);
     match facts.callers {
-        Callers::Users => create(flags),
+        Callers::Users | Callers::Operators => create(flags),
         // A server that knows no internal commands refuses the flag.
         Callers::Servers => {
             with_word(flags, c"internal").is_some_and(|flags| create(&flags)) || create(flags)
@@ -101,7 +101,7 @@ fn categorize(command: *mut raw::RedisModuleCommand, facts: &Facts) -> bool {
             with_word(facts.categories, OWN_CATEGORY).is_some_and(|categories| set(&categories))
                 || set(facts.categories)
         }
-        Callers::Users | Callers::Servers => set(facts.categories),
+        Callers::Users | Callers::Operators | Callers::Servers => set(facts.categories),
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Facts {
 pub(crate) enum Callers {
     /// Users; the command is in the module's own access category too.
     Users,
+    /// Those who run the server.
+    Operators,
     /// Other servers, and this one when it loads its append-only file.
     Servers,
 }
@@ -46,7 +48,6 @@ pub(crate) enum Callers {
 /// Which arguments of a command are keys, and what happens to them.
 pub(crate) enum Keys {
     /// None.
-    #[expect(dead_code, reason = "every command so far has a key")]
     None,
     /// The first argument.
     First(Access),

@@ -8,6 +8,7 @@
 //! * [`command`]: a command as the rest of the module sees it, and its registration.
 //! * [`command_info`]: what the server and its clients are told of a command.
 //! * [`replication`]: what a call sends to replicas and the append-only file.
+//! * [`info`]: the module's section of INFO and of crash reports.
 //! * [`data_type`]: a native data type as the rest of the module sees it, and its callbacks.
 //! * `memory`: what a value takes, and moving it to where memory is less fragmented.
 
@@ -17,6 +18,7 @@ mod caller;
 pub(crate) mod command;
 pub(crate) mod command_info;
 pub(crate) mod data_type;
+pub(crate) mod info;
 pub(crate) mod key;
 mod load;
 mod memory;
