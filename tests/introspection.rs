@@ -32,7 +32,7 @@ const VARIES: &[&str] = &["nondeterministic_output"];
 const TAKES: &[&str] = &["denyoom", "fast", "module", "write"];
 const FIRST: &str = "RW access update, index index 1, range lastkey 0 keystep 1 limit 0";
 
-const COMMANDS: [Facts; 6] = [
+const COMMANDS: [Facts; 7] = [
     Facts {
         name: "ratelimit.multi",
         arity: -6,
@@ -109,6 +109,18 @@ const COMMANDS: [Facts; 6] = [
         since: "1.0.0",
         syntax: "key:0 limit:integer window:double [BURST capacity:integer] [COST cost:integer] \
                  [PARTIAL]",
+    },
+    Facts {
+        name: "ratelimit.top",
+        arity: -1,
+        flags: &["admin", "loading", "module", "stale"],
+        positions: [0, 0, 0],
+        categories: &["@admin", "@dangerous", "@slow"],
+        tips: &["nondeterministic_output", "request_policy:all_nodes"],
+        key_spec: "none",
+        summary: "The keys that were denied most lately, with their denials.",
+        since: "1.0.0",
+        syntax: "[COUNT count:integer]",
     },
 ];
 
@@ -235,6 +247,7 @@ fn redis_cli_explains_every_command() {
         ),
         ("RATELIMIT.REFUND", "key amount"),
         ("RATELIMIT.RESET", "key [key ...]"),
+        ("RATELIMIT.TOP", "[COUNT count]"),
     ] {
         let help = help(&server, name);
         assert!(help.contains(&format!("{name} {syntax}\r\n")), "{help}");
@@ -348,8 +361,12 @@ fn argument(facts: &BTreeMap<String, Value>) -> String {
 
 /// The one key spec: flags, how the search begins, how the keys are found.
 fn key_spec(specs: &Value) -> String {
-    let [spec]: [Value; 1] = from_redis_value_ref(specs).unwrap();
-    let spec = map(&spec);
+    let specs: Vec<Value> = from_redis_value_ref(specs).unwrap();
+    let spec = match &specs[..] {
+        [] => return "none".to_owned(),
+        [spec] => map(spec),
+        more => panic!("one is enough: {more:?}"),
+    };
     let step = |name| {
         let step = map(&spec[name]);
         let mut numbers: Vec<(String, Value)> = from_redis_value_ref(&step["spec"]).unwrap();

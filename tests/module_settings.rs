@@ -1,14 +1,19 @@
 //! The module's settings: where they can be set, and what is refused.
 
+use std::fs;
+
+use tempfile::TempDir;
+
 use crate::harness::Server;
 
-const NAME: &str = "ratelimit.sliding-window-max-limit";
+const MAX_LIMIT: &str = "ratelimit.sliding-window-max-limit";
+const TOP_KEYS: &str = "ratelimit.top-keys";
 
 #[test]
 fn the_highest_limit_of_a_log_is_a_million_unless_set() {
     let server = Server::start();
     let mut client = server.client();
-    assert_eq!(setting(&server), "1000000");
+    assert_eq!(setting(&server, MAX_LIMIT), "1000000");
     assert_eq!(client.decide("RATELIMIT.SW log 1000000 60")[1], 1_000_000);
     let refusal = client.refusal("RATELIMIT.SW log 1000001 60");
     assert_eq!(refusal, "ERR limit must be an integer between 1 and 1000000");
@@ -19,7 +24,7 @@ fn a_running_server_takes_another_highest_limit() {
     let server = Server::start();
     let mut client = server.client();
     client.decide("RATELIMIT.SW log 10 60 COST 10");
-    client.call::<()>(&format!("CONFIG SET {NAME} 5"));
+    client.call::<()>(&format!("CONFIG SET {MAX_LIMIT} 5"));
     let refusal = client.refusal("RATELIMIT.SW log 6 60");
     assert_eq!(refusal, "ERR limit must be an integer between 1 and 5");
     let refusal = client.refusal("RATELIMIT.PEEK log SW 6 60");
@@ -32,33 +37,106 @@ fn a_running_server_takes_another_highest_limit() {
 fn the_highest_limit_has_bounds_of_its_own() {
     let server = Server::start();
     let mut client = server.client();
-    client.call::<()>(&format!("CONFIG SET {NAME} 1000000000"));
+    client.call::<()>(&format!("CONFIG SET {MAX_LIMIT} 1000000000"));
     assert_eq!(client.decide("RATELIMIT.SW log 1000000000 60")[0], 1);
     for wrong in ["0", "-1", "1000000001", "many"] {
-        client.refusal(&format!("CONFIG SET {NAME} {wrong}"));
+        client.refusal(&format!("CONFIG SET {MAX_LIMIT} {wrong}"));
     }
-    assert_eq!(setting(&server), "1000000000");
+    assert_eq!(setting(&server, MAX_LIMIT), "1000000000");
+}
+
+#[test]
+fn the_denied_keys_that_are_kept_are_128_unless_set() {
+    let server = Server::start();
+    let mut client = server.client();
+    assert_eq!(setting(&server, TOP_KEYS), "128");
+    for number in 0..130 {
+        client.decide(&format!("RATELIMIT.TB {number} 1 60 COST 2"));
+    }
+    assert_eq!(kept(&server), "128");
+    for right in ["10000", "1", "0", "5"] {
+        client.call::<()>(&format!("CONFIG SET {TOP_KEYS} {right}"));
+    }
+    for wrong in ["-1", "10001", "many", ""] {
+        client.refusal_of(&[b"CONFIG", b"SET", TOP_KEYS.as_bytes(), wrong.as_bytes()]);
+    }
+    assert_eq!(setting(&server, TOP_KEYS), "5");
+}
+
+#[test]
+fn the_modules_arguments_are_defaults_in_any_order() {
+    for arguments in [
+        ["sliding-window-max-limit", "7", "top-keys", "3"],
+        ["top-keys", "3", "sliding-window-max-limit", "7"],
+    ] {
+        let server = Server::builder().module_arguments(&arguments).start();
+        assert_eq!((setting(&server, MAX_LIMIT), setting(&server, TOP_KEYS)), both("7", "3"));
+    }
+    let one = Server::builder().module_arguments(&["top-keys", "0"]).start();
+    assert_eq!((setting(&one, MAX_LIMIT), setting(&one, TOP_KEYS)), both("1000000", "0"));
+    one.client().decide("RATELIMIT.TB key 1 60 COST 2");
+    assert_eq!(kept(&one), "0");
 }
 
 #[test]
 fn the_configuration_wins_over_the_modules_arguments() {
-    let arguments = ["sliding-window-max-limit", "7"];
-    assert_eq!(setting(&Server::builder().module_arguments(&arguments).start()), "7");
-    let configured = Server::builder().module_arguments(&arguments).config(NAME, "9").start();
-    assert_eq!(setting(&configured), "9");
+    let arguments = ["sliding-window-max-limit", "7", "top-keys", "3"];
+    let configured = |max_limit, top_keys| {
+        let builder = Server::builder().module_arguments(&arguments);
+        builder.config(MAX_LIMIT, max_limit).config(TOP_KEYS, top_keys).start()
+    };
+    // Also when it says what would be the default without them.
+    for (max_limit, top_keys) in [("9", "4"), ("1000000", "128"), ("1", "0")] {
+        let server = configured(max_limit, top_keys);
+        let found = (setting(&server, MAX_LIMIT), setting(&server, TOP_KEYS));
+        assert_eq!(found, both(max_limit, top_keys));
+        let mut client = server.client();
+        client.decide("RATELIMIT.TB key 1 60 COST 2");
+        assert_eq!(kept(&server), if top_keys == "0" { "0" } else { "1" });
+        client.decide(&format!("RATELIMIT.SW key {max_limit} 60"));
+    }
+}
+
+#[test]
+fn a_rewritten_configuration_survives_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("redis.conf");
+    fs::write(&path, format!("{TOP_KEYS} 5\n")).unwrap();
+    let mut server = Server::builder()
+        .configuration_file(&path)
+        .module_arguments(&["sliding-window-max-limit", "7", "top-keys", "3"])
+        .start();
+    assert_eq!((setting(&server, MAX_LIMIT), setting(&server, TOP_KEYS)), both("7", "5"));
+    let mut client = server.client();
+    client.call::<()>(&format!("CONFIG SET {MAX_LIMIT} 70 {TOP_KEYS} 2"));
+    client.call::<()>("CONFIG REWRITE");
+    let written = fs::read_to_string(&path).unwrap();
+    let own: Vec<&str> = written.lines().filter(|line| line.starts_with("ratelimit.")).collect();
+    assert_eq!(own, [format!("{TOP_KEYS} 2"), format!("{MAX_LIMIT} 70")], "{written}");
+    server.stop();
+    // The file names the module and its arguments too.
+    let server = Server::builder().without_module().configuration_file(&path).start();
+    assert_eq!((setting(&server, MAX_LIMIT), setting(&server, TOP_KEYS)), both("70", "2"));
 }
 
 #[test]
 fn arguments_that_set_nothing_stop_the_start_with_one_line() {
-    let expected = "<ratelimit> module arguments must be sliding-window-max-limit and an integer \
-                    between 1 and 1000000000";
+    let expected = "<ratelimit> module arguments must be settings, at most once each and followed \
+                    by an integer: sliding-window-max-limit (1 to 1000000000), top-keys (0 to \
+                    10000)";
     for arguments in [
         &["sliding-window-max-limit"][..],
         &["sliding-window-max-limit", "0"],
         &["sliding-window-max-limit", "1000000001"],
         &["sliding-window-max-limit", "many"],
         &["sliding-window-max-limit", "7", "sliding-window-max-limit"],
+        &["sliding-window-max-limit", "7", "sliding-window-max-limit", "7"],
         &["sliding-window-limit", "7"],
+        &["top-keys", "10001"],
+        &["top-keys", "-1"],
+        &["top-keys", "9223372036854775808"],
+        &["top-keys", "7", "sliding-window-max-limit", "7", "top-keys", "7"],
+        &["7", "top-keys"],
     ] {
         let log = Server::builder().module_arguments(arguments).start_in_vain();
         let lines = log.lines().filter(|line| line.contains("<ratelimit>"));
@@ -68,7 +146,16 @@ fn arguments_that_set_nothing_stop_the_start_with_one_line() {
     }
 }
 
-fn setting(server: &Server) -> String {
-    let [_, value]: [String; 2] = server.client().call(&format!("CONFIG GET {NAME}"));
+fn setting(server: &Server, name: &str) -> String {
+    let [_, value]: [String; 2] = server.client().call(&format!("CONFIG GET {name}"));
     value
+}
+
+fn both(max_limit: &str, top_keys: &str) -> (String, String) {
+    (max_limit.to_owned(), top_keys.to_owned())
+}
+
+/// How many denied keys the server keeps.
+fn kept(server: &Server) -> String {
+    server.client().info("ratelimit", "ratelimit_top_keys_tracked")
 }

@@ -13,10 +13,12 @@ mod harness;
 
 // The module: what its commands answer, and what they refuse.
 mod arguments;
+mod info;
 mod module_settings;
 mod multi;
 mod sliding_window_log;
 mod token_bucket;
+mod top;
 
 // The module: what the server knows of its commands, and whom it lets call them.
 mod access;

@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ pub(crate) struct Builder {
     /// Where nodes of a cluster talk to each other; `None` for a server that is no such node.
     bus_port: Option<u16>,
     clock: Option<Clock>,
+    configuration: Option<PathBuf>,
     module: bool,
     module_arguments: Vec<String>,
     password: Option<String>,
@@ -50,6 +51,12 @@ impl Builder {
     /// Adds a configuration directive, as in redis.conf.
     pub(crate) fn config(mut self, name: &str, value: &str) -> Self {
         self.arguments.extend([format!("--{name}"), value.to_owned()]);
+        self
+    }
+
+    /// Reads a configuration file, over which everything else wins.
+    pub(crate) fn configuration_file(mut self, path: &Path) -> Self {
+        self.configuration = Some(path.to_owned());
         self
     }
 
@@ -118,7 +125,8 @@ impl Builder {
     fn command(&self, port: u16, directory: &TempDir) -> Command {
         let binary = env::var_os("REDIS_SERVER_BIN").unwrap_or_else(|| "redis-server".into());
         let mut command = Command::new(binary);
-        command.current_dir(directory).args(["--port", &port.to_string()]).args(DEFAULTS);
+        command.current_dir(directory).args(&self.configuration);
+        command.args(["--port", &port.to_string()]).args(DEFAULTS);
         command.args(&self.arguments);
         if let Some(port) = self.bus_port {
             command.args(["--cluster-port", &port.to_string()]);
@@ -181,6 +189,7 @@ impl Server {
             arguments: vec![],
             bus_port: None,
             clock: None,
+            configuration: None,
             module: true,
             module_arguments: vec![],
             password: None,
