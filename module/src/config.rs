@@ -74,12 +74,7 @@ pub(crate) fn register(ctx: &Context, arguments: &[RedisString]) -> Status {
             None,
         );
     }
-    if api::load_configs(ctx) == Status::Err {
-        return Status::Err;
-    }
-    // The server does not set a value that is already there.
-    SETTINGS.into_iter().for_each(Setting::applied);
-    Status::Ok
+    api::load_configs(ctx)
 }
 
 /// The default of each setting, or `None` if the arguments are not names and their values.
@@ -110,6 +105,7 @@ struct Setting {
     default: i64,
     min: i64,
     max: i64,
+    /// 0 until the server sets it, which it does unless it is to be 0.
     value: AtomicI64,
     /// What a new value makes necessary, given the value.
     apply: fn(usize),
@@ -124,10 +120,6 @@ impl Setting {
     fn range(&self) -> String {
         format!("{} ({} to {})", self.name, self.min, self.max)
     }
-
-    fn applied(&self) {
-        (self.apply)(usize::try_from(self.value.load(Ordering::Relaxed)).unwrap_or(0));
-    }
 }
 
 /// The server has checked the bounds of what it sets.
@@ -138,7 +130,7 @@ impl ConfigurationValue<i64> for Setting {
 
     fn set(&self, _: &ConfigurationContext, value: i64) -> Result<(), RedisError> {
         self.value.store(value, Ordering::Relaxed);
-        self.applied();
+        (self.apply)(usize::try_from(value).unwrap_or(0));
         Ok(())
     }
 }
