@@ -55,6 +55,15 @@ impl Cluster {
         (0..).map(|number| format!("{{{number}}}")).find(owned).expect("a tag for every slot")
     }
 
+    /// Takes the replica away from a primary, and starts that one again, so that nothing is left of
+    /// what it knew of any.
+    pub(crate) fn leave_alone(&mut self, primary: usize) {
+        self.nodes[SHARDS + primary].kill();
+        self.nodes[primary].restart();
+        let mut client = self.nodes[primary].client();
+        eventually("the node serves again", || is_healthy(&mut client).then_some(()));
+    }
+
     /// Waits until every node believes the cluster to be whole, and every replica is in step.
     pub(crate) fn agree(&self) {
         for node in &self.nodes {
