@@ -80,7 +80,7 @@ impl Sentinel {
 
     /// Shortens the times after which it looks again, which are meant for real networks.
     fn hurry(&self) {
-        let periods = "INFO-PERIOD 500 PUBLISH-PERIOD 500 ASK-PERIOD 200 PING-PERIOD 200";
+        let periods = "INFO-PERIOD 1000 PUBLISH-PERIOD 500";
         self.client().call::<()>(&format!("SENTINEL DEBUG {periods}"));
     }
 
@@ -95,7 +95,7 @@ fn settings(port: u16, primary: u16) -> String {
         "port {port}
 bind 127.0.0.1
 sentinel monitor primary 127.0.0.1 {primary} 2
-sentinel down-after-milliseconds primary 1000
+sentinel down-after-milliseconds primary 2000
 sentinel failover-timeout primary 3000
 sentinel parallel-syncs primary 2
 "

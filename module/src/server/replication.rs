@@ -7,10 +7,12 @@
 //!
 //! Nobody can join unseen. A replica without a backlog to catch up from, and an append-only file
 //! that is turned on, start from a snapshot, for which the server forks and tells its modules. What
-//! was written before the fork is in the snapshot, so it need not have been sent. A server that was
-//! a replica has a backlog, and tells its modules when its role changes. After each of these events
-//! the next granted call looks for itself. In a cluster, where slots may be moved by other means,
-//! an audience is taken for granted.
+//! was written before the fork is in the snapshot, so it need not have been sent; this holds as well
+//! where the snapshot has a connection of its own. A server that was a replica has a backlog, and
+//! tells its modules when its role changes. One that was restarted may have a backlog from the
+//! start, and the module may be loaded when a replica is there already. So the first granted call,
+//! and the next one after each of these events, looks for itself. In a cluster, where slots may be
+//! moved by other means, an audience is taken for granted.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU8, Ordering};
