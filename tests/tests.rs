@@ -30,6 +30,7 @@ mod cluster;
 mod denied;
 mod failover;
 mod memory;
+mod payloads;
 mod persistence;
 mod replication;
 mod scripts;

@@ -112,13 +112,13 @@ impl Builder {
         panic!("every free port was taken before redis-server could bind it");
     }
 
-    /// Starts a server that ends by itself because of its settings, and returns its log.
+    /// Starts a server that ends by itself because of its settings or its files, and returns its
+    /// log. With files that it cannot read it may end as if all were well.
     pub(crate) fn start_in_vain(self) -> String {
         let directory = TempDir::new().expect("a directory for the server");
         let log = directory.path().join("redis-server.log");
         let mut process = Process::start(&mut self.command(free_port(), &directory), &log);
-        let status = eventually("the server gives up", || process.status());
-        assert!(!status.success(), "redis-server ended: {status}\n{}", log_tail(&log));
+        eventually("the server gives up", || process.status());
         process.log()
     }
 

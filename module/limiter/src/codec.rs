@@ -24,7 +24,7 @@ use crate::time::Instant;
 use crate::token_bucket::{TokenBucket, parts_per_unit};
 use crate::varint;
 
-/// The version that is written, and the newest that is read.
+/// The version that is written, and the newest that [`Change::decode`] reads.
 pub const VERSION: u8 = 1;
 
 const TOKEN_BUCKET: u8 = 1;
@@ -88,7 +88,17 @@ impl Change {
     ///
     /// [`DecodeError`] for any other bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (kind, mut fields) = Fields::open(bytes)?;
+        // Every version that was ever written has a line here, and keeps it.
+        match *bytes {
+            [] | [0, ..] => Err(DecodeError::Malformed),
+            [1, ref fields @ ..] => Self::decode_version_1(fields),
+            [newer, ..] => Err(DecodeError::NewerVersion(newer)),
+        }
+    }
+
+    fn decode_version_1(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (&kind, fields) = bytes.split_first().ok_or(DecodeError::Malformed)?;
+        let mut fields = Fields(fields);
         let change = match kind {
             TOKEN_BUCKET => fields.token_bucket().map(Self::TokenBucket),
             SLIDING_WINDOW_LOG => fields.sliding_window_log().map(Self::SlidingWindowLog),
@@ -96,7 +106,7 @@ impl Change {
             REFUND => fields.refund(),
             _ => None,
         };
-        fields.close(change)
+        change.filter(|_| fields.0.is_empty()).ok_or(DecodeError::Malformed)
     }
 }
 
@@ -130,24 +140,10 @@ fn put(bytes: &mut impl Extend<u8>, kind: u8, fields: &[u64]) {
     }
 }
 
-/// The fields that have not been read yet.
+/// The fields of version 1 that have not been read yet.
 struct Fields<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
-    /// The kind, and the fields behind it.
-    fn open(bytes: &'a [u8]) -> Result<(u8, Self), DecodeError> {
-        match *bytes {
-            [VERSION, kind, ref fields @ ..] => Ok((kind, Self(fields))),
-            [version, ..] if version > VERSION => Err(DecodeError::NewerVersion(version)),
-            _ => Err(DecodeError::Malformed),
-        }
-    }
-
-    /// `decoded`, provided that it took all fields.
-    fn close<T>(self, decoded: Option<T>) -> Result<T, DecodeError> {
-        decoded.filter(|_| self.0.is_empty()).ok_or(DecodeError::Malformed)
-    }
-
+impl Fields<'_> {
     fn token_bucket(&mut self) -> Option<TokenBucket> {
         let (time, window, limit) = (self.time()?, self.window()?, self.units()?);
         let (units, parts) = (u32::try_from(self.integer()?).ok()?, self.integer()?);
