@@ -1,6 +1,11 @@
 //! What values take in memory: told exactly, given back without a pause, and moved together.
 
+use std::collections::HashMap;
+use std::env;
+use std::process::Command;
 use std::time::Duration;
+
+use redis::FromRedisValue;
 
 use crate::harness::{Client, NOON, Random, Server, dumped, eventually, log};
 
@@ -283,4 +288,57 @@ fn defragments(client: &mut Client) -> bool {
             false
         }
     }
+}
+
+#[test]
+fn many_limiters_are_as_unremarkable_as_many_strings() {
+    // Not a million unless the variable says so: that takes a minute.
+    let keys = env::var("RATELIMIT_TEST_KEYS").map_or(100_000, |keys| keys.parse().unwrap());
+    let (limiters, strings) = (Server::at(NOON), Server::at(NOON));
+    let (mut client, mut other) = (limiters.client(), strings.client());
+    for batch in (0..keys).collect::<Vec<u32>>().chunks(10_000) {
+        let take = |&key: &u32| match key % 10 {
+            0..=6 => format!("RATELIMIT.TB {} 100 86400 COST 50", name(key)),
+            _ => format!("RATELIMIT.SW {} 100 86400 COST 50", name(key)),
+        };
+        client.calls::<[i64; 5]>(&batch.iter().map(take).collect::<Vec<_>>());
+        let set = |key: &u32| format!("SET {} 12345 PXAT {EXPIRY_MILLIS}", name(*key));
+        other.calls::<()>(&batch.iter().map(set).collect::<Vec<_>>());
+    }
+    let digest: String = client.call("DEBUG DIGEST");
+    for client in [&mut client, &mut other] {
+        client.call::<()>("DEBUG RELOAD");
+    }
+    assert_eq!(client.call::<String>("DEBUG DIGEST"), digest);
+    assert_eq!(client.call::<u32>("DBSIZE"), keys);
+    eventually("the server complains of nothing that strings do not cause", || {
+        let tolerated = complaints(&mut other);
+        let said = complaints(&mut client);
+        said.iter().all(|complaint| tolerated.contains(complaint)).then_some(())
+    });
+    let stats: HashMap<String, redis::Value> = client.call("MEMORY STATS");
+    assert_eq!(u32::from_redis_value_ref(&stats["keys.count"]).unwrap(), keys);
+    for option in ["--bigkeys", "--memkeys"] {
+        let told = redis_cli(&limiters, option);
+        for name in ["ratelimTB", "ratelimSW"] {
+            assert!(told.contains(name), "{option} does not name {name}:\n{told}");
+        }
+    }
+}
+
+/// What MEMORY DOCTOR complains of once memory that is free is given back.
+fn complaints(client: &mut Client) -> Vec<String> {
+    client.call::<()>("MEMORY PURGE");
+    let said: String = client.call("MEMORY DOCTOR");
+    let titles = said.lines().filter_map(|line| line.trim().strip_prefix("* ")?.split_once(':'));
+    titles.map(|(title, _)| title.to_owned()).collect()
+}
+
+/// What redis-cli prints, which must end well.
+fn redis_cli(server: &Server, option: &str) -> String {
+    let port = server.port().to_string();
+    let output = Command::new("redis-cli").args(["-p", &port, option]).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    printed
 }
