@@ -203,6 +203,7 @@ fn a_client_that_is_not_to_be_evicted_is_served_when_others_are() {
     const LENGTH: usize = 1_000_000;
     let server = Server::at(NOON);
     let mut client = server.client();
+    client.call::<()>("CLIENT NO-EVICT ON");
     let mut start_of_call = format!("*4\r\n$12\r\nRATELIMIT.TB\r\n${LENGTH}\r\n").into_bytes();
     start_of_call.extend(vec![b'k'; LENGTH]);
     let [mut kept, mut evicted] = [server.socket(), server.socket()];
