@@ -2,7 +2,7 @@
 # systems other than Debian and Ubuntu it says what to install.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web lint bench
+.PHONY: help run test test-web memcheck fuzz lint bench
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,10 +18,21 @@ test-web: ## Run the tests that need a browser or Python as well
 	@scripts/install test web
 	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- web:: readme::
 
+memcheck: ## Run the core of the tests with the servers under valgrind
+	@scripts/install test memcheck
+	@scripts/memcheck
+
+fuzz: ## Look for bytes that break something, for FUZZ_SECONDS (60) in each of three ways
+	@scripts/install test fuzz
+	@scripts/fuzz
+
 lint: ## Check format, lints, scripts, licences and advisories
 	@scripts/install lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- --deny warnings
+	cargo fmt --manifest-path module/limiter/fuzz/Cargo.toml --check
+	cargo clippy --locked --manifest-path module/limiter/fuzz/Cargo.toml --no-default-features \
+		--target-dir target/fuzz/lint -- --deny warnings
 	shellcheck scripts/* .ci/run module/benches/instructions
 	@scripts/check-dependencies
 

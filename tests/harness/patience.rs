@@ -1,5 +1,6 @@
 //! Waiting for what another process does: polled, and with a deadline.
 
+use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,10 @@ pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     within(DEADLINE, probe).unwrap_or_else(|| panic!("not within {DEADLINE:?}: {what}"))
 }
 
-/// What `probe` finds, or `None` when it found nothing within `limit`.
+/// What `probe` finds, or `None` when it found nothing within `limit`, or as many times that as
+/// servers are slower than usual.
 pub(crate) fn within<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let limit = limit * watched().unwrap_or(1);
     let start = Instant::now();
     loop {
         if let Some(found) = probe() {
@@ -25,4 +28,11 @@ pub(crate) fn within<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -
         }
         thread::sleep(PAUSE);
     }
+}
+
+/// How many times slower servers are because a tool watches them, if one does. It says what it has
+/// seen when they end, so they must be let to. Read from `RATELIMIT_TEST_SLOWDOWN`.
+pub(crate) fn watched() -> Option<u32> {
+    let slowdown = env::var("RATELIMIT_TEST_SLOWDOWN").ok()?;
+    Some(slowdown.parse().expect("RATELIMIT_TEST_SLOWDOWN is an integer"))
 }

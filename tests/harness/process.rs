@@ -4,10 +4,11 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-use super::patience::eventually;
+use super::patience::{DEADLINE, eventually, watched, within};
 
 /// A child that is killed when this is dropped, and whose output goes to a log file.
 #[derive(Debug)]
@@ -37,8 +38,7 @@ impl Process {
 
     /// Asks the process to end (SIGTERM), waits until it has, and returns its status.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("an id");
-        kill_process(id, Signal::TERM).expect("a signal to a child");
+        self.ask_to_end();
         eventually("the process ends after SIGTERM", || self.status())
     }
 
@@ -49,6 +49,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    fn ask_to_end(&self) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("an id");
+        kill_process(id, Signal::TERM).expect("a signal to a child");
+    }
+
     /// Everything that was logged.
     pub(crate) fn log(&self) -> String {
         read_log(&self.log)
@@ -57,6 +62,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if watched().is_some() && !thread::panicking() && self.status().is_none() {
+            self.ask_to_end();
+            within(DEADLINE, || self.status());
+        }
         self.kill();
     }
 }

@@ -247,7 +247,9 @@ impl Server {
 
     /// Ends the server without a warning (SIGKILL), and keeps its files.
     pub(crate) fn kill(&mut self) {
-        self.process = None;
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
     }
 
     /// Starts a stopped server again: same port, same files, same settings.
