@@ -1,10 +1,11 @@
 //! The module's settings: where they can be set, and what is refused.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use tempfile::TempDir;
 
-use crate::harness::Server;
+use crate::harness::{NOON, Server};
 
 const MAX_LIMIT: &str = "ratelimit.sliding-window-max-limit";
 const TOP_KEYS: &str = "ratelimit.top-keys";
@@ -17,6 +18,19 @@ fn the_highest_limit_of_a_log_is_a_million_unless_set() {
     assert_eq!(client.decide("RATELIMIT.SW log 1000000 60")[1], 1_000_000);
     let refusal = client.refusal("RATELIMIT.SW log 1000001 60");
     assert_eq!(refusal, "ERR limit must be an integer between 1 and 1000000");
+}
+
+#[test]
+fn the_readme_has_every_setting_and_its_default() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `ratelimit."));
+    let told = rows.map(|row| {
+        let mut cells = row.split(" | ").map(|cell| cell.trim_matches('`'));
+        (format!("ratelimit.{}", cells.next().unwrap()), cells.next().unwrap().to_owned())
+    });
+    let settings: BTreeMap<String, String> =
+        Server::start().client().call("CONFIG GET ratelimit.*");
+    assert_eq!(told.collect::<BTreeMap<_, _>>(), settings);
 }
 
 #[test]
@@ -47,7 +61,8 @@ fn the_highest_limit_has_bounds_of_its_own() {
 
 #[test]
 fn the_denied_keys_that_are_kept_are_128_unless_set() {
-    let server = Server::start();
+    // A stopped clock, as denials halve at every full minute.
+    let server = Server::at(NOON);
     let mut client = server.client();
     assert_eq!(setting(&server, TOP_KEYS), "128");
     for number in 0..130 {
@@ -82,7 +97,7 @@ fn the_modules_arguments_are_defaults_in_any_order() {
 fn the_configuration_wins_over_the_modules_arguments() {
     let arguments = ["sliding-window-max-limit", "7", "top-keys", "3"];
     let configured = |max_limit, top_keys| {
-        let builder = Server::builder().module_arguments(&arguments);
+        let builder = Server::builder().clock(NOON).module_arguments(&arguments);
         builder.config(MAX_LIMIT, max_limit).config(TOP_KEYS, top_keys).start()
     };
     // Also when it says what would be the default without them.

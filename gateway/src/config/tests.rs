@@ -155,7 +155,9 @@ fn the_example_file_has_every_setting_and_its_default() {
 fn the_readme_has_every_setting_with_its_default_and_meaning() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
     let readme = readme.unwrap();
-    let (_, rows) = readme.split_once("| setting | default | values | meaning |\n").unwrap();
+    // The settings of the module come before the HTTP API.
+    let (_, gateway) = readme.split_once("\n## HTTP API\n").unwrap();
+    let (_, rows) = gateway.split_once("| setting | default | values | meaning |\n").unwrap();
     let rows = rows.lines().skip(1).take_while(|line| line.starts_with('|')).map(|row| {
         let cells = row.trim_matches('|').split('|').map(|cell| cell.trim_matches([' ', '`']));
         let cells = cells.collect::<Vec<_>>();
