@@ -34,7 +34,7 @@ pub(crate) use gateway::Gateway;
 pub(crate) use held::Held;
 pub(crate) use http::Response;
 pub(crate) use load::{Ledger, Load, is_primary};
-pub(crate) use patience::eventually;
+pub(crate) use patience::{eventually, watched};
 pub(crate) use payload::{dumped, effect, log, sealed};
 pub(crate) use random::Random;
 pub(crate) use sentinel::Sentinels;
