@@ -132,7 +132,7 @@ fn encode(arguments: &[Vec<u8>], bytes: &mut Vec<u8>) {
 
 /// A command of the module with any arguments, or one that handles the values it has stored.
 fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
-    const OWN: [&str; 6] = ["TB", "SW", "PEEK", "REFUND", "RESET", "APPLY"];
+    const OWN: [&str; 8] = ["TB", "SW", "MULTI", "PEEK", "REFUND", "RESET", "TOP", "APPLY"];
     const VALUE: [&str; 8] =
         ["DUMP", "MEMORY USAGE", "DEBUG DIGEST-VALUE", "PERSIST", "TYPE", "UNLINK", "DEL", "PTTL"];
     if random.once_in(10) {
@@ -141,17 +141,29 @@ fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
         command.push(random.pick(&LIMITER_KEYS).into());
         return command;
     }
+    if random.once_in(500) {
+        let count = random.pick(&["0", "1", "3", "128"]);
+        return ["CONFIG", "SET", "ratelimit.top-keys", count].map(|word| word.into()).into();
+    }
     let name = random.pick(&OWN);
     let mut command = vec![format!("RATELIMIT.{name}").into_bytes()];
     // Half of the commands start as they should, so that the other arguments are reached.
     if random.once_in(2) {
         let start = match name {
-            "PEEK" => random.pick(&["TB 10 60", "SW 10 60", "TB 1000000000 31622400"]),
-            "REFUND" | "RESET" | "APPLY" => "",
-            _ => random.pick(&["10 60", "1 0.001", "1000000 31622400", "7 1"]),
+            "MULTI" => random.pick(&[
+                "1 KEY TB 10 60",
+                "2 KEY KEY TB 10 60 SW 10 60",
+                "3 KEY KEY KEY SW 1000000 31622400 TB 1 0.001 COST 2 SW 7 1",
+            ]),
+            "PEEK" => random.pick(&["KEY TB 10 60", "KEY SW 10 60", "KEY TB 1000000000 31622400"]),
+            "REFUND" | "RESET" | "APPLY" => "KEY",
+            "TOP" => "COUNT",
+            _ => random.pick(&["KEY 10 60", "KEY 1 0.001", "KEY 1000000 31622400", "KEY 7 1"]),
         };
-        command.push(random_key(random));
-        command.extend(start.split_whitespace().map(|word| word.as_bytes().to_vec()));
+        command.extend(start.split(' ').map(|word| match word {
+            "KEY" => random_key(random),
+            word => word.into(),
+        }));
     }
     let most = if random.once_in(200) { 2_000 } else { 8 };
     for _ in 0..random.below(most) {
