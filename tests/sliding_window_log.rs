@@ -220,7 +220,7 @@ fn a_lone_grant_is_exact_to_the_microsecond() {
     let server = Server::at(NOON + 400);
     let mut client = server.client();
     assert_eq!(client.decide("RATELIMIT.SW user 1 60"), [1, 1, 0, 0, 60_000]);
-    assert_eq!(client.call::<i64>("PTTL user"), 60_000);
+    assert_eq!(client.call::<i64>("PTTL user"), 60_001);
     server.clock().set(NOON + 60_000_399);
     assert_eq!(client.decide("RATELIMIT.SW user 1 60"), [0, 1, 0, 1, 1]);
     server.clock().set(NOON + 60_000_400);

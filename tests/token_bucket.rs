@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{NOON, Server};
+use crate::harness::{NOON, Server, eventually};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -208,14 +208,32 @@ fn a_key_expires_when_its_quota_is_whole() {
 }
 
 #[test]
-fn the_expiry_is_rounded_up_within_a_millisecond() {
+fn the_expiry_is_rounded_up_to_a_whole_millisecond() {
     let server = Server::at(NOON + 1);
     let mut client = server.client();
-    for micros in [1, 500, 999] {
+    for (micros, millis_left) in [(1, 1), (500, 1), (900, 1), (901, 2), (999, 2)] {
         server.clock().set(NOON + micros);
-        let [.., reset_after_ms] = client.decide("RATELIMIT.TB user 10000 1");
-        assert_eq!(client.call::<i64>("PTTL user"), reset_after_ms, "{micros}");
+        // Whole again 100 microseconds later.
+        assert_eq!(client.decide("RATELIMIT.TB user 10000 1")[4], 1);
+        assert_eq!(client.call::<i64>("PTTL user"), millis_left, "{micros}");
+        client.call::<i64>("RATELIMIT.RESET user");
     }
+}
+
+#[test]
+fn a_key_that_nobody_asks_for_is_not_removed_while_it_is_needed() {
+    let server = Server::at(NOON + 700);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB bucket 1 0.05");
+    client.decide("RATELIMIT.SW log 1 0.05");
+    client.call::<()>(&format!("SET witness x PXAT {}", NOON / 1_000 + 40));
+    server.clock().set(NOON + 50_699);
+    // The same sweep that removes the witness meets the others.
+    eventually("the server has removed what had expired", || {
+        (client.call::<i64>("DBSIZE") < 3).then_some(())
+    });
+    assert_eq!(client.decide("RATELIMIT.TB bucket 1 0.05"), [0, 1, 0, 1, 1]);
+    assert_eq!(client.decide("RATELIMIT.SW log 1 0.05"), [0, 1, 0, 1, 1]);
 }
 
 #[test]

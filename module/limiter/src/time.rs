@@ -55,14 +55,15 @@ impl Instant {
 
     /// The Unix time in milliseconds at which a key that is needed for `lifetime` more expires.
     ///
-    /// This instant is rounded down and the lifetime up, so that the time to live which a server
-    /// shows within this millisecond is exactly the `reset_after` that the caller was told. A
-    /// server removes a key when its clock has *passed* the expiry, that is a whole millisecond
-    /// later, so the key never goes early. At most 2^62, which leaves servers room to calculate.
+    /// Rounded up, so that the key is never removed while it is needed: some servers remove a key
+    /// when their clock, in whole milliseconds, has reached the expiry (Redis 8 does so in the
+    /// background), others when it has passed it. At most 2^62, which leaves servers room to
+    /// calculate.
     #[must_use]
     pub const fn expiry_millis(self, lifetime: Duration) -> u64 {
         const MAX: u64 = 1 << 62;
-        let expiry = (self.0 / 1_000).saturating_add(lifetime.ceil_millis().unsigned_abs());
+        let end = Duration(lifetime.0.saturating_add(self.0 as u128));
+        let expiry = end.ceil_millis().unsigned_abs();
         if expiry > MAX { MAX } else { expiry }
     }
 }
@@ -144,22 +145,22 @@ mod tests {
         }
     }
 
-    /// A server removes a key once its clock, in whole milliseconds, is past the expiry.
     #[test]
-    fn a_key_expires_at_most_a_millisecond_late_and_never_early() {
+    fn a_key_expires_less_than_a_millisecond_late_and_never_early() {
         for (now, lifetime, expiry) in [
             (0, 1, 1),
             (999, 1, 1),
             (1_000, 1_000, 2),
-            (1_999, 1_000, 2),
+            (1_999, 1_000, 3),
             (1_999, 1_001, 3),
-            (10_700, 1_500, 12),
+            (1_999, 1_002, 4),
+            (10_700, 1_500, 13),
         ] {
             let whole_at = now + lifetime;
             let lifetime = Duration::from_micros(u128::from(lifetime));
             assert_eq!(Instant::from_micros(now).expiry_millis(lifetime), expiry);
-            let removed_at = (expiry + 1) * 1_000;
-            assert!((whole_at..whole_at + 2_000).contains(&removed_at), "{removed_at}");
+            let reached_at = expiry * 1_000;
+            assert!((whole_at..whole_at + 1_000).contains(&reached_at), "{reached_at}");
         }
     }
 
