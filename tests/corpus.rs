@@ -20,6 +20,8 @@ fn bytes_of_the_corpus_are_refused_or_usable() {
         target.feed(&pieces);
     }
     target.assert_unharmed();
+    let Target { accepted, refused, .. } = target;
+    assert!(accepted > 50 && refused > 50, "{accepted} accepted, {refused} refused");
 }
 
 #[test]
@@ -135,7 +137,6 @@ impl Target {
 
     fn assert_unharmed(&mut self) {
         assert_eq!(dumps(&mut self.client), self.witnesses, "{}", self.server.log());
-        assert!(self.accepted > 5 && self.refused > 5, "{} {}", self.accepted, self.refused);
     }
 }
 
