@@ -8,10 +8,9 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 
 use limiter::codec::Change;
-use limiter::{Algorithm, Demand, Instant, SlidingWindowLog, Units, Window, WindowLimit};
 use redis::Value;
 
-use crate::harness::{Client, Held, NOON, Server, eventually};
+use crate::harness::{Client, Held, NOON, Server, effect, eventually, log};
 
 const KEYS: [&str; 2] = ["bucket", "log"];
 
@@ -58,15 +57,13 @@ fn a_full_server_answers_peeks_and_gives_back() {
     }
     assert_eq!(client.decide("RATELIMIT.PEEK bucket TB 10 60")[2], 6);
     assert_eq!(client.call::<i64>("RATELIMIT.REFUND bucket 4"), 4);
-    let before = used_memory(&mut client);
+    let before = client.used_memory();
     assert_eq!(client.call::<i64>("RATELIMIT.RESET bucket log large:0 large:1 large:2"), 4);
     for large in 3..20 {
         assert_eq!(client.call::<i64>(&format!("RATELIMIT.REFUND large:{large} 1000000")), 5_000);
     }
     assert_eq!(client.call::<i64>("DBSIZE"), 0);
-    eventually("memory is freed", || {
-        (used_memory(&mut client) + 20 * 10_000 < before).then_some(())
-    });
+    eventually("memory is freed", || (client.used_memory() + 20 * 10_000 < before).then_some(()));
 }
 
 #[test]
@@ -89,7 +86,7 @@ fn evicted_limiters_start_afresh_here_and_on_replicas() {
         client.call::<()>(&format!("CONFIG SET maxmemory-policy {policy}"));
         eventually("limiters are evicted", || {
             // The memory of buffers comes and goes too.
-            let less = used_memory(&mut client) - 100_000;
+            let less = client.used_memory() - 100_000;
             client.call::<()>(&format!("CONFIG SET maxmemory {less}"));
             let _ = client.reply(&[&b"RATELIMIT.TB"[..], b"new", b"10", b"60"]);
             let evicted: u32 = client.info("stats", "evicted_keys").parse().unwrap();
@@ -238,23 +235,12 @@ const LARGE_LOGS: usize = 200;
 
 /// Stores logs with 5000 entries of one unit, the latest of which expire in a day.
 fn store_large_logs(client: &mut Client, count: usize) {
-    let window = Window::from_millis(86_400_000).unwrap();
-    let limit = WindowLimit { limit: Units::MAX, window };
-    let mut log = SlidingWindowLog::new();
-    for age in (0..5_000).rev() {
-        let then = Instant::from_micros(NOON - age * 1_000);
-        log.take(&limit, Demand::all(Units::MIN), then);
-    }
-    let mut effect = (NOON / 1_000 + 86_400_000).to_be_bytes().to_vec();
-    Change::SlidingWindowLog(log).encode(&mut effect);
+    let log = Change::SlidingWindowLog(log(5_000, NOON));
+    let effect = effect(NOON / 1_000 + 86_400_000, &log);
     for index in 0..count {
         let key = format!("large:{index}");
         client.send::<()>(&[b"RATELIMIT.APPLY", key.as_bytes(), &effect]);
     }
-}
-
-fn used_memory(client: &mut Client) -> u64 {
-    client.info("memory", "used_memory").parse().unwrap()
 }
 
 /// The digest of everything that a server holds.

@@ -184,15 +184,15 @@ fn a_running_server_keeps_more_or_fewer_keys_or_none() {
 fn what_is_turned_off_takes_no_memory() {
     let server = Server::builder().clock(NOON).config("ratelimit.top-keys", "10000").start();
     let mut client = server.client();
-    let before = used_memory(&mut client);
+    let before = client.used_memory();
     let padding = "x".repeat(500);
     for number in 0..10_000 {
         deny(&mut client, &format!("{number:010}{padding}"), 1);
     }
-    let full = used_memory(&mut client);
+    let full = client.used_memory();
     assert!(full > before + 10_000 * 500, "{before} bytes, then {full}");
     client.call::<()>("CONFIG SET ratelimit.top-keys 0");
-    let after = used_memory(&mut client);
+    let after = client.used_memory();
     assert!(after < before + 1_000_000, "{before} bytes, then {full}, then {after}");
 }
 
@@ -319,8 +319,4 @@ fn top(client: &mut Client, options: &str) -> Vec<(Vec<u8>, i64)> {
 
 fn listed(keys: &[(&str, i64)]) -> Vec<(Vec<u8>, i64)> {
     keys.iter().map(|(key, denials)| (key.as_bytes().to_vec(), *denials)).collect()
-}
-
-fn used_memory(client: &mut Client) -> u64 {
-    client.info("memory", "used_memory").parse().unwrap()
 }

@@ -56,6 +56,11 @@ impl Client {
         value.unwrap_or_else(|| panic!("INFO {section} has no {field}:\n{text}")).to_owned()
     }
 
+    /// The bytes that the server has allocated.
+    pub(crate) fn used_memory(&mut self) -> u64 {
+        self.info("memory", "used_memory").parse().expect("a number of bytes")
+    }
+
     /// The exact text of the error that answers a command which must fail.
     pub(crate) fn refusal(&mut self, line: &str) -> String {
         self.refusal_of(&words(line))

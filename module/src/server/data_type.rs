@@ -1,8 +1,8 @@
 //! A native data type as the rest of the module sees it, and its callbacks.
 //!
-//! The callbacks are written once, for any algorithm: its state turns itself into bytes and back. The
-//! encoding version that the server knows of is always 1: it says that a value is one string. What
-//! is in that string has a version of its own, which the limiter's codec writes and checks.
+//! The callbacks are written once, for any algorithm: its state turns itself into bytes and back.
+//! The encoding version that the server knows of is always 1: it says that a value is one string.
+//! What is in that string has a version of its own, which the limiter's codec writes and checks.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -196,9 +196,9 @@ unsafe extern "C" fn free_effort<T: DataType>(
     _key: *mut raw::RedisModuleString,
     stored: *const c_void,
 ) -> usize {
-    // The number of allocations, that of the value itself included. Above 64 the server frees in the
-    // background, and above `active-defrag-max-scan-fields` it moves a value in steps; both also for
-    // 0, which stands for an unknown number.
+    // The number of allocations, that of the value itself included. Above 64 the server frees in
+    // the background, and above `active-defrag-max-scan-fields` it moves a value in steps; both
+    // also for 0, which stands for an unknown number.
     // SAFETY: the server passes the value of a key of this type.
     1 + unsafe { value::<T>(stored) }.buffers()
 }
