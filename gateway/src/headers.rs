@@ -9,11 +9,12 @@ use axum::http::{
 use crate::{
     millis::Millis,
     quota::{Algorithm, Quota},
-    store::Decision,
+    store::{Decision, Source},
 };
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
+const SOURCE: HeaderName = HeaderName::from_static("x-ratelimit-source");
 const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
@@ -24,8 +25,8 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(crate) const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 
 /// The headers that scripts of other origins may read.
-pub(crate) const EXPOSED: [HeaderName; 8] =
-    [POLICY, STATE, X_LIMIT, X_REMAINING, X_RESET, RETRY_AFTER, REQUEST_ID, PROCESS_TIME];
+pub(crate) const EXPOSED: [HeaderName; 9] =
+    [SOURCE, POLICY, STATE, X_LIMIT, X_REMAINING, X_RESET, RETRY_AFTER, REQUEST_ID, PROCESS_TIME];
 
 /// What the documentation says about the headers of a decision: name, meaning, example.
 pub(crate) const DECISION_DOCS: [(HeaderName, &str, &str); 6] = [
@@ -36,6 +37,14 @@ pub(crate) const DECISION_DOCS: [(HeaderName, &str, &str); 6] = [
     (X_RESET, "Seconds until the whole quota is back.", "1"),
     (CACHE_CONTROL, "A decision is never to be cached.", "no-store"),
 ];
+
+/// What the documentation says about the header of a decision that Redis did not make.
+pub(crate) const SOURCE_DOCS: (HeaderName, &str, &str) = (
+    SOURCE,
+    "Who decided, when it was not Redis for this request: local (this process), cache (an earlier \
+     denial) or open (nobody: everything is allowed while Redis cannot answer).",
+    "cache",
+);
 
 /// What the documentation says about the header that only a denial has.
 pub(crate) const DENIAL_DOCS: (HeaderName, &str, &str) =
@@ -63,6 +72,11 @@ pub(crate) fn of_decision(quota: &Quota, decision: &Decision) -> [(HeaderName, S
 /// The header that a denial has on top: whole seconds, at least 1.
 pub(crate) fn of_denial(decision: &Decision) -> [(HeaderName, HeaderValue); 1] {
     [(RETRY_AFTER, decision.retry_after.whole_seconds().max(1).into())]
+}
+
+/// The header of a decision that Redis did not make for this request.
+pub(crate) fn of_source(source: Source) -> Option<[(HeaderName, HeaderValue); 1]> {
+    (source != Source::Redis).then(|| [(SOURCE, HeaderValue::from_static(source.name()))])
 }
 
 /// Time until more can be taken than now; nothing when all of it is there.
@@ -93,7 +107,7 @@ mod tests {
     use crate::{
         millis::Millis,
         quota::{Algorithm, Quota},
-        store::Decision,
+        store::{Decision, Source},
     };
 
     fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
@@ -102,6 +116,7 @@ mod tests {
 
     fn decision(remaining: u64, retry_after: u64, reset_after: u64) -> Decision {
         Decision {
+            source: Source::Redis,
             allowed: retry_after == 0,
             limit: 100,
             remaining,

@@ -14,6 +14,7 @@
 //! * `headers`, [`error`]: what answers look like.
 //! * `access`, [`telemetry`]: what every answer gets; log and metrics.
 //! * [`server`]: connections and their end.
+//! * [`watched_files`]: files that are read again when they change.
 //!
 //! # What it does not do
 //!
@@ -40,10 +41,11 @@ pub mod server;
 pub mod store;
 pub mod telemetry;
 mod value;
+pub mod watched_files;
 
 use crate::{
     config::{Defaults, Origins},
-    store::Redis,
+    store::Store,
 };
 
 /// What handlers share.
@@ -56,7 +58,7 @@ pub struct AppState {
     /// Who may call from a browser.
     pub allowed_origins: Origins,
     /// Where decisions are made.
-    pub store: Redis,
+    pub store: Store,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
 }

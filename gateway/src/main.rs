@@ -4,9 +4,9 @@ use std::{env, io, process::ExitCode};
 
 use ratelimit_gateway::{
     AppState, app,
-    config::{self, Settings},
+    config::{self, ListenOptions, Settings},
     server::{self, HEAD_PATIENCE, Patience},
-    store::Redis,
+    store::Store,
     telemetry,
 };
 use tokio::{
@@ -53,12 +53,12 @@ fn answer(argument: &str) -> ExitCode {
 #[tokio::main]
 async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     telemetry::start_log(settings.log_format, settings.log_level);
-    let address = (settings.host.as_str(), settings.port);
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        format!("cannot listen on HOST {} PORT {}: {error}", settings.host, settings.port)
-    })?;
+    let ListenOptions { host, port, .. } = &settings.listen;
+    let listener = TcpListener::bind((host.as_str(), *port))
+        .await
+        .map_err(|error| format!("cannot listen on HOST {host} PORT {port}: {error}"))?;
     let stop = stop_signal()?;
-    let store = Redis::connect(settings.redis)?;
+    let store = Store::open(settings.store)?;
     store.warm_up().await;
     let app = app(AppState {
         defaults: settings.defaults,
@@ -67,9 +67,9 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
         store,
         metrics: telemetry::start_metrics()?,
     });
-    tracing::info!(host = settings.host, port = settings.port, "listening");
+    tracing::info!(host, port, "listening");
 
-    let patience = Patience { head: HEAD_PATIENCE, drain: settings.shutdown_timeout };
+    let patience = Patience { head: HEAD_PATIENCE, drain: settings.shutdown.timeout };
     if server::serve(listener, app, patience, stop).await {
         tracing::info!("stopped");
     } else {

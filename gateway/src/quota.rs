@@ -54,6 +54,17 @@ pub struct Quota {
     pub burst: Option<u32>,
 }
 
+/// Who asks for how many units of what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What is limited.
+    pub identifier: String,
+    /// What it may take.
+    pub quota: Quota,
+    /// Units asked for, at most the capacity.
+    pub cost: u32,
+}
+
 impl Quota {
     /// Most units that can be taken at once.
     #[must_use]

@@ -8,22 +8,32 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, ffi::OsString, fmt, io, time::Duration};
+use std::{collections::HashMap, ffi::OsString, fmt, io, path::PathBuf, time::Duration};
 
 use axum::http::StatusCode;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 use tracing::level_filters::LevelFilter;
 
 use self::table::{
-    CORS_ALLOW_ORIGINS, DEFAULT_LIMIT, DEFAULT_WINDOW_SECONDS, DENY_STATUS, FAIL_MODE, HOST,
-    KEY_PREFIX, LOG_FORMAT, LOG_LEVEL, PORT, REDIS_DB, REDIS_HOST, REDIS_MAX_CONNECTIONS,
-    REDIS_PASSWORD, REDIS_PORT, REDIS_SSL, REDIS_TIMEOUT_MS, REDIS_URL, SHUTDOWN_TIMEOUT_MS,
+    API_KEYS_FILE, CALLER_LIMIT, CALLER_WINDOW_SECONDS, CORS_ALLOW_ORIGINS, DEFAULT_LIMIT,
+    DEFAULT_WINDOW_SECONDS, DENY_CACHE_MAX_MS, DENY_CACHE_SIZE, DENY_STATUS, FAIL_MODE,
+    HEADER_TIMEOUT_MS, HOST, JWT_AUDIENCE, JWT_ISSUER, JWT_JWKS_FILE, KEY_PREFIX, LOCAL_MAX_KEYS,
+    LOCAL_SHARE, LOG_FORMAT, LOG_LEVEL, MAX_CONNECTIONS, METRICS_OPEN, OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_SERVICE_NAME, PORT, REDIS_DB, REDIS_HOST, REDIS_MAX_BACKLOG, REDIS_MAX_CONNECTIONS,
+    REDIS_PASSWORD, REDIS_PORT, REDIS_SSL, REDIS_TIMEOUT_MS, REDIS_TLS_CA_FILE,
+    REDIS_TLS_CERT_FILE, REDIS_TLS_KEY_FILE, REDIS_URL, REDIS_USERNAME, SHUTDOWN_DELAY_MS,
+    SHUTDOWN_TIMEOUT_MS, TLS_CERT_FILE, TLS_KEY_FILE,
 };
 pub use self::{
     rule::Origins,
     table::{Row, help, table},
 };
-use crate::{millis::Millis, store::RedisOptions};
+use crate::{
+    millis::Millis,
+    store::{
+        DenyCacheOptions, LocalOptions, Location, RedisOptions, RedisTls, StoreOptions, Topology,
+    },
+};
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,27 +53,97 @@ pub struct Defaults {
     pub window: Millis,
 }
 
-/// All settings, within their ranges.
-#[derive(Debug, Clone)]
-pub struct Settings {
+/// Where clients connect, and what they may make the service wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenOptions {
     /// Address to listen on.
     pub host: String,
     /// Port to listen on.
     pub port: u16,
-    /// Where Redis is, and how it is used.
-    pub redis: RedisOptions,
+    /// What to serve HTTPS with; plain HTTP without.
+    pub tls: Option<CertificateFiles>,
+    /// Most open connections of clients.
+    pub max_connections: usize,
+    /// Longest wait for the rest of the head of a request that has begun.
+    pub header_timeout: Duration,
+}
+
+/// A certificate and its key, both as PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate chain, the own one first.
+    pub certificate: PathBuf,
+    /// The key of the first certificate.
+    pub key: PathBuf,
+}
+
+/// Who may call, and how often. Everybody may, unless there is a file of keys or of a key set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerOptions {
+    /// The hashed keys of callers.
+    pub api_keys_file: Option<PathBuf>,
+    /// How to verify tokens of callers.
+    pub jwt: Option<JwtOptions>,
+    /// Requests that each caller may make per window; `None` is any number.
+    pub limit: Option<u32>,
+    /// The window of `limit`.
+    pub window: Millis,
+    /// Whether everybody may read the metrics.
+    pub metrics_open: bool,
+}
+
+/// What a JSON Web Token must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwtOptions {
+    /// The key set to verify signatures by.
+    pub jwks_file: PathBuf,
+    /// The audience that it must name.
+    pub audience: String,
+    /// The issuer that it must name.
+    pub issuer: String,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceOptions {
+    /// A receiver of OTLP over HTTP; without one there are no traces.
+    pub endpoint: Option<String>,
+    /// What the service is called in them.
+    pub service_name: String,
+}
+
+/// How the service ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShutdownOptions {
+    /// How long it goes on after SIGTERM while it says that it is not ready.
+    pub delay: Duration,
+    /// How long running requests get to finish after that.
+    pub timeout: Duration,
+}
+
+/// All settings, within their ranges.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where clients connect.
+    pub listen: ListenOptions,
+    /// Where states are, and what happens when they cannot be reached.
+    pub store: StoreOptions,
     /// What a request gets that leaves out its limit or its window.
     pub defaults: Defaults,
     /// Status of a denial.
     pub deny_status: StatusCode,
+    /// Who may call.
+    pub callers: CallerOptions,
     /// Who may call from a browser.
     pub allowed_origins: Origins,
     /// Least important lines to log.
     pub log_level: LevelFilter,
     /// Form of log lines.
     pub log_format: LogFormat,
-    /// How long running requests get to finish at the end.
-    pub shutdown_timeout: Duration,
+    /// Where traces go.
+    pub traces: TraceOptions,
+    /// How the service ends.
+    pub shutdown: ShutdownOptions,
 }
 
 /// Why the settings cannot be used: one line that names the variable, the fault and the range.
@@ -94,31 +174,94 @@ impl Settings {
 
     /// Reads settings from any place that knows values by name.
     fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, SettingsError> {
-        FAIL_MODE.read(&lookup)?;
+        let lookup = &lookup;
         Ok(Self {
-            host: HOST.read(&lookup)?,
-            port: PORT.read(&lookup)?,
-            redis: RedisOptions {
-                connection: connection(&lookup)?,
-                max_connections: REDIS_MAX_CONNECTIONS.read(&lookup)?,
-                timeout: Duration::from_millis(REDIS_TIMEOUT_MS.read(&lookup)?.into()),
-                key_prefix: KEY_PREFIX.read(&lookup)?,
-            },
+            listen: listen(lookup)?,
+            store: store(lookup)?,
             defaults: Defaults {
-                limit: DEFAULT_LIMIT.read(&lookup)?,
-                window: DEFAULT_WINDOW_SECONDS.read(&lookup)?,
+                limit: DEFAULT_LIMIT.read(lookup)?,
+                window: DEFAULT_WINDOW_SECONDS.read(lookup)?,
             },
-            deny_status: DENY_STATUS.read(&lookup)?,
-            allowed_origins: CORS_ALLOW_ORIGINS.read(&lookup)?,
-            log_level: LOG_LEVEL.read(&lookup)?,
-            log_format: LOG_FORMAT.read(&lookup)?,
-            shutdown_timeout: Duration::from_millis(SHUTDOWN_TIMEOUT_MS.read(&lookup)?.into()),
+            deny_status: DENY_STATUS.read(lookup)?,
+            callers: callers(lookup)?,
+            allowed_origins: CORS_ALLOW_ORIGINS.read(lookup)?,
+            log_level: LOG_LEVEL.read(lookup)?,
+            log_format: LOG_FORMAT.read(lookup)?,
+            traces: TraceOptions {
+                endpoint: text(OTEL_EXPORTER_OTLP_ENDPOINT.read(lookup)?),
+                service_name: OTEL_SERVICE_NAME.read(lookup)?,
+            },
+            shutdown: ShutdownOptions {
+                delay: millis(SHUTDOWN_DELAY_MS.read(lookup)?),
+                timeout: millis(SHUTDOWN_TIMEOUT_MS.read(lookup)?),
+            },
         })
     }
 }
 
-/// The connection that `REDIS_URL` names, or the five settings that it wins over.
-fn connection(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<ConnectionInfo, SettingsError> {
+fn listen(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<ListenOptions, SettingsError> {
+    let tls = (TLS_CERT_FILE.read(lookup)?, TLS_KEY_FILE.read(lookup)?);
+    Ok(ListenOptions {
+        host: HOST.read(lookup)?,
+        port: PORT.read(lookup)?,
+        tls: certificate(tls, ["TLS_CERT_FILE", "TLS_KEY_FILE"])?,
+        max_connections: MAX_CONNECTIONS.read(lookup)?,
+        header_timeout: millis(HEADER_TIMEOUT_MS.read(lookup)?),
+    })
+}
+
+fn store(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<StoreOptions, SettingsError> {
+    let certificate_files = (REDIS_TLS_CERT_FILE.read(lookup)?, REDIS_TLS_KEY_FILE.read(lookup)?);
+    Ok(StoreOptions {
+        location: location(lookup)?,
+        redis: RedisOptions {
+            max_connections: REDIS_MAX_CONNECTIONS.read(lookup)?,
+            max_backlog: REDIS_MAX_BACKLOG.read(lookup)?,
+            timeout: millis(REDIS_TIMEOUT_MS.read(lookup)?),
+            tls: RedisTls {
+                authorities: REDIS_TLS_CA_FILE.read(lookup)?,
+                certificate: certificate(
+                    certificate_files,
+                    ["REDIS_TLS_CERT_FILE", "REDIS_TLS_KEY_FILE"],
+                )?,
+            },
+        },
+        key_prefix: KEY_PREFIX.read(lookup)?,
+        fail_mode: FAIL_MODE.read(lookup)?,
+        local: LocalOptions {
+            share: LOCAL_SHARE.read(lookup)?,
+            max_keys: LOCAL_MAX_KEYS.read(lookup)?,
+        },
+        deny_cache: DenyCacheOptions {
+            size: DENY_CACHE_SIZE.read(lookup)?,
+            max_age: millis(DENY_CACHE_MAX_MS.read(lookup)?),
+        },
+    })
+}
+
+fn callers(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<CallerOptions, SettingsError> {
+    let (audience, issuer) = (JWT_AUDIENCE.read(lookup)?, JWT_ISSUER.read(lookup)?);
+    let jwt = match JWT_JWKS_FILE.read(lookup)? {
+        Some(_) if audience.is_empty() => {
+            return Err(SettingsError("JWT_AUDIENCE: required with JWT_JWKS_FILE".to_owned()));
+        }
+        Some(_) if issuer.is_empty() => {
+            return Err(SettingsError("JWT_ISSUER: required with JWT_JWKS_FILE".to_owned()));
+        }
+        Some(jwks_file) => Some(JwtOptions { jwks_file, audience, issuer }),
+        None => None,
+    };
+    Ok(CallerOptions {
+        api_keys_file: API_KEYS_FILE.read(lookup)?,
+        jwt,
+        limit: Some(CALLER_LIMIT.read(lookup)?).filter(|limit| *limit > 0),
+        window: CALLER_WINDOW_SECONDS.read(lookup)?,
+        metrics_open: METRICS_OPEN.read(lookup)?,
+    })
+}
+
+/// What `REDIS_URL` names, or the six settings that it wins over.
+fn location(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<Location, SettingsError> {
     let (host, port) = (REDIS_HOST.read(lookup)?, REDIS_PORT.read(lookup)?);
     let address = if REDIS_SSL.read(lookup)? {
         ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
@@ -126,15 +269,39 @@ fn connection(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<ConnectionIn
         ConnectionAddr::Tcp(host, port)
     };
     let mut login = RedisConnectionInfo::default().set_db(REDIS_DB.read(lookup)?.into());
-    let password = REDIS_PASSWORD.read(lookup)?;
-    if !password.is_empty() {
+    if let Some(username) = text(REDIS_USERNAME.read(lookup)?) {
+        login = login.set_username(username);
+    }
+    if let Some(password) = text(REDIS_PASSWORD.read(lookup)?) {
         login = login.set_password(password);
     }
-    if let Some(connection) = REDIS_URL.read(lookup)? {
-        return Ok(connection);
+    if let Some(location) = REDIS_URL.read(lookup)? {
+        return Ok(location);
     }
     let connection = address.into_connection_info();
-    Ok(connection.map_err(|error| SettingsError(error.to_string()))?.set_redis_settings(login))
+    let connection = connection.map_err(|error| SettingsError(error.to_string()))?;
+    Ok(Location::Redis(Topology::Standalone(connection.set_redis_settings(login))))
+}
+
+/// Both files of a certificate, or none of them.
+fn certificate(
+    files: (Option<PathBuf>, Option<PathBuf>),
+    names: [&str; 2],
+) -> Result<Option<CertificateFiles>, SettingsError> {
+    match files {
+        (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(SettingsError(format!("{}: required with {}", names[1], names[0]))),
+        (None, Some(_)) => Err(SettingsError(format!("{}: required with {}", names[0], names[1]))),
+    }
+}
+
+fn text(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn millis(millis: u32) -> Duration {
+    Duration::from_millis(millis.into())
 }
 
 /// The pairs in `.env`; none without such a file.

@@ -1,11 +1,16 @@
 //! What values settings take. Every fault is one line that says the range.
 
-use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
 use axum::http::HeaderValue;
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::IntoConnectionInfo;
 
-use crate::{millis::Millis, number::thousandths, quota::WINDOW};
+use crate::{
+    millis::Millis,
+    number::thousandths,
+    quota::WINDOW,
+    store::{Location, Thousandths, Topology},
+};
 
 /// What a setting takes, and what it becomes.
 pub(super) trait Rule {
@@ -88,49 +93,61 @@ impl<T: Clone> Rule for OneOf<T> {
     }
 }
 
-/// What happens while Redis cannot answer. This version has one way.
-pub(super) struct FailMode;
+/// The path of a file, or nothing.
+pub(super) struct Path;
 
-impl Rule for FailMode {
-    type Value = ();
+impl Rule for Path {
+    type Value = Option<PathBuf>;
 
     fn range(&self) -> String {
-        "closed".to_owned()
+        "the path of a file".to_owned()
     }
 
-    fn parse(&self, text: &str) -> Result<(), String> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "closed" => Ok(()),
-            mode @ ("open" | "local") => {
-                Err(format!("this version does not have {mode:?}, only closed"))
-            }
-            _ => Err(self.fault(text)),
-        }
+    fn parse(&self, text: &str) -> Result<Option<PathBuf>, String> {
+        Ok((!text.is_empty()).then(|| text.into()))
     }
 }
 
-/// The URL of a Redis server, or nothing. It can hold a password and is never shown.
+/// A share of the whole, with at most three decimals.
+pub(super) struct Share;
+
+impl Rule for Share {
+    type Value = Thousandths;
+
+    fn range(&self) -> String {
+        "a number between 0.001 and 1 with at most three decimals".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<Thousandths, String> {
+        let share = thousandths(text).ok().and_then(|share| u32::try_from(share).ok());
+        let share = share.filter(|share| (1..=1000).contains(share)).map(Thousandths);
+        share.ok_or_else(|| self.fault(text))
+    }
+}
+
+/// Where states are kept, as a URL, or nothing. It can hold a password and is never shown.
 pub(super) struct RedisUrl;
 
 impl Rule for RedisUrl {
-    type Value = Option<ConnectionInfo>;
+    type Value = Option<Location>;
 
     fn range(&self) -> String {
-        "a redis://, rediss:// or unix:// URL".to_owned()
+        "a redis://, rediss:// or unix:// URL, or memory://".to_owned()
     }
 
-    fn parse(&self, text: &str) -> Result<Option<ConnectionInfo>, String> {
+    fn parse(&self, text: &str) -> Result<Option<Location>, String> {
         if text.is_empty() {
             return Ok(None);
+        }
+        if text == "memory://" {
+            return Ok(Some(Location::Memory));
         }
         let wrong = || format!("the value is not {}", self.range());
         let (scheme, _) = text.split_once("://").ok_or_else(wrong)?;
         match scheme {
             "redis" | "rediss" | "unix" => {
-                text.into_connection_info().map(Some).map_err(|_| wrong())
-            }
-            "redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster" => {
-                Err(format!("this version does not have {scheme}://, only {}", self.range()))
+                let connection = text.into_connection_info().map_err(|_| wrong())?;
+                Ok(Some(Location::Redis(Topology::Standalone(connection))))
             }
             _ => Err(wrong()),
         }

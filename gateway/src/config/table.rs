@@ -7,9 +7,12 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     LogFormat, SettingsError,
-    rule::{FailMode, OneOf, OriginList, RedisUrl, Rule, Text, Whole, Window},
+    rule::{OneOf, OriginList, Path, RedisUrl, Rule, Share, Text, Whole, Window},
 };
-use crate::quota::UNITS;
+use crate::{quota::UNITS, store::FailMode};
+
+const TRUE_OR_FALSE: OneOf<bool> =
+    OneOf(&[("true", true), ("false", false), ("1", true), ("0", false)]);
 
 /// A setting: an environment variable and the rule that its value must keep.
 pub(super) struct Setting<R> {
@@ -33,6 +36,34 @@ pub(super) const PORT: Setting<Whole<u16>> = Setting {
     meaning: "Port to listen on.",
 };
 
+pub(super) const TLS_CERT_FILE: Setting<Path> = Setting {
+    name: "TLS_CERT_FILE",
+    default: "",
+    rule: Path,
+    meaning: "PEM file with the certificate chain to serve HTTPS with, read again when it changes.",
+};
+
+pub(super) const TLS_KEY_FILE: Setting<Path> = Setting {
+    name: "TLS_KEY_FILE",
+    default: "",
+    rule: Path,
+    meaning: "PEM file with the key of that certificate.",
+};
+
+pub(super) const MAX_CONNECTIONS: Setting<Whole<usize>> = Setting {
+    name: "MAX_CONNECTIONS",
+    default: "20000",
+    rule: Whole(1..=1_000_000),
+    meaning: "Most open connections of clients. One more is refused.",
+};
+
+pub(super) const HEADER_TIMEOUT_MS: Setting<Whole<u32>> = Setting {
+    name: "HEADER_TIMEOUT_MS",
+    default: "10000",
+    rule: Whole(1..=600_000),
+    meaning: "Milliseconds that a client gets to send the head of a request once it has begun.",
+};
+
 pub(super) const REDIS_HOST: Setting<Text> = Setting {
     name: "REDIS_HOST",
     default: "localhost",
@@ -45,6 +76,13 @@ pub(super) const REDIS_PORT: Setting<Whole<u16>> = Setting {
     default: "6379",
     rule: Whole(1..=u16::MAX),
     meaning: "Port of the Redis server.",
+};
+
+pub(super) const REDIS_USERNAME: Setting<Text> = Setting {
+    name: "REDIS_USERNAME",
+    default: "",
+    rule: Text("a text"),
+    meaning: "User of the Redis server, if it is not the default one.",
 };
 
 pub(super) const REDIS_PASSWORD: Setting<Text> = Setting {
@@ -64,30 +102,59 @@ pub(super) const REDIS_DB: Setting<Whole<u16>> = Setting {
 pub(super) const REDIS_SSL: Setting<OneOf<bool>> = Setting {
     name: "REDIS_SSL",
     default: "false",
-    rule: OneOf(&[("true", true), ("false", false), ("1", true), ("0", false)]),
-    meaning: "Whether to connect to Redis with TLS. Certificates are checked against the system's.",
+    rule: TRUE_OR_FALSE,
+    meaning: "Whether to connect to Redis with TLS.",
 };
 
 pub(super) const REDIS_URL: Setting<RedisUrl> = Setting {
     name: "REDIS_URL",
     default: "",
     rule: RedisUrl,
-    meaning: "Redis server as a URL with user, password and database. Wins over the five above.",
+    meaning: "Redis as a URL with user, password and database. Wins over the six above. memory:// \
+              needs no Redis.",
+};
+
+pub(super) const REDIS_TLS_CA_FILE: Setting<Path> = Setting {
+    name: "REDIS_TLS_CA_FILE",
+    default: "",
+    rule: Path,
+    meaning: "PEM file with the certificates to trust Redis by, instead of the system's.",
+};
+
+pub(super) const REDIS_TLS_CERT_FILE: Setting<Path> = Setting {
+    name: "REDIS_TLS_CERT_FILE",
+    default: "",
+    rule: Path,
+    meaning: "PEM file with the certificate to show to Redis.",
+};
+
+pub(super) const REDIS_TLS_KEY_FILE: Setting<Path> = Setting {
+    name: "REDIS_TLS_KEY_FILE",
+    default: "",
+    rule: Path,
+    meaning: "PEM file with the key of that certificate.",
 };
 
 pub(super) const REDIS_MAX_CONNECTIONS: Setting<Whole<usize>> = Setting {
     name: "REDIS_MAX_CONNECTIONS",
     default: "50",
     rule: Whole(1..=10_000),
-    meaning: "Most connections to Redis. Each carries many calls at once, so more than 4 are never \
-              opened.",
+    meaning: "Most connections to Redis. Each carries many calls at once, so more than 4 to one \
+              server are never opened.",
+};
+
+pub(super) const REDIS_MAX_BACKLOG: Setting<Whole<usize>> = Setting {
+    name: "REDIS_MAX_BACKLOG",
+    default: "4096",
+    rule: Whole(1..=1_000_000),
+    meaning: "Most calls that wait for Redis at once. One more is answered with 503.",
 };
 
 pub(super) const REDIS_TIMEOUT_MS: Setting<Whole<u32>> = Setting {
     name: "REDIS_TIMEOUT_MS",
     default: "100",
     rule: Whole(1..=60_000),
-    meaning: "Milliseconds to wait for an answer of Redis before the call fails.",
+    meaning: "Milliseconds to wait for an answer of Redis before FAIL_MODE decides.",
 };
 
 pub(super) const KEY_PREFIX: Setting<Text> = Setting {
@@ -118,11 +185,98 @@ pub(super) const DENY_STATUS: Setting<OneOf<StatusCode>> = Setting {
     meaning: "Status of a denial.",
 };
 
-pub(super) const FAIL_MODE: Setting<FailMode> = Setting {
+pub(super) const FAIL_MODE: Setting<OneOf<FailMode>> = Setting {
     name: "FAIL_MODE",
     default: "closed",
-    rule: FailMode,
-    meaning: "What a check gets while Redis cannot answer: closed is status 503.",
+    rule: OneOf(&[
+        ("closed", FailMode::Closed),
+        ("open", FailMode::Open),
+        ("local", FailMode::Local),
+    ]),
+    meaning: "What a check gets while Redis cannot answer: status 503, a grant, or a decision of \
+              this process alone.",
+};
+
+pub(super) const LOCAL_SHARE: Setting<Share> = Setting {
+    name: "LOCAL_SHARE",
+    default: "1",
+    rule: Share,
+    meaning: "Share of every limit that this process grants by itself with FAIL_MODE=local: 0.25 \
+              for one of four instances.",
+};
+
+pub(super) const LOCAL_MAX_KEYS: Setting<Whole<usize>> = Setting {
+    name: "LOCAL_MAX_KEYS",
+    default: "100000",
+    rule: Whole(1..=100_000_000),
+    meaning: "Most quotas that this process keeps with FAIL_MODE=local or memory://. Beyond it the \
+              least used are forgotten.",
+};
+
+pub(super) const DENY_CACHE_SIZE: Setting<Whole<usize>> = Setting {
+    name: "DENY_CACHE_SIZE",
+    default: "10000",
+    rule: Whole(0..=10_000_000),
+    meaning: "Most denials that are remembered, so that a repeated one costs no call to Redis. 0 \
+              turns it off.",
+};
+
+pub(super) const DENY_CACHE_MAX_MS: Setting<Whole<u32>> = Setting {
+    name: "DENY_CACHE_MAX_MS",
+    default: "1000",
+    rule: Whole(1..=3_600_000),
+    meaning: "Milliseconds after which a remembered denial is forgotten at the latest.",
+};
+
+pub(super) const API_KEYS_FILE: Setting<Path> = Setting {
+    name: "API_KEYS_FILE",
+    default: "",
+    rule: Path,
+    meaning: "JSON file with the hashed keys of callers, read again when it changes. Callers \
+              without one are refused.",
+};
+
+pub(super) const JWT_JWKS_FILE: Setting<Path> = Setting {
+    name: "JWT_JWKS_FILE",
+    default: "",
+    rule: Path,
+    meaning: "JSON Web Key Set to verify the tokens of callers by, read again when it changes. \
+              Callers without one are refused.",
+};
+
+pub(super) const JWT_AUDIENCE: Setting<Text> = Setting {
+    name: "JWT_AUDIENCE",
+    default: "",
+    rule: Text("a text"),
+    meaning: "Audience that tokens must name. Required with JWT_JWKS_FILE.",
+};
+
+pub(super) const JWT_ISSUER: Setting<Text> = Setting {
+    name: "JWT_ISSUER",
+    default: "",
+    rule: Text("a text"),
+    meaning: "Issuer that tokens must name. Required with JWT_JWKS_FILE.",
+};
+
+pub(super) const CALLER_LIMIT: Setting<Whole<u32>> = Setting {
+    name: "CALLER_LIMIT",
+    default: "0",
+    rule: Whole(0..=*UNITS.end()),
+    meaning: "Requests that each caller may make per CALLER_WINDOW_SECONDS. 0 is any number.",
+};
+
+pub(super) const CALLER_WINDOW_SECONDS: Setting<Window> = Setting {
+    name: "CALLER_WINDOW_SECONDS",
+    default: "1",
+    rule: Window,
+    meaning: "Window of CALLER_LIMIT.",
+};
+
+pub(super) const METRICS_OPEN: Setting<OneOf<bool>> = Setting {
+    name: "METRICS_OPEN",
+    default: "true",
+    rule: TRUE_OR_FALSE,
+    meaning: "Whether /metrics is there for everybody, also when callers need a key or a token.",
 };
 
 pub(super) const CORS_ALLOW_ORIGINS: Setting<OriginList> = Setting {
@@ -151,6 +305,28 @@ pub(super) const LOG_FORMAT: Setting<OneOf<LogFormat>> = Setting {
     default: "json",
     rule: OneOf(&[("json", LogFormat::Json), ("text", LogFormat::Text)]),
     meaning: "Form of a log line.",
+};
+
+pub(super) const OTEL_EXPORTER_OTLP_ENDPOINT: Setting<Text> = Setting {
+    name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+    default: "",
+    rule: Text("an http:// or https:// URL"),
+    meaning: "Where to send traces with OTLP over HTTP, such as http://localhost:4318.",
+};
+
+pub(super) const OTEL_SERVICE_NAME: Setting<Text> = Setting {
+    name: "OTEL_SERVICE_NAME",
+    default: "ratelimit-gateway",
+    rule: Text("a text"),
+    meaning: "Name of this service in traces.",
+};
+
+pub(super) const SHUTDOWN_DELAY_MS: Setting<Whole<u32>> = Setting {
+    name: "SHUTDOWN_DELAY_MS",
+    default: "1000",
+    rule: Whole(0..=600_000),
+    meaning: "Milliseconds to go on as usual after SIGTERM, except that /health/ready is 503, so \
+              that load balancers look elsewhere.",
 };
 
 pub(super) const SHUTDOWN_TIMEOUT_MS: Setting<Whole<u32>> = Setting {
@@ -204,22 +380,45 @@ pub fn table() -> Vec<Row> {
     vec![
         HOST.row(),
         PORT.row(),
+        TLS_CERT_FILE.row(),
+        TLS_KEY_FILE.row(),
+        MAX_CONNECTIONS.row(),
+        HEADER_TIMEOUT_MS.row(),
         REDIS_HOST.row(),
         REDIS_PORT.row(),
+        REDIS_USERNAME.row(),
         REDIS_PASSWORD.row(),
         REDIS_DB.row(),
         REDIS_SSL.row(),
         REDIS_URL.row(),
+        REDIS_TLS_CA_FILE.row(),
+        REDIS_TLS_CERT_FILE.row(),
+        REDIS_TLS_KEY_FILE.row(),
         REDIS_MAX_CONNECTIONS.row(),
+        REDIS_MAX_BACKLOG.row(),
         REDIS_TIMEOUT_MS.row(),
         KEY_PREFIX.row(),
         DEFAULT_LIMIT.row(),
         DEFAULT_WINDOW_SECONDS.row(),
         DENY_STATUS.row(),
         FAIL_MODE.row(),
+        LOCAL_SHARE.row(),
+        LOCAL_MAX_KEYS.row(),
+        DENY_CACHE_SIZE.row(),
+        DENY_CACHE_MAX_MS.row(),
+        API_KEYS_FILE.row(),
+        JWT_JWKS_FILE.row(),
+        JWT_AUDIENCE.row(),
+        JWT_ISSUER.row(),
+        CALLER_LIMIT.row(),
+        CALLER_WINDOW_SECONDS.row(),
+        METRICS_OPEN.row(),
         CORS_ALLOW_ORIGINS.row(),
         LOG_LEVEL.row(),
         LOG_FORMAT.row(),
+        OTEL_EXPORTER_OTLP_ENDPOINT.row(),
+        OTEL_SERVICE_NAME.row(),
+        SHUTDOWN_DELAY_MS.row(),
         SHUTDOWN_TIMEOUT_MS.row(),
     ]
 }

@@ -24,7 +24,7 @@ use crate::{
     headers,
     millis::Millis,
     openapi,
-    quota::{Quota, UNITS},
+    quota::{Check, Quota, UNITS},
     telemetry,
     value::{self, MAX_IDENTIFIER_BYTES},
 };
@@ -61,11 +61,13 @@ pub(crate) async fn check(
     State(state): State<Arc<AppState>>,
     CheckRequest { identifier, quota, cost }: CheckRequest,
 ) -> Result<Response, Error> {
-    let decision = state.store.take(&identifier, &quota, cost).await;
-    let decision = decision.map_err(|error| Error::of_store(error, "body", &quota, cost))?;
+    let check = Check { identifier, quota, cost };
+    let decision = state.store.check(&check).await;
+    let quota = &check.quota;
+    let decision = decision.map_err(|error| Error::of_store(error, "body", quota, cost))?;
     telemetry::count_decision(quota.algorithm, decision.allowed);
 
-    let headers = headers::of_decision(&quota, &decision);
+    let headers = (headers::of_decision(quota, &decision), headers::of_source(decision.source));
     let answer = Json(CheckAnswer {
         allowed: decision.allowed,
         remaining: decision.remaining,

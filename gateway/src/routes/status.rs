@@ -56,7 +56,7 @@ pub(crate) async fn status(
 ) -> Result<Response, Error> {
     let decision = state.store.peek(&identifier, &quota).await;
     let decision = decision.map_err(|error| Error::of_store(error, "query", &quota, 1))?;
-    let headers = headers::of_decision(&quota, &decision);
+    let headers = (headers::of_decision(&quota, &decision), headers::of_source(decision.source));
     let answer = Json(StatusAnswer {
         identifier,
         requests_used: decision.limit.saturating_sub(decision.remaining),

@@ -1,16 +1,157 @@
-//! Where decisions are made: one command to Redis each.
+//! Where decisions are made, and what happens when they cannot be made there.
 
-mod link;
 mod outage;
 mod redis;
 
-pub use self::redis::{Redis, RedisOptions};
+use std::time::Duration;
 
-use crate::{millis::Millis, quota::Algorithm};
+use ::redis::RedisError;
+
+pub use self::redis::{Redis, RedisOptions, RedisTls, Topology};
+use crate::{
+    millis::Millis,
+    quota::{Algorithm, Check, Quota},
+};
+
+/// Where states are, and what happens when they cannot be reached.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Where states are kept.
+    pub location: Location,
+    /// How Redis is used, if that is where they are.
+    pub redis: RedisOptions,
+    /// Put before every key.
+    pub key_prefix: String,
+    /// What a check gets while Redis cannot answer.
+    pub fail_mode: FailMode,
+    /// What this process decides by itself.
+    pub local: LocalOptions,
+    /// What is remembered of denials.
+    pub deny_cache: DenyCacheOptions,
+}
+
+/// Where states are kept.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// In this process, and gone with it.
+    Memory,
+    /// In Redis.
+    Redis(Topology),
+}
+
+/// What a check gets while Redis cannot answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailMode {
+    /// An error: status 503.
+    Closed,
+    /// A grant, whatever it asks for.
+    Open,
+    /// A decision of this process alone.
+    Local,
+}
+
+/// Parts of a thousand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thousandths(pub u32);
+
+/// What this process decides by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalOptions {
+    /// Share of every limit that is granted while Redis cannot answer: 1 to 1000.
+    pub share: Thousandths,
+    /// Most quotas that are kept.
+    pub max_keys: usize,
+}
+
+/// What is remembered of denials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DenyCacheOptions {
+    /// Most denials; 0 for none.
+    pub size: usize,
+    /// How long each is remembered at most.
+    pub max_age: Duration,
+}
+
+/// Who made a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Redis, for this request.
+    Redis,
+    /// This process, by itself.
+    Local,
+    /// Redis, for an earlier request that this one cannot fare better than.
+    Cache,
+    /// Nobody: everything is allowed while Redis cannot answer.
+    Open,
+}
+
+impl Source {
+    /// The name in headers and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Local => "local",
+            Self::Cache => "cache",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// Decides, by the settings.
+#[derive(Debug)]
+pub struct Store {
+    redis: Redis,
+}
+
+impl Store {
+    /// Starts to connect in the background; Redis need not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// When the options cannot be used to connect at all, such as TLS without any certificate.
+    pub fn open(options: StoreOptions) -> Result<Self, RedisError> {
+        let Location::Redis(topology) = options.location else {
+            return Err(RedisError::from((
+                ::redis::ErrorKind::InvalidClientConfig,
+                "memory:// is not there yet",
+            )));
+        };
+        let redis = Redis::connect(topology, options.redis, options.key_prefix)?;
+        Ok(Self { redis })
+    }
+
+    /// Waits for the first connections, but not for long.
+    pub async fn warm_up(&self) {
+        self.redis.warm_up().await;
+    }
+
+    /// Decides a check: takes its cost, or just looks when that is 0.
+    pub async fn check(&self, check: &Check) -> Result<Decision, StoreError> {
+        self.redis.take(check).await
+    }
+
+    /// What taking one unit would answer. Takes and writes nothing.
+    pub async fn peek(&self, identifier: &str, quota: &Quota) -> Result<Decision, StoreError> {
+        self.redis.peek(identifier, quota).await
+    }
+
+    /// Forgets what `identifier` used with one algorithm. Answers whether there was anything.
+    pub async fn reset(&self, identifier: &str, algorithm: Algorithm) -> Result<bool, StoreError> {
+        self.redis.reset(identifier, algorithm).await
+    }
+
+    /// Checks that decisions can be made where they should be made.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.redis.probe().await
+    }
+}
 
 /// What the store answered about an identifier and a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
+    /// Who decided.
+    pub source: Source,
     /// Whether all of the cost was taken, or could be when only peeking.
     pub allowed: bool,
     /// Most units that can be taken at once.

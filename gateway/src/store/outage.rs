@@ -2,7 +2,7 @@
 
 use redis::RedisError;
 
-use super::{Argument, StoreError, link};
+use super::{Argument, StoreError, redis::LINK_ADVICE};
 use crate::telemetry;
 
 /// A reason that is not the caller's fault.
@@ -81,7 +81,7 @@ impl Outage {
 
     fn advice(self) -> &'static str {
         match self {
-            Self::Disconnected => link::ADVICE,
+            Self::Disconnected => LINK_ADVICE,
             Self::TimedOut => "look for slow commands in Redis, or raise REDIS_TIMEOUT_MS",
             Self::Overloaded => "too many calls wait for Redis: find out why it is slow",
             Self::Loading => "Redis is reading its data from disk: wait until it is done",

@@ -22,7 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an operator can do about a fault. The link itself goes on trying.
-pub(super) const ADVICE: &str = "check that Redis runs and that the REDIS_ settings lead to it";
+pub(in crate::store) const ADVICE: &str =
+    "check that Redis runs and that the REDIS_ settings lead to it";
 
 /// A place for one connection, filled again whenever it was lost.
 #[derive(Debug)]

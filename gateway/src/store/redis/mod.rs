@@ -1,0 +1,162 @@
+//! Decisions by the RATELIMIT commands of Redis.
+
+mod connections;
+mod link;
+
+use std::{path::PathBuf, time::Duration};
+
+use redis::{Cmd, ConnectionInfo, FromRedisValue, RedisError, Value};
+
+use self::connections::Connections;
+pub(super) use self::link::ADVICE as LINK_ADVICE;
+use super::{
+    Decision, Source, StoreError, key,
+    outage::{Outage, explain},
+};
+use crate::{
+    config::CertificateFiles,
+    millis::Millis,
+    quota::{Algorithm, Check, Quota},
+};
+
+/// Which servers make up Redis.
+#[derive(Debug, Clone)]
+pub enum Topology {
+    /// One server.
+    Standalone(ConnectionInfo),
+}
+
+/// How Redis is used.
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    /// Most connections to open, at least 1.
+    pub max_connections: usize,
+    /// Most calls that wait for an answer at once, at least 1.
+    pub max_backlog: usize,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+    /// Certificates, for connections with TLS.
+    pub tls: RedisTls,
+}
+
+/// Certificates for connections with TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisTls {
+    /// PEM file with the authorities to trust, instead of the system's.
+    pub authorities: Option<PathBuf>,
+    /// What to show to Redis.
+    pub certificate: Option<CertificateFiles>,
+}
+
+/// Redis with the ratelimit module.
+#[derive(Debug)]
+pub struct Redis {
+    key_prefix: String,
+    connections: Connections,
+}
+
+/// A command and the one key that it is about, which decides where it is sent in a cluster.
+#[derive(Debug)]
+struct KeyedCommand {
+    key: String,
+    command: Cmd,
+}
+
+/// The five integers that TB, SW and PEEK answer: granted, limit, remaining, and milliseconds
+/// until a retry and until the whole quota is back.
+type Reply = (i64, i64, i64, i64, i64);
+
+impl Redis {
+    /// Starts to connect in the background; Redis need not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// When the options cannot be used to connect at all, such as TLS without any certificate.
+    pub fn connect(
+        topology: Topology,
+        options: RedisOptions,
+        key_prefix: String,
+    ) -> Result<Self, RedisError> {
+        Ok(Self { key_prefix, connections: Connections::open(topology, options)? })
+    }
+
+    /// Waits for the first connections, but not for long.
+    pub async fn warm_up(&self) {
+        self.connections.warm_up().await;
+    }
+
+    /// Takes what a check asks for, all or none.
+    pub async fn take(&self, check: &Check) -> Result<Decision, StoreError> {
+        self.decide(self.take_command(check)).await
+    }
+
+    /// What taking one unit would answer. Takes and writes nothing.
+    pub async fn peek(&self, identifier: &str, quota: &Quota) -> Result<Decision, StoreError> {
+        let key = key(&self.key_prefix, quota.algorithm, identifier);
+        let mut command = redis::cmd("RATELIMIT.PEEK");
+        command.arg(&key).arg(match quota.algorithm {
+            Algorithm::TokenBucket => "TB",
+            Algorithm::SlidingWindow => "SW",
+        });
+        append_quota(&mut command, quota);
+        self.decide(KeyedCommand { key, command }).await
+    }
+
+    /// Forgets what `identifier` used with one algorithm. Answers whether there was anything.
+    pub async fn reset(&self, identifier: &str, algorithm: Algorithm) -> Result<bool, StoreError> {
+        let key = key(&self.key_prefix, algorithm, identifier);
+        let mut command = redis::cmd("RATELIMIT.RESET");
+        command.arg(&key);
+        let removed: u64 = read(self.connections.send(KeyedCommand { key, command }).await?)?;
+        Ok(removed > 0)
+    }
+
+    /// Checks that Redis answers and has the module, on the way that decisions take.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let key = format!("{}health", self.key_prefix);
+        let mut command = redis::cmd("RATELIMIT.PEEK");
+        command.arg(&key).arg("TB").arg(1).arg(1);
+        self.decide(KeyedCommand { key, command }).await.map(drop)
+    }
+
+    fn take_command(&self, check: &Check) -> KeyedCommand {
+        let Check { identifier, quota, cost } = check;
+        let key = key(&self.key_prefix, quota.algorithm, identifier);
+        let mut command = redis::cmd(match quota.algorithm {
+            Algorithm::TokenBucket => "RATELIMIT.TB",
+            Algorithm::SlidingWindow => "RATELIMIT.SW",
+        });
+        command.arg(&key);
+        append_quota(&mut command, quota);
+        command.arg("COST").arg(*cost);
+        KeyedCommand { key, command }
+    }
+
+    async fn decide(&self, command: KeyedCommand) -> Result<Decision, StoreError> {
+        decision(self.connections.send(command).await?)
+    }
+}
+
+fn append_quota(command: &mut Cmd, quota: &Quota) {
+    command.arg(quota.limit).arg(quota.window.to_string());
+    if let Some(burst) = quota.burst {
+        command.arg("BURST").arg(burst);
+    }
+}
+
+fn decision(reply: Value) -> Result<Decision, StoreError> {
+    let (granted, limit, remaining, retry_after, reset_after): Reply = read(reply)?;
+    let unsigned = |value: i64| u64::try_from(value).map_err(|_| Outage::Unexpected.report());
+    Ok(Decision {
+        source: Source::Redis,
+        allowed: granted > 0,
+        limit: unsigned(limit)?,
+        remaining: unsigned(remaining)?,
+        retry_after: Millis(unsigned(retry_after)?),
+        reset_after: Millis(unsigned(reset_after)?),
+    })
+}
+
+fn read<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
+    redis::from_redis_value(reply).map_err(|error| explain(&error.into()))
+}

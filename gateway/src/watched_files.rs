@@ -1,0 +1,170 @@
+//! Files that are read again when they change, so that keys and certificates can be replaced
+//! without a restart.
+
+use std::{fmt, fs, io, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+
+/// How often files are looked at. They are compared by their content, which also works for links
+/// that are turned to another file, as Kubernetes does with secrets.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What some files say, as it was when they last made sense.
+#[derive(Debug, Clone)]
+pub struct WatchedFiles<T> {
+    current: watch::Receiver<Arc<T>>,
+}
+
+/// Why files cannot be used: one line that names the file and the fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchedFileError(String);
+
+impl fmt::Display for WatchedFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WatchedFileError {}
+
+impl<T: Send + Sync + 'static> WatchedFiles<T> {
+    /// Reads the files, and again whenever one of them changes. `parse` gets their contents in the
+    /// order of `paths`. Later contents that it refuses are logged, and the former ones stay in
+    /// use. Needs the runtime.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read now, or `parse` refuses its content.
+    pub fn load<const N: usize>(
+        paths: [PathBuf; N],
+        parse: impl Fn([&[u8]; N]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Self, WatchedFileError> {
+        let contents = read_all(&paths).map_err(WatchedFileError)?;
+        let first = parse(contents.each_ref().map(Vec::as_slice));
+        let first =
+            first.map_err(|fault| WatchedFileError(format!("{}: {fault}", names(&paths))))?;
+        let (sender, current) = watch::channel(Arc::new(first));
+        tokio::spawn(async move {
+            tokio::select! {
+                () = follow(&paths, contents, &parse, &sender) => {}
+                () = sender.closed() => {}
+            }
+        });
+        Ok(Self { current })
+    }
+
+    /// What the files say.
+    #[must_use]
+    pub fn current(&self) -> Arc<T> {
+        Arc::clone(&self.current.borrow())
+    }
+}
+
+async fn follow<T, const N: usize>(
+    paths: &[PathBuf; N],
+    mut contents: [Vec<u8>; N],
+    parse: &impl Fn([&[u8]; N]) -> Result<T, String>,
+    sender: &watch::Sender<Arc<T>>,
+) {
+    // So that a file that stays unreadable is told once.
+    let mut last_fault = String::new();
+    loop {
+        sleep(PERIOD).await;
+        let read = match read_all(paths) {
+            Ok(read) if read == contents => continue,
+            Ok(read) => read,
+            Err(fault) => {
+                if fault != last_fault {
+                    tracing::error!(fault, "cannot read a file again; the former content is used");
+                    last_fault = fault;
+                }
+                continue;
+            }
+        };
+        last_fault.clear();
+        match parse(read.each_ref().map(Vec::as_slice)) {
+            Ok(value) => {
+                tracing::info!(files = names(paths), "read again after a change");
+                sender.send_replace(Arc::new(value));
+            }
+            Err(fault) => {
+                let files = names(paths);
+                tracing::error!(files, fault, "a change cannot be used; the former content is");
+            }
+        }
+        contents = read;
+    }
+}
+
+/// The files are small and local: reading them blocks for no longer than any other work here.
+fn read_all<const N: usize>(paths: &[PathBuf; N]) -> Result<[Vec<u8>; N], String> {
+    let read = |path: &PathBuf| fs::read(path).map_err(|error| fault(path, &error));
+    let mut contents = [const { Vec::new() }; N];
+    for (content, path) in contents.iter_mut().zip(paths) {
+        *content = read(path)?;
+    }
+    Ok(contents)
+}
+
+fn fault(path: &PathBuf, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+fn names(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, str, time::Duration};
+
+    use tempfile::TempDir;
+    use tokio::time::sleep;
+
+    use super::WatchedFiles;
+
+    fn parse([content]: [&[u8]; 1]) -> Result<u32, String> {
+        str::from_utf8(content)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or("no number".to_owned())
+    }
+
+    /// Long enough for every file to be looked at again, in paused time.
+    async fn a_while() {
+        sleep(Duration::from_secs(2)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_are_seen_and_nonsense_is_not() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("number");
+        fs::write(&path, "1").unwrap();
+        let number = WatchedFiles::load([path.clone()], parse).unwrap();
+        assert_eq!(*number.current(), 1);
+
+        fs::write(&path, "2").unwrap();
+        a_while().await;
+        assert_eq!(*number.current(), 2);
+        fs::write(&path, "two").unwrap();
+        a_while().await;
+        assert_eq!(*number.current(), 2);
+        fs::remove_file(&path).unwrap();
+        a_while().await;
+        assert_eq!(*number.current(), 2);
+        fs::write(&path, "3").unwrap();
+        a_while().await;
+        assert_eq!(*number.current(), 3);
+    }
+
+    #[tokio::test]
+    async fn the_first_content_must_make_sense() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("number");
+        let error = WatchedFiles::load([path.clone()], parse).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: No such file", path.display())), "{error}");
+        fs::write(&path, "one").unwrap();
+        let error = WatchedFiles::load([path.clone()], parse).unwrap_err().to_string();
+        assert_eq!(error, format!("{}: no number", path.display()));
+    }
+}
