@@ -37,7 +37,9 @@ pub(crate) async fn health(State(state): State<Arc<AppState>>) -> (StatusCode, J
         Err(StoreError::Unavailable { connected }) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", connected)
         }
-        Err(StoreError::Refused { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", true),
+        Err(StoreError::Overloaded | StoreError::Refused { .. }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", true)
+        }
     };
     (code, Json(HealthAnswer { status, redis_connected, version: VERSION }))
 }

@@ -172,6 +172,9 @@ pub enum StoreError {
         /// Whether Redis answered at all.
         connected: bool,
     },
+    /// As many calls wait for Redis as may. One more was not sent, and none should be decided in
+    /// another way: the caller is to come back.
+    Overloaded,
     /// Redis has a stricter rule for an argument than this service.
     Refused {
         /// The argument that breaks it.

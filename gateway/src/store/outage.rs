@@ -60,6 +60,9 @@ impl Outage {
             _ => tracing::error!(kind, advice, "no decision from Redis"),
         }
         telemetry::count_redis_error(kind);
+        if self == Self::Overloaded {
+            return StoreError::Overloaded;
+        }
         StoreError::Unavailable { connected: self.is_answer() }
     }
 

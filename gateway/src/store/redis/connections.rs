@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Client, ProtocolVersion, RedisError, Value};
+use redis::{Client, Pipeline, ProtocolVersion, RedisError, Value};
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
@@ -70,12 +70,35 @@ impl Connections {
             return Err(Outage::Overloaded.report());
         };
         let mut link = self.next_link().ok_or_else(|| Outage::Disconnected.report())?;
-        command.command.query_async(&mut link.connection).await.map_err(|error| {
-            if error.is_timeout() || error.is_unrecoverable_error() {
-                link.give_up();
+        let answer = command.command.query_async(&mut link.connection).await;
+        answer.map_err(|error| link.fault(&error))
+    }
+
+    /// Sends commands in one pipeline, each of them once, and gives their answers in order. All
+    /// count against the backlog, and are refused together when they do not fit into it.
+    pub(super) async fn send_all(
+        &self,
+        commands: Vec<KeyedCommand>,
+    ) -> Vec<Result<Value, StoreError>> {
+        let count = commands.len();
+        let permits = u32::try_from(count).map(|count| self.backlog.try_acquire_many(count));
+        let Ok(Ok(_permits)) = permits else {
+            return vec![Err(Outage::Overloaded.report()); count];
+        };
+        let Some(mut link) = self.next_link() else {
+            return vec![Err(Outage::Disconnected.report()); count];
+        };
+        let mut pipeline = Pipeline::with_capacity(count);
+        for KeyedCommand { command, .. } in commands {
+            pipeline.add_command(command);
+        }
+        match link.connection.send_packed_commands(&pipeline, 0, count).await {
+            Ok(answers) => {
+                let answer = |value: Value| value.extract_error().map_err(|error| explain(&error));
+                answers.into_iter().map(answer).collect()
             }
-            explain(&error)
-        })
+            Err(error) => vec![Err(link.fault(&error)); count],
+        }
     }
 
     /// The next live link in turn.

@@ -15,6 +15,8 @@ use tokio::{
 };
 use tracing::Instrument;
 
+use crate::store::{StoreError, outage::explain};
+
 /// Longest wait for a connection, its TLS handshake and its login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -90,9 +92,13 @@ impl LiveLink {
         Ok(Self { connection, broken })
     }
 
-    /// Has the connection replaced. Commands that already wait on it can still be answered.
-    pub(super) fn give_up(&self) {
-        self.broken.notify_one();
+    /// What became of a call that failed on this connection. A connection that broke, or on which
+    /// an answer is overdue, is replaced; commands that wait on it can still be answered.
+    pub(super) fn fault(&self, error: &RedisError) -> StoreError {
+        if error.is_timeout() || error.is_unrecoverable_error() {
+            self.broken.notify_one();
+        }
+        explain(error)
     }
 }
 

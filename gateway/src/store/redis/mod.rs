@@ -90,6 +90,13 @@ impl Redis {
         self.decide(self.take_command(check)).await
     }
 
+    /// Takes what each check asks for, each as if alone, and answers in their order.
+    pub async fn take_all(&self, checks: &[Check]) -> Vec<Result<Decision, StoreError>> {
+        let commands = checks.iter().map(|check| self.take_command(check)).collect();
+        let answers = self.connections.send_all(commands).await;
+        answers.into_iter().map(|answer| decision(answer?)).collect()
+    }
+
     /// What taking one unit would answer. Takes and writes nothing.
     pub async fn peek(&self, identifier: &str, quota: &Quota) -> Result<Decision, StoreError> {
         let key = key(&self.key_prefix, quota.algorithm, identifier);
