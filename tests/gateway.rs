@@ -356,8 +356,8 @@ fn metrics_count_decisions_and_requests_without_identifiers() {
     let response = gateway.get("/metrics");
     assert_eq!(response.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     for line in [
-        r#"ratelimit_decisions_total{algorithm="token_bucket",outcome="allowed"} 2"#,
-        r#"ratelimit_decisions_total{algorithm="token_bucket",outcome="denied"} 1"#,
+        r#"ratelimit_decisions_total{algorithm="token_bucket",outcome="allowed",source="redis"} 2"#,
+        r#"ratelimit_decisions_total{algorithm="token_bucket",outcome="denied",source="redis"} 1"#,
         r#"http_requests_total{route="/rate-limit/check",method="POST",status="200"} 3"#,
         r#"http_requests_total{route="unmatched",method="GET",status="404"} 1"#,
         r#"http_requests_total{route="/health",method="other",status="405"} 1"#,

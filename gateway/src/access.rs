@@ -24,8 +24,8 @@ pub(crate) async fn record(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let method = method_label(request.method());
     // The pattern, not the path: a path can hold an identifier.
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
-    let route = route.to_owned();
+    let pattern = request.extensions().get::<MatchedPath>().cloned();
+    let route = pattern.as_ref().map_or("unmatched", MatchedPath::as_str);
 
     // At the highest level, so that every line that is logged at all has the id.
     let span = error_span!("request", request_id = id.to_str().unwrap_or_default());

@@ -24,7 +24,6 @@
 use std::sync::Arc;
 
 use axum::{Router, http::StatusCode};
-use metrics_exporter_prometheus::PrometheusHandle;
 
 mod access;
 pub mod config;
@@ -46,6 +45,7 @@ pub mod watched_files;
 use crate::{
     config::{Defaults, Origins},
     store::Store,
+    telemetry::Metrics,
 };
 
 /// What handlers share.
@@ -60,7 +60,7 @@ pub struct AppState {
     /// Where decisions are made.
     pub store: Store,
     /// What `/metrics` shows.
-    pub metrics: PrometheusHandle,
+    pub metrics: Metrics,
 }
 
 /// The whole service, which needs no socket.

@@ -7,7 +7,7 @@ use ratelimit_gateway::{
     config::{self, ListenOptions, Settings},
     server::{self, HEAD_PATIENCE, Patience},
     store::Store,
-    telemetry,
+    telemetry::{self, Capacities},
 };
 use tokio::{
     net::TcpListener,
@@ -58,6 +58,11 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
         .await
         .map_err(|error| format!("cannot listen on HOST {host} PORT {port}: {error}"))?;
     let stop = stop_signal()?;
+    // Before the store, which shows its connections there.
+    let metrics = telemetry::start_metrics(Capacities {
+        redis_backlog: settings.store.redis.max_backlog,
+        http_connections: settings.listen.max_connections,
+    })?;
     let store = Store::open(settings.store)?;
     store.warm_up().await;
     let app = app(AppState {
@@ -65,7 +70,7 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
         deny_status: settings.deny_status,
         allowed_origins: settings.allowed_origins,
         store,
-        metrics: telemetry::start_metrics()?,
+        metrics,
     });
     tracing::info!(host, port, "listening");
 

@@ -14,6 +14,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::telemetry;
+
 /// Pause after a failed accept: when file descriptors have run out, trying again at once would
 /// only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -50,6 +52,7 @@ pub async fn serve(
         let service = TowerToHyperService::new(app.clone());
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
+            let _open = telemetry::http_connection();
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }

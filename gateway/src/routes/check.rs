@@ -65,7 +65,7 @@ pub(crate) async fn check(
     let decision = state.store.check(&check).await;
     let quota = &check.quota;
     let decision = decision.map_err(|error| Error::of_store(error, "body", quota, cost))?;
-    telemetry::count_decision(quota.algorithm, decision.allowed);
+    telemetry::count_decision(quota.algorithm, decision.allowed, decision.source);
 
     let headers = (headers::of_decision(quota, &decision), headers::of_source(decision.source));
     let answer = Json(CheckAnswer {

@@ -9,14 +9,22 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::AppState;
+use tokio::task::spawn_blocking;
+
+use crate::{AppState, error::Error};
 
 /// The media type of the Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// `GET /metrics`
 pub(crate) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
-    ([(CONTENT_TYPE, PROMETHEUS_TEXT)], state.metrics.render()).into_response()
+    match spawn_blocking(move || state.metrics.render()).await {
+        Ok(page) => ([(CONTENT_TYPE, PROMETHEUS_TEXT)], page).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be shown");
+            Error::Internal.into_response()
+        }
+    }
 }
 
 pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {

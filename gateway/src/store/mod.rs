@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ::redis::RedisError;
 
+use self::outage::Outage;
 pub use self::redis::{Redis, RedisOptions, RedisTls, Topology};
 use crate::{
     millis::Millis,
@@ -86,6 +87,9 @@ pub enum Source {
 }
 
 impl Source {
+    /// Every source.
+    pub const ALL: [Self; 4] = [Self::Redis, Self::Local, Self::Cache, Self::Open];
+
     /// The name in headers and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -96,6 +100,11 @@ impl Source {
             Self::Open => "open",
         }
     }
+}
+
+/// The names in logs and metrics of what can be wrong with Redis.
+pub(crate) fn error_kinds() -> impl Iterator<Item = &'static str> {
+    Outage::ALL.into_iter().map(Outage::kind)
 }
 
 /// Decides, by the settings.

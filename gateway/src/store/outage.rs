@@ -35,6 +35,20 @@ pub(super) fn explain(error: &RedisError) -> StoreError {
 }
 
 impl Outage {
+    /// Every reason.
+    pub(super) const ALL: [Self; 10] = [
+        Self::Disconnected,
+        Self::TimedOut,
+        Self::Overloaded,
+        Self::Loading,
+        Self::ModuleMissing,
+        Self::NotAllowed,
+        Self::OutOfMemory,
+        Self::ReadOnly,
+        Self::WrongType,
+        Self::Unexpected,
+    ];
+
     fn from_error(error: &RedisError, detail: &str) -> Self {
         if error.is_timeout() {
             return Self::TimedOut;
@@ -67,7 +81,7 @@ impl Outage {
     }
 
     /// The name in logs and metrics.
-    fn kind(self) -> &'static str {
+    pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Disconnected => "disconnected",
             Self::TimedOut => "timeout",

@@ -12,9 +12,12 @@ use super::{
     KeyedCommand, RedisOptions, Topology,
     link::{Link, LiveLink},
 };
-use crate::store::{
-    StoreError,
-    outage::{Outage, explain},
+use crate::{
+    store::{
+        StoreError,
+        outage::{Outage, explain},
+    },
+    telemetry::{RedisCall, RedisNode},
 };
 
 /// More connections than this make nothing faster: each carries many commands at once, and Redis
@@ -44,9 +47,11 @@ impl Connections {
         // Only RESP3 connections tell when they are closed while idle.
         let login = connection.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(connection.set_redis_settings(login))?;
+        let node = RedisNode::new(&client.get_connection_info().addr().to_string());
         let count = options.max_connections.min(MAX_LINKS);
-        let keep =
-            |number| Link::keep(number, client.clone(), options.timeout, options.max_backlog);
+        let keep = |number| {
+            Link::keep(number, client.clone(), options.timeout, options.max_backlog, node.clone())
+        };
         Ok(Self {
             links: (1..=count).map(keep).collect(),
             turn: AtomicUsize::new(0),
@@ -70,6 +75,7 @@ impl Connections {
             return Err(Outage::Overloaded.report());
         };
         let mut link = self.next_link().ok_or_else(|| Outage::Disconnected.report())?;
+        let _call = RedisCall::start(1);
         let answer = command.command.query_async(&mut link.connection).await;
         answer.map_err(|error| link.fault(&error))
     }
@@ -88,6 +94,7 @@ impl Connections {
         let Some(mut link) = self.next_link() else {
             return vec![Err(Outage::Disconnected.report()); count];
         };
+        let _call = RedisCall::start(count);
         let mut pipeline = Pipeline::with_capacity(count);
         for KeyedCommand { command, .. } in commands {
             pipeline.add_command(command);

@@ -15,7 +15,10 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use crate::store::{StoreError, outage::explain};
+use crate::{
+    store::{StoreError, outage::explain},
+    telemetry::RedisNode,
+};
 
 /// Longest wait for a connection, its TLS handshake and its login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,12 +47,13 @@ impl Link {
     /// Starts a task that connects, and connects again, for as long as this link exists.
     ///
     /// Each answer may take `response_timeout`; `queue` is how many commands may wait to be sent.
-    /// The log tells links apart by their `number`.
+    /// The log tells links apart by their `number`, and the metrics show a live one at its `node`.
     pub(super) fn keep(
         number: usize,
         client: Client,
         response_timeout: Duration,
         queue: usize,
+        node: RedisNode,
     ) -> Self {
         let (sender, live) = watch::channel(None);
         let config = AsyncConnectionConfig::new()
@@ -58,7 +62,7 @@ impl Link {
             .set_pipeline_buffer_size(queue);
         let task = async move {
             tokio::select! {
-                () = keep_connected(&client, &config, &sender) => {}
+                () = keep_connected(&client, &config, &sender, &node) => {}
                 () = sender.closed() => {}
             }
         };
@@ -106,6 +110,7 @@ async fn keep_connected(
     client: &Client,
     config: &AsyncConnectionConfig,
     sender: &watch::Sender<Option<LiveLink>>,
+    node: &RedisNode,
 ) {
     let mut last_fault = String::new();
     loop {
@@ -113,6 +118,7 @@ async fn keep_connected(
             Ok(link) => {
                 tracing::info!("connected to Redis");
                 last_fault.clear();
+                let _live = node.connection();
                 let broken = Arc::clone(&link.broken);
                 sender.send_replace(Some(link));
                 broken.notified().await;
