@@ -46,6 +46,8 @@ mod pressure;
 
 // The gateway.
 mod gateway;
+mod gateway_faults;
+mod gateway_load;
 mod gateway_outages;
 mod gateway_refusals;
 mod gateway_settings;

@@ -143,6 +143,11 @@ impl Gateway {
         self.process.log()
     }
 
+    /// The bytes of memory that the process has in use.
+    pub(crate) fn resident_memory(&self) -> u64 {
+        self.process.resident_memory()
+    }
+
     /// Whether the process has not ended.
     pub(crate) fn is_running(&mut self) -> bool {
         self.process.status().is_none()

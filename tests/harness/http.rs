@@ -50,8 +50,61 @@ pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<Respon
         .ok_or_else(|| io::Error::other(format!("not an HTTP response: {}", answer.escape_ascii())))
 }
 
+/// A connection that is kept for further requests.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: TcpStream,
+    /// What has arrived and was not taken yet.
+    received: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(DEADLINE))?;
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, received: vec![] })
+    }
+
+    /// Sends a whole request as it is and reads the answer, whose head must tell its length.
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> io::Result<Response> {
+        self.socket.write_all(request)?;
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(length) = whole_length(&self.received) {
+                let answer = self.received.drain(..length).collect::<Vec<_>>();
+                return Response::parse(&answer).ok_or_else(|| {
+                    io::Error::other(format!("not an HTTP response: {}", answer.escape_ascii()))
+                });
+            }
+            match self.socket.read(&mut buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => self.received.extend(buffer.iter().take(count)),
+            }
+        }
+    }
+}
+
+/// The length of the answer at the beginning of `bytes`, once all of it is there.
+fn whole_length(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let head = Response::parse(bytes.get(..end)?)?;
+    let body: usize = head.header("Content-Length")?.parse().ok()?;
+    (bytes.len() >= end + body).then_some(end + body)
+}
+
 /// The bytes of a request that asks for the connection to be closed after the answer.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    kept_request(method, path, &[headers, &[("Connection", "close")]].concat(), body)
+}
+
+/// The bytes of a request after which the connection is kept.
+pub(crate) fn kept_request(
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Vec<u8> {
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
@@ -59,7 +112,7 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
     if !body.is_empty() {
         request += &format!("Content-Length: {}\r\n", body.len());
     }
-    request += "Connection: close\r\n\r\n";
+    request += "\r\n";
     request += body;
     request.into_bytes()
 }

@@ -290,7 +290,8 @@ fn connect(port: u16) -> Option<Connection> {
     Some(connection)
 }
 
-struct StopOnDrop<'a>(&'a AtomicBool);
+/// Tells the clients of a load to stop.
+pub(super) struct StopOnDrop<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {

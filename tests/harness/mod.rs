@@ -25,9 +25,11 @@ mod load;
 mod patience;
 mod payload;
 mod process;
+mod proxy;
 mod random;
 mod sentinel;
 mod server;
+mod traffic;
 
 #[allow(unused_imports, reason = "tests with TLS are on their way")]
 pub(crate) use certificates::{Authority, Certificate};
@@ -40,6 +42,8 @@ pub(crate) use http::Response;
 pub(crate) use load::{Ledger, Load, is_primary};
 pub(crate) use patience::{eventually, watched};
 pub(crate) use payload::{dumped, effect, log, sealed};
+pub(crate) use proxy::{Network, Proxy};
 pub(crate) use random::Random;
 pub(crate) use sentinel::Sentinels;
 pub(crate) use server::{Builder, Server, free_port};
+pub(crate) use traffic::{Answer, Record, Traffic};

@@ -49,9 +49,32 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Stops the process without a notice to anybody (SIGSTOP): its sockets stay open.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a frozen process go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// The bytes of memory that the process has in use.
+    pub(crate) fn resident_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("the status of a child");
+        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = kibibytes.and_then(|text| text.trim().strip_suffix(" kB"));
+        1024 * number.and_then(|text| text.parse::<u64>().ok()).expect("VmRSS in kB")
+    }
+
     fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("an id");
-        kill_process(id, Signal::TERM).expect("a signal to a child");
+        kill_process(id, signal).expect("a signal to a child");
     }
 
     /// Everything that was logged.

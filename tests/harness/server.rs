@@ -252,6 +252,16 @@ impl Server {
         }
     }
 
+    /// Stops the process as if its machine were far too busy (SIGSTOP): connections stay open.
+    pub(crate) fn freeze(&self) {
+        self.process.as_ref().expect("a running server").freeze();
+    }
+
+    /// Lets a frozen server go on.
+    pub(crate) fn thaw(&self) {
+        self.process.as_ref().expect("a running server").thaw();
+    }
+
     /// Starts a stopped server again: same port, same files, same settings.
     pub(crate) fn resume(&mut self) {
         let mut command = self.builder.command(self.port, &self.directory);

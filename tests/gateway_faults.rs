@@ -1,0 +1,211 @@
+//! What the gateway does while the network between it and Redis is at fault, and afterwards.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Gateway, Network, Proxy, Response, Server, Traffic, eventually, watched};
+
+/// As `REDIS_TIMEOUT_MS`: long enough for a healthy Redis on a busy machine.
+const TIMEOUT_MS: u32 = 300;
+
+/// A gateway behind a network.
+fn start(server: &Server) -> (Proxy, Gateway) {
+    let proxy = Proxy::to(server);
+    let timeout = (TIMEOUT_MS * watched().unwrap_or(1)).to_string();
+    let builder = Gateway::builder().env("REDIS_URL", &proxy.url());
+    let gateway = builder.env("REDIS_TIMEOUT_MS", &timeout).start();
+    (proxy, gateway)
+}
+
+/// Takes one unit of a bucket that does not drain while a test runs.
+fn check(gateway: &Gateway, identifier: &str) -> Response {
+    let quota = r#""limit": 1000, "window_seconds": 31622400"#;
+    gateway.post("/rate-limit/check", &format!(r#"{{"identifier": "{identifier}", {quota}}}"#))
+}
+
+/// Asserts that a check fails, and no later than twice the timeout.
+fn assert_given_up(gateway: &Gateway) {
+    let begin = Instant::now();
+    assert_eq!(check(gateway, "someone").status, 503);
+    let longest = 2 * Duration::from_millis(TIMEOUT_MS.into()) * watched().unwrap_or(1);
+    assert!(begin.elapsed() <= longest, "giving up takes {:?}", begin.elapsed());
+}
+
+fn recovers(gateway: &Gateway) {
+    eventually("the gateway decides again", || {
+        (check(gateway, "anyone").status == 200).then_some(())
+    });
+}
+
+/// How many units of a bucket are used.
+fn used(server: &Server, identifier: &str) -> i64 {
+    let key = format!("token_bucket:{{{identifier}}}");
+    1000 - server.client().decide(&format!("RATELIMIT.PEEK {key} TB 1000 31622400"))[2]
+}
+
+#[test]
+fn answers_that_come_after_the_timeout_are_not_waited_for() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    let delay = Duration::from_millis(2 * u64::from(TIMEOUT_MS)) * watched().unwrap_or(1);
+    proxy.set(Network::Delayed(delay));
+    assert_given_up(&gateway);
+    proxy.set(Network::Sound);
+    recovers(&gateway);
+}
+
+#[test]
+fn a_network_that_is_slow_and_within_the_timeout_is_none_of_its_business() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    proxy.set(Network::Delayed(Duration::from_millis(20)));
+    let begin = Instant::now();
+    assert_eq!(check(&gateway, "someone").status, 200);
+    assert!(begin.elapsed() >= Duration::from_millis(40), "the network was not slow");
+}
+
+#[test]
+fn a_network_that_loses_everything_is_given_up_and_used_again() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    proxy.set(Network::Silent);
+    assert_given_up(&gateway);
+    eventually("the log says so", || {
+        gateway.log().contains("lost a connection to Redis").then_some(())
+    });
+    proxy.set(Network::Sound);
+    recovers(&gateway);
+}
+
+#[test]
+fn connections_that_were_forgotten_on_the_way_are_replaced() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    recovers(&gateway);
+    proxy.forget_all();
+    // Nothing has told the gateway: the first check finds out.
+    assert_given_up(&gateway);
+    recovers(&gateway);
+}
+
+#[test]
+fn a_connection_that_is_reset_within_an_answer_is_replaced() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    for bytes in [0, 1, 7] {
+        recovers(&gateway);
+        proxy.set(Network::ResetAfter(bytes));
+        assert_given_up(&gateway);
+        proxy.set(Network::Sound);
+    }
+    recovers(&gateway);
+}
+
+#[test]
+fn a_check_whose_answer_was_lost_is_not_sent_again() {
+    for fault in [Network::AnswersLost, Network::ResetAfter(0), Network::ResetAfter(3)] {
+        let server = Server::start();
+        let (proxy, gateway) = start(&server);
+        recovers(&gateway);
+        proxy.set(fault);
+        assert_eq!(check(&gateway, "someone").status, 503);
+        proxy.set(Network::Sound);
+        recovers(&gateway);
+        assert_eq!(used(&server, "someone"), 1, "{fault:?}");
+    }
+}
+
+#[test]
+fn no_check_of_many_is_sent_twice() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    recovers(&gateway);
+    let identifiers: Vec<_> = (0..60).map(|number| format!("client-{number}")).collect();
+    for fault in [Network::AnswersLost, Network::ResetAfter(11)] {
+        let before: Vec<_> = identifiers.iter().map(|each| used(&server, each)).collect();
+        proxy.set(fault);
+        thread::scope(|scope| {
+            for identifier in &identifiers {
+                let gateway = &gateway;
+                scope.spawn(move || check(gateway, identifier));
+            }
+        });
+        proxy.set(Network::Sound);
+        recovers(&gateway);
+        let after = identifiers.iter().map(|each| used(&server, each));
+        let sent: Vec<_> = after.zip(before).map(|(after, before)| after - before).collect();
+        assert!(sent.iter().all(|sent| (0..=1).contains(sent)), "{fault:?}: {sent:?}");
+        assert!(sent.contains(&1), "{fault:?}: none arrived");
+    }
+}
+
+#[test]
+fn refused_connections_do_not_matter_to_those_that_live() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    recovers(&gateway);
+    proxy.refuse();
+    for _ in 0..20 {
+        assert_eq!(check(&gateway, "someone").status, 200);
+    }
+    proxy.reset_all();
+    eventually("the gateway notices", || (check(&gateway, "someone").status == 503).then_some(()));
+    assert_given_up(&gateway);
+    proxy.accept();
+    recovers(&gateway);
+}
+
+#[test]
+fn no_check_waits_for_a_connection_that_nobody_accepts() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    recovers(&gateway);
+    let opened = proxy.opened();
+    proxy.reset_all();
+    proxy.set(Network::Held);
+    proxy.reset_all();
+    eventually("the gateway notices", || (check(&gateway, "someone").status == 503).then_some(()));
+    for _ in 0..10 {
+        assert_given_up(&gateway);
+    }
+    proxy.set(Network::Sound);
+    recovers(&gateway);
+    assert!(proxy.opened() > opened, "the connections are new");
+}
+
+#[test]
+fn a_new_primary_at_the_same_address_is_used_with_all_that_was_counted() {
+    let mut primary = Server::start();
+    let replica = Server::builder().replica_of(&primary).start();
+    let (proxy, gateway) = start(&primary);
+    recovers(&gateway);
+    assert_eq!(check(&gateway, "someone").status, 200);
+    replica.catch_up_with(&primary);
+
+    primary.kill();
+    proxy.lead_to(&replica);
+    replica.client().call::<()>("REPLICAOF NO ONE");
+    recovers(&gateway);
+    assert_eq!(used(&replica, "someone"), 1);
+}
+
+#[test]
+fn traffic_through_a_network_that_keeps_failing_is_always_answered() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    let traffic = Traffic::on(&[&gateway]).pause(Duration::from_millis(2));
+    let record = traffic.during(|progress| {
+        for fault in [Network::ResetAfter(40), Network::Silent, Network::AnswersLost] {
+            progress.until("Redis decides", 1, |answer| answer.source == Some("redis"));
+            proxy.set(fault);
+            progress.until("it does not", 1, |answer| answer.status == 503);
+            proxy.reset_all();
+            progress.more(50);
+            proxy.set(Network::Sound);
+        }
+        progress.until("Redis decides", 1, |answer| answer.source == Some("redis"));
+    });
+    assert_eq!(record.lost(), 0, "{record}");
+    assert!(record.answers().all(|answer| [200, 503].contains(&answer.status)), "{record}");
+    assert!(record.with(|answer| answer.status == 503 && !answer.retry_after).0.is_empty());
+}

@@ -1,0 +1,333 @@
+//! The network between a gateway and Redis, with faults to be set by the test.
+//!
+//! What it does to a connection is what TCP can do: bytes come late, in order, or the connection
+//! is over. A connection that lost bytes therefore never carries any again, as if the host at its
+//! other end had gone; connections that are opened after the fault are sound.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_linger;
+
+use super::patience::eventually;
+use super::server::Server;
+
+/// What becomes of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// They arrive at once.
+    Sound,
+    /// They arrive this much later, in each direction.
+    Delayed(Duration),
+    /// They arrive when the network is sound again, and so do connections.
+    Held,
+    /// They are lost, in both directions.
+    Silent,
+    /// What Redis answers is lost; what it is sent arrives.
+    AnswersLost,
+    /// Each connection is reset when so many more bytes of answers have arrived.
+    ResetAfter(usize),
+}
+
+/// A relay in front of a Redis server.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when the network changes.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    network: Network,
+    /// How often the network has changed.
+    changes: u64,
+    /// Where new connections lead to.
+    destination: SocketAddr,
+    /// `None` while connections are refused.
+    listener: Option<Arc<TcpListener>>,
+    /// Both ends of each open connection.
+    open: Vec<Arc<Connection>>,
+    /// How many connections were ever opened.
+    opened: usize,
+}
+
+/// The sockets to the gateway and to Redis.
+#[derive(Debug)]
+struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+    /// Whether it is to end without a farewell.
+    reset: AtomicBool,
+    /// Whether everything is lost from now on, in both directions.
+    forgotten: AtomicBool,
+}
+
+impl Proxy {
+    /// A sound network in front of `server`.
+    pub(crate) fn to(server: &Server) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let state = State {
+            network: Network::Sound,
+            changes: 0,
+            destination: server.address(),
+            listener: None,
+            open: vec![],
+            opened: 0,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let proxy = Self { port, shared };
+        proxy.listen(listener);
+        proxy
+    }
+
+    /// Where the gateway finds Redis.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Makes the network do this from now on.
+    pub(crate) fn set(&self, network: Network) {
+        let mut state = self.shared.state();
+        state.network = network;
+        state.changes += 1;
+        self.shared.changed.notify_all();
+    }
+
+    /// Leads new connections to another server.
+    pub(crate) fn lead_to(&self, server: &Server) {
+        self.shared.state().destination = server.address();
+    }
+
+    /// Resets every open connection.
+    pub(crate) fn reset_all(&self) {
+        let open = std::mem::take(&mut self.shared.state().open);
+        for connection in open {
+            connection.reset();
+        }
+    }
+
+    /// Forgets every open connection, as a firewall does: nobody is told, and nothing that is sent
+    /// on them arrives any more.
+    pub(crate) fn forget_all(&self) {
+        for connection in &self.shared.state().open {
+            connection.forgotten.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Refuses new connections; open ones live on.
+    pub(crate) fn refuse(&self) {
+        if let Some(listener) = self.shared.state().listener.take() {
+            // Wakes the thread that accepts, which lets go of the port.
+            let _ = rustix::net::shutdown(&*listener, rustix::net::Shutdown::Both);
+        }
+        eventually("connections are refused", || {
+            TcpStream::connect(("127.0.0.1", self.port)).is_err().then_some(())
+        });
+    }
+
+    /// Accepts connections again.
+    pub(crate) fn accept(&self) {
+        let bind = || TcpListener::bind(("127.0.0.1", self.port)).ok();
+        self.listen(eventually("the port is free again", bind));
+    }
+
+    /// How many connections were ever opened.
+    pub(crate) fn opened(&self) -> usize {
+        self.shared.state().opened
+    }
+
+    fn listen(&self, listener: TcpListener) {
+        let listener = Arc::new(listener);
+        self.shared.state().listener = Some(Arc::clone(&listener));
+        let shared = Arc::clone(&self.shared);
+        thread::spawn(move || {
+            while let Ok((client, _)) = listener.accept() {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.serve(client));
+            }
+        });
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(listener) = self.shared.state().listener.take() {
+            let _ = rustix::net::shutdown(&*listener, rustix::net::Shutdown::Both);
+        }
+        self.set(Network::Sound);
+        self.reset_all();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds the state")
+    }
+
+    /// What becomes of bytes that have arrived now, and how often that has changed. Waits while
+    /// the network holds them.
+    fn network(&self) -> (Network, u64) {
+        let held = |state: &mut State| state.network == Network::Held;
+        let state = self.changed.wait_while(self.state(), held).expect("as above");
+        (state.network, state.changes)
+    }
+
+    fn serve(self: Arc<Self>, client: TcpStream) {
+        self.network();
+        let destination = self.state().destination;
+        let Ok(server) = TcpStream::connect(destination) else {
+            // A host that is up and does not listen.
+            abort(&client);
+            return;
+        };
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let [reset, forgotten] = [const { AtomicBool::new(false) }; 2];
+        let connection = Arc::new(Connection { client, server, reset, forgotten });
+        let mut state = self.state();
+        state.open.push(Arc::clone(&connection));
+        state.opened += 1;
+        drop(state);
+        let other = (Arc::clone(&self), Arc::clone(&connection));
+        let answers = thread::spawn(move || other.0.relay(&other.1, true));
+        self.relay(&connection, false);
+        let _ = answers.join();
+        self.state().open.retain(|open| !Arc::ptr_eq(open, &connection));
+    }
+
+    /// Carries what comes from one end to the other end, until either is closed.
+    fn relay(&self, connection: &Connection, answers: bool) {
+        let Connection { client, server, reset, forgotten } = connection;
+        let (from, to) = if answers { (server, client) } else { (client, server) };
+        let late = VecDeque::new();
+        let mut direction = Direction { answers, forgotten, lost: false, allowance: None, late };
+        match direction.carry(self, from, to) {
+            Err(_) => connection.reset(),
+            Ok(()) if reset.load(Ordering::Relaxed) => {}
+            Ok(()) => direction.end(self, to),
+        }
+    }
+}
+
+impl Connection {
+    /// Has both sockets closed with a reset as soon as the threads that read them let go.
+    fn reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+        abort(&self.client);
+        abort(&self.server);
+    }
+}
+
+/// Ends a connection without a farewell: with this option, closing it sends a reset.
+fn abort(socket: &TcpStream) {
+    let _ = set_socket_linger(socket, Some(Duration::ZERO));
+    // Sends nothing, and wakes the thread that reads.
+    let _ = socket.shutdown(Shutdown::Read);
+}
+
+/// One direction of a connection.
+struct Direction<'a> {
+    answers: bool,
+    forgotten: &'a AtomicBool,
+    /// Whether bytes were lost, and all that follow are too.
+    lost: bool,
+    /// Bytes until the reset, and the change of the network that says so.
+    allowance: Option<(usize, u64)>,
+    /// What has arrived and is not due yet.
+    late: VecDeque<(Instant, Vec<u8>)>,
+}
+
+impl Direction<'_> {
+    /// Ends well when `from` ends; with an error when the connection is to be reset.
+    fn carry(&mut self, shared: &Shared, mut from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            self.wait_at_most(from)?;
+            match from.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.pass(shared, buffer.get(..count).unwrap_or_default(), to)?,
+                Err(error) if is_timeout(&error) => {}
+                Err(error) => return Err(error),
+            }
+            self.deliver(to)?;
+        }
+    }
+
+    /// Sees to it that reading ends when something is due.
+    fn wait_at_most(&self, from: &TcpStream) -> io::Result<()> {
+        let wait = self.late.front().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+        from.set_read_timeout(wait.map(|wait| wait.max(Duration::from_millis(1))))
+    }
+
+    fn pass(&mut self, shared: &Shared, bytes: &[u8], mut to: &TcpStream) -> io::Result<()> {
+        let (network, change) = shared.network();
+        if self.is_lost(network) {
+            return Ok(());
+        }
+        match network {
+            Network::Delayed(delay) => {
+                self.late.push_back((Instant::now() + delay, bytes.to_owned()));
+                return Ok(());
+            }
+            Network::ResetAfter(count) if self.answers => {
+                let left = self.allowance.filter(|&(_, since)| since == change);
+                let left = left.map_or(count, |(left, _)| left);
+                to.write_all(bytes.get(..left).unwrap_or(bytes))?;
+                self.allowance = Some((left.saturating_sub(bytes.len()), change));
+                return if left > bytes.len() { Ok(()) } else { Err(io::ErrorKind::Other.into()) };
+            }
+            _ => {}
+        }
+        if self.late.is_empty() {
+            return to.write_all(bytes);
+        }
+        // In order, although the network is no longer slow.
+        self.late.push_back((Instant::now(), bytes.to_owned()));
+        Ok(())
+    }
+
+    /// Whether what arrives now is lost, because the network is silent or was.
+    fn is_lost(&mut self, network: Network) -> bool {
+        self.lost |= match network {
+            Network::Silent => true,
+            Network::AnswersLost => self.answers,
+            _ => self.forgotten.load(Ordering::Relaxed),
+        };
+        self.lost
+    }
+
+    /// Tells the other end that this one has ended, after all that came before.
+    fn end(&mut self, shared: &Shared, mut to: &TcpStream) {
+        for (due, bytes) in self.late.drain(..) {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let _ = to.write_all(&bytes);
+        }
+        if !self.is_lost(shared.network().0) {
+            let _ = to.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Delivers what is due.
+    fn deliver(&mut self, mut to: &TcpStream) -> io::Result<()> {
+        while let Some((_, bytes)) = self.late.pop_front_if(|(due, _)| *due <= Instant::now()) {
+            to.write_all(&bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}

@@ -1,0 +1,233 @@
+//! Clients that check at gateways without a pause, and the record of every answer.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::gateway::Gateway;
+use super::http::{Connection, Response, kept_request};
+use super::load::StopOnDrop;
+use super::patience::eventually;
+
+/// Clients with a connection each, which they keep as long as the gateway does.
+pub(crate) struct Traffic {
+    gateways: Vec<SocketAddr>,
+    connections: usize,
+    pause: Duration,
+    body: Box<dyn Fn(usize) -> String + Sync>,
+}
+
+/// One check.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Which gateway was asked, by its place in the list.
+    pub(crate) gateway: usize,
+    pub(crate) begin: Instant,
+    /// Until the whole answer was there.
+    pub(crate) time: Duration,
+    /// `None` when the connection broke without one.
+    pub(crate) answer: Option<Answer>,
+}
+
+/// What a gateway answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Whether it is a decision that grants what was asked for.
+    pub(crate) allowed: bool,
+    /// Who decided; `None` when nobody did.
+    pub(crate) source: Option<&'static str>,
+    /// Whether it says when to try again.
+    pub(crate) retry_after: bool,
+}
+
+impl Traffic {
+    /// Eight clients, spread over these gateways, that check one unit of an identifier of their own
+    /// for as long as they are let to.
+    pub(crate) fn on(gateways: &[&Gateway]) -> Self {
+        Self {
+            gateways: gateways.iter().map(|gateway| gateway.address()).collect(),
+            connections: 8,
+            pause: Duration::ZERO,
+            body: Box::new(|client| {
+                format!(r#"{{"identifier": "client-{client}", "limit": 1000000}}"#)
+            }),
+        }
+    }
+
+    /// So many clients instead.
+    pub(crate) fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// Has clients wait between an answer and their next check.
+    pub(crate) fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// Has the client with this number send that body.
+    pub(crate) fn body(mut self, body: impl Fn(usize) -> String + Sync + 'static) -> Self {
+        self.body = Box::new(body);
+        self
+    }
+
+    /// Runs `scenario` while the clients check.
+    pub(crate) fn during(&self, scenario: impl FnOnce(&Progress<'_>)) -> Record {
+        let (calls, stop) = (Mutex::new(vec![]), AtomicBool::new(false));
+        let progress = Progress { calls: &calls };
+        thread::scope(|scope| {
+            for client in 0..self.connections {
+                let stop = &stop;
+                scope.spawn(move || self.check_until(stop, client, progress));
+            }
+            // Also when the scenario panics: the scope waits for its threads.
+            let _stop = StopOnDrop(&stop);
+            scenario(&progress);
+        });
+        Record(calls.into_inner().expect("no client panicked"))
+    }
+
+    fn check_until(&self, stop: &AtomicBool, client: usize, progress: Progress<'_>) {
+        let gateway = client % self.gateways.len();
+        let mut connection = None;
+        while !stop.load(Ordering::Relaxed) {
+            let headers = [("Content-Type", "application/json")];
+            let body = (self.body)(client);
+            let request = kept_request("POST", "/rate-limit/check", &headers, &body);
+            let begin = Instant::now();
+            let answer = self.gateways.get(gateway).and_then(|&address| {
+                let mut open = connection.take().or_else(|| Connection::open(address).ok())?;
+                let response = open.exchange(&request).ok()?;
+                connection = Some(open);
+                Some(Answer::read(&response))
+            });
+            let call = Call { gateway, begin, time: begin.elapsed(), answer };
+            progress.calls().push(call);
+            thread::sleep(self.pause);
+        }
+    }
+}
+
+/// What came of the checks so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress<'a> {
+    calls: &'a Mutex<Vec<Call>>,
+}
+
+impl<'a> Progress<'a> {
+    /// Waits for so many more checks to end.
+    pub(crate) fn more(&self, count: usize) {
+        let enough = self.calls().len() + count;
+        eventually("more checks end", || (self.calls().len() >= enough).then_some(()));
+    }
+
+    /// Waits until every one of so many gateways gave an answer like this to a check that began
+    /// from now on.
+    pub(crate) fn until(&self, what: &str, gateways: usize, is: impl Fn(&Answer) -> bool) {
+        let now = Instant::now();
+        let mut seen = 0;
+        let mut missing: Vec<_> = (0..gateways).collect();
+        eventually(what, || {
+            let calls = self.calls();
+            for call in calls.iter().skip(seen).filter(|call| call.begin >= now) {
+                if call.answer.as_ref().is_some_and(&is) {
+                    missing.retain(|&gateway| gateway != call.gateway);
+                }
+            }
+            seen = calls.len();
+            missing.is_empty().then_some(())
+        });
+    }
+
+    fn calls(&self) -> MutexGuard<'a, Vec<Call>> {
+        self.calls.lock().expect("no client panics while it writes")
+    }
+}
+
+/// All checks of some time.
+#[derive(Clone, Debug)]
+pub(crate) struct Record(pub(crate) Vec<Call>);
+
+impl Record {
+    /// The checks that began and ended in this time.
+    pub(crate) fn between(&self, from: Instant, to: Instant) -> Self {
+        let is_within = |call: &&Call| call.begin >= from && call.begin + call.time <= to;
+        Self(self.0.iter().filter(is_within).cloned().collect())
+    }
+
+    /// The checks whose answers are like this.
+    pub(crate) fn with(&self, is: impl Fn(&Answer) -> bool) -> Self {
+        let is = |call: &&Call| call.answer.as_ref().is_some_and(&is);
+        Self(self.0.iter().filter(is).cloned().collect())
+    }
+
+    /// The answers, in no particular order.
+    pub(crate) fn answers(&self) -> impl Iterator<Item = &Answer> {
+        self.0.iter().filter_map(|call| call.answer.as_ref())
+    }
+
+    /// How many checks got no answer.
+    pub(crate) fn lost(&self) -> usize {
+        self.0.iter().filter(|call| call.answer.is_none()).count()
+    }
+
+    /// The time that so many thousandths of the checks did not exceed.
+    pub(crate) fn time(&self, thousandths: usize) -> Duration {
+        let mut times: Vec<_> = self.0.iter().map(|call| call.time).collect();
+        times.sort_unstable();
+        let last = times.len().saturating_sub(1);
+        let place = (times.len() * thousandths).div_ceil(1000).saturating_sub(1).min(last);
+        times.get(place).copied().unwrap_or_default()
+    }
+
+    /// The longest time of a check.
+    pub(crate) fn longest(&self) -> Duration {
+        self.time(1000)
+    }
+}
+
+impl fmt::Display for Record {
+    /// How many, how fast, and what: one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p50, p99, max] = [500, 990, 1000].map(|thousandths| self.time(thousandths));
+        write!(f, "{} checks, {} lost, ", self.0.len(), self.lost())?;
+        write!(f, "p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}")?;
+        let mut kinds: Vec<(Answer, usize)> = vec![];
+        for answer in self.answers() {
+            match kinds.iter_mut().find(|(kind, _)| kind == answer) {
+                Some((_, count)) => *count += 1,
+                None => kinds.push((*answer, 1)),
+            }
+        }
+        for (Answer { status, allowed, source, .. }, count) in kinds {
+            let outcome = if allowed { "allowed" } else { "not allowed" };
+            write!(f, "; {count} of {status} {outcome} by {}", source.unwrap_or("nobody"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn read(response: &Response) -> Self {
+        let decided = response.header("X-RateLimit-Limit").is_some();
+        let source = match response.header("X-RateLimit-Source") {
+            None if decided => Some("redis"),
+            None => None,
+            Some(name) => {
+                let known = ["local", "cache", "open"].into_iter().find(|known| *known == name);
+                Some(known.unwrap_or_else(|| panic!("no source is called {name}")))
+            }
+        };
+        Self {
+            status: response.status,
+            allowed: response.body.contains(r#""allowed":true"#),
+            source,
+            retry_after: response.header("Retry-After").is_some(),
+        }
+    }
+}
