@@ -334,7 +334,8 @@ fn pages_of_any_origin_may_call_unless_origins_are_listed() {
 #[test]
 fn health_tells_whether_the_service_can_decide() {
     let (_server, gateway) = start();
-    let healthy = r#"{"status":"healthy","redis_connected":true,"version":"1.0.0"}"#;
+    let healthy =
+        r#"{"status":"healthy","redis_connected":true,"version":"1.0.0","store":"redis"}"#;
     for path in ["/health", "/health/ready"] {
         let response = gateway.get(path);
         assert_eq!((response.status, response.body.as_str()), (200, healthy));

@@ -25,8 +25,9 @@ fn assert_unavailable(gateway: &Gateway) {
 }
 
 fn assert_unhealthy(gateway: &Gateway, connected: bool) {
-    let body =
-        format!(r#"{{"status":"unhealthy","redis_connected":{connected},"version":"1.0.0"}}"#);
+    let body = format!(
+        r#"{{"status":"unhealthy","redis_connected":{connected},"version":"1.0.0","store":"redis"}}"#
+    );
     for path in ["/health", "/health/ready"] {
         let response = gateway.get(path);
         assert_eq!((response.status, &response.body), (503, &body), "{path}");

@@ -60,7 +60,7 @@ pub(crate) fn of_decision(quota: &Quota, decision: &Decision) -> [(HeaderName, S
         .unwrap_or_default();
     let window = quota.window.whole_seconds();
     [
-        (POLICY, format!("\"default\";q={};w={window}", quota.limit)),
+        (POLICY, format!("\"default\";q={};w={window}", decision.rate)),
         (STATE, format!("\"default\";r={}{next}", decision.remaining)),
         (X_LIMIT, decision.limit.to_string()),
         (X_REMAINING, decision.remaining.to_string()),
@@ -92,7 +92,7 @@ fn next_unit(quota: &Quota, decision: &Decision) -> Option<Millis> {
         Algorithm::TokenBucket => {
             let units_after_next = u128::from(decision.limit - decision.remaining - 1);
             let after_next =
-                units_after_next * u128::from(quota.window.0) / u128::from(quota.limit);
+                units_after_next * u128::from(quota.window.0) / u128::from(decision.rate);
             let after_next = u64::try_from(after_next).unwrap_or(u64::MAX);
             Millis(decision.reset_after.0.saturating_sub(after_next))
         }
@@ -118,6 +118,7 @@ mod tests {
         Decision {
             source: Source::Redis,
             allowed: retry_after == 0,
+            rate: 100,
             limit: 100,
             remaining,
             retry_after: Millis(retry_after),

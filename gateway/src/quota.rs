@@ -61,8 +61,19 @@ pub struct Check {
     pub identifier: String,
     /// What it may take.
     pub quota: Quota,
-    /// Units asked for, at most the capacity.
+    /// Units asked for, at most the capacity; 0 to only look whether there is one.
     pub cost: u32,
+}
+
+/// Units that were taken and are given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refund {
+    /// What is limited.
+    pub identifier: String,
+    /// How its grants are counted.
+    pub algorithm: Algorithm,
+    /// Most units to give back.
+    pub amount: u32,
 }
 
 impl Quota {

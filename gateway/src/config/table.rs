@@ -209,8 +209,8 @@ pub(super) const LOCAL_MAX_KEYS: Setting<Whole<usize>> = Setting {
     name: "LOCAL_MAX_KEYS",
     default: "100000",
     rule: Whole(1..=100_000_000),
-    meaning: "Most quotas that this process keeps with FAIL_MODE=local or memory://. Beyond it the \
-              least used are forgotten.",
+    meaning: "Most quotas of each algorithm that this process keeps with FAIL_MODE=local or \
+              memory://; a long log counts as several. Beyond it the least used are forgotten.",
 };
 
 pub(super) const DENY_CACHE_SIZE: Setting<Whole<usize>> = Setting {

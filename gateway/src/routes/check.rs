@@ -133,7 +133,9 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         )
         .response_with::<200, Json<CheckAnswer>, _>(|response| {
             openapi::with_headers(response, &headers::DECISION_DOCS)
-                .with(|response| openapi::with_headers(response, &[headers::DENIAL_DOCS]))
+                .with(|response| {
+                    openapi::with_headers(response, &[headers::DENIAL_DOCS, headers::SOURCE_DOCS])
+                })
                 .description("A decision.")
                 .example(CheckAnswer {
                     allowed: true,
@@ -144,7 +146,9 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         })
         .response_with::<429, Json<CheckAnswer>, _>(|response| {
             openapi::with_headers(response, &headers::DECISION_DOCS)
-                .with(|response| openapi::with_headers(response, &[headers::DENIAL_DOCS]))
+                .with(|response| {
+                    openapi::with_headers(response, &[headers::DENIAL_DOCS, headers::SOURCE_DOCS])
+                })
                 .description("A denial, with DENY_STATUS=429.")
                 .example(CheckAnswer {
                     allowed: false,

@@ -15,12 +15,14 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Whether the service can decide.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct HealthAnswer {
-    /// `healthy` when Redis answers and has the module, else `unhealthy`.
+    /// `healthy` when Redis answers and has the module, or is not needed; else `unhealthy`.
     pub(crate) status: &'static str,
     /// Whether Redis answers.
     pub(crate) redis_connected: bool,
     /// The service's version.
     pub(crate) version: &'static str,
+    /// Where states are kept: `redis`, or `memory` with `REDIS_URL=memory://`.
+    pub(crate) store: &'static str,
 }
 
 /// That the process runs.
@@ -32,8 +34,10 @@ pub(crate) struct LiveAnswer {
 
 /// `GET /health` and `GET /health/ready`
 pub(crate) async fn health(State(state): State<Arc<AppState>>) -> (StatusCode, Json<HealthAnswer>) {
+    let is_redis = state.store.is_redis();
+    let store = if is_redis { "redis" } else { "memory" };
     let (code, status, redis_connected) = match state.store.probe().await {
-        Ok(()) => (StatusCode::OK, "healthy", true),
+        Ok(()) => (StatusCode::OK, "healthy", is_redis),
         Err(StoreError::Unavailable { connected }) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", connected)
         }
@@ -41,7 +45,7 @@ pub(crate) async fn health(State(state): State<Arc<AppState>>) -> (StatusCode, J
             (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", true)
         }
     };
-    (code, Json(HealthAnswer { status, redis_connected, version: VERSION }))
+    (code, Json(HealthAnswer { status, redis_connected, version: VERSION, store }))
 }
 
 /// `GET /health/live`
@@ -65,13 +69,17 @@ pub(crate) fn live_docs(operation: TransformOperation<'_>) -> TransformOperation
 }
 
 fn with_answers(operation: TransformOperation<'_>) -> TransformOperation<'_> {
-    let answer =
-        |status, redis_connected| HealthAnswer { status, redis_connected, version: VERSION };
+    let answer = |status, redis_connected| HealthAnswer {
+        status,
+        redis_connected,
+        version: VERSION,
+        store: "redis",
+    };
     operation
         .tag("health")
         .response_with::<200, Json<HealthAnswer>, _>(|response| {
             response
-                .description("Redis answers and has the module.")
+                .description("Redis answers and has the module, or is not needed.")
                 .example(answer("healthy", true))
         })
         .response_with::<503, Json<HealthAnswer>, _>(|response| {

@@ -96,6 +96,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .description("Takes nothing and writes nothing. Name the same quota as for the checks.")
         .response_with::<200, Json<StatusAnswer>, _>(|response| {
             openapi::with_headers(response, &headers::DECISION_DOCS)
+                .with(|response| openapi::with_headers(response, &[headers::SOURCE_DOCS]))
                 .description("What is used.")
                 .example(StatusAnswer {
                     identifier: "user_123".to_owned(),

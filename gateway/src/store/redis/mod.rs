@@ -10,13 +10,13 @@ use redis::{Cmd, ConnectionInfo, FromRedisValue, RedisError, Value};
 use self::connections::Connections;
 pub(super) use self::link::ADVICE as LINK_ADVICE;
 use super::{
-    Decision, Source, StoreError, key,
+    Decision, Refunded, Source, StoreError, key,
     outage::{Outage, explain},
 };
 use crate::{
     config::CertificateFiles,
     millis::Millis,
-    quota::{Algorithm, Check, Quota},
+    quota::{Algorithm, Check, Quota, Refund},
 };
 
 /// Which servers make up Redis.
@@ -85,28 +85,31 @@ impl Redis {
         self.connections.warm_up().await;
     }
 
-    /// Takes what a check asks for, all or none.
-    pub async fn take(&self, check: &Check) -> Result<Decision, StoreError> {
-        self.decide(self.take_command(check)).await
+    /// Takes what a check asks for, all or none; just looks when its cost is 0.
+    pub async fn check(&self, check: &Check) -> Result<Decision, StoreError> {
+        self.decide(self.check_command(check), &check.quota).await
     }
 
-    /// Takes what each check asks for, each as if alone, and answers in their order.
-    pub async fn take_all(&self, checks: &[Check]) -> Vec<Result<Decision, StoreError>> {
-        let commands = checks.iter().map(|check| self.take_command(check)).collect();
+    /// Decides checks, each as if alone, and answers in their order.
+    pub async fn check_all(&self, checks: &[Check]) -> Vec<Result<Decision, StoreError>> {
+        let commands = checks.iter().map(|check| self.check_command(check)).collect();
         let answers = self.connections.send_all(commands).await;
-        answers.into_iter().map(|answer| decision(answer?)).collect()
+        let decide = |(answer, check): (Result<Value, _>, &Check)| decision(answer?, &check.quota);
+        answers.into_iter().zip(checks).map(decide).collect()
     }
 
     /// What taking one unit would answer. Takes and writes nothing.
     pub async fn peek(&self, identifier: &str, quota: &Quota) -> Result<Decision, StoreError> {
-        let key = key(&self.key_prefix, quota.algorithm, identifier);
-        let mut command = redis::cmd("RATELIMIT.PEEK");
-        command.arg(&key).arg(match quota.algorithm {
-            Algorithm::TokenBucket => "TB",
-            Algorithm::SlidingWindow => "SW",
-        });
-        append_quota(&mut command, quota);
-        self.decide(KeyedCommand { key, command }).await
+        self.decide(self.peek_command(identifier, quota), quota).await
+    }
+
+    /// Gives back units, as many of them as were used.
+    pub async fn refund(&self, units: &Refund) -> Result<Refunded, StoreError> {
+        let key = key(&self.key_prefix, units.algorithm, &units.identifier);
+        let mut command = redis::cmd("RATELIMIT.REFUND");
+        command.arg(&key).arg(units.amount);
+        let units = read(self.connections.send(KeyedCommand { key, command }).await?)?;
+        Ok(Refunded { source: Source::Redis, units })
     }
 
     /// Forgets what `identifier` used with one algorithm. Answers whether there was anything.
@@ -123,11 +126,15 @@ impl Redis {
         let key = format!("{}health", self.key_prefix);
         let mut command = redis::cmd("RATELIMIT.PEEK");
         command.arg(&key).arg("TB").arg(1).arg(1);
-        self.decide(KeyedCommand { key, command }).await.map(drop)
+        let reply = self.connections.send(KeyedCommand { key, command }).await?;
+        read::<Reply>(reply).map(drop)
     }
 
-    fn take_command(&self, check: &Check) -> KeyedCommand {
+    fn check_command(&self, check: &Check) -> KeyedCommand {
         let Check { identifier, quota, cost } = check;
+        if *cost == 0 {
+            return self.peek_command(identifier, quota);
+        }
         let key = key(&self.key_prefix, quota.algorithm, identifier);
         let mut command = redis::cmd(match quota.algorithm {
             Algorithm::TokenBucket => "RATELIMIT.TB",
@@ -139,8 +146,19 @@ impl Redis {
         KeyedCommand { key, command }
     }
 
-    async fn decide(&self, command: KeyedCommand) -> Result<Decision, StoreError> {
-        decision(self.connections.send(command).await?)
+    fn peek_command(&self, identifier: &str, quota: &Quota) -> KeyedCommand {
+        let key = key(&self.key_prefix, quota.algorithm, identifier);
+        let mut command = redis::cmd("RATELIMIT.PEEK");
+        command.arg(&key).arg(match quota.algorithm {
+            Algorithm::TokenBucket => "TB",
+            Algorithm::SlidingWindow => "SW",
+        });
+        append_quota(&mut command, quota);
+        KeyedCommand { key, command }
+    }
+
+    async fn decide(&self, command: KeyedCommand, quota: &Quota) -> Result<Decision, StoreError> {
+        decision(self.connections.send(command).await?, quota)
     }
 }
 
@@ -151,12 +169,13 @@ fn append_quota(command: &mut Cmd, quota: &Quota) {
     }
 }
 
-fn decision(reply: Value) -> Result<Decision, StoreError> {
+fn decision(reply: Value, quota: &Quota) -> Result<Decision, StoreError> {
     let (granted, limit, remaining, retry_after, reset_after): Reply = read(reply)?;
     let unsigned = |value: i64| u64::try_from(value).map_err(|_| Outage::Unexpected.report());
     Ok(Decision {
         source: Source::Redis,
         allowed: granted > 0,
+        rate: quota.limit,
         limit: unsigned(limit)?,
         remaining: unsigned(remaining)?,
         retry_after: Millis(unsigned(retry_after)?),

@@ -1,0 +1,240 @@
+//! What is decided while Redis cannot answer.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use limiter::Instant;
+
+use super::{
+    Decision, FailMode, Refunded, Source, StoreError, Thousandths,
+    local::{LocalStore, MAX_WINDOW_LIMIT},
+};
+use crate::{
+    millis::Millis,
+    quota::{Algorithm, Check, Quota, Refund},
+};
+
+/// What a check is told to wait that costs more than this process may ever grant: Redis may be
+/// back by then.
+const UNTIL_REDIS_IS_BACK: Millis = Millis(1_000);
+
+/// How long Redis must have failed nobody to count as back.
+const CALM: Duration = Duration::from_secs(1);
+
+/// Decides by the fail mode.
+#[derive(Debug)]
+pub(super) struct Fallback {
+    mode: FailMode,
+    share: Thousandths,
+    /// When Redis failed last, in microseconds of Unix time; 0 while it is trusted.
+    failed_at: AtomicU64,
+}
+
+impl Fallback {
+    /// A fallback that is not needed yet.
+    pub(super) fn new(mode: FailMode, share: Thousandths) -> Self {
+        Self { mode, share, failed_at: AtomicU64::new(0) }
+    }
+
+    /// Decides a check that Redis did not: `None` with [`FailMode::Closed`].
+    pub(super) fn check(
+        &self,
+        check: &Check,
+        local: &LocalStore,
+        now: Instant,
+    ) -> Option<Result<Decision, StoreError>> {
+        match self.mode {
+            FailMode::Closed => None,
+            FailMode::Open => Some(Ok(granted(check))),
+            FailMode::Local => Some(self.check_share(check, local, now)),
+        }
+    }
+
+    /// What is left of a quota here: `None` unless this process decides by itself.
+    pub(super) fn peek(
+        &self,
+        identifier: &str,
+        quota: &Quota,
+        local: &LocalStore,
+        now: Instant,
+    ) -> Option<Result<Decision, StoreError>> {
+        let share = || local.peek(identifier, &self.share_of(quota), now);
+        (self.mode == FailMode::Local).then(share)
+    }
+
+    /// Gives back units that were taken here: `None` unless this process decides by itself.
+    pub(super) fn refund(
+        &self,
+        units: &Refund,
+        local: &LocalStore,
+        now: Instant,
+    ) -> Option<Result<Refunded, StoreError>> {
+        (self.mode == FailMode::Local).then(|| Ok(local.refund(units, now)))
+    }
+
+    /// Takes note that Redis gave no decision, and says so once.
+    pub(super) fn redis_failed(&self, now: Instant) {
+        let failed_at = now.as_micros().max(1);
+        if self.failed_at.swap(failed_at, Ordering::Relaxed) == 0 {
+            tracing::warn!(fail_mode = self.mode.name(), "Redis does not decide: FAIL_MODE does");
+        }
+    }
+
+    /// Takes note that Redis gave a decision, and says so once after it had failed.
+    pub(super) fn redis_decided(&self, now: Instant) {
+        let failed_at = self.failed_at.load(Ordering::Relaxed);
+        if failed_at > 0 && is_over(failed_at, now) {
+            // Who loses this race leaves the message to the winner, or to the next decision.
+            let change =
+                self.failed_at.compare_exchange(failed_at, 0, Ordering::Relaxed, Ordering::Relaxed);
+            if change.is_ok() {
+                tracing::info!("Redis decides again");
+            }
+        }
+    }
+
+    fn check_share(
+        &self,
+        check: &Check,
+        local: &LocalStore,
+        now: Instant,
+    ) -> Result<Decision, StoreError> {
+        let quota = self.share_of(&check.quota);
+        if check.cost > quota.capacity() {
+            let decision = local.peek(&check.identifier, &quota, now)?;
+            return Ok(Decision { allowed: false, retry_after: UNTIL_REDIS_IS_BACK, ..decision });
+        }
+        local.check(&Check { quota, ..check.clone() }, now)
+    }
+
+    /// The part of a quota that this process may grant: at least one unit.
+    fn share_of(&self, quota: &Quota) -> Quota {
+        let part = |units: u32| {
+            let part = u64::from(units) * u64::from(self.share.0) / 1000;
+            u32::try_from(part).unwrap_or(units).max(1)
+        };
+        let limit = part(quota.limit);
+        Quota {
+            limit: match quota.algorithm {
+                Algorithm::TokenBucket => limit,
+                // Redis may be set to take more, which is no reason to fail now.
+                Algorithm::SlidingWindow => limit.min(MAX_WINDOW_LIMIT),
+            },
+            burst: quota.burst.map(part),
+            ..quota.clone()
+        }
+    }
+}
+
+/// Calls that fail now and then must not fill the log with recoveries.
+fn is_over(failed_at: u64, now: Instant) -> bool {
+    u128::from(now.as_micros().saturating_sub(failed_at)) >= CALM.as_micros()
+}
+
+/// The answer to a check when everything is allowed: as if it were the first one.
+fn granted(check: &Check) -> Decision {
+    let capacity = check.quota.capacity();
+    Decision {
+        source: Source::Open,
+        allowed: true,
+        rate: check.quota.limit,
+        limit: capacity.into(),
+        remaining: capacity.saturating_sub(check.cost).into(),
+        retry_after: Millis(0),
+        reset_after: Millis(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use limiter::Instant;
+
+    use super::{Fallback, UNTIL_REDIS_IS_BACK};
+    use crate::{
+        millis::Millis,
+        quota::{Algorithm, Check, Quota},
+        store::{Decision, FailMode, Source, Thousandths, local::LocalStore},
+    };
+
+    const NOW: Instant = Instant::from_micros(1_800_014_400_000_000);
+
+    fn check(limit: u32, burst: Option<u32>, cost: u32) -> Check {
+        let quota =
+            Quota { algorithm: Algorithm::TokenBucket, limit, window: Millis(60_000), burst };
+        Check { identifier: "user".to_owned(), quota, cost }
+    }
+
+    fn local(share: u32) -> (Fallback, LocalStore) {
+        (Fallback::new(FailMode::Local, Thousandths(share)), LocalStore::new(10))
+    }
+
+    #[test]
+    fn closed_leaves_the_error() {
+        let fallback = Fallback::new(FailMode::Closed, Thousandths(1000));
+        assert_eq!(fallback.check(&check(100, None, 1), &LocalStore::new(10), NOW), None);
+    }
+
+    #[test]
+    fn open_grants_whatever_is_asked_for() {
+        let (fallback, store) =
+            (Fallback::new(FailMode::Open, Thousandths(1000)), LocalStore::new(10));
+        for _ in 0..3 {
+            let decision = fallback.check(&check(100, Some(40), 30), &store, NOW);
+            let granted = Decision {
+                source: Source::Open,
+                allowed: true,
+                rate: 100,
+                limit: 40,
+                remaining: 10,
+                retry_after: Millis(0),
+                reset_after: Millis(0),
+            };
+            assert_eq!(decision, Some(Ok(granted)));
+        }
+        assert_eq!(fallback.peek("user", &check(100, None, 1).quota, &store, NOW), None);
+    }
+
+    #[test]
+    fn a_share_of_limit_and_burst_is_rounded_down_and_at_least_one() {
+        for (share, limit, burst, expected) in [
+            (1000, 100, None, (100, None)),
+            (250, 100, Some(7), (25, Some(1))),
+            (333, 100, Some(1_000_000_000), (33, Some(333_000_000))),
+            (1, 999, Some(1), (1, Some(1))),
+        ] {
+            let share = local(share).0.share_of(&check(limit, burst, 1).quota);
+            assert_eq!((share.limit, share.burst), expected);
+        }
+    }
+
+    #[test]
+    fn a_log_that_only_redis_may_take_is_cut_to_what_is_taken_here() {
+        let quota =
+            Quota { algorithm: Algorithm::SlidingWindow, ..check(5_000_000, None, 1).quota };
+        assert_eq!(local(1000).0.share_of(&quota).limit, 1_000_000);
+    }
+
+    #[test]
+    fn local_grants_its_share_and_no_more() {
+        let (fallback, store) = local(250);
+        for remaining in [1, 0] {
+            let decision = fallback.check(&check(8, None, 1), &store, NOW).unwrap().unwrap();
+            assert_eq!((decision.allowed, decision.remaining), (true, remaining));
+            assert_eq!((decision.source, decision.rate, decision.limit), (Source::Local, 2, 2));
+        }
+        let decision = fallback.check(&check(8, None, 1), &store, NOW).unwrap().unwrap();
+        assert_eq!((decision.allowed, decision.retry_after), (false, Millis(30_000)));
+    }
+
+    #[test]
+    fn a_cost_above_the_share_is_to_come_back_when_redis_may_be_back() {
+        let (fallback, store) = local(250);
+        let decision = fallback.check(&check(100, None, 26), &store, NOW).unwrap().unwrap();
+        assert_eq!((decision.allowed, decision.remaining), (false, 25));
+        assert_eq!(decision.retry_after, UNTIL_REDIS_IS_BACK);
+        let decision = fallback.check(&check(100, None, 25), &store, NOW).unwrap().unwrap();
+        assert_eq!((decision.allowed, decision.remaining), (true, 0));
+    }
+}

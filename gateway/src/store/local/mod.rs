@@ -1,0 +1,142 @@
+//! Decisions of this process alone, by the same limiter that the module has.
+//!
+//! Every answer is the one that the module would give: the same times are rounded up to the same
+//! milliseconds, and the same arguments are refused.
+
+mod states;
+#[cfg(test)]
+mod tests;
+
+use limiter::{
+    BucketLimit, Demand, Duration, Instant, RetryAfter, SlidingWindowLog, TokenBucket, Units,
+    Window, WindowLimit,
+};
+
+use self::states::States;
+use super::{Argument, Decision, Refunded, Source, StoreError};
+use crate::{
+    millis::Millis,
+    quota::{Algorithm, Check, Quota, Refund},
+};
+
+/// The largest limit of a sliding window: as much as Redis takes unless it is told otherwise.
+pub(super) const MAX_WINDOW_LIMIT: u32 = 1_000_000;
+
+/// Quotas that this process decides by itself.
+#[derive(Debug)]
+pub(super) struct LocalStore {
+    buckets: States<TokenBucket>,
+    logs: States<SlidingWindowLog>,
+}
+
+impl LocalStore {
+    /// A store with room for `max_keys` states of each algorithm.
+    pub(super) fn new(max_keys: usize) -> Self {
+        Self { buckets: States::new(max_keys), logs: States::new(max_keys) }
+    }
+
+    /// Takes what a check asks for, all or none; just looks when its cost is 0.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] where the module would refuse an argument as well.
+    pub(super) fn check(&self, check: &Check, now: Instant) -> Result<Decision, StoreError> {
+        let Check { identifier, quota, cost } = check;
+        if *cost == 0 {
+            return self.peek(identifier, quota, now);
+        }
+        let demand = Demand::all(units(*cost));
+        let decided = match quota.algorithm {
+            Algorithm::TokenBucket => {
+                self.buckets.take(identifier, &bucket_limit(quota), demand, now)
+            }
+            Algorithm::SlidingWindow => {
+                self.logs.take(identifier, &window_limit(quota)?, demand, now)
+            }
+        };
+        decision(quota, &decided)
+    }
+
+    /// What taking one unit would answer. Takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalStore::check`].
+    pub(super) fn peek(
+        &self,
+        identifier: &str,
+        quota: &Quota,
+        now: Instant,
+    ) -> Result<Decision, StoreError> {
+        let decided = match quota.algorithm {
+            Algorithm::TokenBucket => self.buckets.peek(identifier, &bucket_limit(quota), now),
+            Algorithm::SlidingWindow => self.logs.peek(identifier, &window_limit(quota)?, now),
+        };
+        decision(quota, &decided)
+    }
+
+    /// Gives back units, as many of them as were used.
+    pub(super) fn refund(&self, units_back: &Refund, now: Instant) -> Refunded {
+        let Refund { identifier, algorithm, amount } = units_back;
+        let units = match algorithm {
+            Algorithm::TokenBucket => self.buckets.refund(identifier, units(*amount), now),
+            Algorithm::SlidingWindow => self.logs.refund(identifier, units(*amount), now),
+        };
+        Refunded { source: Source::Local, units }
+    }
+
+    /// Forgets what was used. Answers whether there was anything.
+    pub(super) fn reset(&self, identifier: &str, algorithm: Algorithm, now: Instant) -> bool {
+        match algorithm {
+            Algorithm::TokenBucket => self.buckets.remove(identifier, now),
+            Algorithm::SlidingWindow => self.logs.remove(identifier, now),
+        }
+    }
+}
+
+fn bucket_limit(quota: &Quota) -> BucketLimit {
+    let (limit, capacity) = (units(quota.limit), units(quota.capacity()));
+    BucketLimit { limit, window: window(quota), capacity }
+}
+
+fn window_limit(quota: &Quota) -> Result<WindowLimit, StoreError> {
+    if quota.limit > MAX_WINDOW_LIMIT {
+        let rule = format!("limit must be an integer between 1 and {MAX_WINDOW_LIMIT}");
+        return Err(StoreError::Refused { argument: Argument::Limit, rule });
+    }
+    Ok(WindowLimit { limit: units(quota.limit), window: window(quota) })
+}
+
+/// A number of units that was checked to be in its range.
+fn units(units: u32) -> Units {
+    Units::new(units.into()).unwrap_or(Units::MIN)
+}
+
+/// A window that was checked to be in its range.
+fn window(quota: &Quota) -> Window {
+    Window::from_millis(quota.window.0).unwrap_or(Window::MAX)
+}
+
+fn decision(quota: &Quota, decided: &limiter::Decision) -> Result<Decision, StoreError> {
+    let retry_after = match decided.retry_after {
+        RetryAfter::Granted => Millis(0),
+        RetryAfter::Wait(time) => millis(time),
+        RetryAfter::Never => {
+            let rule = format!("cost must be at most the capacity, {}", decided.limit);
+            return Err(StoreError::Refused { argument: Argument::Cost, rule });
+        }
+    };
+    Ok(Decision {
+        source: Source::Local,
+        allowed: decided.granted > 0,
+        rate: quota.limit,
+        limit: decided.limit.into(),
+        remaining: decided.remaining.into(),
+        retry_after,
+        reset_after: millis(decided.reset_after),
+    })
+}
+
+fn millis(time: Duration) -> Millis {
+    Millis(time.ceil_millis().unsigned_abs())
+}

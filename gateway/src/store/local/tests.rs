@@ -1,0 +1,198 @@
+use limiter::{Demand, Instant, SlidingWindowLog, Units, Window, WindowLimit};
+
+use super::{LocalStore, states::States};
+use crate::{
+    millis::Millis,
+    quota::{Algorithm, Check, Quota, Refund},
+    store::{Argument, Decision, Source, StoreError},
+};
+
+const NOON: u64 = 1_800_014_400_000_000;
+
+/// So many milliseconds after noon.
+fn at(millis: u64) -> Instant {
+    Instant::from_micros(NOON + millis * 1_000)
+}
+
+fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
+    Quota { algorithm, limit, window: Millis(window), burst: None }
+}
+
+fn check(identifier: &str, quota: &Quota, cost: u32) -> Check {
+    Check { identifier: identifier.to_owned(), quota: quota.clone(), cost }
+}
+
+fn refund(identifier: &str, algorithm: Algorithm, amount: u32) -> Refund {
+    Refund { identifier: identifier.to_owned(), algorithm, amount }
+}
+
+#[test]
+fn a_bucket_answers_as_the_module_does() {
+    let store = LocalStore::new(10);
+    let quota = quota(Algorithm::TokenBucket, 100, 60_000);
+    let granted = Decision {
+        source: Source::Local,
+        allowed: true,
+        rate: 100,
+        limit: 100,
+        remaining: 99,
+        retry_after: Millis(0),
+        reset_after: Millis(600),
+    };
+    assert_eq!(store.check(&check("user", &quota, 1), at(0)), Ok(granted));
+    let denied = Decision { allowed: false, retry_after: Millis(600), ..granted };
+    assert_eq!(store.check(&check("user", &quota, 100), at(0)), Ok(denied));
+    // A microsecond later every time is still told as the next full millisecond.
+    let later = Instant::from_micros(NOON + 1);
+    assert_eq!(store.check(&check("user", &quota, 100), later), Ok(denied));
+    let full = Decision { remaining: 0, reset_after: Millis(60_000), ..granted };
+    assert_eq!(store.check(&check("user", &quota, 100), at(600)), Ok(full));
+}
+
+#[test]
+fn a_burst_is_the_capacity_of_a_bucket() {
+    let store = LocalStore::new(10);
+    let quota = Quota { burst: Some(25), ..quota(Algorithm::TokenBucket, 10, 60_000) };
+    let decision = store.check(&check("user", &quota, 20), at(0)).unwrap();
+    assert_eq!((decision.rate, decision.limit, decision.remaining), (10, 25, 5));
+    assert_eq!(decision.reset_after, Millis(120_000));
+}
+
+#[test]
+fn a_log_denies_until_its_oldest_grant_has_left() {
+    let store = LocalStore::new(10);
+    let quota = quota(Algorithm::SlidingWindow, 2, 10_000);
+    for millis in [0, 4_000] {
+        assert!(store.check(&check("user", &quota, 1), at(millis)).unwrap().allowed);
+    }
+    let denied = store.check(&check("user", &quota, 1), at(5_000)).unwrap();
+    assert_eq!((denied.allowed, denied.retry_after), (false, Millis(5_000)));
+    assert_eq!(denied.reset_after, Millis(9_000));
+    assert!(!store.check(&check("user", &quota, 1), at(9_999)).unwrap().allowed);
+    assert!(store.check(&check("user", &quota, 1), at(10_000)).unwrap().allowed);
+}
+
+#[test]
+fn looking_takes_nothing_and_tells_whether_there_is_a_unit() {
+    let store = LocalStore::new(10);
+    for algorithm in Algorithm::ALL {
+        let quota = quota(algorithm, 2, 60_000);
+        for remaining in [2, 2] {
+            let look = store.check(&check("user", &quota, 0), at(0)).unwrap();
+            assert_eq!((look.allowed, look.remaining), (true, remaining));
+            assert_eq!(store.peek("user", &quota, at(0)), Ok(look));
+        }
+        store.check(&check("user", &quota, 2), at(0)).unwrap();
+        let look = store.check(&check("user", &quota, 0), at(0)).unwrap();
+        assert_eq!((look.allowed, look.remaining), (false, 0));
+        assert!(look.retry_after > Millis(0));
+    }
+}
+
+#[test]
+fn a_refund_gives_back_at_most_what_was_used() {
+    let store = LocalStore::new(10);
+    for algorithm in Algorithm::ALL {
+        let quota = quota(algorithm, 10, 60_000);
+        assert_eq!(store.refund(&refund("user", algorithm, 1), at(0)).units, 0);
+        store.check(&check("user", &quota, 7), at(0)).unwrap();
+        assert_eq!(store.refund(&refund("user", algorithm, 3), at(0)).units, 3);
+        assert_eq!(store.peek("user", &quota, at(0)).unwrap().remaining, 6);
+        assert_eq!(store.refund(&refund("user", algorithm, 10), at(0)).units, 4);
+        assert!(!store.reset("user", algorithm, at(0)), "nothing is left of {algorithm:?}");
+    }
+}
+
+#[test]
+fn a_reset_tells_whether_there_was_anything() {
+    let store = LocalStore::new(10);
+    for algorithm in Algorithm::ALL {
+        let quota = quota(algorithm, 10, 60_000);
+        assert!(!store.reset("user", algorithm, at(0)));
+        store.check(&check("user", &quota, 10), at(0)).unwrap();
+        assert!(!store.reset("other", algorithm, at(0)));
+        assert!(store.reset("user", algorithm, at(0)));
+        assert_eq!(store.peek("user", &quota, at(0)).unwrap().remaining, 10);
+    }
+}
+
+#[test]
+fn a_state_is_gone_when_its_quota_is_whole() {
+    for (algorithm, whole_after) in
+        [(Algorithm::TokenBucket, 600), (Algorithm::SlidingWindow, 60_000)]
+    {
+        let taken = |wait| {
+            let store = LocalStore::new(10);
+            let quota = quota(algorithm, 100, 60_000);
+            store.check(&check("user", &quota, 1), at(0)).unwrap();
+            // Another quota would still see the unit if the state were there.
+            let other = Quota { window: Millis(86_400_000), ..quota };
+            let seen = 100 - store.peek("user", &other, at(wait)).unwrap().remaining;
+            (seen, store.reset("user", algorithm, at(wait)))
+        };
+        assert_eq!(taken(whole_after - 1), (1, true), "{algorithm:?}");
+        assert_eq!(taken(whole_after), (0, false), "{algorithm:?}");
+    }
+}
+
+#[test]
+fn algorithms_of_one_identifier_do_not_share_their_units() {
+    let store = LocalStore::new(10);
+    for algorithm in Algorithm::ALL {
+        let decision = store.check(&check("user", &quota(algorithm, 3, 60_000), 2), at(0));
+        assert_eq!(decision.unwrap().remaining, 1);
+    }
+}
+
+#[test]
+fn what_the_module_refuses_is_refused_in_its_words() {
+    let store = LocalStore::new(10);
+    let most = quota(Algorithm::SlidingWindow, 1_000_000, 60_000);
+    assert!(store.check(&check("user", &most, 1), at(0)).unwrap().allowed);
+    let quota = Quota { limit: 1_000_001, ..most };
+    let rule = "limit must be an integer between 1 and 1000000".to_owned();
+    let refused = Err(StoreError::Refused { argument: Argument::Limit, rule });
+    assert_eq!(store.check(&check("user", &quota, 1), at(0)), refused);
+    assert_eq!(store.peek("user", &quota, at(0)), refused);
+}
+
+#[test]
+fn no_more_states_are_kept_than_there_is_room_for() {
+    for algorithm in Algorithm::ALL {
+        for room in [1, 10, 25_000] {
+            let store = LocalStore::new(room);
+            let quota = quota(algorithm, 10, 60_000);
+            let identifiers = || (0..2 * room).map(|number| number.to_string());
+            for identifier in identifiers() {
+                store.check(&check(&identifier, &quota, 1), at(0)).unwrap();
+            }
+            let kept = identifiers().filter(|identifier| store.reset(identifier, algorithm, at(0)));
+            let kept = kept.count();
+            assert!((1..=room).contains(&kept) && kept >= room * 9 / 10, "{kept} of {room}");
+        }
+    }
+}
+
+#[test]
+fn a_state_in_use_stays_while_others_come_and_go() {
+    let store = LocalStore::new(100);
+    let quota = quota(Algorithm::TokenBucket, 1_000_000, 86_400_000);
+    for number in 0..10_000 {
+        store.check(&check("user", &quota, 1), at(0)).unwrap();
+        store.check(&check(&number.to_string(), &quota, 1), at(0)).unwrap();
+    }
+    assert_eq!(store.peek("user", &quota, at(0)).unwrap().remaining, 990_000);
+}
+
+#[test]
+fn the_longest_log_does_not_forget_itself() {
+    let states = States::<SlidingWindowLog>::new(10_000);
+    let window = Window::from_millis(31_622_400_000).unwrap();
+    let limit = WindowLimit { limit: Units::new(1_000_000).unwrap(), window };
+    let mut remaining = 0;
+    for number in 0..1_000_000 {
+        let now = at(number * 31_622);
+        remaining = states.take("user", &limit, Demand::all(Units::MIN), now).remaining;
+    }
+    assert_eq!(remaining, 0);
+}
