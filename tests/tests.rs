@@ -46,6 +46,7 @@ mod pressure;
 
 // The gateway.
 mod gateway;
+mod gateway_deny_cache;
 mod gateway_faults;
 mod gateway_load;
 mod gateway_outages;

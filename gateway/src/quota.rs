@@ -14,7 +14,7 @@ pub const UNITS: RangeInclusive<u32> = 1..=1_000_000_000;
 pub const WINDOW: RangeInclusive<Millis> = Millis(1)..=Millis(31_622_400_000);
 
 /// How grants are counted against a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// Units come back steadily, and up to the capacity can be taken at once.

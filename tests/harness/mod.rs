@@ -36,7 +36,7 @@ pub(crate) use certificates::{Authority, Certificate};
 pub(crate) use client::Client;
 pub(crate) use clock::NOON;
 pub(crate) use cluster::Cluster;
-pub(crate) use gateway::Gateway;
+pub(crate) use gateway::{Builder as GatewayBuilder, Gateway};
 pub(crate) use held::Held;
 pub(crate) use http::Response;
 pub(crate) use load::{Ledger, Load, is_primary};

@@ -2,6 +2,7 @@
 
 mod clock;
 mod decision;
+mod deny_cache;
 mod fallback;
 mod local;
 mod options;
@@ -11,7 +12,13 @@ mod redis;
 use ::redis::RedisError;
 use limiter::Instant;
 
-use self::{clock::Clock, fallback::Fallback, local::LocalStore, outage::Outage};
+use self::{
+    clock::Clock,
+    deny_cache::{DenyCache, Sent},
+    fallback::Fallback,
+    local::LocalStore,
+    outage::Outage,
+};
 pub use self::{
     decision::{Argument, Decision, Refunded, Source, StoreError},
     options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
@@ -24,6 +31,7 @@ use crate::quota::{Algorithm, Check, Quota, Refund};
 pub struct Store {
     /// Nothing with `memory://`: then the local store is all there is.
     redis: Option<Redis>,
+    deny_cache: DenyCache,
     local: LocalStore,
     fallback: Fallback,
     clock: Clock,
@@ -44,6 +52,7 @@ impl Store {
         };
         Ok(Self {
             redis,
+            deny_cache: DenyCache::new(options.deny_cache),
             local: LocalStore::new(options.local.max_keys),
             fallback: Fallback::new(options.fail_mode, options.local.share),
             clock: Clock::start(),
@@ -68,8 +77,13 @@ impl Store {
         let Some(redis) = &self.redis else {
             return self.local.check(check, self.clock.now());
         };
+        let now = self.clock.now();
+        if let Some(denial) = self.deny_cache.denial(check, now) {
+            return Ok(denial);
+        }
+        let sent = self.deny_cache.sent(check, now);
         let answer = redis.check(check).await;
-        self.or_fallback(answer, |now| self.fallback.check(check, &self.local, now))
+        self.conclude(check, sent, answer)
     }
 
     /// What taking one unit would answer. Takes and writes nothing.
@@ -87,6 +101,7 @@ impl Store {
             return Ok(self.local.refund(units, self.clock.now()));
         };
         let answer = redis.refund(units).await;
+        self.deny_cache.release(&units.identifier);
         self.or_fallback(answer, |now| self.fallback.refund(units, &self.local, now))
     }
 
@@ -97,6 +112,7 @@ impl Store {
             return Ok(self.local.reset(identifier, algorithm, self.clock.now()));
         };
         let answer = redis.reset(identifier, algorithm).await;
+        self.deny_cache.release(identifier);
         self.local.reset(identifier, algorithm, self.clock.now());
         answer
     }
@@ -107,6 +123,19 @@ impl Store {
             Some(redis) => redis.probe().await,
             None => Ok(()),
         }
+    }
+
+    /// The decision on a check that was sent to Redis.
+    fn conclude(
+        &self,
+        check: &Check,
+        sent: Sent,
+        answer: Result<Decision, StoreError>,
+    ) -> Result<Decision, StoreError> {
+        let fallback = |now| self.fallback.check(check, &self.local, now);
+        let decision = self.or_fallback(answer, fallback)?;
+        self.deny_cache.remember(check, sent, &decision, self.clock.now());
+        Ok(decision)
     }
 
     /// The answer of Redis, or what stands in for it when Redis gave none.
