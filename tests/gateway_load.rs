@@ -39,13 +39,7 @@ impl Story {
     fn of(outage: Outage, fail_mode: &str) -> Self {
         let mut server = Server::start();
         let proxy = Proxy::to(&server);
-        let timeout_ms = TIMEOUT_MS * watched().unwrap_or(1);
-        let gateway = || {
-            let builder = Gateway::builder().env("REDIS_URL", &proxy.url());
-            let builder = builder.env("REDIS_TIMEOUT_MS", &timeout_ms.to_string());
-            builder.env("FAIL_MODE", fail_mode).env("LOG_LEVEL", "WARNING").start()
-        };
-        let gateways = [gateway(), gateway()];
+        let gateways = [(); 2].map(|()| start(&proxy, fail_mode));
         let [mut gone, mut back] = [Instant::now(); 2];
         let redis = |answer: &Answer| answer.source == Some("redis");
 
@@ -60,7 +54,7 @@ impl Story {
                 Outage::Unreachable => proxy.set(Network::Silent),
             }
             progress.until("Redis does not decide", 2, |answer| !redis(answer));
-            progress.more(5_000);
+            progress.more(3_000);
             match outage {
                 Outage::Killed => server.resume(),
                 Outage::Frozen => server.thaw(),
@@ -73,36 +67,57 @@ impl Story {
             }
             progress.more(500);
         });
-        let noticed = gone + 2 * timeout();
         let before = all.between(gone - Duration::from_secs(3600), gone);
-        let during = all.between(noticed, back);
+        let during = all.between(gone + 2 * timeout(), back);
         let after = all.between(back + second(), Instant::now());
+        println!("{fail_mode}, {outage:?}\nbefore: {before}\nduring: {during}\nafter:  {after}");
         Self { all, before, during, after, gateways }
     }
 
-    /// Asserts what holds whatever `FAIL_MODE` says.
-    fn assert_promises(&self) {
-        let Self { all, before, during, after, .. } = self;
-        println!("before: {before}\nduring: {during}\nafter:  {after}");
+    /// Asserts what holds whatever `FAIL_MODE` says, and that meanwhile every answer `is` as it
+    /// says.
+    fn assert_promises(&self, is: impl Fn(&Answer) -> bool) {
+        let Self { all, before, during, after, gateways } = self;
         assert_eq!(all.lost(), 0, "{all}");
         assert!(all.longest() <= 2 * timeout(), "{all}");
-        for (record, count) in [(before, 500), (during, 1_000), (after, 500)] {
+        for (record, count) in [(before, 500), (during, 500), (after, 500)] {
             assert!(record.0.len() >= count, "too few to tell: {record}");
         }
         for record in [before, after] {
             assert!(record.answers().all(|answer| answer.source == Some("redis")), "{record}");
             assert!(record.answers().all(|answer| answer.allowed), "{record}");
         }
-    }
-
-    /// Asserts that the logs tell of the outage, but not once for each request.
-    fn assert_short_logs(&self) {
-        for gateway in &self.gateways {
+        assert!(during.answers().all(is), "{during}");
+        for source in ["redis", "local", "cache", "open"] {
+            let answers = all.with(|answer| answer.source == Some(source)).0.len();
+            let label = format!("source=\"{source}\"");
+            let counted = gateways.each_ref().map(|gateway| decisions(gateway, &label));
+            assert_eq!(counted.iter().sum::<usize>(), answers, "metrics of {source}");
+        }
+        // The log tells of the outage, but not once for each check.
+        for gateway in gateways {
             let log = gateway.log();
             assert!(log.contains("Redis") && log.lines().count() < 50, "{log}");
             assert!(!log.contains("client-"), "{log}");
         }
     }
+}
+
+/// A gateway whose log has warnings and errors only.
+fn start(proxy: &Proxy, fail_mode: &str) -> Gateway {
+    let timeout = timeout().as_millis().to_string();
+    let builder = Gateway::builder().env("REDIS_URL", &proxy.url());
+    let builder = builder.env("REDIS_TIMEOUT_MS", &timeout).env("LOCAL_SHARE", "0.5");
+    builder.env("FAIL_MODE", fail_mode).env("LOG_LEVEL", "WARNING").start()
+}
+
+/// How many decisions with this label the gateway has counted.
+fn decisions(gateway: &Gateway, label: &str) -> usize {
+    let metrics = gateway.get("/metrics").body;
+    let lines = metrics
+        .lines()
+        .filter(|line| line.starts_with("ratelimit_decisions_total{") && line.contains(label));
+    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<usize>().ok()).sum()
 }
 
 fn timeout() -> Duration {
@@ -113,19 +128,62 @@ fn second() -> Duration {
     Duration::from_secs(1) * watched().unwrap_or(1)
 }
 
-const FAIL_MODES: [&str; 1] = ["closed"];
+const FAIL_MODES: [&str; 3] = ["closed", "open", "local"];
 
 const OUTAGES: [Outage; 3] = [Outage::Killed, Outage::Frozen, Outage::Unreachable];
 
 #[test]
 fn with_fail_mode_closed_an_outage_is_503_at_once() {
     for outage in OUTAGES {
-        let story = Story::of(outage, "closed");
-        story.assert_promises();
-        story.assert_short_logs();
-        let closed =
-            |answer: &Answer| answer.status == 503 && answer.source.is_none() && answer.retry_after;
-        assert!(story.during.answers().all(closed), "{outage:?}: {}", story.during);
+        Story::of(outage, "closed").assert_promises(|answer| {
+            answer.status == 503 && answer.source.is_none() && answer.retry_after
+        });
+    }
+}
+
+#[test]
+fn with_fail_mode_open_an_outage_is_allowed_and_said() {
+    for outage in OUTAGES {
+        Story::of(outage, "open").assert_promises(|answer| {
+            answer.status == 200 && answer.source == Some("open") && answer.allowed
+        });
+    }
+}
+
+#[test]
+fn with_fail_mode_local_an_outage_is_decided_by_each_gateway_and_said() {
+    for outage in OUTAGES {
+        Story::of(outage, "local").assert_promises(|answer| {
+            answer.status == 200 && answer.source == Some("local") && answer.allowed
+        });
+    }
+}
+
+#[test]
+fn two_gateways_with_half_a_share_each_grant_no_more_than_the_limit() {
+    for algorithm in ["token_bucket", "sliding_window"] {
+        let mut server = Server::start();
+        let proxy = Proxy::to(&server);
+        let gateways = [(); 2].map(|()| start(&proxy, "local"));
+        let body = format!(
+            r#"{{"identifier": "all", "algorithm": "{algorithm}", "limit": 100,
+                "window_seconds": 31622400}}"#
+        );
+        let traffic = Traffic::on(&gateways.each_ref()).body(move |_| body.clone());
+        server.kill();
+        let record = traffic.during(|progress| {
+            progress.until("neither grants", 2, |answer| answer.status == 200 && !answer.allowed);
+            progress.more(500);
+            server.resume();
+            progress.until("Redis decides", 2, |answer| answer.source == Some("redis"));
+            progress.until("Redis denies", 2, |answer| {
+                answer.source == Some("redis") && !answer.allowed
+            });
+        });
+        for source in ["local", "redis"] {
+            let granted = record.with(|answer| answer.source == Some(source) && answer.allowed);
+            assert_eq!(granted.0.len(), 100, "{algorithm}, {source}: {record}");
+        }
     }
 }
 
@@ -211,16 +269,16 @@ fn an_outage_takes_no_memory_however_many_are_asking() {
             .start();
         let next = AtomicUsize::new(0);
         let traffic = Traffic::on(&[&gateway]).body(move |_| {
-            let identifier = format!("{:0>200}", next.fetch_add(1, Ordering::Relaxed));
+            let identifier = format!("{:0>256}", next.fetch_add(1, Ordering::Relaxed));
             format!(r#"{{"identifier": "{identifier}"}}"#)
         });
-        traffic.during(|progress| progress.more(5_000));
+        traffic.during(|progress| (0..4).for_each(|_| progress.more(1_000)));
         let before = gateway.resident_memory();
-        let record = traffic.during(|progress| progress.more(30_000));
+        let record = traffic.during(|progress| (0..12).for_each(|_| progress.more(1_000)));
         let growth = gateway.resident_memory().saturating_sub(before);
         println!("{fail_mode}: {before} bytes, and {growth} more; {record}");
-        // The identifiers alone are six million bytes.
-        assert!(growth < 3_000_000, "{fail_mode}: {growth} bytes more");
+        // The identifiers alone are three million bytes.
+        assert!(growth < 2_000_000, "{fail_mode}: {growth} bytes more");
         assert_eq!(record.lost(), 0, "{record}");
     }
 }
