@@ -15,7 +15,8 @@ fn a_bad_setting_stops_the_start_with_one_line() {
         (
             "REDIS_URL",
             "redis://:secret@host:port",
-            "REDIS_URL: the value is not a redis://, rediss:// or unix:// URL, or memory://",
+            "REDIS_URL: the value is not a URL of redis, rediss, unix, redis+sentinel, \
+             rediss+sentinel, redis+cluster or rediss+cluster, or memory://",
         ),
     ] {
         let (status, output) = Gateway::builder().env(name, value).fails();

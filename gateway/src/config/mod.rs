@@ -3,6 +3,7 @@
 //! Settings come from environment variables, and from `.env` in the working directory for those
 //! that the environment does not have. An empty value counts as unset.
 
+mod redis_url;
 mod rule;
 mod table;
 #[cfg(test)]
@@ -280,7 +281,8 @@ fn location(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<Location, Sett
     }
     let connection = address.into_connection_info();
     let connection = connection.map_err(|error| SettingsError(error.to_string()))?;
-    Ok(Location::Redis(Topology::Standalone(connection.set_redis_settings(login))))
+    let server = Box::new(connection.set_redis_settings(login));
+    Ok(Location::Redis(Topology::Standalone(server)))
 }
 
 /// Both files of a certificate, or none of them.

@@ -3,14 +3,8 @@
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
 use axum::http::HeaderValue;
-use redis::IntoConnectionInfo;
 
-use crate::{
-    millis::Millis,
-    number::thousandths,
-    quota::WINDOW,
-    store::{Location, Thousandths, Topology},
-};
+use crate::{millis::Millis, number::thousandths, quota::WINDOW, store::Thousandths};
 
 /// What a setting takes, and what it becomes.
 pub(super) trait Rule {
@@ -122,35 +116,6 @@ impl Rule for Share {
         let share = thousandths(text).ok().and_then(|share| u32::try_from(share).ok());
         let share = share.filter(|share| (1..=1000).contains(share)).map(Thousandths);
         share.ok_or_else(|| self.fault(text))
-    }
-}
-
-/// Where states are kept, as a URL, or nothing. It can hold a password and is never shown.
-pub(super) struct RedisUrl;
-
-impl Rule for RedisUrl {
-    type Value = Option<Location>;
-
-    fn range(&self) -> String {
-        "a redis://, rediss:// or unix:// URL, or memory://".to_owned()
-    }
-
-    fn parse(&self, text: &str) -> Result<Option<Location>, String> {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        if text == "memory://" {
-            return Ok(Some(Location::Memory));
-        }
-        let wrong = || format!("the value is not {}", self.range());
-        let (scheme, _) = text.split_once("://").ok_or_else(wrong)?;
-        match scheme {
-            "redis" | "rediss" | "unix" => {
-                let connection = text.into_connection_info().map_err(|_| wrong())?;
-                Ok(Some(Location::Redis(Topology::Standalone(connection))))
-            }
-            _ => Err(wrong()),
-        }
     }
 }
 

@@ -7,7 +7,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     LogFormat, SettingsError,
-    rule::{OneOf, OriginList, Path, RedisUrl, Rule, Share, Text, Whole, Window},
+    redis_url::RedisUrl,
+    rule::{OneOf, OriginList, Path, Rule, Share, Text, Whole, Window},
 };
 use crate::{quota::UNITS, store::FailMode};
 

@@ -22,7 +22,7 @@ fn read(variables: &[(&str, &str)]) -> Result<Settings, String> {
 
 fn connection(variables: &[(&str, &str)]) -> ConnectionInfo {
     match read(variables).unwrap().store.location {
-        Location::Redis(Topology::Standalone(connection)) => connection,
+        Location::Redis(Topology::Standalone(connection)) => *connection,
         other => panic!("{other:?} is not one server"),
     }
 }
@@ -122,7 +122,8 @@ fn a_bad_value_is_named_with_its_range() {
         (
             "REDIS_URL",
             "http://:secret@host",
-            "REDIS_URL: the value is not a redis://, rediss:// or unix:// URL, or memory://",
+            "REDIS_URL: the value is not a URL of redis, rediss, unix, redis+sentinel, \
+             rediss+sentinel, redis+cluster or rediss+cluster, or memory://",
         ),
     ] {
         assert_eq!(read(&[(name, value)]).unwrap_err(), line);

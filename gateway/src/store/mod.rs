@@ -4,12 +4,12 @@ mod clock;
 mod decision;
 mod deny_cache;
 mod fallback;
+mod hush;
 mod local;
 mod options;
 mod outage;
 mod redis;
 
-use ::redis::RedisError;
 use limiter::Instant;
 
 use self::{
@@ -22,7 +22,7 @@ use self::{
 pub use self::{
     decision::{Argument, Decision, Refunded, Source, StoreError},
     options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
-    redis::{Redis, RedisOptions, RedisTls, Topology},
+    redis::{Redis, RedisOptions, RedisSettingsError, RedisTls, SentinelTopology, Topology},
 };
 use crate::quota::{Algorithm, Check, Quota, Refund};
 
@@ -42,8 +42,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the options cannot be used to connect at all, such as TLS without any certificate.
-    pub fn open(options: StoreOptions) -> Result<Self, RedisError> {
+    /// When the options cannot be used to connect at all, such as a file without certificates.
+    pub fn open(options: StoreOptions) -> Result<Self, RedisSettingsError> {
         let redis = match options.location {
             Location::Memory => None,
             Location::Redis(topology) => {

@@ -1,8 +1,13 @@
 //! Why Redis gave no decision, and what its operator can do about it.
 
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
 use redis::RedisError;
 
-use super::{Argument, StoreError, redis::LINK_ADVICE};
+use super::{Argument, StoreError, hush::Hush, redis::UNREACHABLE_ADVICE};
 use crate::telemetry;
 
 /// A reason that is not the caller's fault.
@@ -12,13 +17,24 @@ pub(super) enum Outage {
     TimedOut,
     Overloaded,
     Loading,
+    Busy,
     ModuleMissing,
     NotAllowed,
     OutOfMemory,
+    SavingFails,
+    TooFewReplicas,
     ReadOnly,
+    PrimaryDown,
+    PartOfCluster,
+    ClusterDown,
+    SlotMoving,
     WrongType,
     Unexpected,
 }
+
+/// One for each kind of outage: with thousands of calls in a second, an outage is one line.
+static HUSHES: [Mutex<Hush>; Outage::ALL.len()] =
+    [const { Mutex::new(Hush::new()) }; Outage::ALL.len()];
 
 /// Sorts an error of the client library: a rule that the caller broke, or an outage.
 pub(super) fn explain(error: &RedisError) -> StoreError {
@@ -36,15 +52,22 @@ pub(super) fn explain(error: &RedisError) -> StoreError {
 
 impl Outage {
     /// Every reason.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Disconnected,
         Self::TimedOut,
         Self::Overloaded,
         Self::Loading,
+        Self::Busy,
         Self::ModuleMissing,
         Self::NotAllowed,
         Self::OutOfMemory,
+        Self::SavingFails,
+        Self::TooFewReplicas,
         Self::ReadOnly,
+        Self::PrimaryDown,
+        Self::PartOfCluster,
+        Self::ClusterDown,
+        Self::SlotMoving,
         Self::WrongType,
         Self::Unexpected,
     ];
@@ -56,9 +79,17 @@ impl Outage {
         match error.code() {
             Some("ERR") if detail.starts_with("unknown command") => Self::ModuleMissing,
             Some("LOADING") => Self::Loading,
-            Some("NOAUTH" | "NOPERM") => Self::NotAllowed,
+            Some("BUSY") => Self::Busy,
+            Some("NOAUTH" | "NOPERM" | "WRONGPASS") => Self::NotAllowed,
             Some("OOM") => Self::OutOfMemory,
+            Some("MISCONF") => Self::SavingFails,
+            Some("NOREPLICAS") => Self::TooFewReplicas,
             Some("READONLY") => Self::ReadOnly,
+            Some("MASTERDOWN") => Self::PrimaryDown,
+            // In a cluster these are followed, and do not get here.
+            Some("MOVED" | "ASK") => Self::PartOfCluster,
+            Some("CLUSTERDOWN") => Self::ClusterDown,
+            Some("TRYAGAIN") => Self::SlotMoving,
             Some("WRONGTYPE") => Self::WrongType,
             None if error.is_io_error() => Self::Disconnected,
             _ => Self::Unexpected,
@@ -69,15 +100,25 @@ impl Outage {
     pub(super) fn report(self) -> StoreError {
         let (kind, advice) = (self.kind(), self.advice());
         match self {
-            // The link has said so already, once for all requests that find it down.
+            // The breaker has said so already, once for all requests that find it open.
             Self::Disconnected => tracing::debug!(kind, advice, "no decision from Redis"),
-            _ => tracing::error!(kind, advice, "no decision from Redis"),
+            _ => {
+                if let Some(held_back) = self.pass() {
+                    tracing::error!(kind, advice, held_back, "no decision from Redis");
+                }
+            }
         }
         telemetry::count_redis_error(kind);
         if self == Self::Overloaded {
             return StoreError::Overloaded;
         }
         StoreError::Unavailable { connected: self.is_answer() }
+    }
+
+    /// Whether this outage is to be logged now, and how often it was not since it was.
+    fn pass(self) -> Option<u64> {
+        let hush = HUSHES.get(self as usize)?;
+        hush.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now())
     }
 
     /// The name in logs and metrics.
@@ -87,10 +128,17 @@ impl Outage {
             Self::TimedOut => "timeout",
             Self::Overloaded => "overloaded",
             Self::Loading => "loading",
+            Self::Busy => "busy",
             Self::ModuleMissing => "module_missing",
             Self::NotAllowed => "not_allowed",
             Self::OutOfMemory => "out_of_memory",
+            Self::SavingFails => "saving_fails",
+            Self::TooFewReplicas => "too_few_replicas",
             Self::ReadOnly => "read_only",
+            Self::PrimaryDown => "primary_down",
+            Self::PartOfCluster => "part_of_cluster",
+            Self::ClusterDown => "cluster_down",
+            Self::SlotMoving => "slot_moving",
             Self::WrongType => "wrong_type",
             Self::Unexpected => "unexpected",
         }
@@ -98,15 +146,35 @@ impl Outage {
 
     fn advice(self) -> &'static str {
         match self {
-            Self::Disconnected => LINK_ADVICE,
+            Self::Disconnected => UNREACHABLE_ADVICE,
             Self::TimedOut => "look for slow commands in Redis, or raise REDIS_TIMEOUT_MS",
-            Self::Overloaded => "too many calls wait for Redis: find out why it is slow",
+            Self::Overloaded => {
+                "too many calls wait for Redis: find out why it is slow, or raise REDIS_MAX_BACKLOG"
+            }
             Self::Loading => "Redis is reading its data from disk: wait until it is done",
+            Self::Busy => "a script keeps Redis busy: wait for it, or end it with SCRIPT KILL",
             Self::ModuleMissing => "load the ratelimit module into Redis",
             Self::NotAllowed => "give the Redis user the RATELIMIT commands and access to the keys",
             Self::OutOfMemory => "Redis is at maxmemory: raise it, or have it evict keys",
+            Self::SavingFails => {
+                "Redis cannot write its data to disk: see its log, and whether the disk is full"
+            }
+            Self::TooFewReplicas => {
+                "Redis has fewer replicas in step than min-replicas-to-write: bring them back"
+            }
             Self::ReadOnly => {
                 "this Redis is a replica: let the REDIS_ settings lead to its primary"
+            }
+            Self::PrimaryDown => "this Redis is a replica that has lost its primary: bring it back",
+            Self::PartOfCluster => {
+                "this Redis is part of a cluster: set REDIS_URL to redis+cluster://HOST:PORT"
+            }
+            Self::ClusterDown => {
+                "a part of the cluster has no primary: see CLUSTER NODES, and bring it back"
+            }
+            Self::SlotMoving => {
+                "keys are being moved within the cluster: if this lasts, see \
+                                 CLUSTER NODES for slots that are left half moved"
             }
             Self::WrongType => "another program uses this key: set KEY_PREFIX to keep them apart",
             Self::Unexpected => "see the error itself at LOG_LEVEL=DEBUG",
@@ -148,7 +216,15 @@ mod tests {
             ),
             ("ERR key must be shorter", Outage::Unexpected),
             ("LOADING Redis is loading the dataset in memory", Outage::Loading),
-            ("MISCONF Redis is configured to save RDB snapshots", Outage::Unexpected),
+            ("BUSY Redis is busy running a script.", Outage::Busy),
+            ("MISCONF Redis is configured to save RDB snapshots", Outage::SavingFails),
+            ("NOREPLICAS Not enough good replicas to write.", Outage::TooFewReplicas),
+            ("MASTERDOWN Link with MASTER is down", Outage::PrimaryDown),
+            ("MOVED 3999 127.0.0.1:6381", Outage::PartOfCluster),
+            ("ASK 3999 127.0.0.1:6381", Outage::PartOfCluster),
+            ("CLUSTERDOWN The cluster is down", Outage::ClusterDown),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", Outage::SlotMoving),
+            ("WRONGPASS invalid username-password pair", Outage::NotAllowed),
             ("NOAUTH Authentication required.", Outage::NotAllowed),
             ("NOPERM this user has no permissions", Outage::NotAllowed),
             ("OOM command not allowed when used memory > 'maxmemory'.", Outage::OutOfMemory),
@@ -159,6 +235,14 @@ mod tests {
             assert_eq!(Outage::from_error(&error, error.detail().unwrap()), outage, "{line}");
             assert_eq!(explain(&error), StoreError::Unavailable { connected: true }, "{line}");
         }
+    }
+
+    #[test]
+    fn outages_are_listed_at_the_places_of_their_hushes() {
+        for (place, outage) in Outage::ALL.into_iter().enumerate() {
+            assert_eq!(outage as usize, place);
+        }
+        assert_eq!(Outage::ALL.last(), Some(&Outage::Unexpected));
     }
 
     #[test]

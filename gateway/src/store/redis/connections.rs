@@ -1,28 +1,26 @@
-//! The connections to Redis: which one a command takes, and how many commands may wait.
+//! The connections to Redis: where commands are sent, how many may wait, and for how long.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+use std::{sync::Arc, time::Duration};
+
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, Value};
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit, watch},
+    time::{Instant, timeout},
 };
-
-use redis::{Client, Pipeline, ProtocolVersion, RedisError, Value};
-use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
-    KeyedCommand, RedisOptions, Topology,
-    link::{Link, LiveLink},
+    KeyedCommand, RedisOptions, RedisSettingsError, Topology,
+    cluster::Cluster,
+    dial::Dialer,
+    link::Upkeep,
+    sentinel,
+    server::{Patience, Server},
+    task::Task,
 };
-use crate::{
-    store::{
-        StoreError,
-        outage::{Outage, explain},
-    },
-    telemetry::{RedisCall, RedisNode},
+use crate::store::{
+    StoreError,
+    outage::{Outage, explain},
 };
-
-/// More connections than this make nothing faster: each carries many commands at once, and Redis
-/// runs one command at a time.
-const MAX_LINKS: usize = 4;
 
 /// Longest wait for the first connections. A start without Redis takes this much longer, and a
 /// start with Redis never refuses its first requests.
@@ -31,39 +29,67 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// Connections that are kept up in the background.
 #[derive(Debug)]
 pub(super) struct Connections {
-    links: Vec<Link>,
-    /// Which link has the next turn.
-    turn: AtomicUsize,
+    servers: Servers,
     /// A permit for each command that may wait for an answer. What comes on top is refused at
     /// once, since it would only wait to time out.
     backlog: Semaphore,
+    /// Longest wait for all answers to a call, wherever it is sent on to.
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+enum Servers {
+    One {
+        server: Server,
+        /// Asks where the server is, if it is not always the same one.
+        _sentinels: Option<Task>,
+    },
+    Many(Cluster),
 }
 
 impl Connections {
-    pub(super) fn open(topology: Topology, options: RedisOptions) -> Result<Self, RedisError> {
-        // Fails only when there is a provider already, which does as well.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let Topology::Standalone(connection) = topology;
-        // Only RESP3 connections tell when they are closed while idle.
-        let login = connection.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(connection.set_redis_settings(login))?;
-        let node = RedisNode::new(&client.get_connection_info().addr().to_string());
-        let count = options.max_connections.min(MAX_LINKS);
-        let keep = |number| {
-            Link::keep(number, client.clone(), options.timeout, options.max_backlog, node.clone())
+    /// Starts to connect. `probe` is a call that changes nothing.
+    pub(super) fn open(
+        topology: Topology,
+        options: RedisOptions,
+        probe: Cmd,
+    ) -> Result<Self, RedisSettingsError> {
+        let RedisOptions { max_connections, max_backlog, timeout, tls } = options;
+        let tls = topology.is_secret().then_some(tls);
+        let upkeep = Arc::new(Upkeep {
+            dialer: Dialer::new(tls, timeout, max_backlog)?,
+            answer_timeout: timeout,
+            probe,
+            primaries_only: matches!(topology, Topology::Sentinel(_)),
+            lost: Notify::new(),
+        });
+        let servers = match topology {
+            Topology::Standalone(server) => {
+                let node = server.addr().to_string();
+                // The sender goes: the server stays where it is.
+                let (_, whereabouts) = watch::channel(Some(*server));
+                let server = Server::keep(node, whereabouts, upkeep, max_connections);
+                Servers::One { server, _sentinels: None }
+            }
+            Topology::Sentinel(sentinels) => {
+                let node = sentinels.primary_name.clone();
+                let (whereabouts, task) = sentinel::follow(*sentinels, Arc::clone(&upkeep));
+                let server = Server::keep(node, whereabouts, upkeep, max_connections);
+                Servers::One { server, _sentinels: Some(task) }
+            }
+            Topology::Cluster(seeds) => {
+                Servers::Many(Cluster::connect(seeds, max_connections, upkeep))
+            }
         };
-        Ok(Self {
-            links: (1..=count).map(keep).collect(),
-            turn: AtomicUsize::new(0),
-            backlog: Semaphore::new(options.max_backlog),
-        })
+        Ok(Self { servers, backlog: Semaphore::new(max_backlog), timeout })
     }
 
     /// Waits for the first connections, but not for long.
     pub(super) async fn warm_up(&self) {
         let all = async {
-            for link in &self.links {
-                link.wait_until_live().await;
+            match &self.servers {
+                Servers::One { server, .. } => server.wait_until_live().await,
+                Servers::Many(cluster) => cluster.wait_until_live().await,
             }
         };
         let _ = timeout(WARM_UP, all).await;
@@ -71,47 +97,60 @@ impl Connections {
 
     /// Sends a command once. It is never repeated: one that timed out may have counted.
     pub(super) async fn send(&self, command: KeyedCommand) -> Result<Value, StoreError> {
-        let Ok(_permit) = self.backlog.try_acquire() else {
-            return Err(Outage::Overloaded.report());
-        };
-        let mut link = self.next_link().ok_or_else(|| Outage::Disconnected.report())?;
-        let _call = RedisCall::start(1);
-        let answer = command.command.query_async(&mut link.connection).await;
-        answer.map_err(|error| link.fault(&error))
+        let mut answers = self.send_all(vec![command]).await;
+        answers.pop().unwrap_or_else(|| Err(Outage::Unexpected.report()))
     }
 
-    /// Sends commands in one pipeline, each of them once, and gives their answers in order. All
-    /// count against the backlog, and are refused together when they do not fit into it.
+    /// Sends commands in one pipeline to each server that has keys of theirs, each of them once,
+    /// and gives their answers in order. All count against the backlog, and are refused together
+    /// when they do not fit into it.
     pub(super) async fn send_all(
         &self,
         commands: Vec<KeyedCommand>,
     ) -> Vec<Result<Value, StoreError>> {
         let count = commands.len();
-        let permits = u32::try_from(count).map(|count| self.backlog.try_acquire_many(count));
-        let Ok(Ok(_permits)) = permits else {
+        let Some(_waiting) = self.enter(count) else {
             return vec![Err(Outage::Overloaded.report()); count];
         };
-        let Some(mut link) = self.next_link() else {
-            return vec![Err(Outage::Disconnected.report()); count];
+        let deadline = Instant::now() + self.timeout;
+        let answers = match &self.servers {
+            Servers::One { server, .. } => call_all(server, commands, deadline).await,
+            Servers::Many(cluster) => cluster.call_all(commands, deadline).await,
         };
-        let _call = RedisCall::start(count);
-        let mut pipeline = Pipeline::with_capacity(count);
-        for KeyedCommand { command, .. } in commands {
-            pipeline.add_command(command);
-        }
-        match link.connection.send_packed_commands(&pipeline, 0, count).await {
-            Ok(answers) => {
-                let answer = |value: Value| value.extract_error().map_err(|error| explain(&error));
-                answers.into_iter().map(answer).collect()
-            }
-            Err(error) => vec![Err(link.fault(&error)); count],
-        }
+        answers.into_iter().map(|answer| answer.map_err(|error| explain(&error))).collect()
     }
 
-    /// The next live link in turn.
-    fn next_link(&self) -> Option<LiveLink> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.links.len();
-        let (before, from) = self.links.split_at(turn);
-        from.iter().chain(before).find_map(Link::live)
+    /// Takes so many places in the backlog, if there are.
+    fn enter(&self, count: usize) -> Option<SemaphorePermit<'_>> {
+        self.backlog.try_acquire_many(u32::try_from(count).ok()?).ok()
+    }
+}
+
+async fn call_all(
+    server: &Server,
+    commands: Vec<KeyedCommand>,
+    deadline: Instant,
+) -> Vec<Result<Value, RedisError>> {
+    let count = commands.len();
+    let mut pipeline = Pipeline::with_capacity(count);
+    for KeyedCommand { command, .. } in commands {
+        pipeline.add_command(command);
+    }
+    match server.call(&pipeline, Patience { deadline, whole: true }).await {
+        Ok(answers) => answers.into_iter().map(Value::extract_error).collect(),
+        Err(error) => vec![Err(error); count],
+    }
+}
+
+impl Topology {
+    /// Whether connections are to be made with TLS.
+    fn is_secret(&self) -> bool {
+        let is_secret =
+            |server: &ConnectionInfo| matches!(server.addr(), ConnectionAddr::TcpTls { .. });
+        match self {
+            Self::Standalone(server) => is_secret(server),
+            Self::Sentinel(sentinels) => sentinels.sentinels.iter().any(is_secret),
+            Self::Cluster(seeds) => seeds.iter().any(is_secret),
+        }
     }
 }

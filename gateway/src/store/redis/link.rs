@@ -1,73 +1,77 @@
-//! One connection to Redis that is kept up in the background.
+//! One connection to a server that is kept up in the background.
 //!
 //! No request ever waits for a connection: a link is either live or it is not, and a request that
-//! finds no live link fails at once. A link is given up when Redis closes it and when an answer
-//! does not come in time, because a connection to a host that has gone stays silent forever.
+//! finds no live link fails at once. A link is given up when the server closes it and when an
+//! answer does not come in time, because a connection to a host that has gone stays silent
+//! forever. It is live again when a new connection was made and a probe was answered on it.
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{
-    AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, aio::MultiplexedConnection,
-};
+use redis::{Cmd, ConnectionInfo, ErrorKind, RedisError, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, watch},
-    time::sleep,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::Instrument;
 
-use crate::{
-    store::{StoreError, outage::explain},
-    telemetry::RedisNode,
+use super::{
+    breaker::{Breaker, Counted},
+    dial::{Connection, Dialer, advice},
+    task::Task,
 };
-
-/// Longest wait for a connection, its TLS handshake and its login.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Pause after a failed attempt to connect: short, so that service is back soon after Redis is.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// What an operator can do about a fault. The link itself goes on trying.
-pub(in crate::store) const ADVICE: &str =
-    "check that Redis runs and that the REDIS_ settings lead to it";
+/// Shortest life of a connection that is replaced although it works.
+const REPLACE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What all links to servers of one kind have in common.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    pub(super) dialer: Dialer,
+    /// Longest wait for the answer to a probe.
+    pub(super) answer_timeout: Duration,
+    /// A call that changes nothing, and that decisions resemble.
+    pub(super) probe: Cmd,
+    /// Whether a server that is not a primary is of no use.
+    pub(super) primaries_only: bool,
+    /// Notified when a link is lost.
+    pub(super) lost: Notify,
+}
+
+/// Where a server is, which can change; `None` while nobody knows.
+pub(super) type Whereabouts = watch::Receiver<Option<ConnectionInfo>>;
 
 /// A place for one connection, filled again whenever it was lost.
 #[derive(Debug)]
 pub(super) struct Link {
     live: watch::Receiver<Option<LiveLink>>,
+    /// Connects, and connects again, for as long as this link exists.
+    _keeper: Task,
 }
 
 /// A connection that worked when last used. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct LiveLink {
-    pub(super) connection: MultiplexedConnection,
-    broken: Arc<Notify>,
+    connection: Connection,
+    since: Instant,
+    /// Notified when the connection works, but another one may lead to a better server.
+    stale: Arc<Notify>,
 }
 
 impl Link {
-    /// Starts a task that connects, and connects again, for as long as this link exists.
-    ///
-    /// Each answer may take `response_timeout`; `queue` is how many commands may wait to be sent.
-    /// The log tells links apart by their `number`, and the metrics show a live one at its `node`.
+    /// Starts to connect. The log tells links apart by their `number`.
     pub(super) fn keep(
         number: usize,
-        client: Client,
-        response_timeout: Duration,
-        queue: usize,
-        node: RedisNode,
+        server: Whereabouts,
+        upkeep: Arc<Upkeep>,
+        breaker: Arc<Breaker>,
     ) -> Self {
         let (sender, live) = watch::channel(None);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(response_timeout))
-            .set_pipeline_buffer_size(queue);
-        let task = async move {
-            tokio::select! {
-                () = keep_connected(&client, &config, &sender, &node) => {}
-                () = sender.closed() => {}
-            }
-        };
-        tokio::spawn(task.instrument(tracing::error_span!("link", number)));
-        Self { live }
+        let keeper = Keeper { server, upkeep, breaker, sender };
+        let task = keeper.keep_connected().instrument(tracing::error_span!("link", number));
+        Self { live, _keeper: Task::spawn(task) }
     }
 
     /// Waits until there is a connection.
@@ -80,59 +84,143 @@ impl Link {
     pub(super) fn live(&self) -> Option<LiveLink> {
         self.live.borrow().clone()
     }
+
+    /// Gives the connection up if it was there at `time`.
+    pub(super) fn give_up_since(&self, time: Instant) {
+        if let Some(link) = &*self.live.borrow()
+            && link.since <= time
+        {
+            link.give_up();
+        }
+    }
 }
 
 impl LiveLink {
-    async fn connect(client: &Client, config: &AsyncConnectionConfig) -> Result<Self, RedisError> {
-        let broken = Arc::new(Notify::new());
-        let closed = Arc::clone(&broken);
-        let config = config.clone().set_push_sender(move |push: PushInfo| {
-            if push.kind == PushKind::Disconnection {
-                closed.notify_one();
-            }
-            Ok::<(), ()>(())
-        });
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Self { connection, broken })
+    pub(super) fn calls(&mut self) -> &mut MultiplexedConnection {
+        &mut self.connection.calls
     }
 
-    /// What became of a call that failed on this connection. A connection that broke, or on which
-    /// an answer is overdue, is replaced; commands that wait on it can still be answered.
-    pub(super) fn fault(&self, error: &RedisError) -> StoreError {
-        if error.is_timeout() || error.is_unrecoverable_error() {
-            self.broken.notify_one();
-        }
-        explain(error)
+    /// Has the connection replaced. Commands that already wait on it can still be answered.
+    pub(super) fn give_up(&self) {
+        self.connection.broken.notify_one();
+    }
+
+    /// Has the connection replaced as soon as there is another one.
+    pub(super) fn retire(&self) {
+        self.stale.notify_one();
     }
 }
 
-async fn keep_connected(
-    client: &Client,
-    config: &AsyncConnectionConfig,
-    sender: &watch::Sender<Option<LiveLink>>,
-    node: &RedisNode,
-) {
-    let mut last_fault = String::new();
-    loop {
-        match LiveLink::connect(client, config).await {
-            Ok(link) => {
-                tracing::info!("connected to Redis");
-                last_fault.clear();
-                let _live = node.connection();
-                let broken = Arc::clone(&link.broken);
-                sender.send_replace(Some(link));
-                broken.notified().await;
-                sender.send_replace(None);
-                tracing::warn!("lost a connection to Redis");
-            }
-            Err(error) => {
-                // One line for each new fault, not one for each attempt.
-                let fault = error.to_string();
-                if fault != last_fault {
-                    tracing::error!(fault, advice = ADVICE, "cannot connect to Redis");
-                    last_fault = fault;
+/// What keeps a link up.
+struct Keeper {
+    server: Whereabouts,
+    upkeep: Arc<Upkeep>,
+    breaker: Arc<Breaker>,
+    sender: watch::Sender<Option<LiveLink>>,
+}
+
+/// Why a link needs another connection.
+enum End {
+    Broken,
+    Moved,
+    Replaced(LiveLink),
+}
+
+impl Keeper {
+    async fn keep_connected(self) {
+        let mut server = self.server.clone();
+        let (mut link, mut counted) = self.connect(&mut server).await;
+        loop {
+            self.sender.send_replace(Some(link.clone()));
+            let reason = match self.end_of(&link, &mut server).await {
+                End::Replaced(other) => {
+                    link = other;
+                    continue;
                 }
-                sleep(RETRY_PAUSE).await;
+                End::Broken => "a connection broke or stayed silent",
+                End::Moved => "the primary is another server",
+            };
+            self.sender.send_replace(None);
+            drop(counted);
+            self.breaker.note_loss(reason);
+            self.upkeep.lost.notify_one();
+            tracing::warn!("lost a connection to Redis");
+            (link, counted) = self.connect(&mut server).await;
+        }
+    }
+
+    /// Waits until a connection is of no more use.
+    async fn end_of(&self, link: &LiveLink, server: &mut Whereabouts) -> End {
+        let mut elsewhere = server.clone();
+        let replacement = async {
+            link.stale.notified().await;
+            sleep_until(link.since + REPLACE_PAUSE).await;
+            loop {
+                let place = server.borrow().clone();
+                if let Ok(other) = self.attempt(place).await {
+                    return other;
+                }
+                sleep(REPLACE_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = link.connection.broken.notified() => End::Broken,
+            // Without a sender the server stays where it is.
+            Ok(()) = elsewhere.changed() => End::Moved,
+            other = replacement => End::Replaced(other),
+        }
+    }
+
+    /// Tries until it succeeds.
+    async fn connect(&self, server: &mut Whereabouts) -> (LiveLink, Counted) {
+        loop {
+            let place = server.borrow_and_update().clone();
+            match self.attempt(place).await {
+                Ok(link) => {
+                    tracing::info!("connected to Redis");
+                    return (link, self.breaker.live());
+                }
+                Err(error) => {
+                    let fault = error.to_string();
+                    let advice = advice(&fault);
+                    self.breaker.note(fault, advice);
+                    self.upkeep.lost.notify_one();
+                }
+            }
+            tokio::select! {
+                () = sleep(RETRY_PAUSE) => {}
+                Ok(()) = server.changed() => {}
+            }
+        }
+    }
+
+    async fn attempt(&self, server: Option<ConnectionInfo>) -> Result<LiveLink, RedisError> {
+        let unknown = (ErrorKind::Client, "nobody has told yet where the primary is");
+        let connection = self.upkeep.dialer.dial(&server.ok_or(unknown)?).await?;
+        let counted = self.breaker.probe();
+        let answer = timeout(self.upkeep.answer_timeout, self.probe(&connection)).await;
+        drop(counted);
+        let silent = (ErrorKind::Client, "connected, but a probe was not answered in time");
+        answer.unwrap_or_else(|_| Err(silent.into()))?;
+        Ok(LiveLink { connection, since: Instant::now(), stale: Arc::default() })
+    }
+
+    /// Whether the server answers calls like those of decisions. An error will do: it says that
+    /// the server is quick, and each call is told what is wrong.
+    async fn probe(&self, connection: &Connection) -> Result<(), RedisError> {
+        let mut calls = connection.calls.clone();
+        calls.send_packed_command(&self.upkeep.probe).await?;
+        if !self.upkeep.primaries_only {
+            return Ok(());
+        }
+        let role = redis::cmd("ROLE").query_async::<Vec<Value>>(&mut calls).await;
+        match role.as_deref() {
+            Ok([Value::BulkString(role), ..]) if role == b"master" => Ok(()),
+            // A user who may not ask is told by each call that a server is no primary.
+            Err(error) if error.code() == Some("NOPERM") => Ok(()),
+            Err(error) => Err(error.clone()),
+            Ok(_) => {
+                Err((ErrorKind::Client, "the server that Sentinels name is not a primary").into())
             }
         }
     }

@@ -1,14 +1,23 @@
 //! Decisions by the RATELIMIT commands of Redis.
 
+mod breaker;
+mod cluster;
+mod cluster_map;
 mod connections;
+mod dial;
+mod follower;
 mod link;
+mod sentinel;
+mod server;
+mod slots;
+mod task;
+mod tls;
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use redis::{Cmd, ConnectionInfo, FromRedisValue, RedisError, Value};
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisConnectionInfo, Value};
 
 use self::connections::Connections;
-pub(super) use self::link::ADVICE as LINK_ADVICE;
 use super::{
     Decision, Refunded, Source, StoreError, key,
     outage::{Outage, explain},
@@ -23,8 +32,29 @@ use crate::{
 #[derive(Debug, Clone)]
 pub enum Topology {
     /// One server.
-    Standalone(ConnectionInfo),
+    Standalone(Box<ConnectionInfo>),
+    /// The server that Sentinels name.
+    Sentinel(Box<SentinelTopology>),
+    /// Servers that share the keys. These are some of them, at least one, by TCP; all have the
+    /// login of the first.
+    Cluster(Vec<ConnectionInfo>),
 }
+
+/// A primary, its replicas, and Sentinels that know which one is the primary.
+#[derive(Debug, Clone)]
+pub struct SentinelTopology {
+    /// The Sentinels, by TCP, each with its login. The primary is reached with TLS if they are.
+    pub sentinels: Vec<ConnectionInfo>,
+    /// What the Sentinels call the primary.
+    pub primary_name: String,
+    /// The login of the primary, whichever server that is.
+    pub login: RedisConnectionInfo,
+}
+
+/// What an operator can do about a server that cannot be reached. The gateway itself goes on
+/// trying.
+pub(super) const UNREACHABLE_ADVICE: &str =
+    "check that Redis runs and that the REDIS_ settings lead to it";
 
 /// How Redis is used.
 #[derive(Debug, Clone)]
@@ -47,6 +77,18 @@ pub struct RedisTls {
     /// What to show to Redis.
     pub certificate: Option<CertificateFiles>,
 }
+
+/// Why Redis cannot be used with these settings: one line that names the setting and the fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisSettingsError(String);
+
+impl fmt::Display for RedisSettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RedisSettingsError {}
 
 /// Redis with the ratelimit module.
 #[derive(Debug)]
@@ -71,13 +113,14 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// When the options cannot be used to connect at all, such as TLS without any certificate.
+    /// When the options cannot be used to connect at all, such as a file without certificates.
     pub fn connect(
         topology: Topology,
         options: RedisOptions,
         key_prefix: String,
-    ) -> Result<Self, RedisError> {
-        Ok(Self { key_prefix, connections: Connections::open(topology, options)? })
+    ) -> Result<Self, RedisSettingsError> {
+        let connections = Connections::open(topology, options, probe(&key_prefix).command)?;
+        Ok(Self { key_prefix, connections })
     }
 
     /// Waits for the first connections, but not for long.
@@ -162,6 +205,14 @@ impl Redis {
     }
 }
 
+/// A call that changes nothing and needs what decisions need.
+fn probe(key_prefix: &str) -> KeyedCommand {
+    let key = format!("{key_prefix}health");
+    let mut command = redis::cmd("RATELIMIT.PEEK");
+    command.arg(&key).arg("TB").arg(1).arg(1);
+    KeyedCommand { key, command }
+}
+
 fn append_quota(command: &mut Cmd, quota: &Quota) {
     command.arg(quota.limit).arg(quota.window.to_string());
     if let Some(burst) = quota.burst {
@@ -185,4 +236,18 @@ fn decision(reply: Value, quota: &Quota) -> Result<Decision, StoreError> {
 
 fn read<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
     redis::from_redis_value(reply).map_err(|error| explain(&error.into()))
+}
+
+/// A server at another address than `like`, and like it in all else.
+fn server_at(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
+    let address = match like.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    like.clone().set_addr(address)
 }

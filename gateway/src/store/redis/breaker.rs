@@ -1,0 +1,174 @@
+//! The circuit breaker of a server: whether calls are sent to it at all.
+//!
+//! ```text
+//!            no answer in time, or the last connection broke
+//!   closed ───────────────────────────────────────────────▶ open
+//!      ▲                                                      │ ▲
+//!      │ the probe is answered             a new connection is│ │ the probe is not answered
+//!      │                                                      ▼ │
+//!      └──────────────────────────────────────────────── half open
+//! ```
+//!
+//! While it is not closed, calls fail at once instead of waiting.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use crate::{
+    store::hush::Hush,
+    telemetry::{Held, RedisNode},
+};
+
+/// Whether calls are sent to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// They are.
+    Closed,
+    /// One is, to see whether it is answered.
+    HalfOpen,
+    /// None is.
+    Open,
+}
+
+/// The state of one server, counted from the states of the connections to it.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    /// The server, in logs.
+    node: String,
+    /// The server, in metrics.
+    shown: RedisNode,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
+    live: usize,
+    probing: usize,
+    /// What the log says.
+    told_closed: bool,
+    /// Why the last attempt to connect failed.
+    fault: Option<String>,
+    openings: Hush,
+    faults: Hush,
+}
+
+impl Counts {
+    fn state(&self) -> State {
+        match (self.live, self.probing) {
+            (1.., _) => State::Closed,
+            (0, 1..) => State::HalfOpen,
+            (0, 0) => State::Open,
+        }
+    }
+}
+
+impl Breaker {
+    /// A breaker that is open, since there is no connection yet.
+    pub(super) fn new(node: String) -> Self {
+        let counts = Counts {
+            live: 0,
+            probing: 0,
+            told_closed: false,
+            fault: None,
+            openings: Hush::new(),
+            faults: Hush::new(),
+        };
+        let shown = RedisNode::new(&node);
+        shown.set_breaker_open(true);
+        Self { node, shown, counts: Mutex::new(counts) }
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.counts().state()
+    }
+
+    /// A connection was made and is being tried, until the value is dropped.
+    pub(super) fn probe(self: &Arc<Self>) -> Counted {
+        self.count(|counts| &mut counts.probing, None)
+    }
+
+    /// A connection carries calls, until the value is dropped.
+    pub(super) fn live(self: &Arc<Self>) -> Counted {
+        let counted = self.count(|counts| &mut counts.live, Some(self.shown.connection()));
+        let mut counts = self.counts();
+        counts.fault = None;
+        if !counts.told_closed {
+            counts.told_closed = true;
+            tracing::info!(node = self.node, "circuit breaker closed: calls go to Redis");
+        }
+        drop(counts);
+        counted
+    }
+
+    /// A connection was lost.
+    pub(super) fn note_loss(&self, reason: &str) {
+        self.tell_open(&mut self.counts(), reason);
+    }
+
+    /// An attempt to connect has failed.
+    pub(super) fn note(&self, fault: String, advice: &'static str) {
+        let mut counts = self.counts();
+        self.tell_open(&mut counts, "cannot connect to Redis");
+        // One line for each new fault, not one for each attempt.
+        if counts.fault.as_ref() != Some(&fault)
+            && let Some(held_back) = counts.faults.pass(Instant::now())
+        {
+            let node = &self.node;
+            tracing::error!(node, fault, advice, held_back, "cannot connect to Redis");
+            counts.fault = Some(fault);
+        }
+    }
+
+    /// Says that the breaker is open, if the log still says that it is closed.
+    fn tell_open(&self, counts: &mut Counts, reason: &str) {
+        if counts.told_closed
+            && counts.state() == State::Open
+            && let Some(held_back) = counts.openings.pass(Instant::now())
+        {
+            counts.told_closed = false;
+            let message = "circuit breaker open: calls to Redis fail at once";
+            tracing::warn!(node = self.node, reason, held_back, message);
+        }
+    }
+
+    fn count(self: &Arc<Self>, number: Number, shown: Option<Held>) -> Counted {
+        self.change(|counts| *number(counts) += 1);
+        Counted { breaker: Arc::clone(self), number, _shown: shown }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts();
+        change(&mut counts);
+        self.shown.set_breaker_open(counts.state() != State::Closed);
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A server that is no longer used is nothing to be alarmed about.
+impl Drop for Breaker {
+    fn drop(&mut self) {
+        self.shown.set_breaker_open(false);
+    }
+}
+
+/// One of the numbers in the counts.
+type Number = fn(&mut Counts) -> &mut usize;
+
+/// A connection in the counts of a breaker.
+#[derive(Debug)]
+pub(super) struct Counted {
+    breaker: Arc<Breaker>,
+    number: Number,
+    _shown: Option<Held>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.breaker.change(|counts| *(self.number)(counts) -= 1);
+    }
+}

@@ -1,0 +1,164 @@
+//! Opens connections: the socket, TLS and the login.
+
+use std::{io, sync::Arc, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion, PushInfo, PushKind,
+    RedisConnectionInfo, RedisError, aio::MultiplexedConnection,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream, lookup_host},
+    sync::Notify,
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{RedisSettingsError, RedisTls, task::Task};
+
+/// Longest wait for a connection, its TLS handshake and its login, unless single answers may take
+/// longer. So short that an attempt that began just before Redis was back delays no recovery.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How to reach servers.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    tls: Option<super::tls::Tls>,
+    patience: Duration,
+    /// How many calls may wait to be written.
+    queue: usize,
+}
+
+/// A connection whose login is done. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) calls: MultiplexedConnection,
+    /// Notified when the connection breaks.
+    pub(super) broken: Arc<Notify>,
+    /// Reads and writes. Ends with the last clone, even when answers are outstanding.
+    _driver: Arc<Task>,
+}
+
+impl Dialer {
+    /// Fails when TLS is wanted and cannot be used.
+    pub(super) fn new(
+        tls: Option<RedisTls>,
+        answer_timeout: Duration,
+        queue: usize,
+    ) -> Result<Self, RedisSettingsError> {
+        let tls = tls.map(super::tls::Tls::load).transpose()?;
+        Ok(Self { tls, patience: answer_timeout.max(SHORTEST_PATIENCE), queue })
+    }
+
+    /// Connects to a server and logs in.
+    pub(super) async fn dial(&self, server: &ConnectionInfo) -> Result<Connection, RedisError> {
+        let attempt = timeout(self.patience, self.open(server)).await;
+        attempt.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    }
+
+    async fn open(&self, server: &ConnectionInfo) -> Result<Connection, RedisError> {
+        let login = server.redis_settings();
+        match (server.addr(), &self.tls) {
+            (ConnectionAddr::Tcp(host, port), _) => {
+                self.log_in(login, connect(host, *port).await?).await
+            }
+            (ConnectionAddr::TcpTls { host, port, .. }, Some(tls)) => {
+                let socket = connect(host, *port).await?;
+                self.log_in(login, tls.secure(host, socket).await?).await
+            }
+            (ConnectionAddr::Unix(path), _) => {
+                self.log_in(login, UnixStream::connect(path).await?).await
+            }
+            _ => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        }
+    }
+
+    async fn log_in<S>(
+        &self,
+        login: &RedisConnectionInfo,
+        stream: S,
+    ) -> Result<Connection, RedisError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let broken = Arc::new(Notify::new());
+        let closed = Arc::clone(&broken);
+        let config = AsyncConnectionConfig::new()
+            // Calls have deadlines of their own.
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(self.queue)
+            .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    closed.notify_one();
+                }
+                Ok::<(), ()>(())
+            });
+        // Only RESP3 connections tell when they are closed while idle.
+        let login = login.clone().set_protocol(ProtocolVersion::RESP3);
+        let (calls, driver) =
+            MultiplexedConnection::new_with_config(&login, stream, config).await?;
+        Ok(Connection { calls, broken, _driver: Arc::new(Task::spawn(driver)) })
+    }
+}
+
+/// Connects to the first address of a host that answers.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    for address in lookup_host((host, port)).await? {
+        attempts.spawn(TcpStream::connect(address));
+    }
+    let mut fault = io::Error::other("the host has no address");
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt.unwrap_or_else(|error| Err(error.into())) {
+            Ok(socket) => {
+                // Commands are written as a whole: waiting to fill packets only delays them.
+                socket.set_nodelay(true)?;
+                return Ok(socket);
+            }
+            Err(error) => fault = error,
+        }
+    }
+    Err(fault)
+}
+
+/// What an operator can do about a connection that cannot be made. The texts are those of the
+/// servers and of rustls.
+pub(super) fn advice(fault: &str) -> &'static str {
+    const ADVICE: [(&[&str], &str); 9] = [
+        (
+            &["WRONGPASS", "NOAUTH", "AuthenticationFailed"],
+            "check REDIS_USERNAME and REDIS_PASSWORD, or the user and password in REDIS_URL",
+        ),
+        (
+            &["UnknownIssuer", "BadSignature"],
+            "set REDIS_TLS_CA_FILE to the authority that issued the certificate of Redis",
+        ),
+        (
+            &["NotValidForName", "not valid for name"],
+            "the REDIS_ settings must name Redis as its certificate does",
+        ),
+        (
+            &["Expired", "expired", "NotValidYet"],
+            "renew the certificate of Redis, or set the clock",
+        ),
+        (
+            &["CertificateRequired"],
+            "Redis asks for a certificate: set REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE",
+        ),
+        (
+            &["UnknownCA", "BadCertificate", "DecryptError", "CertificateUnknown"],
+            "have Redis trust the authority that issued the certificate in REDIS_TLS_CERT_FILE",
+        ),
+        (
+            &["InvalidContentType", "corrupt message"],
+            "this port speaks no TLS: use redis:// instead of rediss://, or REDIS_SSL=false",
+        ),
+        (&["max number of clients"], "raise maxclients of Redis, or lower REDIS_MAX_CONNECTIONS"),
+        (
+            &["broken pipe", "reset by peer"],
+            "check that Redis runs; if its port speaks TLS, use rediss:// or REDIS_SSL=true",
+        ),
+    ];
+    let known = ADVICE.iter().find(|(texts, _)| texts.iter().any(|text| fault.contains(text)));
+    known.map_or(super::UNREACHABLE_ADVICE, |(_, advice)| advice)
+}

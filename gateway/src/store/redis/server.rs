@@ -1,0 +1,150 @@
+//! The links to one server, and calls over them.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use redis::{Pipeline, RedisError, ServerErrorKind, Value};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    breaker::{Breaker, State},
+    link::{Link, LiveLink, Upkeep, Whereabouts},
+};
+use crate::telemetry::RedisCall;
+
+/// More connections than this make nothing faster: each carries many commands at once, and Redis
+/// runs one command at a time.
+pub(super) const MAX_LINKS: usize = 4;
+
+/// A server and the links to it.
+#[derive(Debug)]
+pub(super) struct Server {
+    links: Vec<Arc<Link>>,
+    /// Which link has the next turn.
+    turn: AtomicUsize,
+    breaker: Arc<Breaker>,
+    whereabouts: Whereabouts,
+    upkeep: Arc<Upkeep>,
+}
+
+/// Which part of a call's time a server is given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// When the call must be over.
+    pub(super) deadline: Instant,
+    /// Whether this server had all of the call's time. One that had less is not at fault when it
+    /// runs out.
+    pub(super) whole: bool,
+}
+
+impl Server {
+    /// Starts to connect. `node` is the server's name in logs and metrics.
+    pub(super) fn keep(
+        node: String,
+        whereabouts: Whereabouts,
+        upkeep: Arc<Upkeep>,
+        links: usize,
+    ) -> Self {
+        let breaker = Arc::new(Breaker::new(node));
+        let empty = Self { links: vec![], turn: AtomicUsize::new(0), breaker, whereabouts, upkeep };
+        empty.with_links(links)
+    }
+
+    /// The same server with so many links, of which the ones that are there are kept.
+    pub(super) fn with_links(&self, count: usize) -> Self {
+        let new = |index: usize| {
+            let (server, upkeep) = (self.whereabouts.clone(), Arc::clone(&self.upkeep));
+            Arc::new(Link::keep(index + 1, server, upkeep, Arc::clone(&self.breaker)))
+        };
+        let link = |index| self.links.get(index).map_or_else(|| new(index), Arc::clone);
+        Self {
+            links: (0..count.clamp(1, MAX_LINKS)).map(link).collect(),
+            turn: AtomicUsize::new(0),
+            breaker: Arc::clone(&self.breaker),
+            whereabouts: self.whereabouts.clone(),
+            upkeep: Arc::clone(&self.upkeep),
+        }
+    }
+
+    pub(super) fn link_count(&self) -> usize {
+        self.links.len()
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.breaker.state()
+    }
+
+    /// Waits until all links are live.
+    pub(super) async fn wait_until_live(&self) {
+        for link in &self.links {
+            link.wait_until_live().await;
+        }
+    }
+
+    /// Sends commands in one pipeline, each of them once. Answers can be errors themselves.
+    ///
+    /// # Errors
+    ///
+    /// When there is no live link, when it breaks, or when the deadline passes. Nobody can tell
+    /// then which of the commands were run, so they must not be sent again.
+    pub(super) async fn call(
+        &self,
+        pipeline: &Pipeline,
+        patience: Patience,
+    ) -> Result<Vec<Value>, RedisError> {
+        let Some(mut link) = self.next_link() else {
+            return Err(io::Error::from(io::ErrorKind::NotConnected).into());
+        };
+        let sent = Instant::now();
+        let call = link.calls().send_packed_commands(pipeline, 0, pipeline.len());
+        let shown = RedisCall::start(pipeline.len());
+        let answers = timeout_at(patience.deadline, call).await;
+        drop(shown);
+        match answers {
+            Ok(Ok(answers)) => {
+                if answers.iter().any(is_from_replica) {
+                    self.leave_replica(&link);
+                }
+                Ok(answers)
+            }
+            Ok(Err(error)) => {
+                link.give_up();
+                Err(error)
+            }
+            Err(_) => {
+                if patience.whole {
+                    // The other links lead to the same server, and it is silent.
+                    self.links.iter().for_each(|link| link.give_up_since(sent));
+                }
+                Err(io::Error::from(io::ErrorKind::TimedOut).into())
+            }
+        }
+    }
+
+    /// Where Sentinels say who the primary is, they are asked again. Otherwise the name of the
+    /// server may lead elsewhere by now, and this one is used until there is a better one.
+    fn leave_replica(&self, link: &LiveLink) {
+        if self.upkeep.primaries_only {
+            link.give_up();
+        } else {
+            link.retire();
+        }
+    }
+
+    /// The next live link in turn.
+    fn next_link(&self) -> Option<LiveLink> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.links.len();
+        let (before, from) = self.links.split_at(turn);
+        from.iter().chain(before).find_map(|link| link.live())
+    }
+}
+
+fn is_from_replica(answer: &Value) -> bool {
+    let Value::ServerError(error) = answer else { return false };
+    matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+}
