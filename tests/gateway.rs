@@ -398,6 +398,8 @@ fn the_description_has_every_route_and_error() {
     for part in [
         r#""openapi":"3.1.0""#,
         r#""/rate-limit/check":{"post":"#,
+        r#""/rate-limit/check/batch":{"post":"#,
+        r#""/rate-limit/refund":{"post":"#,
         r#""/rate-limit/status/{identifier}":{"get":"#,
         r#""/rate-limit/reset/{identifier}":{"delete":"#,
         r#""/health":{"get":"#,
@@ -409,6 +411,7 @@ fn the_description_has_every_route_and_error() {
         r#""429":{"#,
         r#""503":{"#,
         r#""ratelimit-policy":{"#,
+        r#""x-ratelimit-source":{"#,
         r##""$ref":"#/components/schemas/FaultsBody""##,
     ] {
         assert!(response.body.contains(part), "{part}\n{}", response.body);

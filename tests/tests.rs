@@ -46,10 +46,12 @@ mod pressure;
 
 // The gateway.
 mod gateway;
+mod gateway_batch;
 mod gateway_deny_cache;
 mod gateway_faults;
 mod gateway_load;
 mod gateway_outages;
+mod gateway_refund;
 mod gateway_refusals;
 mod gateway_settings;
 

@@ -61,10 +61,10 @@ pub struct FaultsBody {
 
 impl Error {
     /// What a caller learns when the store has no decision on a `quota` and a `cost` that were
-    /// read from a `part` of the request.
+    /// found at `loc`.
     pub(crate) fn of_store(
         error: StoreError,
-        part: &'static str,
+        mut loc: Vec<Place>,
         quota: &Quota,
         cost: u32,
     ) -> Self {
@@ -78,7 +78,8 @@ impl Error {
             Argument::Cost => ("cost", json!(cost)),
         };
         let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));
-        Self::Invalid(vec![rule.at(vec![Place::Name(part), Place::Name(name)], input)])
+        loc.push(Place::Name(name));
+        Self::Invalid(vec![rule.at(loc, input)])
     }
 
     /// The status of the answer.

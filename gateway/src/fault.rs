@@ -12,7 +12,7 @@ pub struct Fault {
     /// What kind of fault it is, for programs.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Where it is: `body`, `query` or `path`, then the field or the position.
+    /// Where it is: `body`, `query` or `path`, then fields and positions on the way to it.
     pub loc: Vec<Place>,
     /// The rule that was broken, for people.
     pub msg: Cow<'static, str>,
@@ -29,8 +29,8 @@ pub struct Fault {
 pub enum Place {
     /// A part of the request, or a field in it.
     Name(&'static str),
-    /// A position in bytes.
-    Offset(usize),
+    /// A position, counted from 0: in a list, or in the bytes of a body.
+    Position(usize),
 }
 
 /// The rule that a value broke: a fault that does not know yet where it is.

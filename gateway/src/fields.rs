@@ -3,6 +3,8 @@
 //! Reading a field that is wrong adds a [`Fault`] and goes on, so that a caller learns of all
 //! faults at once.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -16,7 +18,8 @@ use crate::{
 /// The fields of one part of a request, and the faults found up to now.
 #[derive(Debug)]
 pub(crate) struct Fields {
-    part: &'static str,
+    /// The way to the fields.
+    loc: Vec<Place>,
     values: Map<String, Value>,
     faults: Vec<Fault>,
 }
@@ -28,45 +31,43 @@ pub(crate) struct Noted;
 impl Fields {
     /// The fields of a JSON body.
     pub(crate) fn from_body(body: &[u8]) -> Result<Self, Error> {
-        let broken = |rule: BrokenRule, loc, input| Err(Error::Invalid(vec![rule.at(loc, input)]));
         let loc = vec![Place::Name("body")];
         if body.is_empty() {
-            return broken(BrokenRule::new("missing", "Field required"), loc, Value::Null);
+            let rule = BrokenRule::new("missing", "Field required");
+            return Err(Error::Invalid(vec![rule.at(loc, Value::Null)]));
         }
         match serde_json::from_slice(body) {
-            Ok(Value::Object(values)) => Ok(Self::from_part("body", values)),
-            Ok(other) => broken(
-                BrokenRule::new(
-                    "model_attributes_type",
-                    "Input should be a valid dictionary or object to extract fields from",
-                ),
-                loc,
-                other,
-            ),
-            Err(error) => broken(
-                BrokenRule::with_ctx(
-                    "json_invalid",
-                    "JSON decode error".to_owned(),
-                    json!({ "error": error.to_string() }),
-                ),
-                vec![Place::Name("body"), Place::Offset(offset(body, &error))],
-                json!({}),
-            ),
+            Ok(value) => Self::from_value(value, loc),
+            Err(error) => {
+                let ctx = json!({ "error": error.to_string() });
+                let rule =
+                    BrokenRule::with_ctx("json_invalid", "JSON decode error".to_owned(), ctx);
+                let loc = vec![Place::Name("body"), Place::Position(offset(body, &error))];
+                Err(Error::Invalid(vec![rule.at(loc, json!({}))]))
+            }
         }
+    }
+
+    /// The fields of a JSON object that was found at `loc`.
+    pub(crate) fn from_value(value: Value, loc: Vec<Place>) -> Result<Self, Error> {
+        if let Value::Object(values) = value {
+            return Ok(Self { loc, values, faults: Vec::new() });
+        }
+        let rule = BrokenRule::new(
+            "model_attributes_type",
+            "Input should be a valid dictionary or object to extract fields from",
+        );
+        Err(Error::Invalid(vec![rule.at(loc, value)]))
     }
 
     /// The fields in the path of a request.
     pub(crate) fn from_path(values: Map<String, Value>) -> Self {
-        Self::from_part("path", values)
-    }
-
-    fn from_part(part: &'static str, values: Map<String, Value>) -> Self {
-        Self { part, values, faults: Vec::new() }
+        Self { loc: vec![Place::Name("path")], values, faults: Vec::new() }
     }
 
     /// Goes on with the query of the same request. Of equal names the last one counts.
     pub(crate) fn go_on_with_query(&mut self, query: Option<&str>) {
-        self.part = "query";
+        self.loc = vec![Place::Name("query")];
         self.values = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
             .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
             .collect();
@@ -100,6 +101,19 @@ impl Fields {
         }
     }
 
+    /// Takes a list that must be there, of any values but not of any length.
+    pub(crate) fn list(
+        &mut self,
+        name: &'static str,
+        length: &RangeInclusive<usize>,
+    ) -> Result<Vec<Value>, Noted> {
+        self.required(name, |value| value::list(value, length))?;
+        match self.values.remove(name) {
+            Some(Value::Array(list)) => Ok(list),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// Reads what a caller may take, with defaults for what is left out.
     pub(crate) fn quota(&mut self, defaults: Defaults) -> Result<Quota, Noted> {
         let algorithm = self.optional("algorithm", value::algorithm);
@@ -126,7 +140,9 @@ impl Fields {
     }
 
     fn note_input(&mut self, name: &'static str, rule: BrokenRule, input: Value) -> Noted {
-        self.faults.push(rule.at(vec![Place::Name(self.part), Place::Name(name)], input));
+        let mut loc = self.loc.clone();
+        loc.push(Place::Name(name));
+        self.faults.push(rule.at(loc, input));
         Noted
     }
 

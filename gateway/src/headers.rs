@@ -35,7 +35,7 @@ pub(crate) const DECISION_DOCS: [(HeaderName, &str, &str); 6] = [
     (X_LIMIT, "Most units that can be taken at once.", "100"),
     (X_REMAINING, "Units left.", "99"),
     (X_RESET, "Seconds until the whole quota is back.", "1"),
-    (CACHE_CONTROL, "A decision is never to be cached.", "no-store"),
+    NO_STORE_DOCS,
 ];
 
 /// What the documentation says about the header of a decision that Redis did not make.
@@ -49,6 +49,12 @@ pub(crate) const SOURCE_DOCS: (HeaderName, &str, &str) = (
 /// What the documentation says about the header that only a denial has.
 pub(crate) const DENIAL_DOCS: (HeaderName, &str, &str) =
     (RETRY_AFTER, "Seconds until the same call would be allowed; on a denial only.", "1");
+
+/// What the documentation says about the header of several decisions at once.
+pub(crate) const BATCH_DOCS: [(HeaderName, &str, &str); 1] = [NO_STORE_DOCS];
+
+const NO_STORE_DOCS: (HeaderName, &str, &str) =
+    (CACHE_CONTROL, "A decision is never to be cached.", "no-store");
 
 /// The largest integer of a structured field (RFC 9651).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
@@ -68,6 +74,10 @@ pub(crate) fn of_decision(quota: &Quota, decision: &Decision) -> [(HeaderName, S
         (CACHE_CONTROL, "no-store".to_owned()),
     ]
 }
+
+/// The header of several decisions at once.
+pub(crate) const OF_BATCH: [(HeaderName, HeaderValue); 1] =
+    [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 /// The header that a denial has on top: whole seconds, at least 1.
 pub(crate) fn of_denial(decision: &Decision) -> [(HeaderName, HeaderValue); 1] {

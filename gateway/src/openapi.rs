@@ -69,15 +69,24 @@ pub(crate) fn with_headers<'t, T>(
     response
 }
 
-/// Adds the errors of a route with a body.
-pub(crate) fn with_body_errors(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+/// Adds the errors of a route with a body of at most `max_bytes`.
+pub(crate) fn with_body_errors(
+    operation: TransformOperation<'_>,
+    max_bytes: usize,
+) -> TransformOperation<'_> {
     let operation =
         error::<408>(operation, &Error::BodyTooSlow, "The body did not arrive in time.");
-    error::<413>(operation, &Error::BodyTooLarge, "The body has more than 16 KiB.")
+    let too_large = format!("The body has more than {} KiB.", max_bytes / 1024);
+    error::<413>(operation, &Error::BodyTooLarge, &too_large)
 }
 
 /// Adds the errors of a route that asks Redis.
 pub(crate) fn with_store_errors(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    error::<503>(with_faults(operation), &Error::Unavailable, "Redis cannot answer.")
+}
+
+/// Adds the errors of a route that reads fields.
+pub(crate) fn with_faults(operation: TransformOperation<'_>) -> TransformOperation<'_> {
     let operation = operation.response_with::<422, Json<FaultsBody>, _>(|response| {
         let input = json!(0);
         let loc = vec![Place::Name("body"), Place::Name("limit")];
@@ -86,7 +95,6 @@ pub(crate) fn with_store_errors(operation: TransformOperation<'_>) -> TransformO
             .description("The request has faults. All of them are listed.")
             .example(FaultsBody { detail: Vec::from_iter(fault) })
     });
-    let operation = error::<503>(operation, &Error::Unavailable, "Redis cannot answer.");
     error::<500>(operation, &Error::Internal, "A bug. Details are in the log of the service.")
 }
 

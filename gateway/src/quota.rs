@@ -7,8 +7,11 @@ use serde::Serialize;
 
 use crate::millis::Millis;
 
-/// What a limit, a burst or a cost may be, in units.
+/// What a limit, a burst or an amount to give back may be, in units.
 pub const UNITS: RangeInclusive<u32> = 1..=1_000_000_000;
+
+/// What a cost may be, in units; 0 to only look.
+pub const COST: RangeInclusive<u32> = 0..=*UNITS.end();
 
 /// What a window may be: 1 ms to 366 days.
 pub const WINDOW: RangeInclusive<Millis> = Millis(1)..=Millis(31_622_400_000);

@@ -1,13 +1,15 @@
 //! What values fields take. Numbers may be written as `10`, `"10"` or `10.0`, wherever they come
 //! from; nothing else is guessed.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Value, json};
 
 use crate::{
     fault::BrokenRule,
     millis::Millis,
     number::{NumberFault, thousandths},
-    quota::{Algorithm, UNITS, WINDOW},
+    quota::{Algorithm, COST, UNITS, WINDOW},
 };
 
 /// Most bytes of an identifier; the least is 1.
@@ -48,8 +50,18 @@ pub(crate) fn algorithm(value: &Value) -> Result<Algorithm, BrokenRule> {
     })
 }
 
-/// A number of units.
+/// A number of units, at least 1.
 pub(crate) fn units(value: &Value) -> Result<u32, BrokenRule> {
+    whole(value, &UNITS)
+}
+
+/// A number of units to ask for, which may be 0.
+pub(crate) fn cost(value: &Value) -> Result<u32, BrokenRule> {
+    whole(value, &COST)
+}
+
+/// An integer within a range.
+fn whole(value: &Value, range: &RangeInclusive<u32>) -> Result<u32, BrokenRule> {
     let number = match (number(value), value) {
         (Some(Ok(number)), _) if number % 1000 == 0 => number / 1000,
         (Some(_), Value::String(_)) => {
@@ -69,9 +81,9 @@ pub(crate) fn units(value: &Value) -> Result<u32, BrokenRule> {
         }
     };
     match u32::try_from(number) {
-        Ok(units) if UNITS.contains(&units) => Ok(units),
-        _ if number < i128::from(*UNITS.start()) => Err(too_small(&json!(UNITS.start()))),
-        _ => Err(too_large(&json!(UNITS.end()))),
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ if number < i128::from(*range.start()) => Err(too_small(&json!(range.start()))),
+        _ => Err(too_large(&json!(range.end()))),
     }
 }
 
@@ -108,6 +120,29 @@ pub(crate) fn window(value: &Value) -> Result<Millis, BrokenRule> {
     }
 }
 
+/// A list whose length is within a range.
+pub(crate) fn list(value: &Value, length: &RangeInclusive<usize>) -> Result<(), BrokenRule> {
+    let Value::Array(list) = value else {
+        return Err(BrokenRule::new("list_type", "Input should be a valid list"));
+    };
+    let (min, max, actual) = (length.start(), length.end(), list.len());
+    if actual < *min {
+        return Err(BrokenRule::with_ctx(
+            "too_short",
+            format!("List should have at least {min} item after validation, not {actual}"),
+            json!({ "field_type": "List", "min_length": min, "actual_length": actual }),
+        ));
+    }
+    if actual > *max {
+        return Err(BrokenRule::with_ctx(
+            "too_long",
+            format!("List should have at most {max} items after validation, not {actual}"),
+            json!({ "field_type": "List", "max_length": max, "actual_length": actual }),
+        ));
+    }
+    Ok(())
+}
+
 /// The thousandths of a JSON number or of a text; nothing for any other value.
 fn number(value: &Value) -> Option<Result<i128, NumberFault>> {
     match value {
@@ -135,7 +170,7 @@ fn too_large(max: &Value) -> BrokenRule {
 mod tests {
     use serde_json::json;
 
-    use super::{algorithm, identifier, units, units_or_null, window};
+    use super::{algorithm, cost, identifier, units, units_or_null, window};
     use crate::{millis::Millis, quota::Algorithm};
 
     #[test]
@@ -174,6 +209,14 @@ mod tests {
         ] {
             assert_eq!(units(&value).unwrap_err().kind, kind, "{value}");
         }
+    }
+
+    #[test]
+    fn a_cost_may_be_nothing_and_no_less() {
+        assert_eq!(cost(&json!(0)), Ok(0));
+        assert_eq!(cost(&json!("1")), Ok(1));
+        assert_eq!(cost(&json!(-1)).unwrap_err().ctx, Some(json!({ "ge": 0 })));
+        assert_eq!(cost(&json!(1_000_000_001)).unwrap_err().kind, "less_than_equal");
     }
 
     #[test]

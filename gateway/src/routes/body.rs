@@ -8,8 +8,11 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 
-/// Most bytes of a body.
-const MAX_BYTES: usize = 16 * 1024;
+/// Most bytes of a body, where nothing else is said.
+pub(super) const MAX_BYTES: usize = 16 * 1024;
+
+/// Most bytes of a body that holds a whole batch.
+pub(super) const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
 /// Most bytes that are read of a body that is too large. A client that sends all of it before it
 /// reads would otherwise find a broken connection instead of the answer.
@@ -18,24 +21,24 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// Longest wait for a whole body.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Reads a whole body.
-pub(super) async fn read(body: Body) -> Result<Vec<u8>, Error> {
-    timeout(PATIENCE, collect(body)).await.unwrap_or(Err(Error::BodyTooSlow))
+/// Reads a whole body of at most `max_bytes`.
+pub(super) async fn read(body: Body, max_bytes: usize) -> Result<Vec<u8>, Error> {
+    timeout(PATIENCE, collect(body, max_bytes)).await.unwrap_or(Err(Error::BodyTooSlow))
 }
 
-async fn collect(mut body: Body) -> Result<Vec<u8>, Error> {
+async fn collect(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let mut size = 0;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Error::BodyBroken)?.into_data() else { continue };
         size += data.len();
-        if size <= MAX_BYTES {
+        if size <= max_bytes {
             bytes.extend_from_slice(&data);
         } else if size > MAX_DISCARDED_BYTES {
             break;
         }
     }
-    if size <= MAX_BYTES { Ok(bytes) } else { Err(Error::BodyTooLarge) }
+    if size <= max_bytes { Ok(bytes) } else { Err(Error::BodyTooLarge) }
 }
 
 #[cfg(test)]
@@ -70,15 +73,15 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_read_up_to_its_largest_size() {
         for size in [0, 1, MAX_BYTES] {
-            assert_eq!(read(Body::from(vec![b'x'; size])).await.unwrap().len(), size);
+            assert_eq!(read(Body::from(vec![b'x'; size]), MAX_BYTES).await.unwrap().len(), size);
         }
-        let error = read(Body::from(vec![b'x'; MAX_BYTES + 1])).await.unwrap_err();
+        let error = read(Body::from(vec![b'x'; MAX_BYTES + 1]), MAX_BYTES).await.unwrap_err();
         assert!(matches!(error, Error::BodyTooLarge));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_arrive_is_given_up() {
-        let error = read(Body::new(Silence)).await.unwrap_err();
+        let error = read(Body::new(Silence), MAX_BYTES).await.unwrap_err();
         assert!(matches!(error, Error::BodyTooSlow));
     }
 }

@@ -19,12 +19,13 @@ use crate::{
     AppState,
     config::Defaults,
     error::Error,
-    fault::BrokenRule,
+    fault::{BrokenRule, Place},
     fields::{Fields, Noted},
     headers,
     millis::Millis,
     openapi,
-    quota::{Check, Quota, UNITS},
+    quota::{COST, Check, Quota},
+    store::{Decision, StoreError},
     telemetry,
     value::{self, MAX_IDENTIFIER_BYTES},
 };
@@ -38,15 +39,15 @@ pub(crate) struct CheckRequest {
     identifier: String,
     #[schemars(flatten)]
     quota: Quota,
-    /// Units to take, all or none; at most the capacity.
-    #[schemars(range(min = *UNITS.start(), max = *UNITS.end()), default = "one")]
+    /// Units to take, all or none; at most the capacity. 0 to only look.
+    #[schemars(range(min = *COST.start(), max = *COST.end()), default = "one")]
     cost: u32,
 }
 
 /// Whether the caller may go on.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CheckAnswer {
-    /// Whether the units were taken.
+    /// Whether the units were taken; with a cost of 0, whether one could be.
     pub(crate) allowed: bool,
     /// Whole units left.
     pub(crate) remaining: u64,
@@ -59,21 +60,15 @@ pub(crate) struct CheckAnswer {
 /// `POST /rate-limit/check`
 pub(crate) async fn check(
     State(state): State<Arc<AppState>>,
-    CheckRequest { identifier, quota, cost }: CheckRequest,
+    request: CheckRequest,
 ) -> Result<Response, Error> {
-    let check = Check { identifier, quota, cost };
-    let decision = state.store.check(&check).await;
-    let quota = &check.quota;
-    let decision = decision.map_err(|error| Error::of_store(error, "body", quota, cost))?;
-    telemetry::count_decision(quota.algorithm, decision.allowed, decision.source);
+    let check = Check::from(request);
+    let decided = state.store.check(&check).await;
+    let decision = conclude(&check, decided, vec![Place::Name("body")])?;
 
+    let quota = &check.quota;
     let headers = (headers::of_decision(quota, &decision), headers::of_source(decision.source));
-    let answer = Json(CheckAnswer {
-        allowed: decision.allowed,
-        remaining: decision.remaining,
-        reset_in_seconds: decision.reset_after,
-        retry_after: (!decision.allowed).then_some(decision.retry_after),
-    });
+    let answer = Json(CheckAnswer::from(&decision));
     Ok(if decision.allowed {
         (headers, answer).into_response()
     } else {
@@ -81,11 +76,44 @@ pub(crate) async fn check(
     })
 }
 
+/// Counts the decision on a check, or tells what is wrong with the check that was found at `loc`.
+pub(super) fn conclude(
+    check: &Check,
+    decided: Result<Decision, StoreError>,
+    loc: Vec<Place>,
+) -> Result<Decision, Error> {
+    let Check { quota, cost, .. } = check;
+    let decision = decided.map_err(|error| Error::of_store(error, loc, quota, *cost))?;
+    // Who only looks leaves everything undecided.
+    if *cost > 0 {
+        telemetry::count_decision(quota.algorithm, decision.allowed, decision.source);
+    }
+    Ok(decision)
+}
+
+impl From<&Decision> for CheckAnswer {
+    fn from(decision: &Decision) -> Self {
+        Self {
+            allowed: decision.allowed,
+            remaining: decision.remaining,
+            reset_in_seconds: decision.reset_after,
+            retry_after: (!decision.allowed).then_some(decision.retry_after),
+        }
+    }
+}
+
+impl From<CheckRequest> for Check {
+    fn from(CheckRequest { identifier, quota, cost }: CheckRequest) -> Self {
+        Self { identifier, quota, cost }
+    }
+}
+
 impl CheckRequest {
-    fn read(fields: &mut Fields, defaults: Defaults) -> Result<Self, Noted> {
+    /// Reads a check, with defaults for what is left out.
+    pub(super) fn read(fields: &mut Fields, defaults: Defaults) -> Result<Self, Noted> {
         let identifier = fields.required("identifier", value::identifier);
         let quota = fields.quota(defaults);
-        let cost = fields.optional("cost", value::units);
+        let cost = fields.optional("cost", value::cost);
         let (quota, cost) = (quota?, cost?.unwrap_or(one()));
         let capacity = quota.capacity();
         if cost > capacity {
@@ -99,7 +127,7 @@ impl FromRequest<Arc<AppState>> for CheckRequest {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
-        let body = body::read(request.into_body()).await?;
+        let body = body::read(request.into_body(), body::MAX_BYTES).await?;
         let mut fields = Fields::from_body(&body)?;
         let request = Self::read(&mut fields, state.defaults);
         fields.finish(request)
@@ -129,7 +157,8 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .summary("Take units from a quota")
         .description(
             "Takes `cost` units, all or none. A denial is an answer like any other: its status \
-             is 200, or 429 where the service runs with DENY_STATUS=429.",
+             is 200, or 429 where the service runs with DENY_STATUS=429. With a `cost` of 0 it \
+             takes and writes nothing, and tells whether one unit could be taken.",
         )
         .response_with::<200, Json<CheckAnswer>, _>(|response| {
             openapi::with_headers(response, &headers::DECISION_DOCS)
@@ -157,5 +186,5 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                     retry_after: Some(Millis(600)),
                 })
         });
-    openapi::with_body_errors(openapi::with_store_errors(operation))
+    openapi::with_body_errors(openapi::with_store_errors(operation), body::MAX_BYTES)
 }

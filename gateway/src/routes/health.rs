@@ -22,6 +22,7 @@ pub(crate) struct HealthAnswer {
     /// The service's version.
     pub(crate) version: &'static str,
     /// Where states are kept: `redis`, or `memory` with `REDIS_URL=memory://`.
+    #[schemars(extend("enum" = ["redis", "memory"]))]
     pub(crate) store: &'static str,
 }
 

@@ -1,11 +1,13 @@
 //! The sitemap.
 
+mod batch;
 mod body;
 mod check;
 mod health;
 mod metrics;
 mod pages;
 mod path;
+mod refund;
 mod reset;
 mod status;
 
@@ -33,6 +35,8 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
     let mut document = openapi::start();
     ApiRouter::new()
         .api_route("/rate-limit/check", post_with(check::check, check::docs))
+        .api_route("/rate-limit/check/batch", post_with(batch::check_all, batch::docs))
+        .api_route("/rate-limit/refund", post_with(refund::refund, refund::docs))
         .api_route("/rate-limit/status/{identifier}", get_with(status::status, status::docs))
         .api_route("/rate-limit/reset/{identifier}", delete_with(reset::reset, reset::docs))
         .api_route("/health", get_with(health::health, health::docs))

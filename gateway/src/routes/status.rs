@@ -18,6 +18,7 @@ use super::path;
 use crate::{
     AppState,
     error::Error,
+    fault::Place,
     headers,
     millis::Millis,
     openapi,
@@ -55,7 +56,8 @@ pub(crate) async fn status(
     StatusRequest { identifier, quota }: StatusRequest,
 ) -> Result<Response, Error> {
     let decision = state.store.peek(&identifier, &quota).await;
-    let decision = decision.map_err(|error| Error::of_store(error, "query", &quota, 1))?;
+    let loc = vec![Place::Name("query")];
+    let decision = decision.map_err(|error| Error::of_store(error, loc, &quota, 1))?;
     let headers = (headers::of_decision(&quota, &decision), headers::of_source(decision.source));
     let answer = Json(StatusAnswer {
         identifier,

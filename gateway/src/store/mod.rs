@@ -86,6 +86,27 @@ impl Store {
         self.conclude(check, sent, answer)
     }
 
+    /// Decides checks, each as if alone, in their order. Redis is asked for all of them at once.
+    pub async fn check_all(&self, checks: &[Check]) -> Vec<Result<Decision, StoreError>> {
+        let now = self.clock.now();
+        let Some(redis) = &self.redis else {
+            return checks.iter().map(|check| self.local.check(check, now)).collect();
+        };
+        let denials: Vec<_> =
+            checks.iter().map(|check| self.deny_cache.denial(check, now)).collect();
+        let asked = checks.iter().zip(&denials).filter(|(_, denial)| denial.is_none());
+        let asked: Vec<_> =
+            asked.map(|(check, _)| (check, self.deny_cache.sent(check, now))).collect();
+        let answers = redis.check_all(asked.iter().map(|(check, _)| *check)).await;
+        let answers = asked.into_iter().zip(answers);
+        let mut decided = answers.map(|((check, sent), answer)| self.conclude(check, sent, answer));
+        let next = |denial: Option<Decision>| match denial {
+            Some(denial) => Some(Ok(denial)),
+            None => decided.next(),
+        };
+        denials.into_iter().map_while(next).collect()
+    }
+
     /// What taking one unit would answer. Takes and writes nothing.
     pub async fn peek(&self, identifier: &str, quota: &Quota) -> Result<Decision, StoreError> {
         let Some(redis) = &self.redis else {

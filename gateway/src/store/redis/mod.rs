@@ -134,8 +134,14 @@ impl Redis {
     }
 
     /// Decides checks, each as if alone, and answers in their order.
-    pub async fn check_all(&self, checks: &[Check]) -> Vec<Result<Decision, StoreError>> {
-        let commands = checks.iter().map(|check| self.check_command(check)).collect();
+    pub async fn check_all<'c>(
+        &self,
+        checks: impl Iterator<Item = &'c Check> + Clone,
+    ) -> Vec<Result<Decision, StoreError>> {
+        let commands: Vec<_> = checks.clone().map(|check| self.check_command(check)).collect();
+        if commands.is_empty() {
+            return Vec::new();
+        }
         let answers = self.connections.send_all(commands).await;
         let decide = |(answer, check): (Result<Value, _>, &Check)| decision(answer?, &check.quota);
         answers.into_iter().zip(checks).map(decide).collect()

@@ -1,0 +1,122 @@
+//! Giving units back, and looking without taking: what changes a quota as a whole, and what does
+//! not.
+
+use crate::harness::{Gateway, NOON, Response, Server};
+
+/// Server and gateway: the server's clock stands at [`NOON`], and denials are remembered for longer
+/// than any test takes.
+fn start() -> (Server, Gateway) {
+    let server = Server::at(NOON);
+    let settings = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+    let gateway = settings.env("DENY_CACHE_MAX_MS", "3600000").start();
+    (server, gateway)
+}
+
+fn check(gateway: &Gateway, body: &str) -> String {
+    let response = gateway.post("/rate-limit/check", body);
+    assert_eq!(response.status, 200, "{}", response.body);
+    response.body
+}
+
+fn refund(gateway: &Gateway, body: &str) -> Response {
+    gateway.post("/rate-limit/refund", body)
+}
+
+#[test]
+fn a_refund_gives_back_what_was_used_and_says_how_much() {
+    let (server, gateway) = start();
+    for algorithm in ["token_bucket", "sliding_window"] {
+        let body =
+            |rest: &str| format!(r#"{{"identifier": "user", "algorithm": "{algorithm}", {rest}}}"#);
+        for (amount, refunded, left) in [("3", 3, 6), ("\"10\"", 4, 10), ("1", 0, 10)] {
+            if refunded == 3 {
+                check(&gateway, &body(r#""limit": 10, "cost": 7"#));
+            }
+            let response = refund(&gateway, &body(&format!(r#""amount": {amount}"#)));
+            let expected = format!(r#"{{"refunded":{refunded}}}"#);
+            assert_eq!(response.header("X-RateLimit-Source"), None);
+            assert_eq!((response.status, response.body), (200, expected), "{algorithm}");
+            let look = check(&gateway, &body(r#""limit": 10, "cost": 0"#));
+            assert!(look.contains(&format!(r#""remaining":{left},"#)), "{look}");
+        }
+    }
+    assert_eq!(server.client().call::<i64>("DBSIZE"), 0);
+}
+
+#[test]
+fn a_refund_is_one_unit_of_a_bucket_unless_it_says_otherwise() {
+    let (_server, gateway) = start();
+    check(&gateway, r#"{"identifier": "user", "cost": 5}"#);
+    let response = refund(&gateway, r#"{"identifier": "user"}"#);
+    assert_eq!(response.body, r#"{"refunded":1}"#);
+    let look = check(&gateway, r#"{"identifier": "user", "cost": 0}"#);
+    assert!(look.contains(r#""remaining":96,"#), "{look}");
+}
+
+#[test]
+fn a_refund_is_seen_by_the_next_check() {
+    let (_server, gateway) = start();
+    let body = r#"{"identifier": "user", "limit": 1}"#;
+    for allowed in [true, false, false] {
+        assert_eq!(check(&gateway, body).contains(r#""allowed":true"#), allowed);
+    }
+    assert_eq!(refund(&gateway, r#"{"identifier": "user"}"#).body, r#"{"refunded":1}"#);
+    assert!(check(&gateway, body).contains(r#""allowed":true"#));
+}
+
+#[test]
+fn a_refund_lists_all_its_faults() {
+    let (_server, gateway) = start();
+    let response = refund(&gateway, r#"{"algorithm": "fixed", "amount": 0}"#);
+    let faults = [
+        r#"{"type":"missing","loc":["body","identifier"],"msg":"Field required","input":{"algorithm":"fixed","amount":0}}"#,
+        r#"{"type":"enum","loc":["body","algorithm"],"msg":"Input should be 'token_bucket' or 'sliding_window'","input":"fixed","ctx":{"expected":"'token_bucket' or 'sliding_window'"}}"#,
+        r#"{"type":"greater_than_equal","loc":["body","amount"],"msg":"Input should be greater than or equal to 1","input":0,"ctx":{"ge":1}}"#,
+    ];
+    let detail = format!(r#"{{"detail":[{}]}}"#, faults.join(","));
+    assert_eq!((response.status, response.body), (422, detail));
+
+    for amount in ["1000000001", "1.5", "null"] {
+        let body = format!(r#"{{"identifier": "user", "amount": {amount}}}"#);
+        assert_eq!(refund(&gateway, &body).status, 422, "{amount}");
+    }
+}
+
+#[test]
+fn a_cost_of_nothing_takes_and_writes_nothing() {
+    let (server, gateway) = start();
+    for algorithm in ["token_bucket", "sliding_window"] {
+        let body = |cost: u32| {
+            format!(
+                r#"{{"identifier": "user", "algorithm": "{algorithm}", "limit": 5, "cost": {cost}}}"#
+            )
+        };
+        let whole = r#"{"allowed":true,"remaining":5,"reset_in_seconds":0,"retry_after":null}"#;
+        for _ in 0..2 {
+            assert_eq!(check(&gateway, &body(0)), whole);
+        }
+        assert_eq!(server.client().call::<i64>("DBSIZE"), 0);
+
+        check(&gateway, &body(5));
+        let wait = if algorithm == "token_bucket" { 12 } else { 60 };
+        let used_up = format!(
+            r#"{{"allowed":false,"remaining":0,"reset_in_seconds":60,"retry_after":{wait}}}"#
+        );
+        for _ in 0..2 {
+            let response = gateway.post("/rate-limit/check", &body(0));
+            assert_eq!(response.body, used_up);
+            assert_eq!(response.header("Retry-After"), Some(wait.to_string().as_str()));
+            // A denial that only looked is not remembered, so that it never stands for a check.
+            assert_eq!(response.header("X-RateLimit-Source"), None);
+        }
+        gateway.delete("/rate-limit/reset/user");
+    }
+    let metrics = gateway.get("/metrics").body;
+    for outcome in ["allowed", "denied"] {
+        let count = if outcome == "allowed" { 1 } else { 0 };
+        let line = format!(
+            r#"ratelimit_decisions_total{{algorithm="token_bucket",outcome="{outcome}",source="redis"}} {count}"#
+        );
+        assert!(metrics.contains(&line), "{line}\n{metrics}");
+    }
+}
