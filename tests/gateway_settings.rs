@@ -18,6 +18,12 @@ fn a_bad_setting_stops_the_start_with_one_line() {
             "REDIS_URL: the value is not a URL of redis, rediss, unix, redis+sentinel, \
              rediss+sentinel, redis+cluster or rediss+cluster, or memory://",
         ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "localhost:4318",
+            "OTEL_EXPORTER_OTLP_ENDPOINT: the value is not an http:// or https:// URL with a host, \
+             and at most a port and a path",
+        ),
     ] {
         let (status, output) = Gateway::builder().env(name, value).fails();
         assert_eq!((status.code(), output), (Some(2), format!("{line}\n")));

@@ -54,6 +54,7 @@ mod gateway_outages;
 mod gateway_refund;
 mod gateway_refusals;
 mod gateway_settings;
+mod gateway_traces;
 
 // What needs a browser or Python.
 #[cfg(feature = "web")]

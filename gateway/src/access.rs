@@ -8,11 +8,12 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use tracing::{Instrument, error_span, info};
+use opentelemetry::context::FutureExt;
+use tracing::{Instrument, debug, error_span, field::Empty, info};
 
 use crate::{
     headers::{PROCESS_TIME, REQUEST_ID},
-    telemetry,
+    telemetry::{self, RequestSpan},
 };
 
 /// Longest request id of a caller that is kept, in bytes.
@@ -25,22 +26,48 @@ pub(crate) async fn record(request: Request, next: Next) -> Response {
     let method = method_label(request.method());
     // The pattern, not the path: a path can hold an identifier.
     let pattern = request.extensions().get::<MatchedPath>().cloned();
-    let route = pattern.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let matched = pattern.as_ref().map(MatchedPath::as_str);
+    let route = matched.unwrap_or("unmatched");
 
-    // At the highest level, so that every line that is logged at all has the id.
-    let span = error_span!("request", request_id = id.to_str().unwrap_or_default());
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let is_probe = is_probe(route);
+    let trace =
+        if is_probe { None } else { RequestSpan::start(request.headers(), method, matched) };
+
+    // At the highest level, so that every line that is logged at all has the ids.
+    let span = error_span!(
+        "request",
+        request_id = id.to_str().unwrap_or_default(),
+        trace_id = trace.as_ref().map(RequestSpan::trace_id),
+        caller = Empty,
+    );
+    let answer = next.run(request).instrument(span.clone());
+    let mut response = match &trace {
+        Some(trace) => answer.with_context(trace.context()).await,
+        None => answer.await,
+    };
 
     let time = start.elapsed();
     let status = response.status().as_u16();
     let time_ms = time.as_micros() as f64 / 1000.0;
-    span.in_scope(|| info!(method, route, status, time_ms, "answered"));
+    span.in_scope(|| match is_probe {
+        true => debug!(method, route, status, time_ms, "answered"),
+        false => info!(method, route, status, time_ms, "answered"),
+    });
+    if let Some(trace) = trace {
+        trace.end(response.status());
+    }
     telemetry::count_request(route, method, status, time);
     if let Ok(time_ms) = HeaderValue::try_from(time_ms.to_string()) {
         response.headers_mut().insert(PROCESS_TIME, time_ms);
     }
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// Whether requests of a route only look at this service, again and again: they would crowd out
+/// the others in a log and in traces.
+fn is_probe(route: &str) -> bool {
+    route == "/metrics" || route.starts_with("/health")
 }
 
 /// The caller's id if it is short and visible ASCII, else a new one.

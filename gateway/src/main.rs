@@ -52,7 +52,7 @@ fn answer(argument: &str) -> ExitCode {
 
 #[tokio::main]
 async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
-    telemetry::start_log(settings.log_format, settings.log_level);
+    let _log = telemetry::start_log(settings.log_format, settings.log_level)?;
     let ListenOptions { host, port, .. } = &settings.listen;
     let listener = TcpListener::bind((host.as_str(), *port))
         .await
@@ -63,6 +63,8 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
         redis_backlog: settings.store.redis.max_backlog,
         http_connections: settings.listen.max_connections,
     })?;
+    let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
+    let _traces = telemetry::start_traces(settings.traces, scheme)?;
     let store = Store::open(settings.store)?;
     store.warm_up().await;
     let app = app(AppState {

@@ -138,7 +138,14 @@ impl Gateway {
         })
     }
 
-    /// Everything that the gateway has logged.
+    /// The log as soon as it has a text. Lines are written in the background, so the line about
+    /// an answer can come after the answer.
+    pub(crate) fn log_with(&self, text: &str) -> String {
+        let found = within(DEADLINE, || Some(self.log()).filter(|log| log.contains(text)));
+        found.unwrap_or_else(|| panic!("{text:?} is not logged\n{}", log_tail(&self.log)))
+    }
+
+    /// Everything that the gateway has logged so far; see also [`Self::log_with`].
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }

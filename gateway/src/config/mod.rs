@@ -189,7 +189,7 @@ impl Settings {
             log_level: LOG_LEVEL.read(lookup)?,
             log_format: LOG_FORMAT.read(lookup)?,
             traces: TraceOptions {
-                endpoint: text(OTEL_EXPORTER_OTLP_ENDPOINT.read(lookup)?),
+                endpoint: OTEL_EXPORTER_OTLP_ENDPOINT.read(lookup)?,
                 service_name: OTEL_SERVICE_NAME.read(lookup)?,
             },
             shutdown: ShutdownOptions {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, Uri};
 
 use crate::{millis::Millis, number::thousandths, quota::WINDOW, store::Thousandths};
 
@@ -116,6 +116,30 @@ impl Rule for Share {
         let share = thousandths(text).ok().and_then(|share| u32::try_from(share).ok());
         let share = share.filter(|share| (1..=1000).contains(share)).map(Thousandths);
         share.ok_or_else(|| self.fault(text))
+    }
+}
+
+/// Where to send something over HTTP, or nothing. It can hold a password and is never shown.
+pub(super) struct HttpUrl;
+
+impl Rule for HttpUrl {
+    type Value = Option<String>;
+
+    fn range(&self) -> String {
+        "an http:// or https:// URL with a host, and at most a port and a path".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<Option<String>, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let url = text.parse::<Uri>().ok().filter(|url| {
+            (text.starts_with("http://") || text.starts_with("https://"))
+                && url.host().is_some_and(|host| !host.is_empty())
+                && url.query().is_none()
+        });
+        url.map(|_| Some(text.to_owned()))
+            .ok_or_else(|| format!("the value is not {}", self.range()))
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     LogFormat, SettingsError,
     redis_url::RedisUrl,
-    rule::{OneOf, OriginList, Path, Rule, Share, Text, Whole, Window},
+    rule::{HttpUrl, OneOf, OriginList, Path, Rule, Share, Text, Whole, Window},
 };
 use crate::{quota::UNITS, store::FailMode};
 
@@ -308,10 +308,10 @@ pub(super) const LOG_FORMAT: Setting<OneOf<LogFormat>> = Setting {
     meaning: "Form of a log line.",
 };
 
-pub(super) const OTEL_EXPORTER_OTLP_ENDPOINT: Setting<Text> = Setting {
+pub(super) const OTEL_EXPORTER_OTLP_ENDPOINT: Setting<HttpUrl> = Setting {
     name: "OTEL_EXPORTER_OTLP_ENDPOINT",
     default: "",
-    rule: Text("an http:// or https:// URL"),
+    rule: HttpUrl,
     meaning: "Where to send traces with OTLP over HTTP, such as http://localhost:4318.",
 };
 

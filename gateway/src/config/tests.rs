@@ -158,6 +158,21 @@ fn a_url_wins_over_the_settings_of_its_parts() {
 }
 
 #[test]
+fn traces_go_to_a_url() {
+    for url in ["http://localhost:4318", "https://collector.example/otlp/", "http://[::1]:4318"] {
+        let settings = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", url)]).unwrap();
+        assert_eq!(settings.traces.endpoint.as_deref(), Some(url));
+    }
+    for wrong in ["localhost:4318", "grpc://a:4317", "http://", "http://a?b=c", "http://a b", "/"] {
+        assert_eq!(
+            read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", wrong)]).unwrap_err(),
+            "OTEL_EXPORTER_OTLP_ENDPOINT: the value is not an http:// or https:// URL with a \
+             host, and at most a port and a path"
+        );
+    }
+}
+
+#[test]
 fn secrets_are_never_shown() {
     for name in ["REDIS_PASSWORD", "REDIS_URL"] {
         let settings = read(&[(name, "redis://:secret@host")]).unwrap();

@@ -16,6 +16,7 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
+use super::{log, traces::RedisSpan};
 use crate::{
     quota::Algorithm,
     store::{self, Source},
@@ -33,6 +34,7 @@ const REQUEST_SECONDS: &str = "http_request_duration_seconds";
 const CONNECTIONS: &str = "http_connections";
 const MAX_CONNECTIONS: &str = "http_max_connections";
 const REFUSED: &str = "http_connections_refused_total";
+const DROPPED_LINES: &str = "log_lines_dropped_total";
 const BUILD: &str = "ratelimit_build_info";
 
 /// Upper bounds of the latency buckets, in seconds: from an answer without Redis to a time-out.
@@ -139,6 +141,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         self.process.collect();
+        counter!(DROPPED_LINES).absolute(log::dropped_lines());
         self.recorder.render()
     }
 }
@@ -203,6 +206,7 @@ fn describe() {
     describe_gauge!(CONNECTIONS, "Open connections of clients.");
     describe_gauge!(MAX_CONNECTIONS, "MAX_CONNECTIONS: most open connections of clients.");
     describe_counter!(REFUSED, "Connections of clients that were refused: there were too many.");
+    describe_counter!(DROPPED_LINES, "Lines of the log that were not written: nobody read them.");
     describe_gauge!(BUILD, "Always 1; the labels tell the version and the compiler.");
 }
 
@@ -258,13 +262,26 @@ impl Drop for Held {
 #[must_use]
 pub struct RedisCall {
     start: Instant,
+    span: Option<RedisSpan>,
     _backlog: Held,
 }
 
 impl RedisCall {
-    /// Counts so many commands as waiting, which are sent and answered together.
-    pub fn start(commands: usize) -> Self {
-        Self { start: Instant::now(), _backlog: Held::new(HOT.redis_backlog.clone(), commands) }
+    /// Counts so many commands as waiting, which are sent and answered together. A trace shows
+    /// them by the name of the `operation`, which has no keys in it.
+    pub fn start(commands: usize, operation: impl FnOnce() -> String) -> Self {
+        Self {
+            start: Instant::now(),
+            span: RedisSpan::start(commands, operation),
+            _backlog: Held::new(HOT.redis_backlog.clone(), commands),
+        }
+    }
+
+    /// Shows in the trace that the call failed; counting that is another matter.
+    pub fn fail(&mut self, kind: &str) {
+        if let Some(span) = &mut self.span {
+            span.fail(kind);
+        }
     }
 }
 

@@ -1,13 +1,16 @@
-//! What operators see: the log and the metrics. Neither ever holds an identifier, except a log
-//! at DEBUG or below.
+//! What operators see: the log, the metrics and the traces. None of them ever holds an identifier,
+//! except a log at DEBUG or below.
 
 mod log;
 mod metrics;
+mod traces;
 
+pub(crate) use self::traces::RequestSpan;
 pub use self::{
-    log::start_log,
+    log::{Log, start_log},
     metrics::{
         Capacities, Held, Metrics, RedisCall, RedisNode, count_decision, count_redis_error,
         count_refused_connection, count_request, http_connection, start_metrics,
     },
+    traces::{Traces, start_traces},
 };

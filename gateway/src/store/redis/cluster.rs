@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
+use opentelemetry::context::FutureExt;
 use redis::{Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 use tokio::{task::JoinSet, time::Instant};
 
@@ -146,7 +147,7 @@ async fn send(mut batches: Vec<Batch>, patience: Patience) -> Vec<(Batch, Answer
     if batches.len() > 1 {
         let mut sent = JoinSet::new();
         for batch in batches {
-            sent.spawn(batch.send(patience));
+            sent.spawn(batch.send(patience).with_current_context());
         }
         return sent.join_all().await;
     }

@@ -1,6 +1,7 @@
 //! The links to one server, and calls over them.
 
 use std::{
+    borrow::Cow,
     io,
     sync::{
         Arc,
@@ -8,7 +9,7 @@ use std::{
     },
 };
 
-use redis::{Pipeline, RedisError, ServerErrorKind, Value};
+use redis::{Arg, Pipeline, RedisError, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -102,8 +103,16 @@ impl Server {
         };
         let sent = Instant::now();
         let call = link.calls().send_packed_commands(pipeline, 0, pipeline.len());
-        let shown = RedisCall::start(pipeline.len());
+        let mut shown = RedisCall::start(pipeline.len(), || operation(pipeline));
         let answers = timeout_at(patience.deadline, call).await;
+        let fault = match &answers {
+            Ok(Ok(answers)) => answers.iter().find_map(error_code),
+            Ok(Err(_)) => Some("disconnected"),
+            Err(_) => Some("timeout"),
+        };
+        if let Some(fault) = fault {
+            shown.fail(fault);
+        }
         drop(shown);
         match answers {
             Ok(Ok(answers)) => {
@@ -142,6 +151,26 @@ impl Server {
         let (before, from) = self.links.split_at(turn);
         from.iter().chain(before).find_map(|link| link.live())
     }
+}
+
+/// What a trace calls the commands of a pipeline.
+fn operation(pipeline: &Pipeline) -> String {
+    let mut names = pipeline.cmd_iter().map(|command| match command.args_iter().next() {
+        Some(Arg::Simple(name)) => String::from_utf8_lossy(name),
+        _ => Cow::default(),
+    });
+    let first = names.next().unwrap_or_default();
+    match (pipeline.len(), names.all(|name| name == first)) {
+        (1, _) => first.into_owned(),
+        (_, true) => format!("PIPELINE {first}"),
+        (_, false) => "PIPELINE".to_owned(),
+    }
+}
+
+/// The first word of an answer that is an error.
+fn error_code(answer: &Value) -> Option<&str> {
+    let Value::ServerError(error) = answer else { return None };
+    Some(error.code())
 }
 
 fn is_from_replica(answer: &Value) -> bool {

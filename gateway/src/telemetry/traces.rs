@@ -1,0 +1,232 @@
+//! Traces, sent with OTLP over HTTP to wherever `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+//!
+//! Each request is a span that continues the caller's trace (W3C Trace Context), and each call to
+//! Redis is a span in it. Names and attributes are those of the OpenTelemetry semantic
+//! conventions, less what could hold an identifier: no path, no query, no key. Without an endpoint
+//! nothing of this runs.
+//!
+//! The SDK reads its own variables too, such as `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES`
+//! and `OTEL_EXPORTER_OTLP_HEADERS`.
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, StatusCode};
+use hyper_rustls::HttpsConnectorBuilder;
+use opentelemetry::{
+    Context, KeyValue,
+    propagation::TextMapPropagator,
+    trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider},
+};
+use opentelemetry_http::{HeaderExtractor, hyper::HyperClient};
+use opentelemetry_otlp::{
+    ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
+};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    propagation::TraceContextPropagator,
+    trace::{self, SdkTracer, SdkTracerProvider, SpanData},
+};
+use rustls::crypto::aws_lc_rs;
+use tokio::runtime::Handle;
+
+use crate::config::TraceOptions;
+
+/// Longest wait for the receiver to take a batch of spans.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest wait for the last spans to be sent when the process ends.
+const FLUSH: Duration = Duration::from_secs(2);
+
+static TRACING: OnceLock<Tracing> = OnceLock::new();
+
+/// How spans are made.
+struct Tracing {
+    tracer: SdkTracer,
+    /// How clients reach this service.
+    scheme: &'static str,
+}
+
+/// The traces of the process. Spans that have not been sent when it is dropped are sent then,
+/// unless that takes longer than two seconds. Dropping it blocks.
+#[derive(Debug)]
+pub struct Traces(SdkTracerProvider);
+
+/// Starts to trace, if there is an endpoint. `scheme` is `http` or `https`: how clients reach this
+/// service. Needs the runtime.
+///
+/// # Errors
+///
+/// When the system has no certificates to trust an HTTPS endpoint by, or a variable that the SDK
+/// reads is wrong.
+pub fn start_traces(
+    options: TraceOptions,
+    scheme: &'static str,
+) -> Result<Option<Traces>, ExporterBuildError> {
+    let Some(endpoint) = options.endpoint else { return Ok(None) };
+    let exporter = exporter(&endpoint)?;
+    let exporter =
+        Exporter { exporter, runtime: Handle::current(), failing: AtomicBool::new(false) };
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let resource =
+        Resource::builder().with_service_name(options.service_name).with_attribute(version);
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource.build())
+        .build();
+    let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
+    // Fails only when it was started before, which goes on.
+    let _ = TRACING.set(Tracing { tracer, scheme });
+    Ok(Some(Traces(provider)))
+}
+
+fn exporter(endpoint: &str) -> Result<SpanExporter, ExporterBuildError> {
+    let builder = SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')));
+    if !endpoint.starts_with("https:") {
+        return builder
+            .with_http_client(HyperClient::with_default_connector(PATIENCE, None))
+            .build();
+    }
+    let connector = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(aws_lc_rs::default_provider())
+        .map_err(|error| ExporterBuildError::InternalFailure(error.to_string()))?;
+    let connector = connector.https_only().enable_http1().build();
+    builder.with_http_client(HyperClient::new(connector, PATIENCE, None)).build()
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.shutdown_with_timeout(FLUSH) {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}
+
+/// Sends spans from a thread of their own, and logs when that begins to fail and when it works
+/// again, instead of each time.
+#[derive(Debug)]
+struct Exporter {
+    exporter: SpanExporter,
+    runtime: Handle,
+    failing: AtomicBool,
+}
+
+impl trace::SpanExporter for Exporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        // The client needs the runtime, to which the thread of the spans does not belong.
+        let result = self.runtime.block_on(self.exporter.export(batch));
+        let failed_before = self.failing.swap(result.is_err(), Ordering::Relaxed);
+        match &result {
+            Err(error) if !failed_before => {
+                let advice = "check OTEL_EXPORTER_OTLP_ENDPOINT and what listens there";
+                tracing::warn!(%error, advice, "cannot send traces");
+            }
+            Ok(()) if failed_before => tracing::info!("traces are sent again"),
+            _ => {}
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+/// The span of a request, which ends when it is dropped.
+pub(crate) struct RequestSpan(Context);
+
+impl RequestSpan {
+    /// Begins a span in the caller's trace, or in a new one; nothing when there are no traces.
+    /// `method` is a well-known one or `other`, and `route` a pattern, if one matches.
+    pub(crate) fn start(
+        headers: &HeaderMap,
+        method: &'static str,
+        route: Option<&str>,
+    ) -> Option<Self> {
+        let Tracing { tracer, scheme } = TRACING.get()?;
+        let caller = TraceContextPropagator::new()
+            .extract_with_context(&Context::new(), &HeaderExtractor(headers));
+        let (name, method) = if method == "other" { ("HTTP", "_OTHER") } else { (method, method) };
+        let mut attributes = vec![
+            KeyValue::new("http.request.method", method),
+            KeyValue::new("url.scheme", *scheme),
+        ];
+        let mut name = name.to_owned();
+        if let Some(route) = route {
+            attributes.push(KeyValue::new("http.route", route.to_owned()));
+            name = format!("{name} {route}");
+        }
+        let span = tracer.span_builder(name).with_kind(SpanKind::Server);
+        let span = span.with_attributes(attributes).start_with_context(tracer, &caller);
+        Some(Self(caller.with_span(span)))
+    }
+
+    /// What the calls to Redis that this request makes are part of.
+    pub(crate) fn context(&self) -> Context {
+        self.0.clone()
+    }
+
+    /// The trace's id, as W3C Trace Context writes it.
+    pub(crate) fn trace_id(&self) -> String {
+        self.0.span().span_context().trace_id().to_string()
+    }
+
+    /// Ends the span with the status of the answer.
+    pub(crate) fn end(self, status: StatusCode) {
+        let span = self.0.span();
+        let code = i64::from(status.as_u16());
+        span.set_attribute(KeyValue::new("http.response.status_code", code));
+        if status.is_server_error() {
+            span.set_attribute(KeyValue::new("error.type", code.to_string()));
+            span.set_status(Status::error(""));
+        }
+        span.end();
+    }
+}
+
+/// The span of a call to Redis, which ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct RedisSpan(trace::Span);
+
+impl RedisSpan {
+    /// Begins a span in the request that makes the call; nothing when that is not traced.
+    pub(super) fn start(commands: usize, operation: impl FnOnce() -> String) -> Option<Self> {
+        let Tracing { tracer, .. } = TRACING.get()?;
+        Context::map_current(|request| {
+            request.span().is_recording().then(|| {
+                let operation = operation();
+                let mut attributes = vec![
+                    KeyValue::new("db.system.name", "redis"),
+                    KeyValue::new("db.operation.name", operation.clone()),
+                ];
+                if commands > 1 {
+                    let size = i64::try_from(commands).unwrap_or(i64::MAX);
+                    attributes.push(KeyValue::new("db.operation.batch.size", size));
+                }
+                let span = tracer.span_builder(operation).with_kind(SpanKind::Client);
+                Self(span.with_attributes(attributes).start_with_context(tracer, request))
+            })
+        })
+    }
+
+    /// Marks the call as failed. `kind` is a name from a short list.
+    pub(super) fn fail(&mut self, kind: &str) {
+        use opentelemetry::trace::Span;
+
+        self.0.set_attribute(KeyValue::new("error.type", kind.to_owned()));
+        self.0.set_status(Status::error(""));
+    }
+}
