@@ -2,10 +2,10 @@
 # systems other than Debian and Ubuntu it says what to install.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web memcheck fuzz lint bench
+.PHONY: help run test test-web memcheck fuzz lint bench bench-outage
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 run: ## Serve on http://localhost:8000 (PORT) with a Redis of its own (REDIS_PORT)
 	@scripts/run
@@ -33,10 +33,14 @@ lint: ## Check format, lints, scripts, licences and advisories
 	cargo fmt --manifest-path module/limiter/fuzz/Cargo.toml --check
 	cargo clippy --locked --manifest-path module/limiter/fuzz/Cargo.toml --no-default-features \
 		--target-dir target/fuzz/lint -- --deny warnings
-	shellcheck scripts/* .ci/run module/benches/instructions
+	shellcheck scripts/* .ci/run module/benches/instructions gateway/benches/outage
 	@scripts/check-dependencies
 
 bench: ## Count the instructions that a server spends on each command
 	@scripts/install run bench
 	cargo build --locked --release --target-dir target --package ratelimit-module
 	@module/benches/instructions target/release/libratelimit.so
+
+bench-outage: ## Time the gateway's answers while Redis is killed and frozen under load
+	@scripts/install run
+	@gateway/benches/outage

@@ -22,14 +22,14 @@ pub(crate) struct Traffic {
 
 /// One check.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+struct Call {
     /// Which gateway was asked, by its place in the list.
-    pub(crate) gateway: usize,
-    pub(crate) begin: Instant,
+    gateway: usize,
+    begin: Instant,
     /// Until the whole answer was there.
-    pub(crate) time: Duration,
+    time: Duration,
     /// `None` when the connection broke without one.
-    pub(crate) answer: Option<Answer>,
+    answer: Option<Answer>,
 }
 
 /// What a gateway answered.
@@ -80,16 +80,19 @@ impl Traffic {
     pub(crate) fn during(&self, scenario: impl FnOnce(&Progress<'_>)) -> Record {
         let (calls, stop) = (Mutex::new(vec![]), AtomicBool::new(false));
         let progress = Progress { calls: &calls };
-        thread::scope(|scope| {
+        let stall = thread::scope(|scope| {
+            let stall = scope.spawn(|| longest_stall(&stop));
             for client in 0..self.connections {
                 let stop = &stop;
                 scope.spawn(move || self.check_until(stop, client, progress));
             }
             // Also when the scenario panics: the scope waits for its threads.
-            let _stop = StopOnDrop(&stop);
+            let stop = StopOnDrop(&stop);
             scenario(&progress);
+            drop(stop);
+            stall.join().expect("a thread that sleeps")
         });
-        Record(calls.into_inner().expect("no client panicked"))
+        Record { calls: calls.into_inner().expect("no client panicked"), stall }
     }
 
     fn check_until(&self, stop: &AtomicBool, client: usize, progress: Progress<'_>) {
@@ -111,6 +114,18 @@ impl Traffic {
             thread::sleep(self.pause);
         }
     }
+}
+
+/// How long the machine let a thread wait at most that wanted to run.
+fn longest_stall(stop: &AtomicBool) -> Duration {
+    const NAP: Duration = Duration::from_millis(2);
+    let mut longest = Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        thread::sleep(NAP);
+        longest = longest.max(begin.elapsed().saturating_sub(NAP));
+    }
+    longest
 }
 
 /// What came of the checks so far.
@@ -151,34 +166,60 @@ impl<'a> Progress<'a> {
 
 /// All checks of some time.
 #[derive(Clone, Debug)]
-pub(crate) struct Record(pub(crate) Vec<Call>);
+pub(crate) struct Record {
+    calls: Vec<Call>,
+    stall: Duration,
+}
 
 impl Record {
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// What a busy machine may have added to the time of a check: each of the threads that it
+    /// takes can have been made to wait.
+    pub(crate) fn slack(&self) -> Duration {
+        4 * self.stall
+    }
+
     /// The checks that began and ended in this time.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Self {
-        let is_within = |call: &&Call| call.begin >= from && call.begin + call.time <= to;
-        Self(self.0.iter().filter(is_within).cloned().collect())
+        self.only(|call| call.begin >= from && call.begin + call.time <= to)
+    }
+
+    /// The checks that began in this time.
+    pub(crate) fn begun_between(&self, from: Instant, to: Instant) -> Self {
+        self.only(|call| (from..to).contains(&call.begin))
     }
 
     /// The checks whose answers are like this.
     pub(crate) fn with(&self, is: impl Fn(&Answer) -> bool) -> Self {
-        let is = |call: &&Call| call.answer.as_ref().is_some_and(&is);
-        Self(self.0.iter().filter(is).cloned().collect())
+        self.only(|call| call.answer.as_ref().is_some_and(&is))
+    }
+
+    fn only(&self, is: impl Fn(&Call) -> bool) -> Self {
+        let calls = self.calls.iter().filter(|call| is(call)).cloned().collect();
+        Self { calls, stall: self.stall }
     }
 
     /// The answers, in no particular order.
     pub(crate) fn answers(&self) -> impl Iterator<Item = &Answer> {
-        self.0.iter().filter_map(|call| call.answer.as_ref())
+        self.calls.iter().filter_map(|call| call.answer.as_ref())
     }
 
     /// How many checks got no answer.
     pub(crate) fn lost(&self) -> usize {
-        self.0.iter().filter(|call| call.answer.is_none()).count()
+        self.calls.iter().filter(|call| call.answer.is_none()).count()
+    }
+
+    /// When the last of the answers was there.
+    pub(crate) fn end(&self) -> Option<Instant> {
+        self.calls.iter().map(|call| call.begin + call.time).max()
     }
 
     /// The time that so many thousandths of the checks did not exceed.
     pub(crate) fn time(&self, thousandths: usize) -> Duration {
-        let mut times: Vec<_> = self.0.iter().map(|call| call.time).collect();
+        let mut times: Vec<_> = self.calls.iter().map(|call| call.time).collect();
         times.sort_unstable();
         let last = times.len().saturating_sub(1);
         let place = (times.len() * thousandths).div_ceil(1000).saturating_sub(1).min(last);
@@ -195,8 +236,8 @@ impl fmt::Display for Record {
     /// How many, how fast, and what: one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [p50, p99, max] = [500, 990, 1000].map(|thousandths| self.time(thousandths));
-        write!(f, "{} checks, {} lost, ", self.0.len(), self.lost())?;
-        write!(f, "p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}")?;
+        write!(f, "{} checks, {} lost, ", self.len(), self.lost())?;
+        write!(f, "p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}, stall {:.1?}", self.stall)?;
         let mut kinds: Vec<(Answer, usize)> = vec![];
         for answer in self.answers() {
             match kinds.iter_mut().find(|(kind, _)| kind == answer) {

@@ -1,0 +1,79 @@
+//! What an outage costs, in figures: run by `gateway/benches/outage`, and no test of anything.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Answer, Gateway, Record, Server, Traffic};
+
+/// Clients at once, each on a connection of its own and without a pause.
+const CONNECTIONS: usize = 50;
+
+/// How long Redis is there, is gone, and is back.
+const PHASE: Duration = Duration::from_secs(5);
+
+/// Ends, interrupts or restores a server.
+type Step = fn(&mut Server);
+
+#[test]
+#[ignore = "takes a minute and asserts nothing: see `make bench-outage`"]
+fn an_outage_in_figures() {
+    println!("Checks with {CONNECTIONS} connections, default settings; times in milliseconds.\n");
+    println!("| outage | `FAIL_MODE` | | answers/s | p50 | p99 | max | decided by |");
+    println!("|---|---|---|---:|---:|---:|---:|---|");
+    let outages: [(&str, Step, Step); 2] = [
+        ("killed", Server::kill, Server::resume),
+        ("frozen", |server| server.freeze(), |server| server.thaw()),
+    ];
+    let mut notes = vec![];
+    for (outage, begin, end) in outages {
+        for fail_mode in ["closed", "open", "local"] {
+            notes.push(format!("{outage}, {fail_mode}: {}", run(outage, fail_mode, begin, end)));
+        }
+    }
+    println!("\n{}", notes.join("\n"));
+}
+
+/// Prints three rows, and returns what they do not say.
+fn run(outage: &str, fail_mode: &str, begin: Step, end: Step) -> String {
+    let mut server = Server::start();
+    let gateway = Gateway::builder().redis(&server).env("FAIL_MODE", fail_mode).start();
+    let traffic = Traffic::on(&[&gateway]).connections(CONNECTIONS);
+    traffic.during(|_| thread::sleep(PHASE / 5));
+
+    let mut times = [Instant::now(); 4];
+    let record = traffic.during(|_| {
+        times[0] = Instant::now();
+        thread::sleep(PHASE);
+        times[1] = Instant::now();
+        begin(&mut server);
+        thread::sleep(PHASE);
+        end(&mut server);
+        times[2] = Instant::now();
+        thread::sleep(PHASE);
+        times[3] = Instant::now();
+    });
+    for (phase, name) in ["before", "during", "after"].into_iter().enumerate() {
+        let part = record.begun_between(times[phase], times[phase + 1]);
+        print_row(&[outage, fail_mode, name], &part, times[phase + 1] - times[phase]);
+    }
+    let is_redis = |answer: &Answer| answer.source == Some("redis");
+    let back = record.begun_between(times[2], times[3]);
+    let last = back.with(|answer| !is_redis(answer)).end();
+    let again = last.map_or(Duration::ZERO, |last| last - times[2]);
+    format!("{} of {} lost; all by Redis again after {again:.0?}", record.lost(), record.len())
+}
+
+fn print_row(names: &[&str; 3], record: &Record, time: Duration) {
+    let rate = record.answers().count() as f64 / time.as_secs_f64();
+    let [p50, p99, max] = [500, 990, 1000]
+        .map(|thousandths| format!("{:.1}", record.time(thousandths).as_secs_f64() * 1000.0));
+    let mut sources: Vec<_> =
+        record.answers().map(|answer| answer.source.unwrap_or("nobody (503)")).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    let [outage, fail_mode, phase] = names;
+    let sources = sources.join(", ");
+    println!(
+        "| {outage} | {fail_mode} | {phase} | {rate:.0} | {p50} | {p99} | {max} | {sources} |"
+    );
+}
