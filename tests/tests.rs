@@ -56,9 +56,12 @@ mod gateway_outages;
 mod gateway_refund;
 mod gateway_refusals;
 mod gateway_settings;
+mod gateway_telemetry;
 mod gateway_traces;
 
-// What needs a browser or Python.
+// What needs a browser, Python or Prometheus.
+#[cfg(feature = "web")]
+mod gateway_dashboards;
 #[cfg(feature = "web")]
 mod readme;
 #[cfg(feature = "web")]

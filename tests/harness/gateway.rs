@@ -1,6 +1,7 @@
 //! The gateway as a process of its own.
 
 use std::fs;
+use std::io::PipeReader;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
@@ -18,6 +19,7 @@ use super::server::{Server, free_port};
 pub(crate) struct Builder {
     variables: Vec<(String, String)>,
     directory: TempDir,
+    unheard: bool,
 }
 
 impl Builder {
@@ -38,21 +40,34 @@ impl Builder {
         self
     }
 
+    /// Lets nobody read what the gateway logs on standard output.
+    pub(crate) fn unheard(mut self) -> Self {
+        self.unheard = true;
+        self
+    }
+
     /// Starts the gateway and waits until it is alive, whether or not Redis is there.
     pub(crate) fn start(self) -> Gateway {
         let log = self.log_path();
         for _ in 0..10 {
             let port = free_port();
-            let process = Process::start(&mut self.command(port), &log);
+            let mut command = self.command(port);
+            let (process, unread) = if self.unheard {
+                let (process, output) = Process::start_unheard(&mut command, &log);
+                (process, Some(output))
+            } else {
+                (Process::start(&mut command, &log), None)
+            };
             let address = SocketAddr::from(([127, 0, 0, 1], port));
-            let mut gateway = Gateway { process, address, log: log.clone(), directory: None };
+            let log = log.clone();
+            let mut gateway = Gateway { process, address, log, unread, directory: None };
             if gateway.comes_alive() {
                 gateway.directory = Some(self.directory);
                 return gateway;
             }
             // Another process may have taken the port since it was found to be free.
             let port_taken = gateway.log().to_lowercase().contains("address already in use");
-            assert!(port_taken, "the gateway does not start\n{}", log_tail(&log));
+            assert!(port_taken, "the gateway does not start\n{}", log_tail(&gateway.log));
         }
         panic!("every free port was taken before the gateway could bind it");
     }
@@ -83,6 +98,9 @@ pub(crate) struct Gateway {
     process: Process,
     address: SocketAddr,
     log: PathBuf,
+    /// The other end of its standard output, where it is not the log file.
+    #[expect(dead_code, reason = "it is there to be open")]
+    unread: Option<PipeReader>,
     /// Deleted when this is dropped.
     directory: Option<TempDir>,
 }
@@ -96,7 +114,7 @@ impl Gateway {
     /// A gateway to be configured.
     pub(crate) fn builder() -> Builder {
         let directory = TempDir::new().expect("a directory for the gateway");
-        Builder { variables: vec![], directory }
+        Builder { variables: vec![], directory, unheard: false }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

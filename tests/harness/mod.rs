@@ -26,6 +26,8 @@ mod load;
 mod patience;
 mod payload;
 mod process;
+#[cfg(feature = "web")]
+mod prometheus;
 mod proxy;
 mod random;
 mod sentinel;
@@ -44,6 +46,8 @@ pub(crate) use http::Response;
 pub(crate) use load::{Ledger, Load, is_primary};
 pub(crate) use patience::{eventually, watched};
 pub(crate) use payload::{dumped, effect, log, sealed};
+#[cfg(feature = "web")]
+pub(crate) use prometheus::Prometheus;
 pub(crate) use proxy::{Network, Proxy};
 pub(crate) use random::Random;
 pub(crate) use sentinel::Sentinels;

@@ -1,6 +1,7 @@
 //! A child process and its log.
 
 use std::fs::{self, File};
+use std::io::{self, PipeReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,14 +21,25 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `command` and appends what it prints to the file `log`.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
-        let output = File::options().create(true).append(true).open(log).expect("a log file");
-        command.stdin(Stdio::null());
-        command.stdout(output.try_clone().expect("a second handle")).stderr(output);
+        Self::spawn(command.stdout(log_file(log)), log)
+    }
+
+    /// Starts `command`, appends its errors to the file `log`, and lets what it prints pile up in
+    /// a pipe that nobody reads for as long as the result lives.
+    pub(crate) fn start_unheard(command: &mut Command, log: &Path) -> (Self, PipeReader) {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        (Self::spawn(command.stdout(writer), log), reader)
+    }
+
+    fn spawn(command: &mut Command, log: &Path) -> Self {
+        command.stdin(Stdio::null()).stderr(log_file(log));
         // SAFETY: between fork and exec only a system call is made, which is safe there.
         unsafe {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        // The end of a pipe that the child has taken must not stay open here.
+        command.stdout(Stdio::null());
         Self { child, log: log.to_owned() }
     }
 
@@ -91,6 +103,10 @@ impl Drop for Process {
         }
         self.kill();
     }
+}
+
+fn log_file(log: &Path) -> File {
+    File::options().create(true).append(true).open(log).expect("a log file")
 }
 
 /// The log so far, whatever bytes it holds.
