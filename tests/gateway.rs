@@ -14,6 +14,13 @@ fn start() -> (Server, Gateway) {
     (server, gateway)
 }
 
+/// Asserts something of a gateway with Redis, and of one without.
+fn assert_of_both(test: impl Fn(&Gateway)) {
+    let (_server, gateway) = start();
+    test(&gateway);
+    test(&Gateway::builder().env("REDIS_URL", "memory://").start());
+}
+
 fn check(gateway: &Gateway, body: &str) -> Response {
     gateway.post("/rate-limit/check", body)
 }
@@ -34,24 +41,25 @@ const DECISION_HEADERS: [&str; 7] = [
 
 #[test]
 fn a_check_takes_one_unit_of_the_default_quota() {
-    let (_server, gateway) = start();
-    let response = check(&gateway, r#"{"identifier": "user"}"#);
-    assert_eq!(response.status, 200);
-    assert_eq!(response.header("Content-Type"), Some("application/json"));
-    assert_eq!(
-        response.body,
-        r#"{"allowed":true,"remaining":99,"reset_in_seconds":0.6,"retry_after":null}"#
-    );
-    let expected = [
-        Some(r#""default";q=100;w=60"#),
-        Some(r#""default";r=99;t=1"#),
-        Some("100"),
-        Some("99"),
-        Some("1"),
-        Some("no-store"),
-        None,
-    ];
-    assert_eq!(headers(&response, DECISION_HEADERS), expected);
+    assert_of_both(|gateway| {
+        let response = check(gateway, r#"{"identifier": "user"}"#);
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("Content-Type"), Some("application/json"));
+        assert_eq!(
+            response.body,
+            r#"{"allowed":true,"remaining":99,"reset_in_seconds":0.6,"retry_after":null}"#
+        );
+        let expected = [
+            Some(r#""default";q=100;w=60"#),
+            Some(r#""default";r=99;t=1"#),
+            Some("100"),
+            Some("99"),
+            Some("1"),
+            Some("no-store"),
+            None,
+        ];
+        assert_eq!(headers(&response, DECISION_HEADERS), expected);
+    });
 }
 
 #[test]
@@ -82,31 +90,33 @@ fn a_denied_bucket_says_when_to_come_back() {
 
 #[test]
 fn a_burst_is_the_capacity_of_a_bucket() {
-    let (_server, gateway) = start();
-    let response =
-        check(&gateway, r#"{"identifier": "user", "limit": 10, "burst": 25, "cost": 20}"#);
-    assert_eq!(
-        response.body,
-        r#"{"allowed":true,"remaining":5,"reset_in_seconds":120,"retry_after":null}"#
-    );
-    let expected = [Some(r#""default";q=10;w=60"#), Some(r#""default";r=5;t=6"#), Some("25")];
-    assert_eq!(
-        headers(&response, ["RateLimit-Policy", "RateLimit", "X-RateLimit-Limit"]),
-        expected
-    );
+    assert_of_both(|gateway| {
+        let response =
+            check(gateway, r#"{"identifier": "user", "limit": 10, "burst": 25, "cost": 20}"#);
+        assert_eq!(
+            response.body,
+            r#"{"allowed":true,"remaining":5,"reset_in_seconds":120,"retry_after":null}"#
+        );
+        let expected = [Some(r#""default";q=10;w=60"#), Some(r#""default";r=5;t=6"#), Some("25")];
+        assert_eq!(
+            headers(&response, ["RateLimit-Policy", "RateLimit", "X-RateLimit-Limit"]),
+            expected
+        );
+    });
 }
 
 #[test]
 fn numbers_may_be_texts_and_floats_and_unknown_fields_are_ignored() {
-    let (_server, gateway) = start();
-    let response = check(
-        &gateway,
-        r#"{"identifier": "user", "algorithm": "token_bucket", "limit": "10", "cost": 2.0,
-            "window_seconds": "0.5", "burst": null, "weight": [1]}"#,
-    );
-    assert_eq!(response.status, 200, "{}", response.body);
-    assert_eq!(response.header("RateLimit-Policy"), Some(r#""default";q=10;w=1"#));
-    assert_eq!(response.header("X-RateLimit-Remaining"), Some("8"));
+    assert_of_both(|gateway| {
+        let response = check(
+            gateway,
+            r#"{"identifier": "user", "algorithm": "token_bucket", "limit": "10", "cost": 2.0,
+                "window_seconds": "0.5", "burst": null, "weight": [1]}"#,
+        );
+        assert_eq!(response.status, 200, "{}", response.body);
+        assert_eq!(response.header("RateLimit-Policy"), Some(r#""default";q=10;w=1"#));
+        assert_eq!(response.header("X-RateLimit-Remaining"), Some("8"));
+    });
 }
 
 #[test]
@@ -175,13 +185,14 @@ fn a_status_takes_and_writes_nothing() {
 
 #[test]
 fn a_status_answers_with_the_quota_that_was_asked_for() {
-    let (_server, gateway) = start();
-    let query = "algorithm=sliding_window&limit=7.0&window_seconds=0.25";
-    let response = gateway.get(&format!("/rate-limit/status/user?{query}"));
-    assert_eq!(
-        response.body,
-        r#"{"identifier":"user","requests_used":0,"limit":7,"window_seconds":0.25,"algorithm":"sliding_window","reset_in_seconds":0}"#
-    );
+    assert_of_both(|gateway| {
+        let query = "algorithm=sliding_window&limit=7.0&window_seconds=0.25";
+        let response = gateway.get(&format!("/rate-limit/status/user?{query}"));
+        assert_eq!(
+            response.body,
+            r#"{"identifier":"user","requests_used":0,"limit":7,"window_seconds":0.25,"algorithm":"sliding_window","reset_in_seconds":0}"#
+        );
+    });
 }
 
 #[test]
@@ -279,30 +290,32 @@ fn two_hundred_callers_at_once_get_exactly_the_limit() {
 
 #[test]
 fn every_answer_carries_its_time_and_an_id() {
-    let (_server, gateway) = start();
-    for path in ["/health", "/", "/nowhere", "/rate-limit/check", "/rate-limit/status/%ff"] {
-        let response = gateway.get(path);
-        let time = response.header("X-Process-Time").unwrap();
-        assert!(time.parse::<f64>().unwrap() >= 0.0, "{time}");
-        assert_eq!(response.header("X-Request-Id").unwrap().len(), 32);
-    }
+    assert_of_both(|gateway| {
+        for path in ["/health", "/", "/nowhere", "/rate-limit/check", "/rate-limit/status/%ff"] {
+            let response = gateway.get(path);
+            let time = response.header("X-Process-Time").unwrap();
+            assert!(time.parse::<f64>().unwrap() >= 0.0, "{time}");
+            assert_eq!(response.header("X-Request-Id").unwrap().len(), 32);
+        }
+    });
 }
 
 #[test]
 fn a_sane_request_id_is_kept() {
-    let (_server, gateway) = start();
-    let longest = "x".repeat(128);
-    let too_long = "x".repeat(129);
-    for (given, kept) in [
-        ("7f3e:1-a/b", true),
-        (longest.as_str(), true),
-        (too_long.as_str(), false),
-        ("two words", false),
-        ("caf\u{e9}", false),
-    ] {
-        let response = gateway.request("GET", "/health/live", &[("X-Request-Id", given)], "");
-        assert_eq!(response.header("X-Request-Id") == Some(given), kept, "{given}");
-    }
+    assert_of_both(|gateway| {
+        let longest = "x".repeat(128);
+        let too_long = "x".repeat(129);
+        for (given, kept) in [
+            ("7f3e:1-a/b", true),
+            (longest.as_str(), true),
+            (too_long.as_str(), false),
+            ("two words", false),
+            ("caf\u{e9}", false),
+        ] {
+            let response = gateway.request("GET", "/health/live", &[("X-Request-Id", given)], "");
+            assert_eq!(response.header("X-Request-Id") == Some(given), kept, "{given}");
+        }
+    });
 }
 
 #[test]
@@ -392,28 +405,29 @@ fn the_pages_need_no_other_host() {
 
 #[test]
 fn the_description_has_every_route_and_error() {
-    let (_server, gateway) = start();
-    let response = gateway.get("/openapi.json");
-    assert_eq!(response.header("Content-Type"), Some("application/json"));
-    for part in [
-        r#""openapi":"3.1.0""#,
-        r#""/rate-limit/check":{"post":"#,
-        r#""/rate-limit/check/batch":{"post":"#,
-        r#""/rate-limit/refund":{"post":"#,
-        r#""/rate-limit/status/{identifier}":{"get":"#,
-        r#""/rate-limit/reset/{identifier}":{"delete":"#,
-        r#""/health":{"get":"#,
-        r#""/health/live":{"get":"#,
-        r#""/health/ready":{"get":"#,
-        r#""/metrics":{"get":"#,
-        r#""413":{"#,
-        r#""422":{"#,
-        r#""429":{"#,
-        r#""503":{"#,
-        r#""ratelimit-policy":{"#,
-        r#""x-ratelimit-source":{"#,
-        r##""$ref":"#/components/schemas/FaultsBody""##,
-    ] {
-        assert!(response.body.contains(part), "{part}\n{}", response.body);
-    }
+    assert_of_both(|gateway| {
+        let response = gateway.get("/openapi.json");
+        assert_eq!(response.header("Content-Type"), Some("application/json"));
+        for part in [
+            r#""openapi":"3.1.0""#,
+            r#""/rate-limit/check":{"post":"#,
+            r#""/rate-limit/check/batch":{"post":"#,
+            r#""/rate-limit/refund":{"post":"#,
+            r#""/rate-limit/status/{identifier}":{"get":"#,
+            r#""/rate-limit/reset/{identifier}":{"delete":"#,
+            r#""/health":{"get":"#,
+            r#""/health/live":{"get":"#,
+            r#""/health/ready":{"get":"#,
+            r#""/metrics":{"get":"#,
+            r#""413":{"#,
+            r#""422":{"#,
+            r#""429":{"#,
+            r#""503":{"#,
+            r#""ratelimit-policy":{"#,
+            r#""x-ratelimit-source":{"#,
+            r##""$ref":"#/components/schemas/FaultsBody""##,
+        ] {
+            assert!(response.body.contains(part), "{part}\n{}", response.body);
+        }
+    });
 }

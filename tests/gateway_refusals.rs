@@ -13,6 +13,13 @@ fn start() -> (Server, Gateway) {
     (server, gateway)
 }
 
+/// Asserts something of a gateway with Redis, and of one without.
+fn assert_of_both(test: impl Fn(&Gateway)) {
+    let (_server, gateway) = start();
+    test(&gateway);
+    test(&Gateway::builder().env("REDIS_URL", "memory://").start());
+}
+
 /// A list of faults as the gateway writes it.
 fn detail(faults: &str) -> String {
     format!(r#"{{"detail":[{faults}]}}"#)
@@ -20,122 +27,126 @@ fn detail(faults: &str) -> String {
 
 #[test]
 fn a_check_lists_all_faults_at_once() {
-    let (_server, gateway) = start();
-    let response = gateway.post(
-        "/rate-limit/check",
-        r#"{"algorithm":"fixed","burst":0,"cost":1.5,"limit":"many","window_seconds":0.0001}"#,
-    );
-    assert_eq!(response.status, 422);
-    let faults = [
-        r#"{"type":"missing","loc":["body","identifier"],"msg":"Field required","input":{"algorithm":"fixed","burst":0,"cost":1.5,"limit":"many","window_seconds":0.0001}}"#,
-        r#"{"type":"enum","loc":["body","algorithm"],"msg":"Input should be 'token_bucket' or 'sliding_window'","input":"fixed","ctx":{"expected":"'token_bucket' or 'sliding_window'"}}"#,
-        r#"{"type":"int_parsing","loc":["body","limit"],"msg":"Input should be a valid integer, unable to parse string as an integer","input":"many"}"#,
-        r#"{"type":"decimal_max_places","loc":["body","window_seconds"],"msg":"Decimal input should have no more than 3 decimal places","input":0.0001,"ctx":{"decimal_places":3}}"#,
-        r#"{"type":"greater_than_equal","loc":["body","burst"],"msg":"Input should be greater than or equal to 1","input":0,"ctx":{"ge":1}}"#,
-        r#"{"type":"int_from_float","loc":["body","cost"],"msg":"Input should be a valid integer, got a number with a fractional part","input":1.5}"#,
-    ];
-    assert_eq!(response.body, detail(&faults.join(",")));
+    assert_of_both(|gateway| {
+        let response = gateway.post(
+            "/rate-limit/check",
+            r#"{"algorithm":"fixed","burst":0,"cost":1.5,"limit":"many","window_seconds":0.0001}"#,
+        );
+        assert_eq!(response.status, 422);
+        let faults = [
+            r#"{"type":"missing","loc":["body","identifier"],"msg":"Field required","input":{"algorithm":"fixed","burst":0,"cost":1.5,"limit":"many","window_seconds":0.0001}}"#,
+            r#"{"type":"enum","loc":["body","algorithm"],"msg":"Input should be 'token_bucket' or 'sliding_window'","input":"fixed","ctx":{"expected":"'token_bucket' or 'sliding_window'"}}"#,
+            r#"{"type":"int_parsing","loc":["body","limit"],"msg":"Input should be a valid integer, unable to parse string as an integer","input":"many"}"#,
+            r#"{"type":"decimal_max_places","loc":["body","window_seconds"],"msg":"Decimal input should have no more than 3 decimal places","input":0.0001,"ctx":{"decimal_places":3}}"#,
+            r#"{"type":"greater_than_equal","loc":["body","burst"],"msg":"Input should be greater than or equal to 1","input":0,"ctx":{"ge":1}}"#,
+            r#"{"type":"int_from_float","loc":["body","cost"],"msg":"Input should be a valid integer, got a number with a fractional part","input":1.5}"#,
+        ];
+        assert_eq!(response.body, detail(&faults.join(",")));
+    });
 }
 
 #[test]
 fn a_check_names_the_one_fault_there_is() {
-    let (_server, gateway) = start();
-    let too_long = "x".repeat(257);
-    for (body, fault) in [
-        (
-            r#"{"identifier":""}"#.to_owned(),
-            r#"{"type":"string_too_short","loc":["body","identifier"],"msg":"String should have at least 1 character","input":"","ctx":{"min_length":1}}"#.to_owned(),
-        ),
-        (
-            format!(r#"{{"identifier":"{too_long}"}}"#),
-            format!(
-                r#"{{"type":"string_too_long","loc":["body","identifier"],"msg":"String should have at most 256 bytes","input":"{too_long}","ctx":{{"max_length":256}}}}"#
+    assert_of_both(|gateway| {
+        let too_long = "x".repeat(257);
+        for (body, fault) in [
+            (
+                r#"{"identifier":""}"#.to_owned(),
+                r#"{"type":"string_too_short","loc":["body","identifier"],"msg":"String should have at least 1 character","input":"","ctx":{"min_length":1}}"#.to_owned(),
             ),
-        ),
-        (
-            r#"{"identifier":"x","limit":1000000001}"#.to_owned(),
-            r#"{"type":"less_than_equal","loc":["body","limit"],"msg":"Input should be less than or equal to 1000000000","input":1000000001,"ctx":{"le":1000000000}}"#.to_owned(),
-        ),
-        (
-            r#"{"identifier":"x","window_seconds":31622400.001}"#.to_owned(),
-            r#"{"type":"less_than_equal","loc":["body","window_seconds"],"msg":"Input should be less than or equal to 31622400","input":31622400.001,"ctx":{"le":31622400}}"#.to_owned(),
-        ),
-        (
-            r#"{"identifier":"x","limit":10,"cost":11}"#.to_owned(),
-            r#"{"type":"less_than_equal","loc":["body","cost"],"msg":"Input should be less than or equal to the capacity, 10","input":11,"ctx":{"le":10}}"#.to_owned(),
-        ),
-        (
-            r#"{"identifier":"x","limit":10,"burst":5,"cost":6}"#.to_owned(),
-            r#"{"type":"less_than_equal","loc":["body","cost"],"msg":"Input should be less than or equal to the capacity, 5","input":6,"ctx":{"le":5}}"#.to_owned(),
-        ),
-        (
-            r#"{"identifier":"x","algorithm":"sliding_window","burst":5}"#.to_owned(),
-            r#"{"type":"value_error","loc":["body","burst"],"msg":"Value error, burst is for token_bucket only","input":5}"#.to_owned(),
-        ),
-        (
-            r#"{"identifier":"x","algorithm":"sliding_window","limit":1000001}"#.to_owned(),
-            r#"{"type":"value_error","loc":["body","limit"],"msg":"Value error, limit must be an integer between 1 and 1000000","input":1000001}"#.to_owned(),
-        ),
-        (
-            r#"["x"]"#.to_owned(),
-            r#"{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from","input":["x"]}"#.to_owned(),
-        ),
-        (
-            String::new(),
-            r#"{"type":"missing","loc":["body"],"msg":"Field required","input":null}"#.to_owned(),
-        ),
-        (
-            r#"{"identifier": x}"#.to_owned(),
-            r#"{"type":"json_invalid","loc":["body",15],"msg":"JSON decode error","input":{},"ctx":{"error":"expected value at line 1 column 16"}}"#.to_owned(),
-        ),
-    ] {
-        let response = gateway.post("/rate-limit/check", &body);
-        assert_eq!((response.status, response.body), (422, detail(&fault)), "{body}");
-    }
+            (
+                format!(r#"{{"identifier":"{too_long}"}}"#),
+                format!(
+                    r#"{{"type":"string_too_long","loc":["body","identifier"],"msg":"String should have at most 256 bytes","input":"{too_long}","ctx":{{"max_length":256}}}}"#
+                ),
+            ),
+            (
+                r#"{"identifier":"x","limit":1000000001}"#.to_owned(),
+                r#"{"type":"less_than_equal","loc":["body","limit"],"msg":"Input should be less than or equal to 1000000000","input":1000000001,"ctx":{"le":1000000000}}"#.to_owned(),
+            ),
+            (
+                r#"{"identifier":"x","window_seconds":31622400.001}"#.to_owned(),
+                r#"{"type":"less_than_equal","loc":["body","window_seconds"],"msg":"Input should be less than or equal to 31622400","input":31622400.001,"ctx":{"le":31622400}}"#.to_owned(),
+            ),
+            (
+                r#"{"identifier":"x","limit":10,"cost":11}"#.to_owned(),
+                r#"{"type":"less_than_equal","loc":["body","cost"],"msg":"Input should be less than or equal to the capacity, 10","input":11,"ctx":{"le":10}}"#.to_owned(),
+            ),
+            (
+                r#"{"identifier":"x","limit":10,"burst":5,"cost":6}"#.to_owned(),
+                r#"{"type":"less_than_equal","loc":["body","cost"],"msg":"Input should be less than or equal to the capacity, 5","input":6,"ctx":{"le":5}}"#.to_owned(),
+            ),
+            (
+                r#"{"identifier":"x","algorithm":"sliding_window","burst":5}"#.to_owned(),
+                r#"{"type":"value_error","loc":["body","burst"],"msg":"Value error, burst is for token_bucket only","input":5}"#.to_owned(),
+            ),
+            (
+                r#"{"identifier":"x","algorithm":"sliding_window","limit":1000001}"#.to_owned(),
+                r#"{"type":"value_error","loc":["body","limit"],"msg":"Value error, limit must be an integer between 1 and 1000000","input":1000001}"#.to_owned(),
+            ),
+            (
+                r#"["x"]"#.to_owned(),
+                r#"{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from","input":["x"]}"#.to_owned(),
+            ),
+            (
+                String::new(),
+                r#"{"type":"missing","loc":["body"],"msg":"Field required","input":null}"#.to_owned(),
+            ),
+            (
+                r#"{"identifier": x}"#.to_owned(),
+                r#"{"type":"json_invalid","loc":["body",15],"msg":"JSON decode error","input":{},"ctx":{"error":"expected value at line 1 column 16"}}"#.to_owned(),
+            ),
+        ] {
+            let response = gateway.post("/rate-limit/check", &body);
+            assert_eq!((response.status, response.body), (422, detail(&fault)), "{body}");
+        }
+    });
 }
 
 #[test]
 fn a_status_and_a_reset_name_faults_of_query_and_path() {
-    let (_server, gateway) = start();
-    let response = gateway.get("/rate-limit/status/x?limit=&window_seconds=-1");
-    let faults = [
-        r#"{"type":"int_parsing","loc":["query","limit"],"msg":"Input should be a valid integer, unable to parse string as an integer","input":""}"#,
-        r#"{"type":"greater_than_equal","loc":["query","window_seconds"],"msg":"Input should be greater than or equal to 0.001","input":"-1","ctx":{"ge":0.001}}"#,
-    ];
-    assert_eq!((response.status, response.body), (422, detail(&faults.join(","))));
+    assert_of_both(|gateway| {
+        let response = gateway.get("/rate-limit/status/x?limit=&window_seconds=-1");
+        let faults = [
+            r#"{"type":"int_parsing","loc":["query","limit"],"msg":"Input should be a valid integer, unable to parse string as an integer","input":""}"#,
+            r#"{"type":"greater_than_equal","loc":["query","window_seconds"],"msg":"Input should be greater than or equal to 0.001","input":"-1","ctx":{"ge":0.001}}"#,
+        ];
+        assert_eq!((response.status, response.body), (422, detail(&faults.join(","))));
 
-    let response = gateway.get("/rate-limit/status/x?algorithm=sliding_window&limit=1000001");
-    let fault = r#"{"type":"value_error","loc":["query","limit"],"msg":"Value error, limit must be an integer between 1 and 1000000","input":1000001}"#;
-    assert_eq!((response.status, response.body), (422, detail(fault)));
+        let response = gateway.get("/rate-limit/status/x?algorithm=sliding_window&limit=1000001");
+        let fault = r#"{"type":"value_error","loc":["query","limit"],"msg":"Value error, limit must be an integer between 1 and 1000000","input":1000001}"#;
+        assert_eq!((response.status, response.body), (422, detail(fault)));
 
-    let too_long = "%C3%A9".repeat(129);
-    let response = gateway.delete(&format!("/rate-limit/reset/{too_long}?algorithm=x"));
-    assert_eq!(response.status, 422);
-    for part in [
-        r#"{"type":"string_too_long","loc":["path","identifier"],"#,
-        r#"{"type":"enum","loc":["query","algorithm"],"#,
-    ] {
-        assert!(response.body.contains(part), "{}", response.body);
-    }
+        let too_long = "%C3%A9".repeat(129);
+        let response = gateway.delete(&format!("/rate-limit/reset/{too_long}?algorithm=x"));
+        assert_eq!(response.status, 422);
+        for part in [
+            r#"{"type":"string_too_long","loc":["path","identifier"],"#,
+            r#"{"type":"enum","loc":["query","algorithm"],"#,
+        ] {
+            assert!(response.body.contains(part), "{}", response.body);
+        }
 
-    let response = gateway.get("/rate-limit/status/%ff");
-    let fault = r#"{"type":"string_unicode","loc":["path","identifier"],"msg":"Input should be a valid string, unable to parse raw data as a unicode string","input":"%ff"}"#;
-    assert_eq!((response.status, response.body), (422, detail(fault)));
+        let response = gateway.get("/rate-limit/status/%ff");
+        let fault = r#"{"type":"string_unicode","loc":["path","identifier"],"msg":"Input should be a valid string, unable to parse raw data as a unicode string","input":"%ff"}"#;
+        assert_eq!((response.status, response.body), (422, detail(fault)));
+    });
 }
 
 #[test]
 fn a_body_over_16_kib_is_too_large() {
-    let (_server, gateway) = start();
-    let body = |size: usize| {
-        let frame = r#"{"identifier":"x","padding":""}"#.len();
-        format!(r#"{{"identifier":"x","padding":"{}"}}"#, "-".repeat(size - frame))
-    };
-    assert_eq!(gateway.post("/rate-limit/check", &body(16 * 1024)).status, 200);
-    for size in [16 * 1024 + 1, 256 * 1024] {
-        let response = gateway.post("/rate-limit/check", &body(size));
-        assert_eq!(response.status, 413);
-        assert_eq!(response.body, r#"{"detail":"Payload Too Large"}"#);
-    }
+    assert_of_both(|gateway| {
+        let body = |size: usize| {
+            let frame = r#"{"identifier":"x","padding":""}"#.len();
+            format!(r#"{{"identifier":"x","padding":"{}"}}"#, "-".repeat(size - frame))
+        };
+        assert_eq!(gateway.post("/rate-limit/check", &body(16 * 1024)).status, 200);
+        for size in [16 * 1024 + 1, 256 * 1024] {
+            let response = gateway.post("/rate-limit/check", &body(size));
+            assert_eq!(response.status, 413);
+            assert_eq!(response.body, r#"{"detail":"Payload Too Large"}"#);
+        }
+    });
 }
 
 #[test]

@@ -1,0 +1,248 @@
+//! The gateway without Redis: it answers what it would answer with one.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Gateway, Random, Response, Server, eventually};
+
+/// A gateway that keeps states itself, and one that has Redis do it. Neither remembers denials,
+/// whose `remaining` would be older than that of Redis.
+fn both() -> (Server, [Gateway; 2]) {
+    let server = Server::start();
+    let redis = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+    let gateways = [memory(), redis.env("DENY_CACHE_SIZE", "0").start()];
+    (server, gateways)
+}
+
+fn memory() -> Gateway {
+    Gateway::builder().env("REDIS_URL", "memory://").start()
+}
+
+fn check(gateway: &Gateway, check: &Value) -> Value {
+    let response = gateway.post("/rate-limit/check", &check.to_string());
+    assert_eq!(response.status, 200, "{check}: {}", response.body);
+    serde_json::from_str(&response.body).unwrap()
+}
+
+#[test]
+fn health_says_that_there_is_no_redis() {
+    let gateway = memory();
+    let healthy =
+        r#"{"status":"healthy","redis_connected":false,"version":"1.0.0","store":"memory"}"#;
+    for path in ["/health", "/health/ready"] {
+        let response = gateway.get(path);
+        assert_eq!((response.status, response.body.as_str()), (200, healthy));
+    }
+}
+
+#[test]
+fn decisions_say_that_they_are_local() {
+    let gateway = memory();
+    let body = r#"{"identifier": "user", "limit": 1, "window_seconds": 3600}"#;
+    for _ in 0..3 {
+        let response = gateway.post("/rate-limit/check", body);
+        assert_eq!(response.header("X-RateLimit-Source"), Some("local"));
+    }
+    let metrics = gateway.get("/metrics").body;
+    for counted in [
+        r#"{algorithm="token_bucket",outcome="allowed",source="local"} 1"#,
+        r#"{algorithm="token_bucket",outcome="denied",source="local"} 2"#,
+    ] {
+        assert!(metrics.contains(counted), "{metrics}");
+    }
+}
+
+#[test]
+fn the_share_of_an_instance_is_for_outages_only() {
+    let settings = Gateway::builder().env("REDIS_URL", "memory://").env("FAIL_MODE", "local");
+    let gateway = settings.env("LOCAL_SHARE", "0.1").start();
+    let response = gateway.post("/rate-limit/check", r#"{"identifier": "user"}"#);
+    assert_eq!(response.header("X-RateLimit-Remaining"), Some("99"));
+}
+
+#[test]
+fn no_more_quotas_are_kept_than_the_setting_says() {
+    let settings = Gateway::builder().env("REDIS_URL", "memory://");
+    let gateway = settings.env("LOCAL_MAX_KEYS", "10").start();
+    let quota = |number: usize| json!({ "identifier": number.to_string(), "limit": 5, "cost": 5 });
+    let quotas: Vec<_> = (0..100).map(quota).collect();
+    let allowed = || quotas.iter().filter(|quota| check(&gateway, quota)["allowed"] == true);
+    assert_eq!(allowed().count(), 100);
+    assert!(allowed().count() >= 90);
+}
+
+#[test]
+fn a_restart_forgets_everything() {
+    let quota = json!({ "identifier": "user", "limit": 1, "window_seconds": 3600 });
+    for _ in 0..2 {
+        let gateway = memory();
+        assert_eq!([(); 2].map(|()| check(&gateway, &quota)["allowed"] == true), [true, false]);
+    }
+}
+
+#[test]
+fn two_hundred_callers_at_once_get_exactly_the_limit() {
+    let (_server, gateways) = both();
+    for gateway in &gateways {
+        for algorithm in ["token_bucket", "sliding_window"] {
+            let quota = json!({ "identifier": "user", "algorithm": algorithm, "limit": 70,
+                "window_seconds": 31_622_400 });
+            let allowed = thread::scope(|scope| {
+                let callers: Vec<_> =
+                    (0..200).map(|_| scope.spawn(|| check(gateway, &quota))).collect();
+                let answers = callers.into_iter().map(|caller| caller.join().unwrap());
+                answers.filter(|answer| answer["allowed"] == true).count()
+            });
+            assert_eq!(allowed, 70, "{algorithm}");
+        }
+    }
+}
+
+#[test]
+fn a_quota_that_comes_back_comes_back_the_same() {
+    let (_server, gateways) = both();
+    for gateway in &gateways {
+        for algorithm in ["token_bucket", "sliding_window"] {
+            let quota = json!({ "identifier": "user", "algorithm": algorithm, "limit": 1,
+                "window_seconds": 0.2 });
+            assert_eq!(check(gateway, &quota)["allowed"], true);
+            // Until the quota is whole, when both forget it.
+            let path =
+                format!("/rate-limit/status/user?algorithm={algorithm}&limit=1&window_seconds=0.2");
+            eventually("the whole quota is back", || {
+                gateway.get(&path).body.contains(r#""requests_used":0,"#).then_some(())
+            });
+            let reset = gateway.delete(&format!("/rate-limit/reset/user?algorithm={algorithm}"));
+            assert_eq!(reset.status, 404, "{algorithm}");
+            assert_eq!(check(gateway, &quota)["allowed"], true);
+        }
+    }
+}
+
+/// A call, such that time plays no part in what is answered but the times themselves: of no quota
+/// does a unit come back within weeks.
+struct Call {
+    method: &'static str,
+    path: String,
+    body: String,
+}
+
+const WINDOWS: [&str; 3] = ["31622400", "\"30000000.0\"", "25000000.5"];
+const ALGORITHMS: [&str; 2] = ["token_bucket", "sliding_window"];
+
+impl Call {
+    fn any(random: &mut Random) -> Self {
+        let identifier = random.pick(&["a", "b", "c/d", "}{"]);
+        let encoded = identifier.replace('/', "%2F").replace('}', "%7D").replace('{', "%7B");
+        let algorithm = random.pick(&ALGORITHMS);
+        let post = |path: &str, body: String| Self { method: "POST", path: path.to_owned(), body };
+        match random.below(20) {
+            0 => Self {
+                method: "DELETE",
+                path: format!("/rate-limit/reset/{encoded}"),
+                body: String::new(),
+            },
+            1 => Self {
+                method: "DELETE",
+                path: format!("/rate-limit/reset/{encoded}?algorithm={algorithm}"),
+                body: String::new(),
+            },
+            2..5 => {
+                let (limit, window) = (random.below(12) + 1, random.pick(&WINDOWS));
+                let window = window.replace('"', "");
+                Self {
+                    method: "GET",
+                    path: format!(
+                        "/rate-limit/status/{encoded}?algorithm={algorithm}&limit={limit}&window_seconds={window}"
+                    ),
+                    body: String::new(),
+                }
+            }
+            5..8 => {
+                let amount = random.below(6);
+                post(
+                    "/rate-limit/refund",
+                    format!(
+                        r#"{{"identifier":"{identifier}","algorithm":"{algorithm}","amount":{amount}}}"#
+                    ),
+                )
+            }
+            8..10 => {
+                let checks: Vec<_> =
+                    (0..random.below(5)).map(|_| Self::check(random, identifier)).collect();
+                post("/rate-limit/check/batch", format!(r#"{{"checks":[{}]}}"#, checks.join(",")))
+            }
+            _ => post("/rate-limit/check", Self::check(random, identifier)),
+        }
+    }
+
+    /// The body of a check, valid or not.
+    fn check(random: &mut Random, identifier: &str) -> String {
+        let (algorithm, window) = (random.pick(&ALGORITHMS), random.pick(&WINDOWS));
+        let too_long = algorithm == "sliding_window" && random.once_in(15);
+        let limit = if too_long { 1_000_001 } else { random.below(13) };
+        let cost = random.below(5);
+        let burst = match random.below(4) {
+            0 => format!(r#""burst":{},"#, random.below(13)),
+            _ => String::new(),
+        };
+        format!(
+            r#"{{"identifier":"{identifier}","algorithm":"{algorithm}","limit":{limit},{burst}"window_seconds":{window},"cost":{cost}}}"#
+        )
+    }
+
+    fn send(&self, gateway: &Gateway) -> Response {
+        gateway.request(self.method, &self.path, &[], &self.body)
+    }
+}
+
+/// Whether two JSON values are equal, but for who decided, and for what a busy machine may take
+/// between the calls to two gateways; that counts for more when the next call has a slower quota.
+fn agree(a: &Value, b: &Value, name: &str) -> bool {
+    const SECONDS: f64 = 3600.0;
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len()
+                && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| agree(a, b, name)))
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| agree(a, b, name))
+        }
+        (Value::Number(x), Value::Number(y))
+            if ["reset_in_seconds", "retry_after"].contains(&name) =>
+        {
+            let [x, y] = [x, y].map(|number| number.as_f64().unwrap());
+            (x == 0.0) == (y == 0.0) && (x - y).abs() < SECONDS
+        }
+        _ => a == b || name == "source",
+    }
+}
+
+#[test]
+fn random_calls_are_answered_as_with_redis() {
+    let (_server, gateways) = both();
+    let mut random = Random::new();
+    let mut allowed = [0; 2];
+    for number in 0..1_500 {
+        let call = Call::any(&mut random);
+        let [memory, redis] = gateways.each_ref().map(|gateway| call.send(gateway));
+        let context = || {
+            let Call { method, path, body } = &call;
+            format!("{number}: {method} {path} {body}\nmemory: {memory:?}\nredis: {redis:?}")
+        };
+        assert_eq!(memory.status, redis.status, "{}", context());
+        let bodies = [&memory, &redis].map(|answer| -> Value {
+            serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{}", context()))
+        });
+        assert!(agree(&bodies[0], &bodies[1], ""), "{}", context());
+        for name in ["RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining"] {
+            assert_eq!(memory.header(name), redis.header(name), "{}", context());
+        }
+        if let Some(answer) = bodies[0]["allowed"].as_bool() {
+            allowed[usize::from(answer)] += 1;
+        }
+    }
+    // Both answers are common enough for their agreement to mean something.
+    assert!(allowed.iter().all(|&count| count > 100), "{allowed:?}");
+}
