@@ -222,3 +222,46 @@ fn traffic_through_a_network_that_keeps_failing_is_always_answered() {
     assert!(record.answers().all(|answer| [200, 503].contains(&answer.status)), "{record}");
     assert!(record.with(|answer| answer.status == 503 && !answer.retry_after).len() == 0);
 }
+
+#[test]
+fn a_network_that_resets_every_connection_soon_is_not_stormed() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    let (mut opened, mut time) = (0, Duration::ZERO);
+    let record = Traffic::on(&[&gateway]).during(|progress| {
+        progress.until("Redis decides", 1, |answer| answer.source == Some("redis"));
+        // More than it takes to connect, and less than a few answers.
+        proxy.set(Network::ResetAfter(600));
+        let (before, begin) = (proxy.opened(), Instant::now());
+        while begin.elapsed() < Duration::from_secs(2) {
+            progress.more(100);
+        }
+        (opened, time) = (proxy.opened() - before, begin.elapsed());
+    });
+    assert_eq!(record.lost(), 0, "{record}");
+    // Ten attempts a second for each of four connections.
+    let most = 4 * (time.as_millis() / 100 + 2);
+    assert!((8..=most).contains(&(opened as u128)), "{opened} connections in {time:?}");
+    let log = gateway.log_with("lost a connection to Redis");
+    let losses = log.matches("lost a connection to Redis").count();
+    assert!(losses <= 2 + time.as_secs() as usize, "{losses} lines in {time:?}");
+}
+
+#[test]
+fn outages_leave_no_connection_open() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    recovers(&gateway);
+    let before = gateway.open_files();
+    for _ in 0..3 {
+        proxy.set(Network::Silent);
+        assert_given_up(&gateway);
+        let opened = proxy.opened();
+        eventually("it tries to connect", || (proxy.opened() >= opened + 8).then_some(()));
+        proxy.set(Network::Sound);
+        recovers(&gateway);
+    }
+    eventually("every lost connection is closed", || {
+        (gateway.open_files() <= before).then_some(())
+    });
+}

@@ -173,6 +173,11 @@ impl Gateway {
         self.process.resident_memory()
     }
 
+    /// How many files and sockets the process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.process.open_files()
+    }
+
     /// Whether the process has not ended.
     pub(crate) fn is_running(&mut self) -> bool {
         self.process.status().is_none()

@@ -80,6 +80,11 @@ impl Process {
         1024 * number.and_then(|text| text.parse::<u64>().ok()).expect("VmRSS in kB")
     }
 
+    /// How many files and sockets the process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the files of a child").count()
+    }
+
     fn ask_to_end(&self) {
         self.signal(Signal::TERM);
     }

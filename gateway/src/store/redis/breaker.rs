@@ -50,6 +50,7 @@ struct Counts {
     told_closed: bool,
     /// Why the last attempt to connect failed.
     fault: Option<String>,
+    losses: Hush,
     openings: Hush,
     faults: Hush,
 }
@@ -72,6 +73,7 @@ impl Breaker {
             probing: 0,
             told_closed: false,
             fault: None,
+            losses: Hush::new(),
             openings: Hush::new(),
             faults: Hush::new(),
         };
@@ -104,7 +106,11 @@ impl Breaker {
 
     /// A connection was lost.
     pub(super) fn note_loss(&self, reason: &str) {
-        self.tell_open(&mut self.counts(), reason);
+        let mut counts = self.counts();
+        if let Some(held_back) = counts.losses.pass(Instant::now()) {
+            tracing::warn!(node = self.node, reason, held_back, "lost a connection to Redis");
+        }
+        self.tell_open(&mut counts, reason);
     }
 
     /// An attempt to connect has failed.

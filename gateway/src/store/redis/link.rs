@@ -144,7 +144,10 @@ impl Keeper {
             drop(counted);
             self.breaker.note_loss(reason);
             self.upkeep.lost.notify_one();
-            tracing::warn!("lost a connection to Redis");
+            if link.since.elapsed() < RETRY_PAUSE {
+                // What breaks as soon as it is made must not be made without end.
+                sleep(RETRY_PAUSE).await;
+            }
             (link, counted) = self.connect(&mut server).await;
         }
     }
