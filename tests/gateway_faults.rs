@@ -138,6 +138,42 @@ fn no_check_of_many_is_sent_twice() {
 }
 
 #[test]
+fn no_check_of_a_batch_is_sent_twice() {
+    let identifiers: Vec<_> = (0..60).map(|number| format!("client-{number}")).collect();
+    let check = |identifier: &String| {
+        format!(r#"{{"identifier": "{identifier}", "limit": 1000, "window_seconds": 31622400}}"#)
+    };
+    let checks: Vec<_> = identifiers.iter().map(check).collect();
+    let body = format!(r#"{{"checks": [{}]}}"#, checks.join(","));
+    for fault in [Network::AnswersLost, Network::ResetAfter(100)] {
+        let server = Server::start();
+        let (proxy, gateway) = start(&server);
+        recovers(&gateway);
+        proxy.set(fault);
+        let answer = gateway.post("/rate-limit/check/batch", &body);
+        assert_eq!(answer.body.matches(r#""status":503"#).count(), 60, "{}", answer.body);
+        proxy.set(Network::Sound);
+        recovers(&gateway);
+        let used: Vec<_> = identifiers.iter().map(|each| used(&server, each)).collect();
+        assert_eq!(used, [1; 60], "{fault:?}");
+    }
+}
+
+#[test]
+fn a_refund_whose_answer_was_lost_is_not_sent_again() {
+    let server = Server::start();
+    let (proxy, gateway) = start(&server);
+    let answers = [(); 5].map(|()| check(&gateway, "someone").status);
+    assert_eq!(answers, [200; 5]);
+    proxy.set(Network::AnswersLost);
+    let body = r#"{"identifier": "someone", "amount": 1}"#;
+    assert_eq!(gateway.post("/rate-limit/refund", body).status, 503);
+    proxy.set(Network::Sound);
+    recovers(&gateway);
+    assert_eq!(used(&server, "someone"), 4);
+}
+
+#[test]
 fn refused_connections_do_not_matter_to_those_that_live() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);

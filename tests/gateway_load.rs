@@ -247,6 +247,20 @@ fn what_redis_has_no_time_for_is_shed_at_once() {
 }
 
 #[test]
+fn a_batch_that_is_larger_than_the_backlog_is_decided() {
+    let server = Server::start();
+    let proxy = Proxy::to(&server);
+    let gateway = with_small_backlog(&proxy);
+    let checks = [r#"{"identifier": "somebody"}"#; 3 * BACKLOG].join(",");
+    for _ in 0..3 {
+        let body = format!(r#"{{"checks": [{checks}]}}"#);
+        let answer = gateway.post("/rate-limit/check/batch", &body).body;
+        assert_eq!(answer.matches(r#""allowed":true"#).count(), 3 * BACKLOG, "{answer}");
+    }
+    assert_whole_backlog(&gateway);
+}
+
+#[test]
 fn callers_that_go_away_leave_no_place_in_the_backlog_taken() {
     let server = Server::start();
     let proxy = Proxy::to(&server);

@@ -33,6 +33,7 @@ pub(super) struct Connections {
     /// A permit for each command that may wait for an answer. What comes on top is refused at
     /// once, since it would only wait to time out.
     backlog: Semaphore,
+    max_backlog: usize,
     /// Longest wait for all answers to a call, wherever it is sent on to.
     timeout: Duration,
 }
@@ -81,7 +82,7 @@ impl Connections {
                 Servers::Many(Cluster::connect(seeds, max_connections, upkeep))
             }
         };
-        Ok(Self { servers, backlog: Semaphore::new(max_backlog), timeout })
+        Ok(Self { servers, backlog: Semaphore::new(max_backlog), max_backlog, timeout })
     }
 
     /// Waits for the first connections, but not for long.
@@ -120,9 +121,11 @@ impl Connections {
         answers.into_iter().map(|answer| answer.map_err(|error| explain(&error))).collect()
     }
 
-    /// Takes so many places in the backlog, if there are.
+    /// Takes so many places in the backlog, if there are. Commands that never fit take all of it:
+    /// they would otherwise be refused however quick Redis is.
     fn enter(&self, count: usize) -> Option<SemaphorePermit<'_>> {
-        self.backlog.try_acquire_many(u32::try_from(count).ok()?).ok()
+        let places = count.min(self.max_backlog);
+        self.backlog.try_acquire_many(u32::try_from(places).ok()?).ok()
     }
 }
 
