@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //!
-//! * [`config`]: every setting.
+//! * [`command_line`], [`config`]: every command and every setting.
 //! * `routes`: the sitemap, then one file for each resource.
 //! * `fields`, `value`, `number`: reading requests.
 //! * [`fault`]: what can be wrong with them.
@@ -13,7 +13,8 @@
 //! * [`store`]: decisions, and the connections to Redis.
 //! * `headers`, [`error`]: what answers look like.
 //! * `access`, [`telemetry`]: what every answer gets; log and metrics.
-//! * [`server`]: connections and their end.
+//! * [`server`]: connections and their end. [`crypto`]: what TLS uses, there and towards Redis.
+//! * [`health_check`]: asks a running service how it is.
 //! * [`watched_files`]: files that are read again when they change.
 //!
 //! # What it does not do
@@ -26,11 +27,14 @@ use std::sync::Arc;
 use axum::{Router, http::StatusCode};
 
 mod access;
+pub mod command_line;
 pub mod config;
+pub mod crypto;
 pub mod error;
 pub mod fault;
 mod fields;
 mod headers;
+pub mod health_check;
 pub mod millis;
 mod number;
 mod openapi;
@@ -44,6 +48,7 @@ pub mod watched_files;
 
 use crate::{
     config::{Defaults, Origins},
+    server::Stopping,
     store::Store,
     telemetry::Metrics,
 };
@@ -61,9 +66,17 @@ pub struct AppState {
     pub store: Store,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// Whether the process is about to end.
+    pub stopping: Stopping,
 }
 
 /// The whole service, which needs no socket.
 pub fn app(state: AppState) -> Router {
     routes::router(Arc::new(state))
+}
+
+/// The OpenAPI document of the service, as JSON.
+#[must_use]
+pub fn openapi_document() -> String {
+    serde_json::to_string_pretty(&routes::document()).unwrap_or_default()
 }

@@ -1,63 +1,61 @@
-//! Starts the gateway: settings, log, listener, service, drain.
+//! Does what the command line asks for: serves, or answers a question about the program.
 
-use std::{env, io, process::ExitCode};
+use std::{env, error::Error, process::ExitCode};
 
 use ratelimit_gateway::{
     AppState, app,
-    config::{self, ListenOptions, Settings},
-    server::{self, HEAD_PATIENCE, Patience},
+    command_line::{self, Command},
+    config::{Settings, SettingsError},
+    crypto, health_check, openapi_document,
+    server::{Server, Signals, Stopping, tls},
     store::Store,
     telemetry::{self, Capacities},
 };
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
 
-/// Exit code for settings and arguments that cannot be used.
+/// Exit code for settings and words that cannot be used.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    if let Some(argument) = env::args_os().nth(1) {
-        return answer(&argument.to_string_lossy());
-    }
-    let settings = match Settings::load() {
-        Ok(settings) => settings,
-        Err(error) => {
-            eprintln!("{error}");
+    let words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let outcome = match Command::parse(&words.collect::<Vec<_>>()) {
+        Ok(command) => run(command),
+        Err(fault) => {
+            eprintln!("{fault}");
             return ExitCode::from(USAGE);
         }
     };
-    match run(settings) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            if error.is::<SettingsError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
 
-/// Answers a question about the program instead of running it.
-fn answer(argument: &str) -> ExitCode {
-    match argument {
-        "--version" | "-V" => println!("ratelimit-gateway {}", env!("CARGO_PKG_VERSION")),
-        "--help" | "-h" => print!("{}", config::help()),
-        _ => {
-            eprintln!("{argument:?} is not an argument; see --help");
-            return ExitCode::from(USAGE);
-        }
+fn run(command: Command) -> Result<(), Box<dyn Error>> {
+    crypto::install();
+    match command {
+        Command::Serve => serve(Settings::load()?)?,
+        Command::HealthCheck => check_health(&Settings::load()?)?,
+        Command::CheckConfig => check_settings(&Settings::load()?)?,
+        Command::PrintOpenApi => println!("{}", openapi_document()),
+        Command::Help => print!("{}", command_line::help()),
+        Command::Version => println!("ratelimit-gateway {}", env!("CARGO_PKG_VERSION")),
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 #[tokio::main]
-async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let _log = telemetry::start_log(settings.log_format, settings.log_level)?;
-    let ListenOptions { host, port, .. } = &settings.listen;
-    let listener = TcpListener::bind((host.as_str(), *port))
+    let (host, port) = (&settings.listen.host, settings.listen.port);
+    let tls = settings.listen.tls.as_ref().map(tls::watch).transpose()?;
+    let stopping = Stopping::default();
+    let server = Server::bind(&settings.listen, tls, stopping.clone())
         .await
         .map_err(|error| format!("cannot listen on HOST {host} PORT {port}: {error}"))?;
-    let stop = stop_signal()?;
+    let signals = Signals::receive()?;
     // Before the store, which shows its connections there.
     let metrics = telemetry::start_metrics(Capacities {
         redis_backlog: settings.store.redis.max_backlog,
@@ -73,11 +71,11 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
         allowed_origins: settings.allowed_origins,
         store,
         metrics,
+        stopping,
     });
-    tracing::info!(host, port, "listening");
+    tracing::info!(host, port, tls = settings.listen.tls.is_some(), "listening");
 
-    let patience = Patience { head: HEAD_PATIENCE, drain: settings.shutdown.timeout };
-    if server::serve(listener, app, patience, stop).await {
+    if server.run(app, settings.shutdown, signals).await {
         tracing::info!("stopped");
     } else {
         tracing::warn!("stopped with requests still running; see SHUTDOWN_TIMEOUT_MS");
@@ -85,15 +83,15 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Resolves at the first SIGTERM or SIGINT after this call.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping");
-    })
+#[tokio::main(flavor = "current_thread")]
+async fn check_health(settings: &Settings) -> Result<(), String> {
+    health_check::ask(&settings.listen).await
+}
+
+/// Reads every file that a setting names, just as serving does.
+#[tokio::main(flavor = "current_thread")]
+async fn check_settings(settings: &Settings) -> Result<(), SettingsError> {
+    settings.listen.tls.as_ref().map(tls::watch).transpose()?;
+    println!("settings ok");
+    Ok(())
 }

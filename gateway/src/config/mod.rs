@@ -151,6 +151,14 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError(String);
 
+impl SettingsError {
+    /// What is wrong with what the setting `name` names, such as a file.
+    #[must_use]
+    pub fn about(name: &str, fault: impl fmt::Display) -> Self {
+        Self(format!("{name}: {fault}"))
+    }
+}
+
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

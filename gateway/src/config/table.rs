@@ -424,14 +424,10 @@ pub fn table() -> Vec<Row> {
     ]
 }
 
-/// What `--help` prints.
+/// What `--help` says about every setting.
 #[must_use]
 pub fn help() -> String {
-    let mut text = "HTTP API over the RATELIMIT commands of Redis.\n\n\
-                    Usage: ratelimit-gateway [--help | --version]\n\n\
-                    Settings are environment variables, or lines of .env in the working \
-                    directory:\n\n"
-        .to_owned();
+    let mut text = String::new();
     for Row { name, default, range, meaning } in table() {
         let default = if default.is_empty() { "nothing" } else { default };
         text += &format!("  {name}\n      {meaning}\n      {range}; by default {default}\n");

@@ -16,6 +16,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct HealthAnswer {
     /// `healthy` when Redis answers and has the module, or is not needed; else `unhealthy`.
+    /// `stopping` when the process is about to end, which only `/health/ready` says.
     pub(crate) status: &'static str,
     /// Whether Redis answers.
     pub(crate) redis_connected: bool,
@@ -33,8 +34,22 @@ pub(crate) struct LiveAnswer {
     pub(crate) status: &'static str,
 }
 
-/// `GET /health` and `GET /health/ready`
+/// `GET /health`
 pub(crate) async fn health(State(state): State<Arc<AppState>>) -> (StatusCode, Json<HealthAnswer>) {
+    probe(&state).await
+}
+
+/// `GET /health/ready`
+pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> (StatusCode, Json<HealthAnswer>) {
+    let (code, Json(answer)) = probe(&state).await;
+    if state.stopping.has_begun() {
+        let stopping = HealthAnswer { status: "stopping", ..answer };
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(stopping));
+    }
+    (code, Json(answer))
+}
+
+async fn probe(state: &AppState) -> (StatusCode, Json<HealthAnswer>) {
     let is_redis = state.store.is_redis();
     let store = if is_redis { "redis" } else { "memory" };
     let (code, status, redis_connected) = match state.store.probe().await {

@@ -13,9 +13,12 @@ mod status;
 
 use std::{any::Any, sync::Arc};
 
-use aide::axum::{
-    ApiRouter,
-    routing::{delete_with, get_with, post_with},
+use aide::{
+    axum::{
+        ApiRouter,
+        routing::{delete_with, get_with, post_with},
+    },
+    openapi::OpenApi,
 };
 use axum::{
     Router,
@@ -33,16 +36,7 @@ use crate::{AppState, access, config::Origins, error::Error, headers, openapi};
 /// Every route, and what surrounds them all.
 pub(crate) fn router(state: Arc<AppState>) -> Router {
     let mut document = openapi::start();
-    ApiRouter::new()
-        .api_route("/rate-limit/check", post_with(check::check, check::docs))
-        .api_route("/rate-limit/check/batch", post_with(batch::check_all, batch::docs))
-        .api_route("/rate-limit/refund", post_with(refund::refund, refund::docs))
-        .api_route("/rate-limit/status/{identifier}", get_with(status::status, status::docs))
-        .api_route("/rate-limit/reset/{identifier}", delete_with(reset::reset, reset::docs))
-        .api_route("/health", get_with(health::health, health::docs))
-        .api_route("/health/live", get_with(health::live, health::live_docs))
-        .api_route("/health/ready", get_with(health::health, health::ready_docs))
-        .api_route("/metrics", get_with(metrics::metrics, metrics::docs))
+    operations()
         .finish_api(&mut document)
         .merge(pages::router(&document))
         .fallback(async || Error::NotFound)
@@ -51,6 +45,27 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(middleware::from_fn(access::record))
         .with_state(state)
+}
+
+/// The description of every operation.
+pub(crate) fn document() -> OpenApi {
+    let mut document = openapi::start();
+    let _: Router<Arc<AppState>> = operations().finish_api(&mut document);
+    document
+}
+
+/// What programs use, each described.
+fn operations() -> ApiRouter<Arc<AppState>> {
+    ApiRouter::new()
+        .api_route("/rate-limit/check", post_with(check::check, check::docs))
+        .api_route("/rate-limit/check/batch", post_with(batch::check_all, batch::docs))
+        .api_route("/rate-limit/refund", post_with(refund::refund, refund::docs))
+        .api_route("/rate-limit/status/{identifier}", get_with(status::status, status::docs))
+        .api_route("/rate-limit/reset/{identifier}", delete_with(reset::reset, reset::docs))
+        .api_route("/health", get_with(health::health, health::docs))
+        .api_route("/health/live", get_with(health::live, health::live_docs))
+        .api_route("/health/ready", get_with(health::ready, health::ready_docs))
+        .api_route("/metrics", get_with(metrics::metrics, metrics::docs))
 }
 
 fn cors(origins: &Origins) -> CorsLayer {

@@ -1,0 +1,42 @@
+//! TLS towards clients: a certificate and its key, read again when they change.
+
+use rustls::{
+    Error, InconsistentKeys, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+use crate::{
+    config::{CertificateFiles, SettingsError},
+    watched_files::WatchedFiles,
+};
+
+/// The protocol that is spoken over TLS, as it is named in a handshake.
+const ALPN: &[u8] = b"http/1.1";
+
+/// Reads the files, and again whenever they change. Connections that are open go on as they are;
+/// new ones get the new certificate. Needs the runtime.
+///
+/// # Errors
+///
+/// When a file cannot be read, or the key is not that of the certificate.
+pub fn watch(files: &CertificateFiles) -> Result<WatchedFiles<ServerConfig>, SettingsError> {
+    WatchedFiles::load([files.certificate.clone(), files.key.clone()], config)
+        .map_err(|error| SettingsError::about("TLS_CERT_FILE, TLS_KEY_FILE", error))
+}
+
+fn config([certificate, key]: [&[u8]; 2]) -> Result<ServerConfig, String> {
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    let chain = chain.ok_or("the first file is not a certificate as PEM")?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|_| "the second file is not a private key as PEM")?;
+    let builder = ServerConfig::builder().with_no_client_auth();
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            "the key is not that of the certificate".to_owned()
+        }
+        other => format!("the certificate and its key cannot be used: {other}"),
+    })?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}
