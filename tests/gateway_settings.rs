@@ -78,7 +78,9 @@ fn the_log_has_requests_and_no_identifiers() {
 #[test]
 fn a_quiet_log_has_only_what_matters() {
     let server = Server::start();
-    let gateway = Gateway::builder().redis(&server).env("LOG_LEVEL", "warning").start();
+    // Few enough connections for any limit of open files.
+    let settings = Gateway::builder().redis(&server).env("MAX_CONNECTIONS", "100");
+    let gateway = settings.env("LOG_LEVEL", "warning").start();
     gateway.get("/health");
     assert_eq!(gateway.terminate().1, "");
 }

@@ -16,8 +16,8 @@ use crate::{
     store::{Argument, StoreError},
 };
 
-/// Seconds after which a client may try again when Redis cannot answer.
-const RETRY_AFTER_OUTAGE: HeaderValue = HeaderValue::from_static("1");
+/// Seconds after which a client may try again when this service has no answer now.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// Why a request got no answer of its own.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub enum Error {
     NothingStored(String),
     /// Redis gave no decision.
     Unavailable,
+    /// The client came on a connection more than there may be.
+    TooManyConnections,
     /// A bug.
     Internal,
 }
@@ -92,7 +94,7 @@ impl Error {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotFound | Self::NothingStored(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -105,6 +107,7 @@ impl Error {
     fn detail(&self) -> String {
         match self {
             Self::Unavailable => "Rate limiting service temporarily unavailable".to_owned(),
+            Self::TooManyConnections => "Too many connections".to_owned(),
             Self::Internal => "Internal server error".to_owned(),
             Self::NothingStored(identifier) => {
                 format!("No rate limit data found for {identifier}")
@@ -116,6 +119,7 @@ impl Error {
     const fn code(&self) -> Option<&'static str> {
         match self {
             Self::Unavailable => Some("REDIS_ERROR"),
+            Self::TooManyConnections => Some("TOO_MANY_CONNECTIONS"),
             Self::Internal => Some("INTERNAL_ERROR"),
             _ => None,
         }
@@ -127,8 +131,8 @@ impl IntoResponse for Error {
         let status = self.status();
         match self {
             Self::Invalid(detail) => (status, Json(FaultsBody { detail })).into_response(),
-            Self::Unavailable => {
-                (status, [(RETRY_AFTER, RETRY_AFTER_OUTAGE)], Json(self.body())).into_response()
+            Self::Unavailable | Self::TooManyConnections => {
+                (status, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], Json(self.body())).into_response()
             }
             _ => (status, Json(self.body())).into_response(),
         }
@@ -164,6 +168,11 @@ mod tests {
                 Error::Unavailable,
                 503,
                 r#"{"detail":"Rate limiting service temporarily unavailable","error_code":"REDIS_ERROR"}"#,
+            ),
+            (
+                Error::TooManyConnections,
+                503,
+                r#"{"detail":"Too many connections","error_code":"TOO_MANY_CONNECTIONS"}"#,
             ),
             (
                 Error::Internal,

@@ -59,7 +59,7 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     // Before the store, which shows its connections there.
     let metrics = telemetry::start_metrics(Capacities {
         redis_backlog: settings.store.redis.max_backlog,
-        http_connections: settings.listen.max_connections,
+        http_connections: server.max_connections(),
     })?;
     let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
     let _traces = telemetry::start_traces(settings.traces, scheme)?;

@@ -47,6 +47,13 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .with_state(state)
 }
 
+/// What a client gets that is one too many, whatever it asks for.
+pub(crate) fn refusal() -> Router {
+    Router::new()
+        .fallback(async || Error::TooManyConnections)
+        .layer(middleware::from_fn(access::record))
+}
+
 /// The description of every operation.
 pub(crate) fn document() -> OpenApi {
     let mut document = openapi::start();

@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last.
 
-use std::{pin::pin, time::Duration};
+use std::{convert::Infallible, pin::pin, time::Duration};
 
 use axum::{
     Router,
@@ -11,10 +11,7 @@ use hyper::{
     server::conn::http1,
     service::{Service, service_fn},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -22,34 +19,57 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::Stopping;
-use crate::{telemetry, watched_files::WatchedFiles};
+use super::{
+    Stopping,
+    timed_stream::{Patience, Phase, TimedStream},
+};
+use crate::{
+    routes,
+    telemetry::{self, Slow},
+    watched_files::WatchedFiles,
+};
 
 /// How long an idle connection is kept. Longer than proxies keep theirs (60 s), so that none sends
 /// a request into a connection that is being closed.
 const IDLE: Duration = Duration::from_secs(75);
+
+/// How long an answer waits for its client to take the next part of it.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long a client that is one too many has to hear of it.
+const REFUSAL: Duration = Duration::from_secs(1);
+
+/// Most bytes of the head of a request: an identifier in a path, a token and what proxies add take
+/// a few thousand. A larger one is answered with status 431, as is one of more than 100 headers.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// Most bytes that a connection keeps of what it has received or is about to send.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How connections are served.
 #[derive(Debug)]
 pub(super) struct Connector {
     http: http1::Builder,
     tls: Option<WatchedFiles<ServerConfig>>,
-    /// Longest handshake.
-    handshake: Duration,
+    patience: Patience,
     stopping: Stopping,
 }
 
 impl Connector {
+    /// With `tls` it speaks HTTPS, else plain HTTP. A handshake may take as long as a `head`.
     pub(super) fn new(
         tls: Option<WatchedFiles<ServerConfig>>,
-        handshake: Duration,
+        head: Duration,
         stopping: Stopping,
     ) -> Self {
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(IDLE);
-        Self { http, tls, handshake, stopping }
+        // Its own time for a head includes the time before, when a connection is idle.
+        http.header_read_timeout(None)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_buf_size(MAX_BUFFER_BYTES);
+        Self { http, tls, patience: Patience { idle: IDLE, head, answer: ANSWER }, stopping }
     }
 
     /// Serves a connection until its end, which comes after the running request once `drain`
@@ -60,18 +80,62 @@ impl Connector {
         app: Router,
         mut drain: watch::Receiver<()>,
     ) {
-        let Some(config) = &self.tls else {
-            return self.serve_http(stream, app, drain).await;
-        };
+        let _open = telemetry::http_connection();
+        // What has arrived already comes before the end.
+        match &self.tls {
+            None => {
+                // Only a connection that is used gets buffers.
+                let used = tokio::select! {
+                    biased;
+                    used = timeout(self.patience.idle, stream.readable()) => used,
+                    _ = drain.changed() => return,
+                };
+                if let Ok(Ok(())) = used {
+                    self.serve_http(stream, app, drain).await;
+                }
+            }
+            Some(config) => {
+                let stream = tokio::select! {
+                    biased;
+                    stream = self.shake_hands(config, stream) => stream,
+                    _ = drain.changed() => return,
+                };
+                if let Some(stream) = stream {
+                    self.serve_http(stream, app, drain).await;
+                }
+            }
+        }
+    }
+
+    /// Tells a client that it is one too many, unless it speaks TLS, which would cost too much.
+    pub(super) async fn refuse(&self, stream: TcpStream) {
+        if self.tls.is_some() {
+            return;
+        }
+        let app = TowerToHyperService::new(routes::refusal());
+        let service = service_fn(|request: Request<Incoming>| app.call(request));
+        let mut http = self.http.clone();
+        let connection = http.keep_alive(false).serve_connection(TokioIo::new(stream), service);
+        // Whether the client has heard of it does not matter here.
+        let _ = timeout(REFUSAL, connection).await;
+    }
+
+    async fn shake_hands(
+        &self,
+        config: &WatchedFiles<ServerConfig>,
+        stream: TcpStream,
+    ) -> Option<TlsStream<TcpStream>> {
         let handshake = TlsAcceptor::from(config.current()).accept(stream);
-        let accepted = tokio::select! {
-            accepted = timeout(self.handshake, handshake) => accepted,
-            _ = drain.changed() => return,
-        };
-        match accepted {
-            Ok(Ok(stream)) => self.serve_http(stream, app, drain).await,
-            Ok(Err(error)) => tracing::debug!(%error, "no TLS connection"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        match timeout(self.patience.head, handshake).await {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "no TLS connection");
+                None
+            }
+            Err(_) => {
+                telemetry::count_slow_connection(Slow::Handshake);
+                None
+            }
         }
     }
 
@@ -79,20 +143,24 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let _open = telemetry::http_connection();
+        let phase = Phase::new();
+        let stream = TimedStream::new(stream, self.patience, phase.clone());
         let app = TowerToHyperService::new(app);
         let service = service_fn(|request: Request<Incoming>| {
+            phase.begin_answer();
             let answer = app.call(request);
             async {
                 let mut response = answer.await?;
+                phase.end_answer();
                 if self.stopping.has_begun() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, std::convert::Infallible>(response)
+                Ok::<_, Infallible>(response)
             }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
+            biased;
             ended = &mut connection => ended,
             _ = drain.changed() => {
                 connection.as_mut().graceful_shutdown();

@@ -1,7 +1,9 @@
-//! Connections: accepted, bounded in time, and drained at the end.
+//! Connections: accepted, bounded in number and in time, and drained at the end.
 
 mod connection;
+mod descriptors;
 mod stopping;
+mod timed_stream;
 pub mod tls;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
@@ -10,7 +12,7 @@ use axum::Router;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 
@@ -18,6 +20,7 @@ use self::connection::Connector;
 pub use self::stopping::{Signal, Signals, Stopping};
 use crate::{
     config::{ListenOptions, ShutdownOptions},
+    telemetry,
     watched_files::WatchedFiles,
 };
 
@@ -25,11 +28,19 @@ use crate::{
 /// only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Most clients that are told at once that they are one too many. Others are just hung up on.
+const MAX_REFUSALS: usize = 128;
+
 /// A socket that listens, and how clients are served.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     connector: Arc<Connector>,
+    /// A permit for each connection that there may be.
+    room: Arc<Semaphore>,
+    max_connections: usize,
+    /// A permit for each client that may be told that there is no room.
+    refusals: Arc<Semaphore>,
     stopping: Stopping,
     /// Tells connections to end after the request that is running. Each of them has a receiver.
     drain: watch::Sender<()>,
@@ -48,12 +59,22 @@ impl Server {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind((options.host.as_str(), options.port)).await?;
         let connector = Connector::new(tls, options.header_timeout, stopping.clone());
+        let max_connections = descriptors::make_room(options.max_connections);
         Ok(Self {
             listener,
             connector: Arc::new(connector),
+            room: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
+            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             stopping,
             drain: watch::Sender::new(()),
         })
+    }
+
+    /// Most connections that are open at once.
+    #[must_use]
+    pub const fn max_connections(&self) -> usize {
+        self.max_connections
     }
 
     /// Serves until a signal, and ends as `options` say: after SIGTERM not before its delay has
@@ -84,9 +105,27 @@ impl Server {
     async fn accept_all(&self, app: &Router) -> Infallible {
         loop {
             let stream = self.accept().await;
+            let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+                self.refuse(stream);
+                continue;
+            };
             let (connector, drain) = (Arc::clone(&self.connector), self.drain.subscribe());
             let app = app.clone();
-            tokio::spawn(async move { connector.serve(stream, app, drain).await });
+            tokio::spawn(async move {
+                connector.serve(stream, app, drain).await;
+                drop(room);
+            });
+        }
+    }
+
+    fn refuse(&self, stream: TcpStream) {
+        telemetry::count_refused_connection();
+        if let Ok(refusal) = Arc::clone(&self.refusals).try_acquire_owned() {
+            let connector = Arc::clone(&self.connector);
+            tokio::spawn(async move {
+                connector.refuse(stream).await;
+                drop(refusal);
+            });
         }
     }
 

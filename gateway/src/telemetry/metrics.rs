@@ -35,6 +35,7 @@ const CONNECTIONS: &str = "http_connections";
 const MAX_CONNECTIONS: &str = "http_max_connections";
 const REFUSED: &str = "http_connections_refused_total";
 const DROPPED_LINES: &str = "log_lines_dropped_total";
+const SLOW: &str = "http_connections_slow_total";
 const BUILD: &str = "ratelimit_build_info";
 
 /// Upper bounds of the latency buckets, in seconds: from an answer without Redis to a time-out.
@@ -162,6 +163,9 @@ pub fn start_metrics(capacities: Capacities) -> Result<Metrics, BuildError> {
     for kind in store::error_kinds() {
         counter!(REDIS_ERRORS, "kind" => kind).increment(0);
     }
+    for part in Slow::ALL {
+        counter!(SLOW, "part" => part.name()).increment(0);
+    }
     gauge!(REDIS_MAX_BACKLOG).set(capacities.redis_backlog as f64);
     gauge!(MAX_CONNECTIONS).set(capacities.http_connections as f64);
     let (version, rustc) = (env!("CARGO_PKG_VERSION"), env!("RUSTC_VERSION"));
@@ -207,6 +211,11 @@ fn describe() {
     describe_gauge!(MAX_CONNECTIONS, "MAX_CONNECTIONS: most open connections of clients.");
     describe_counter!(REFUSED, "Connections of clients that were refused: there were too many.");
     describe_counter!(DROPPED_LINES, "Lines of the log that were not written: nobody read them.");
+    describe_counter!(
+        SLOW,
+        "Connections of clients that were closed because a part took too long: handshake (TLS), \
+         head (of a request) or answer (not taken by the client)."
+    );
     describe_gauge!(BUILD, "Always 1; the labels tell the version and the compiler.");
 }
 
@@ -228,6 +237,34 @@ pub fn count_request(route: &str, method: &'static str, status: u16, time: Durat
 /// Counts a connection of a client that was refused because there were too many.
 pub fn count_refused_connection() {
     HOT.http_refused.increment(1);
+}
+
+/// Which part of a connection took a client too long.
+#[derive(Debug, Clone, Copy)]
+pub enum Slow {
+    /// The TLS handshake.
+    Handshake,
+    /// The head of a request.
+    Head,
+    /// Taking an answer.
+    Answer,
+}
+
+impl Slow {
+    const ALL: [Self; 3] = [Self::Handshake, Self::Head, Self::Answer];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Head => "head",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+/// Counts a connection of a client that was closed because a part of it took too long.
+pub fn count_slow_connection(part: Slow) {
+    counter!(SLOW, "part" => part.name()).increment(1);
 }
 
 /// Counts a connection of a client as open until the result is dropped.

@@ -9,8 +9,9 @@ pub(crate) use self::traces::RequestSpan;
 pub use self::{
     log::{Log, start_log},
     metrics::{
-        Capacities, Held, Metrics, RedisCall, RedisNode, count_decision, count_redis_error,
-        count_refused_connection, count_request, http_connection, start_metrics,
+        Capacities, Held, Metrics, RedisCall, RedisNode, Slow, count_decision, count_redis_error,
+        count_refused_connection, count_request, count_slow_connection, http_connection,
+        start_metrics,
     },
     traces::{Traces, start_traces},
 };
