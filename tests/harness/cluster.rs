@@ -35,6 +35,13 @@ impl Cluster {
         cluster
     }
 
+    /// How a gateway finds the cluster: by any of its nodes.
+    pub(crate) fn url(&self) -> String {
+        let address = |node: &Server| node.address().to_string();
+        let places: Vec<_> = self.nodes.iter().map(address).collect();
+        format!("redis+cluster://{}", places.join(","))
+    }
+
     /// The node with this number; the first three were started as primaries.
     pub(crate) fn node(&self, number: usize) -> &Server {
         &self.nodes[number]

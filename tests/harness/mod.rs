@@ -13,7 +13,6 @@
 //! ```
 
 mod artifacts;
-#[allow(dead_code, reason = "tests with TLS are on their way")]
 mod certificates;
 mod client;
 mod clock;
@@ -34,7 +33,6 @@ mod sentinel;
 mod server;
 mod traffic;
 
-#[allow(unused_imports, reason = "tests with TLS are on their way")]
 pub(crate) use certificates::{Authority, Certificate};
 pub(crate) use client::Client;
 pub(crate) use clock::NOON;

@@ -20,10 +20,30 @@ pub(crate) struct Sentinels {
     sentinels: Vec<Sentinel>,
 }
 
-impl Sentinels {
-    /// Sentinels that know the primary, so many replicas of it, and each other.
-    pub(crate) fn watch(primary: &Server, replicas: usize) -> Self {
-        let sentinels: Vec<_> = (0..SENTINELS).map(|_| Sentinel::watch(primary)).collect();
+/// Where Sentinels are to listen, and whom they let ask.
+#[derive(Debug)]
+pub(crate) struct SentinelBuilder {
+    ports: [Option<u16>; SENTINELS],
+    password: Option<&'static str>,
+}
+
+impl SentinelBuilder {
+    /// Listens on these ports instead of free ones.
+    pub(crate) fn ports(mut self, ports: [u16; SENTINELS]) -> Self {
+        self.ports = ports.map(Some);
+        self
+    }
+
+    /// Asks clients for a password.
+    pub(crate) fn password(mut self, password: &'static str) -> Self {
+        self.password = Some(password);
+        self
+    }
+
+    /// Starts Sentinels that know the primary, so many replicas of it, and each other.
+    pub(crate) fn watch(self, primary: &Server, replicas: usize) -> Sentinels {
+        let start = |port| Sentinel::watch(primary, port, self.password);
+        let sentinels: Vec<_> = self.ports.into_iter().map(start).collect();
         for sentinel in &sentinels {
             let mut client = sentinel.client();
             eventually("the Sentinel knows all others", || {
@@ -35,7 +55,39 @@ impl Sentinels {
                 (all && client.try_call("SENTINEL CKQUORUM primary").is_ok()).then_some(())
             });
         }
-        Self { sentinels }
+        Sentinels { sentinels }
+    }
+}
+
+impl Sentinels {
+    /// Sentinels that know the primary, so many replicas of it, and each other.
+    pub(crate) fn watch(primary: &Server, replicas: usize) -> Self {
+        Self::builder().watch(primary, replicas)
+    }
+
+    /// Sentinels to be configured.
+    pub(crate) fn builder() -> SentinelBuilder {
+        SentinelBuilder { ports: [None; SENTINELS], password: None }
+    }
+
+    /// How a gateway finds the primary, without any login.
+    pub(crate) fn url(&self) -> String {
+        let ports: Vec<_> = self.sentinels.iter().map(|sentinel| sentinel.port).collect();
+        Self::url_at(&ports)
+    }
+
+    /// How a gateway finds the primary that Sentinels at these ports watch.
+    pub(crate) fn url_at(ports: &[u16]) -> String {
+        let places: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        format!("redis+sentinel://{}/primary", places.join(","))
+    }
+
+    /// Has a replica promoted although the primary is well.
+    pub(crate) fn fail_over(&self) {
+        let mut client = self.sentinels[0].client();
+        eventually("a replica can be promoted", || {
+            client.try_call("SENTINEL FAILOVER primary").ok()
+        });
     }
 
     /// The port of the server that is the primary now, as clients are told.
@@ -50,6 +102,7 @@ impl Sentinels {
 #[derive(Debug)]
 struct Sentinel {
     port: u16,
+    password: Option<&'static str>,
     log: PathBuf,
     /// Ended when this is dropped.
     _process: Process,
@@ -58,19 +111,24 @@ struct Sentinel {
 }
 
 impl Sentinel {
-    fn watch(primary: &Server) -> Self {
+    fn watch(
+        primary: &Server,
+        fixed_port: Option<u16>,
+        password: Option<&'static str>,
+    ) -> Self {
         let directory = TempDir::new().expect("a directory for a Sentinel");
         let log = directory.path().join("sentinel.log");
         let configuration = directory.path().join("sentinel.conf");
         for _ in 0..10 {
-            let port = free_port();
-            fs::write(&configuration, settings(port, primary.port())).expect("its configuration");
+            let port = fixed_port.unwrap_or_else(free_port);
+            let settings = settings(port, primary, password);
+            fs::write(&configuration, settings).expect("its configuration");
             let binary = env::var_os("REDIS_SERVER_BIN").unwrap_or_else(|| "redis-server".into());
             let mut command = Command::new(binary);
             command.current_dir(&directory).arg("sentinel.conf").arg("--sentinel");
             let mut process = Process::start(&mut command, &log);
             if server::answers(port, &mut process) {
-                let sentinel = Self { port, log, _process: process, _directory: directory };
+                let sentinel = Self { port, password, log, _process: process, _directory: directory };
                 sentinel.hurry();
                 return sentinel;
             }
@@ -85,19 +143,26 @@ impl Sentinel {
     }
 
     fn client(&self) -> Client {
-        Client::connect(&format!("redis://127.0.0.1:{}/", self.port), self.log.clone())
+        let user = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
+        Client::connect(&format!("redis://{user}127.0.0.1:{}/", self.port), self.log.clone())
     }
 }
 
 /// A failover for which no majority was found in time is tried again after twice its timeout.
-fn settings(port: u16, primary: u16) -> String {
+fn settings(port: u16, primary: &Server, password: Option<&str>) -> String {
+    let own = password.map(|password| format!("requirepass {password}\n"));
+    let of_primary =
+        primary.password().map(|password| format!("sentinel auth-pass primary {password}\n"));
     format!(
         "port {port}
 bind 127.0.0.1
-sentinel monitor primary 127.0.0.1 {primary} 2
+sentinel monitor primary 127.0.0.1 {} 2
 sentinel down-after-milliseconds primary 2000
 sentinel failover-timeout primary 3000
 sentinel parallel-syncs primary 2
-"
+{}{}",
+        primary.port(),
+        own.unwrap_or_default(),
+        of_primary.unwrap_or_default()
     )
 }

@@ -213,6 +213,11 @@ impl Server {
         self.port
     }
 
+    /// What clients must know, if anything.
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.password.as_deref()
+    }
+
     /// Where other nodes of the cluster talk to this one.
     pub(crate) fn bus_port(&self) -> u16 {
         self.builder.bus_port.expect("a server that was built as a node of a cluster")

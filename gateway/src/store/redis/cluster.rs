@@ -51,6 +51,13 @@ struct Member {
     answer: usize,
 }
 
+impl Call {
+    /// Whether the slot is elsewhere for good.
+    fn has_moved(&self) -> bool {
+        self.redirection.as_ref().is_some_and(|redirection| !redirection.asking)
+    }
+}
+
 impl Cluster {
     /// Starts to connect: to one of the `seeds` first, then to all primaries.
     pub(super) fn connect(
@@ -92,7 +99,9 @@ impl Cluster {
             if waiting.is_empty() {
                 break;
             }
-            self.follower.hurry();
+            if calls.iter().any(Call::has_moved) {
+                self.follower.hurry();
+            }
         }
         let outcome = |call: Call| match call.redirection {
             None => call.outcome,

@@ -124,7 +124,7 @@ async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 /// What an operator can do about a connection that cannot be made. The texts are those of the
 /// servers and of rustls.
 pub(super) fn advice(fault: &str) -> &'static str {
-    const ADVICE: [(&[&str], &str); 9] = [
+    const ADVICE: [(&[&str], &str); 11] = [
         (
             &["WRONGPASS", "NOAUTH", "AuthenticationFailed"],
             "check REDIS_USERNAME and REDIS_PASSWORD, or the user and password in REDIS_URL",
@@ -153,7 +153,15 @@ pub(super) fn advice(fault: &str) -> &'static str {
             &["InvalidContentType", "corrupt message"],
             "this port speaks no TLS: use redis:// instead of rediss://, or REDIS_SSL=false",
         ),
+        (
+            &["cluster support disabled"],
+            "this Redis is not part of a cluster: use redis:// instead of redis+cluster://",
+        ),
         (&["max number of clients"], "raise maxclients of Redis, or lower REDIS_MAX_CONNECTIONS"),
+        (
+            &["timed out"],
+            "check that Redis runs and is not stuck; a port without TLS does not answer rediss://",
+        ),
         (
             &["broken pipe", "reset by peer"],
             "check that Redis runs; if its port speaks TLS, use rediss:// or REDIS_SSL=true",

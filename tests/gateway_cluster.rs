@@ -1,0 +1,268 @@
+//! The gateway finds the keys in a cluster, wherever slots are moved and whoever takes over.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{
+    Answer, Client, Cluster, Gateway, GatewayBuilder, Record, Server, Traffic, eventually,
+    is_primary,
+};
+
+const PRIMARIES: usize = 3;
+
+fn gateway(cluster: &Cluster) -> GatewayBuilder {
+    let settings = Gateway::builder().env("REDIS_URL", &cluster.url());
+    settings.env("REDIS_TIMEOUT_MS", "1000").env("DENY_CACHE_SIZE", "0")
+}
+
+/// The status of a check that takes one unit.
+fn check(gateway: &Gateway, identifier: &str) -> u16 {
+    let body = format!(r#"{{"identifier": "{identifier}"}}"#);
+    gateway.post("/rate-limit/check", &body).status
+}
+
+/// An identifier whose keys this primary had at the start.
+fn identifier(cluster: &Cluster, primary: usize) -> String {
+    cluster.tag(primary).trim_matches(['{', '}']).to_owned()
+}
+
+fn identifiers(cluster: &Cluster) -> Vec<String> {
+    (0..PRIMARIES).map(|primary| identifier(cluster, primary)).collect()
+}
+
+fn decides(gateway: &Gateway, identifier: &str) {
+    eventually("the gateway decides", || (check(gateway, identifier) == 200).then_some(()));
+}
+
+/// Clients that take units of these identifiers, one each, which do not come back while a test
+/// runs.
+fn traffic(gateway: &Gateway, identifiers: Vec<String>, capacity: usize) -> Traffic {
+    let clients = identifiers.len();
+    let traffic = Traffic::on(&[gateway]).connections(clients).pause(Duration::from_millis(2));
+    traffic.body(move |client| {
+        let identifier = &identifiers[client];
+        let quota = r#""limit": 1000, "window_seconds": 31622400"#;
+        format!(r#"{{"identifier": "{identifier}", {quota}, "burst": {capacity}}}"#)
+    })
+}
+
+/// How many units of an identifier are used.
+fn used(client: &mut Client, identifier: &str, capacity: usize) -> usize {
+    let limit = format!("TB 1000 31622400 BURST {capacity}");
+    let [_, _, remaining, ..] =
+        client.decide(&format!("RATELIMIT.PEEK token_bucket:{{{identifier}}} {limit}"));
+    capacity - usize::try_from(remaining).unwrap()
+}
+
+fn decided(answer: &Answer) -> bool {
+    answer.source == Some("redis")
+}
+
+fn allowed(record: &Record) -> usize {
+    record.with(|answer| decided(answer) && answer.allowed).0.len()
+}
+
+/// How many checks were not decided: their units may have been taken or not.
+fn uncertain(record: &Record) -> usize {
+    record.0.len() - record.with(decided).0.len()
+}
+
+#[test]
+fn keys_of_every_slot_are_served_and_both_of_an_identifier() {
+    let cluster = Cluster::start();
+    let gateway = gateway(&cluster).start();
+    for number in 0..100 {
+        for algorithm in ["token_bucket", "sliding_window"] {
+            let body = format!(r#"{{"identifier": "user-{number}", "algorithm": "{algorithm}"}}"#);
+            assert_eq!(gateway.post("/rate-limit/check", &body).status, 200);
+        }
+    }
+    let sizes: Vec<i64> =
+        (0..PRIMARIES).map(|number| cluster.node(number).client().call("DBSIZE")).collect();
+    assert_eq!(sizes.iter().sum::<i64>(), 200);
+    assert!(!sizes.contains(&0), "{sizes:?}");
+
+    let status = gateway.get("/rate-limit/status/user-7?algorithm=sliding_window").body;
+    assert!(status.contains(r#""requests_used":1,"#), "{status}");
+    for number in 0..100 {
+        assert_eq!(gateway.delete(&format!("/rate-limit/reset/user-{number}")).status, 200);
+    }
+    for number in 0..PRIMARIES {
+        assert_eq!(cluster.node(number).client().call::<i64>("DBSIZE"), 0);
+    }
+    assert_eq!(gateway.get("/health/ready").status, 200);
+    // Four to each primary.
+    assert_eq!(gateway.log().matches("connected to Redis").count(), 12);
+}
+
+#[test]
+fn connections_are_shared_out_among_the_nodes() {
+    let cluster = Cluster::start();
+    for (most, expected) in [("1", 3), ("7", 6)] {
+        let gateway = gateway(&cluster).env("REDIS_MAX_CONNECTIONS", most).start();
+        for identifier in identifiers(&cluster) {
+            decides(&gateway, &identifier);
+        }
+        let metrics = gateway.get("/metrics").body;
+        let live = metrics.lines().filter_map(|line| {
+            line.strip_prefix("ratelimit_redis_connections{")?.split_once("} ")?.1.parse::<u32>().ok()
+        });
+        assert_eq!(live.sum::<u32>(), expected, "{metrics}");
+    }
+}
+
+#[test]
+fn the_gateway_starts_before_the_cluster_does() {
+    let mut cluster = Cluster::start();
+    for number in 0..2 * PRIMARIES {
+        cluster.node_mut(number).stop();
+    }
+    let gateway = gateway(&cluster).start();
+    for identifier in ["a", "b"] {
+        assert_eq!(check(&gateway, identifier), 503);
+    }
+    assert!(gateway.log().contains("cannot learn who has which keys"), "{}", gateway.log());
+    for number in 0..2 * PRIMARIES {
+        cluster.node_mut(number).resume();
+    }
+    for number in 0..20 {
+        decides(&gateway, &number.to_string());
+    }
+}
+
+#[test]
+fn a_server_that_is_no_cluster_is_told_from_one() {
+    let server = Server::start();
+    let url = format!("redis+cluster://127.0.0.1:{}", server.port());
+    let gateway = Gateway::builder().env("REDIS_URL", &url).start();
+    assert_eq!(check(&gateway, "someone"), 503);
+    let advice = "this Redis is not part of a cluster: use redis:// instead of redis+cluster://";
+    eventually(advice, || gateway.log().contains(advice).then_some(()));
+
+    let cluster = Cluster::start();
+    let gateway = Gateway::builder().redis(cluster.node(0)).start();
+    assert_eq!(check(&gateway, &identifier(&cluster, 0)), 200);
+    assert_eq!(check(&gateway, &identifier(&cluster, 1)), 503);
+    let advice = "this Redis is part of a cluster: set REDIS_URL to redis+cluster://HOST:PORT";
+    assert!(gateway.log().contains(advice), "{}", gateway.log());
+}
+
+#[test]
+fn a_dead_primary_is_nothing_to_the_others_and_its_replica_takes_over() {
+    let mut cluster = Cluster::start();
+    for number in 0..2 * PRIMARIES {
+        cluster.node(number).client().call::<()>("CONFIG SET cluster-node-timeout 2000");
+    }
+    let identifiers = identifiers(&cluster);
+    let [lost, others @ ..] = &identifiers[..] else { panic!("{identifiers:?}") };
+    let gateway = gateway(&cluster).start();
+    let capacity = 1_000_000;
+    let elsewhere = traffic(&gateway, others.to_vec(), capacity);
+    let there = traffic(&gateway, vec![lost.clone()], capacity);
+    let mut record = None;
+    let undisturbed = elsewhere.during(|elsewhere| {
+        elsewhere.more(50);
+        record = Some(there.during(|progress| {
+            progress.until("the primary decides", 1, decided);
+            progress.more(100);
+            cluster.node_mut(0).kill();
+            progress.until("nobody decides", 1, |answer| answer.status == 503);
+            progress.until("the replica decides", 1, decided);
+            progress.more(100);
+            cluster.node_mut(0).resume();
+            eventually("the former primary follows", || {
+                (!is_primary(cluster.node(0).port())).then_some(())
+            });
+            progress.more(100);
+            progress.until("decisions go on", 1, decided);
+        }));
+        elsewhere.more(50);
+    });
+    assert_eq!(undisturbed.with(decided).0.len(), undisturbed.0.len(), "{undisturbed}");
+    let record = record.unwrap();
+    assert_eq!(record.lost(), 0, "{record}");
+    // Replicas get what a primary has granted a moment later, so that the last may be lost.
+    let used = used(&mut cluster.node(3).client(), lost, capacity);
+    assert!(used > 100 && used <= allowed(&record) + uncertain(&record), "{used}: {record}");
+}
+
+#[test]
+fn a_planned_failover_of_a_shard_loses_nothing() {
+    let cluster = Cluster::start();
+    let gateway = gateway(&cluster).start();
+    let (identifier, capacity) = (identifier(&cluster, 0), 1_000_000);
+    let record = traffic(&gateway, vec![identifier.clone(); 4], capacity).during(|progress| {
+        progress.until("the primary decides", 1, decided);
+        progress.more(100);
+        cluster.node(3).client().call::<()>("CLUSTER FAILOVER");
+        eventually("the replica takes over", || is_primary(cluster.node(3).port()).then_some(()));
+        progress.until("it decides", 1, decided);
+        progress.more(100);
+    });
+    let used = used(&mut cluster.node(3).client(), &identifier, capacity);
+    let allowed = allowed(&record);
+    assert!((allowed..=allowed + uncertain(&record)).contains(&used), "{used}: {record}");
+    let errors: String = cluster.node(0).client().call("INFO errorstats");
+    assert!(errors.contains("errorstat_MOVED:"), "{errors}");
+}
+
+#[test]
+fn a_limit_is_kept_exactly_while_its_slot_is_moved() {
+    const CAPACITY: usize = 3_000;
+    let cluster = Cluster::start();
+    let (source, target) = (cluster.node(0), cluster.node(1));
+    let gateway = gateway(&cluster).start();
+    let identifier = identifier(&cluster, 0);
+    let key = format!("token_bucket:{{{identifier}}}");
+    let slot: u32 = source.client().call(&format!("CLUSTER KEYSLOT {key}"));
+    let record = traffic(&gateway, vec![identifier.clone(); 4], CAPACITY).during(|progress| {
+        progress.until("the primary decides", 1, decided);
+        let (from, to) = (source.node_id(), target.node_id());
+        let (mut source, mut target_client) = (source.client(), target.client());
+        target_client.call::<()>(&format!("CLUSTER SETSLOT {slot} IMPORTING {from}"));
+        source.call::<()>(&format!("CLUSTER SETSLOT {slot} MIGRATING {to}"));
+        progress.more(100);
+        let port = target.port();
+        source.call::<String>(&format!("MIGRATE 127.0.0.1 {port} {key} 0 30000"));
+        // Its owner sends each check on to where the key is.
+        progress.more(200);
+        for client in [&mut target_client, &mut source] {
+            client.call::<()>(&format!("CLUSTER SETSLOT {slot} NODE {to}"));
+        }
+        progress.more(200);
+        progress.until("all is used", 1, |answer| decided(answer) && !answer.allowed);
+    });
+    // A slot that changes hands is no outage: every check was decided, once.
+    assert_eq!(uncertain(&record), 0, "{record}");
+    assert_eq!(allowed(&record), CAPACITY, "{record}");
+    assert_eq!(used(&mut target.client(), &identifier, CAPACITY), CAPACITY);
+    let errors: String = source.client().call("INFO errorstats");
+    assert!(errors.contains("errorstat_ASK:"), "{errors}");
+}
+
+#[test]
+fn a_batch_is_decided_by_all_nodes_and_answered_in_its_order() {
+    const IDENTIFIERS: usize = 30;
+    let cluster = Cluster::start();
+    let gateway = gateway(&cluster).start();
+    // The first check of each identifier takes its only unit.
+    let check = |number: usize| {
+        format!(r#"{{"identifier": "user-{}", "limit": 1}}"#, number % IDENTIFIERS)
+    };
+    let checks: Vec<_> = (0..2 * IDENTIFIERS).map(check).collect();
+    let body = format!(r#"{{"checks": [{}]}}"#, checks.join(","));
+    let response = gateway.post("/rate-limit/check/batch", &body);
+    assert_eq!(response.status, 200, "{}", response.body);
+    let answer: Value = serde_json::from_str(&response.body).unwrap();
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(results.len(), 2 * IDENTIFIERS);
+    for (number, result) in results.iter().enumerate() {
+        assert_eq!(result["source"], "redis", "{result}");
+        assert_eq!(result["allowed"], number < IDENTIFIERS, "{result}");
+    }
+    let sizes: Vec<i64> =
+        (0..PRIMARIES).map(|number| cluster.node(number).client().call("DBSIZE")).collect();
+    assert_eq!(sizes.iter().sum::<i64>(), IDENTIFIERS as i64);
+    assert!(!sizes.contains(&0), "{sizes:?}");
+}

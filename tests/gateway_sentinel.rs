@@ -1,0 +1,171 @@
+//! The gateway follows the primary that Sentinels name.
+
+use std::time::Duration;
+
+use crate::harness::{
+    Answer, Gateway, GatewayBuilder, Record, Sentinels, Server, Traffic, eventually, free_port,
+    is_primary,
+};
+
+/// A primary, so many replicas that follow it, and Sentinels that know them.
+fn pair() -> (Server, Server, Sentinels) {
+    let (primary, replica) = (Server::start(), Server::start());
+    replica.follow(&primary);
+    let sentinels = Sentinels::watch(&primary, 1);
+    (primary, replica, sentinels)
+}
+
+fn gateway(url: &str) -> GatewayBuilder {
+    Gateway::builder().env("REDIS_URL", url).env("REDIS_TIMEOUT_MS", "1000")
+}
+
+fn check(gateway: &Gateway) -> u16 {
+    gateway.post("/rate-limit/check", r#"{"identifier": "someone"}"#).status
+}
+
+/// Clients that take units which do not come back while a test runs.
+fn traffic(gateway: &Gateway) -> Traffic {
+    let traffic = Traffic::on(&[gateway]).pause(Duration::from_millis(5));
+    traffic.body(|client| {
+        let quota = r#""limit": 1000, "burst": 1000000, "window_seconds": 31622400"#;
+        format!(r#"{{"identifier": "client-{client}", {quota}}}"#)
+    })
+}
+
+/// How many units of all clients are used.
+fn used(server: &Server) -> usize {
+    let mut client = server.client();
+    let used = (0..8).map(|number| {
+        let key = format!("token_bucket:{{client-{number}}}");
+        let limit = "TB 1000 31622400 BURST 1000000";
+        1_000_000 - client.decide(&format!("RATELIMIT.PEEK {key} {limit}"))[2]
+    });
+    usize::try_from(used.sum::<i64>()).unwrap()
+}
+
+/// Asserts that every check was answered, and that no unit is used that nobody asked for.
+fn assert_accounted(record: &Record, primary: &Server) {
+    assert_eq!(record.lost(), 0, "{record}");
+    assert!(record.answers().all(|answer| [200, 503].contains(&answer.status)), "{record}");
+    let used = used(primary);
+    assert!(used > 0 && used <= record.0.len(), "{used} units are used after {record}");
+}
+
+fn decided(answer: &Answer) -> bool {
+    answer.source == Some("redis") && answer.allowed
+}
+
+#[test]
+fn decisions_go_on_at_the_replica_that_takes_over_from_a_dead_primary() {
+    let (mut primary, replica, sentinels) = pair();
+    let gateway = gateway(&sentinels.url()).start();
+    let record = traffic(&gateway).during(|progress| {
+        progress.until("the primary decides", 1, decided);
+        progress.more(200);
+        primary.kill();
+        progress.until("nobody decides", 1, |answer| answer.status == 503);
+        eventually("the replica is promoted", || is_primary(replica.port()).then_some(()));
+        progress.until("the replica decides", 1, decided);
+        let taken = used(&replica);
+        progress.more(100);
+        assert!(used(&replica) > taken, "the new primary has the units");
+
+        // The old primary believes that it still is one, until Sentinels tell it.
+        primary.resume();
+        progress.more(100);
+        eventually("the former primary follows", || (!is_primary(primary.port())).then_some(()));
+        progress.more(100);
+    });
+    assert_accounted(&record, &replica);
+    let after = &record.0[record.0.len() - 100..];
+    assert!(after.iter().all(|call| call.answer.as_ref().is_some_and(decided)), "{after:?}");
+    primary.catch_up_with(&replica);
+    assert_eq!(used(&replica), used(&primary));
+}
+
+#[test]
+fn a_primary_that_is_replaced_in_good_health_is_left() {
+    let (_primary, replica, sentinels) = pair();
+    let gateway = gateway(&sentinels.url()).start();
+    let record = traffic(&gateway).during(|progress| {
+        progress.until("the primary decides", 1, decided);
+        sentinels.fail_over();
+        eventually("the replica is promoted", || is_primary(replica.port()).then_some(()));
+        let before = used(&replica);
+        eventually("the new primary decides", || (used(&replica) > before + 50).then_some(()));
+        progress.until("decisions go on", 1, decided);
+    });
+    assert_accounted(&record, &replica);
+    assert!(gateway.log().contains("Sentinels name another primary"), "{}", gateway.log());
+}
+
+#[test]
+fn an_idle_gateway_leaves_a_primary_that_sentinels_have_given_up() {
+    let (primary, replica, sentinels) = pair();
+    let gateway = gateway(&sentinels.url()).start();
+    assert_eq!(check(&gateway), 200);
+    // Its connections live on, and nobody asks it anything.
+    primary.freeze();
+    eventually("the replica is promoted", || is_primary(replica.port()).then_some(()));
+    let moved = "the primary is another server";
+    eventually(moved, || gateway.log().contains(moved).then_some(()));
+    let body = r#"{"identifier": "newcomer"}"#;
+    eventually("the new primary decides", || {
+        (gateway.post("/rate-limit/check", body).status == 200).then_some(())
+    });
+    assert_eq!(replica.client().call::<i64>("EXISTS token_bucket:{newcomer}"), 1);
+    primary.thaw();
+}
+
+#[test]
+fn the_gateway_starts_before_sentinels_and_primary_do() {
+    let ports = [(); 3].map(|()| free_port());
+    let gateway = gateway(&Sentinels::url_at(&ports)).start();
+    assert_eq!(check(&gateway), 503);
+    let advice = "check that it runs and that REDIS_URL names it";
+    eventually(advice, || gateway.log().contains(advice).then_some(()));
+
+    let (primary, replica) = (Server::start(), Server::start());
+    replica.follow(&primary);
+    let _sentinels = Sentinels::builder().ports(ports).watch(&primary, 1);
+    eventually("the gateway decides", || (check(&gateway) == 200).then_some(()));
+    assert_eq!(gateway.get("/health/ready").status, 200);
+}
+
+#[test]
+fn one_sentinel_of_three_is_enough() {
+    let (_primary, _replica, sentinels) = pair();
+    let url = sentinels.url().replace("://", &format!("://127.0.0.1:{},", free_port()));
+    eventually("the gateway decides", || (check(&gateway(&url).start()) == 200).then_some(()));
+}
+
+#[test]
+fn sentinels_and_servers_have_passwords_of_their_own() {
+    let primary = Server::builder().password("right").start();
+    let sentinels = Sentinels::builder().password("entry").watch(&primary, 0);
+    let url = sentinels.url().replace("://", "://:right@");
+    let entered = gateway(&format!("{url}?sentinel_password=entry")).start();
+    eventually("the gateway decides", || (check(&entered) == 200).then_some(()));
+
+    for (url, fault) in [
+        (format!("{url}?sentinel_password=other"), "a Sentinel is of no help"),
+        (url.clone(), "a Sentinel is of no help"),
+        (format!("{}?sentinel_password=entry", sentinels.url()), "cannot connect to Redis"),
+    ] {
+        let gateway = gateway(&url).start();
+        assert_eq!(check(&gateway), 503);
+        eventually(fault, || gateway.log().contains(fault).then_some(()));
+        let log = gateway.log();
+        assert!(log.contains("check REDIS_USERNAME and REDIS_PASSWORD"), "{log}");
+        assert!(!log.contains("entry") && !log.contains("other\"") && !log.contains("right"));
+    }
+}
+
+#[test]
+fn a_name_that_sentinels_do_not_know_is_told_to_the_operator() {
+    let (_primary, _replica, sentinels) = pair();
+    let gateway = gateway(&sentinels.url().replace("/primary", "/secondary")).start();
+    assert_eq!(check(&gateway), 503);
+    let fault = "it watches no primary that is called secondary";
+    eventually(fault, || gateway.log().contains(fault).then_some(()));
+}
