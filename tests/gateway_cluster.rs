@@ -106,7 +106,11 @@ fn connections_are_shared_out_among_the_nodes() {
         }
         let metrics = gateway.get("/metrics").body;
         let live = metrics.lines().filter_map(|line| {
-            line.strip_prefix("ratelimit_redis_connections{")?.split_once("} ")?.1.parse::<u32>().ok()
+            line.strip_prefix("ratelimit_redis_connections{")?
+                .split_once("} ")?
+                .1
+                .parse::<u32>()
+                .ok()
         });
         assert_eq!(live.sum::<u32>(), expected, "{metrics}");
     }
@@ -247,9 +251,8 @@ fn a_batch_is_decided_by_all_nodes_and_answered_in_its_order() {
     let cluster = Cluster::start();
     let gateway = gateway(&cluster).start();
     // The first check of each identifier takes its only unit.
-    let check = |number: usize| {
-        format!(r#"{{"identifier": "user-{}", "limit": 1}}"#, number % IDENTIFIERS)
-    };
+    let check =
+        |number: usize| format!(r#"{{"identifier": "user-{}", "limit": 1}}"#, number % IDENTIFIERS);
     let checks: Vec<_> = (0..2 * IDENTIFIERS).map(check).collect();
     let body = format!(r#"{{"checks": [{}]}}"#, checks.join(","));
     let response = gateway.post("/rate-limit/check/batch", &body);

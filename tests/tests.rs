@@ -47,6 +47,7 @@ mod pressure;
 // The gateway.
 mod gateway;
 mod gateway_batch;
+mod gateway_breaker;
 mod gateway_cluster;
 mod gateway_deny_cache;
 mod gateway_errors;

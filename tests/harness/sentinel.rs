@@ -111,11 +111,7 @@ struct Sentinel {
 }
 
 impl Sentinel {
-    fn watch(
-        primary: &Server,
-        fixed_port: Option<u16>,
-        password: Option<&'static str>,
-    ) -> Self {
+    fn watch(primary: &Server, fixed_port: Option<u16>, password: Option<&'static str>) -> Self {
         let directory = TempDir::new().expect("a directory for a Sentinel");
         let log = directory.path().join("sentinel.log");
         let configuration = directory.path().join("sentinel.conf");
@@ -128,7 +124,8 @@ impl Sentinel {
             command.current_dir(&directory).arg("sentinel.conf").arg("--sentinel");
             let mut process = Process::start(&mut command, &log);
             if server::answers(port, &mut process) {
-                let sentinel = Self { port, password, log, _process: process, _directory: directory };
+                let sentinel =
+                    Self { port, password, log, _process: process, _directory: directory };
                 sentinel.hurry();
                 return sentinel;
             }

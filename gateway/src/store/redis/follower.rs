@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, Value};
+use redis::{ConnectionAddr, ConnectionInfo, RedisError, Value};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -179,7 +179,7 @@ impl Shared {
         for seed in &self.seeds {
             questions.spawn(ask_seed(seed.clone(), Arc::clone(&self.upkeep)));
         }
-        let mut fault = RedisError::from((ErrorKind::Client, "no server has any slot"));
+        let mut fault = RedisError::from(io::Error::other("no server has any slot"));
         while let Some(answer) = questions.join_next().await {
             match answer.unwrap_or_else(|error| Err(io::Error::from(error).into())) {
                 Ok(shares) if shares.is_empty() => {}

@@ -5,9 +5,9 @@
 //! answer does not come in time, because a connection to a host that has gone stays silent
 //! forever. It is live again when a new connection was made and a probe was answered on it.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, io, sync::Arc, time::Duration};
 
-use redis::{Cmd, ConnectionInfo, ErrorKind, RedisError, Value, aio::MultiplexedConnection};
+use redis::{Cmd, ConnectionInfo, RedisError, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, sleep_until, timeout},
@@ -160,7 +160,9 @@ impl Keeper {
             sleep_until(link.since + REPLACE_PAUSE).await;
             loop {
                 let place = server.borrow().clone();
-                if let Ok(other) = self.attempt(place).await {
+                if let Some(place) = place
+                    && let Ok(other) = self.attempt(&place).await
+                {
                     return other;
                 }
                 sleep(REPLACE_PAUSE).await;
@@ -178,7 +180,14 @@ impl Keeper {
     async fn connect(&self, server: &mut Whereabouts) -> (LiveLink, Counted) {
         loop {
             let place = server.borrow_and_update().clone();
-            match self.attempt(place).await {
+            let Some(place) = place else {
+                // Who does not know where it is, says why.
+                if server.changed().await.is_err() {
+                    pending::<()>().await;
+                }
+                continue;
+            };
+            match self.attempt(&place).await {
                 Ok(link) => {
                     tracing::info!("connected to Redis");
                     return (link, self.breaker.live());
@@ -197,14 +206,13 @@ impl Keeper {
         }
     }
 
-    async fn attempt(&self, server: Option<ConnectionInfo>) -> Result<LiveLink, RedisError> {
-        let unknown = (ErrorKind::Client, "nobody has told yet where the primary is");
-        let connection = self.upkeep.dialer.dial(&server.ok_or(unknown)?).await?;
+    async fn attempt(&self, server: &ConnectionInfo) -> Result<LiveLink, RedisError> {
+        let connection = self.upkeep.dialer.dial(server).await?;
         let counted = self.breaker.probe();
         let answer = timeout(self.upkeep.answer_timeout, self.probe(&connection)).await;
         drop(counted);
-        let silent = (ErrorKind::Client, "connected, but a probe was not answered in time");
-        answer.unwrap_or_else(|_| Err(silent.into()))?;
+        let silent = || io::Error::other("connected, but a probe was not answered in time");
+        answer.unwrap_or_else(|_| Err(silent().into()))?;
         Ok(LiveLink { connection, since: Instant::now(), stale: Arc::default() })
     }
 
@@ -222,9 +230,7 @@ impl Keeper {
             // A user who may not ask is told by each call that a server is no primary.
             Err(error) if error.code() == Some("NOPERM") => Ok(()),
             Err(error) => Err(error.clone()),
-            Ok(_) => {
-                Err((ErrorKind::Client, "the server that Sentinels name is not a primary").into())
-            }
+            Ok(_) => Err(io::Error::other("the server that Sentinels name is no primary").into()),
         }
     }
 }
