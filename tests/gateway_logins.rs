@@ -22,7 +22,7 @@ fn assert_serves(settings: GatewayBuilder, server: &Server) {
 fn assert_advises(settings: GatewayBuilder, advice: &str) -> Gateway {
     let gateway = settings.start();
     assert_eq!(check(&gateway), 503);
-    eventually(advice, || gateway.log().contains(advice).then_some(()));
+    gateway.log_with(advice);
     gateway
 }
 
