@@ -1,7 +1,8 @@
 //! HTTP over the RATELIMIT commands of Redis.
 //!
 //! A request becomes one command, and its reply becomes JSON and headers. All state is in Redis,
-//! so any number of gateways can serve the same callers, and `redis-cli` sees what they see.
+//! so any number of gateways can serve the same callers, and `redis-cli` sees what they see. What
+//! is decided in this process, because Redis is away or nobody wants one, is marked as such.
 //!
 //! # Layout
 //!
@@ -10,7 +11,7 @@
 //! * `fields`, `value`, `number`: reading requests.
 //! * [`fault`]: what can be wrong with them.
 //! * [`quota`], [`millis`]: the vocabulary.
-//! * [`store`]: decisions, and the connections to Redis.
+//! * [`store`]: decisions, in Redis and in this process, and the connections to Redis.
 //! * `headers`, [`error`]: what answers look like.
 //! * `access`, [`telemetry`]: what every answer gets; log and metrics.
 //! * [`server`]: connections and their end. [`crypto`]: what TLS uses, there and towards Redis.
@@ -19,8 +20,9 @@
 //!
 //! # What it does not do
 //!
-//! It keeps no count of its own, reads no clock for a decision, and never repeats a check that
-//! may have counted. It does not know who its callers are: put it where only they can reach it.
+//! While Redis decides it keeps no count of its own and reads no clock for a decision, and it never
+//! repeats a check that may have counted. It does not know who its callers are: put it where only
+//! they can reach it.
 
 use std::sync::Arc;
 

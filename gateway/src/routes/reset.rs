@@ -59,9 +59,11 @@ pub(crate) async fn reset(
             }
         }
         None => {
-            // Two commands at once instead of one with two keys, which a cluster can refuse.
+            // Two commands at once instead of one with two keys, which a cluster can refuse. The
+            // second one is not given up when the first one fails: what it can do, it is to do.
             let [bucket, window] = Algorithm::ALL.map(|each| state.store.reset(&identifier, each));
-            tokio::try_join!(bucket, window).map_err(unavailable)?;
+            let (bucket, window) = tokio::join!(bucket, window);
+            bucket.and(window).map_err(unavailable)?;
         }
     }
     Ok(Json(ResetAnswer { message: format!("Rate limit reset for {identifier}") }))

@@ -79,7 +79,10 @@ impl<A: limiter::Algorithm> States<A> {
     ) -> limiter::Decision {
         let mut shard = self.shard(identifier);
         if let Some(mut kept) = shard.get_mut(identifier) {
-            return kept.take(limit, demand, now);
+            let decision = kept.take(limit, demand, now);
+            drop(kept);
+            make_room(&mut shard, identifier);
+            return decision;
         }
         let mut kept = Kept::<A>::default();
         let decision = kept.take(limit, demand, now);
@@ -129,6 +132,16 @@ impl<A: limiter::Algorithm> States<A> {
         let index = hash as usize % self.shards.len();
         // Whoever panicked did so outside this module, where nothing is half done.
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has others forgotten when a state has outgrown the room that there is. The cache does so only for
+/// what is put into it, not for what grows in its place.
+fn make_room<A: limiter::Algorithm>(shard: &mut Shard<A>, grown: &str) {
+    if shard.weight() > shard.capacity()
+        && let Some((identifier, kept)) = shard.remove(grown)
+    {
+        shard.insert(identifier, kept);
     }
 }
 

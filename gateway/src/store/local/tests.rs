@@ -127,11 +127,19 @@ fn a_state_is_gone_when_its_quota_is_whole() {
             store.check(&check("user", &quota, 1), at(0)).unwrap();
             // Another quota would still see the unit if the state were there.
             let other = Quota { window: Millis(86_400_000), ..quota };
-            let seen = 100 - store.peek("user", &other, at(wait)).unwrap().remaining;
-            (seen, store.reset("user", algorithm, at(wait)))
+            let looked = 100 - store.peek("user", &other, at(wait)).unwrap().remaining;
+            let took = 100 - store.check(&check("user", &other, 1), at(wait)).unwrap().remaining;
+            (looked, took)
         };
-        assert_eq!(taken(whole_after - 1), (1, true), "{algorithm:?}");
-        assert_eq!(taken(whole_after), (0, false), "{algorithm:?}");
+        assert_eq!(taken(whole_after - 1), (1, 2), "{algorithm:?}");
+        assert_eq!(taken(whole_after), (0, 1), "{algorithm:?}");
+
+        let there = |wait| {
+            let store = LocalStore::new(10);
+            store.check(&check("user", &quota(algorithm, 100, 60_000), 1), at(0)).unwrap();
+            store.reset("user", algorithm, at(wait))
+        };
+        assert_eq!([there(whole_after - 1), there(whole_after)], [true, false], "{algorithm:?}");
     }
 }
 
@@ -171,6 +179,25 @@ fn no_more_states_are_kept_than_there_is_room_for() {
             assert!((1..=room).contains(&kept) && kept >= room * 9 / 10, "{kept} of {room}");
         }
     }
+}
+
+#[test]
+fn logs_that_grow_make_others_be_forgotten() {
+    let store = LocalStore::new(100);
+    let quota = quota(Algorithm::SlidingWindow, 4_000, 86_400_000);
+    let identifiers = || (0..50).map(|number| number.to_string());
+    let grow = |identifier: &str, number: u64| {
+        store.check(&check(identifier, &quota, 1), at(number * 20)).unwrap();
+    };
+    identifiers().for_each(|identifier| grow(&identifier, 0));
+    for identifier in identifiers() {
+        (1..4_000).for_each(|number| grow(&identifier, number));
+    }
+    // More than 10 KiB each, and there is room for 100.
+    let kept = identifiers()
+        .filter(|identifier| store.reset(identifier, Algorithm::SlidingWindow, at(80_000)));
+    let kept = kept.count();
+    assert!((1..10).contains(&kept), "{kept}");
 }
 
 #[test]
