@@ -13,7 +13,7 @@
 //! * [`quota`], [`millis`]: the vocabulary.
 //! * [`store`]: decisions, in Redis and in this process, and the connections to Redis.
 //! * `headers`, [`error`]: what answers look like.
-//! * `access`, [`telemetry`]: what every answer gets; log and metrics.
+//! * `access`, [`telemetry`]: what every answer gets; log, metrics and traces.
 //! * [`server`]: connections and their end. [`crypto`]: what TLS uses, there and towards Redis.
 //! * [`health_check`]: asks a running service how it is.
 //! * [`watched_files`]: files that are read again when they change.

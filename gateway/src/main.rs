@@ -62,7 +62,8 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
         http_connections: server.max_connections(),
     })?;
     let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
-    let _traces = telemetry::start_traces(settings.traces, scheme)?;
+    let _traces = telemetry::start_traces(settings.traces, scheme)
+        .map_err(|error| format!("traces cannot be sent: {error}"))?;
     let store = Store::open(settings.store)?;
     store.warm_up().await;
     let app = app(AppState {

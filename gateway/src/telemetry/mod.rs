@@ -1,17 +1,19 @@
 //! What operators see: the log, the metrics and the traces. None of them ever holds an identifier,
 //! except a log at DEBUG or below.
 
+mod decisions;
+mod http;
 mod log;
 mod metrics;
+mod redis;
 mod traces;
 
 pub(crate) use self::traces::RequestSpan;
 pub use self::{
+    decisions::count_decision,
+    http::{Slow, count_refused_connection, count_request, count_slow_connection, http_connection},
     log::{Log, start_log},
-    metrics::{
-        Capacities, Held, Metrics, RedisCall, RedisNode, Slow, count_decision, count_redis_error,
-        count_refused_connection, count_request, count_slow_connection, http_connection,
-        start_metrics,
-    },
+    metrics::{Capacities, Held, Metrics, start_metrics},
+    redis::{RedisCall, RedisNode, count_redis_error},
     traces::{Traces, start_traces},
 };

@@ -1,0 +1,128 @@
+//! What is shown of clients: their requests and their connections.
+
+use std::{
+    sync::{LazyLock, PoisonError, RwLock},
+    time::Duration,
+};
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+
+use super::metrics::Held;
+
+const REQUESTS: &str = "http_requests_total";
+const SECONDS: &str = "http_request_duration_seconds";
+const CONNECTIONS: &str = "http_connections";
+const MAX_CONNECTIONS: &str = "http_max_connections";
+const REFUSED: &str = "http_connections_refused_total";
+const SLOW: &str = "http_connections_slow_total";
+
+/// One for each combination of labels that has occurred: a few dozen at most.
+static ANSWERS: RwLock<Vec<Answers>> = RwLock::new(vec![]);
+
+static OPEN: LazyLock<Gauge> = LazyLock::new(|| gauge!(CONNECTIONS));
+
+/// Answers that share all labels.
+struct Answers {
+    route: Box<str>,
+    method: &'static str,
+    status: u16,
+    count: Counter,
+    seconds: Histogram,
+}
+
+/// Shows what there is before the first client. At most `max_connections` are open at once.
+pub(super) fn start(max_connections: usize) {
+    describe_counter!(REQUESTS, "Requests, by route, method and status.");
+    describe_histogram!(
+        SECONDS,
+        Unit::Seconds,
+        "Time from the arrival of a request to its answer, by route and method."
+    );
+    describe_gauge!(CONNECTIONS, "Open connections of clients.");
+    describe_gauge!(MAX_CONNECTIONS, "MAX_CONNECTIONS: most open connections of clients.");
+    describe_counter!(REFUSED, "Connections of clients that were refused: there were too many.");
+    describe_counter!(
+        SLOW,
+        "Connections of clients that were closed because a part took too long: handshake (TLS), \
+         head (of a request) or answer (not taken by the client)."
+    );
+    LazyLock::force(&OPEN);
+    gauge!(MAX_CONNECTIONS).set(max_connections as f64);
+    counter!(REFUSED).increment(0);
+    for part in Slow::ALL {
+        counter!(SLOW, "part" => part.name()).increment(0);
+    }
+}
+
+/// Counts an answer and its time. Labels are few: `route` is a pattern, `method` is well known.
+pub fn count_request(route: &str, method: &'static str, status: u16, time: Duration) {
+    let known = ANSWERS.read().unwrap_or_else(PoisonError::into_inner);
+    let same = |answers: &&Answers| {
+        answers.status == status && answers.method == method && *answers.route == *route
+    };
+    if let Some(answers) = known.iter().find(same) {
+        return answers.add(time);
+    }
+    drop(known);
+    let answers = Answers::register(route, method, status);
+    answers.add(time);
+    // When two requests get here at once both are listed, and count in the same place.
+    ANSWERS.write().unwrap_or_else(PoisonError::into_inner).push(answers);
+}
+
+impl Answers {
+    fn register(route: &str, method: &'static str, status: u16) -> Self {
+        let labels = [("route", route.to_owned()), ("method", method.to_owned())];
+        let seconds = histogram!(SECONDS, &labels);
+        let [route_label, method_label] = labels;
+        let labels = [route_label, method_label, ("status", status.to_string())];
+        let count = counter!(REQUESTS, &labels);
+        Self { route: route.into(), method, status, count, seconds }
+    }
+
+    fn add(&self, time: Duration) {
+        self.count.increment(1);
+        self.seconds.record(time);
+    }
+}
+
+/// Counts a connection of a client that was refused because there were too many.
+pub fn count_refused_connection() {
+    counter!(REFUSED).increment(1);
+}
+
+/// Which part of a connection took a client too long.
+#[derive(Debug, Clone, Copy)]
+pub enum Slow {
+    /// The TLS handshake.
+    Handshake,
+    /// The head of a request.
+    Head,
+    /// Taking an answer.
+    Answer,
+}
+
+impl Slow {
+    const ALL: [Self; 3] = [Self::Handshake, Self::Head, Self::Answer];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Head => "head",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+/// Counts a connection of a client that was closed because a part of it took too long.
+pub fn count_slow_connection(part: Slow) {
+    counter!(SLOW, "part" => part.name()).increment(1);
+}
+
+/// Counts a connection of a client as open until the result is dropped.
+pub fn http_connection() -> Held {
+    Held::new(OPEN.clone(), 1)
+}
