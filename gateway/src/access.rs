@@ -33,12 +33,14 @@ pub(crate) async fn record(request: Request, next: Next) -> Response {
     let trace =
         if is_probe { None } else { RequestSpan::start(request.headers(), method, matched) };
 
-    // At the highest level, so that every line that is logged at all has the ids.
+    // At the highest level, so that every line that is logged at all has the ids. Who calls, or
+    // why that is not known, is recorded when it has been found out.
     let span = error_span!(
         "request",
         request_id = id.to_str().unwrap_or_default(),
         trace_id = trace.as_ref().map(RequestSpan::trace_id),
         caller = Empty,
+        refusal = Empty,
     );
     let answer = next.run(request).instrument(span.clone());
     let mut response = match &trace {

@@ -3,7 +3,10 @@
 use aide::OperationOutput;
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{RETRY_AFTER, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse, Response},
 };
 use schemars::JsonSchema;
@@ -11,7 +14,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
+    callers::Scope,
     fault::{BrokenRule, Fault, Place},
+    millis::Millis,
     quota::Quota,
     store::{Argument, StoreError},
 };
@@ -22,6 +27,15 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// Why a request got no answer of its own.
 #[derive(Debug)]
 pub enum Error {
+    /// The request does not show who calls.
+    Unauthenticated {
+        /// Whether it has a key or a token, which is not valid then.
+        shown: bool,
+    },
+    /// The caller does not have this scope.
+    Forbidden(Scope),
+    /// The caller asks too often, and may ask again after this time.
+    CallerLimited(Millis),
     /// The request has these faults, all of them.
     Invalid(Vec<Fault>),
     /// The body broke off or is not valid HTTP.
@@ -88,6 +102,9 @@ impl Error {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
+            Self::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::CallerLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -106,6 +123,9 @@ impl Error {
 
     fn detail(&self) -> String {
         match self {
+            Self::Unauthenticated { .. } => "Not authenticated".to_owned(),
+            Self::Forbidden(scope) => format!("The caller needs the scope {}", scope.name()),
+            Self::CallerLimited(_) => "Too many requests".to_owned(),
             Self::Unavailable => "Rate limiting service temporarily unavailable".to_owned(),
             Self::TooManyConnections => "Too many connections".to_owned(),
             Self::Internal => "Internal server error".to_owned(),
@@ -118,9 +138,33 @@ impl Error {
 
     const fn code(&self) -> Option<&'static str> {
         match self {
+            Self::Unauthenticated { .. } => Some("UNAUTHENTICATED"),
+            Self::Forbidden(_) => Some("FORBIDDEN"),
+            Self::CallerLimited(_) => Some("CALLER_LIMITED"),
             Self::Unavailable => Some("REDIS_ERROR"),
             Self::TooManyConnections => Some("TOO_MANY_CONNECTIONS"),
             Self::Internal => Some("INTERNAL_ERROR"),
+            _ => None,
+        }
+    }
+
+    /// What a caller is to do next, where a header says it. The challenges are those of RFC 6750.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"ratelimit\"");
+        const INVALID: HeaderValue =
+            HeaderValue::from_static("Bearer realm=\"ratelimit\", error=\"invalid_token\"");
+        match self {
+            Self::Unauthenticated { shown: false } => Some((WWW_AUTHENTICATE, CHALLENGE)),
+            Self::Unauthenticated { shown: true } => Some((WWW_AUTHENTICATE, INVALID)),
+            Self::Forbidden(scope) => {
+                let (realm, error) = ("realm=\"ratelimit\"", "error=\"insufficient_scope\"");
+                let challenge = format!("Bearer {realm}, {error}, scope=\"{}\"", scope.name());
+                Some((WWW_AUTHENTICATE, HeaderValue::try_from(challenge).unwrap_or(CHALLENGE)))
+            }
+            Self::CallerLimited(wait) => Some((RETRY_AFTER, wait.whole_seconds().max(1).into())),
+            Self::Unavailable | Self::TooManyConnections => {
+                Some((RETRY_AFTER, RETRY_AFTER_SECONDS))
+            }
             _ => None,
         }
     }
@@ -131,10 +175,7 @@ impl IntoResponse for Error {
         let status = self.status();
         match self {
             Self::Invalid(detail) => (status, Json(FaultsBody { detail })).into_response(),
-            Self::Unavailable | Self::TooManyConnections => {
-                (status, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], Json(self.body())).into_response()
-            }
-            _ => (status, Json(self.body())).into_response(),
+            _ => (status, self.header().map(|header| [header]), Json(self.body())).into_response(),
         }
     }
 }
@@ -146,13 +187,29 @@ impl OperationOutput for Error {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::to_bytes, response::IntoResponse};
+    use axum::{body::to_bytes, http::HeaderValue, response::IntoResponse};
 
     use super::Error;
+    use crate::{callers::Scope, millis::Millis};
 
     #[tokio::test]
     async fn every_error_has_its_status_and_body() {
         for (error, status, body) in [
+            (
+                Error::Unauthenticated { shown: true },
+                401,
+                r#"{"detail":"Not authenticated","error_code":"UNAUTHENTICATED"}"#,
+            ),
+            (
+                Error::Forbidden(Scope::Reset),
+                403,
+                r#"{"detail":"The caller needs the scope reset","error_code":"FORBIDDEN"}"#,
+            ),
+            (
+                Error::CallerLimited(Millis(1)),
+                429,
+                r#"{"detail":"Too many requests","error_code":"CALLER_LIMITED"}"#,
+            ),
             (Error::Invalid(vec![]), 422, r#"{"detail":[]}"#),
             (Error::BodyBroken, 400, r#"{"detail":"Bad Request"}"#),
             (Error::BodyTooSlow, 408, r#"{"detail":"Request Timeout"}"#),
@@ -182,8 +239,26 @@ mod tests {
         ] {
             let response = error.into_response();
             assert_eq!(response.status(), status);
-            assert_eq!(response.headers().contains_key("Retry-After"), status == 503);
+            let retry_after = response.headers().get("Retry-After").map(HeaderValue::as_bytes);
+            assert_eq!(retry_after, [429, 503].contains(&status).then_some(&b"1"[..]));
             assert_eq!(to_bytes(response.into_body(), 1024).await.unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn a_refused_caller_is_told_how_to_ask() {
+        for (error, challenge) in [
+            (Error::Unauthenticated { shown: false }, r#"Bearer realm="ratelimit""#),
+            (
+                Error::Unauthenticated { shown: true },
+                r#"Bearer realm="ratelimit", error="invalid_token""#,
+            ),
+            (
+                Error::Forbidden(Scope::Reset),
+                r#"Bearer realm="ratelimit", error="insufficient_scope", scope="reset""#,
+            ),
+        ] {
+            assert_eq!(error.into_response().headers()["WWW-Authenticate"], challenge);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use axum::http::{
     HeaderName, HeaderValue,
-    header::{CACHE_CONTROL, RETRY_AFTER},
+    header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use crate::{
@@ -25,8 +25,18 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(crate) const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 
 /// The headers that scripts of other origins may read.
-pub(crate) const EXPOSED: [HeaderName; 9] =
-    [SOURCE, POLICY, STATE, X_LIMIT, X_REMAINING, X_RESET, RETRY_AFTER, REQUEST_ID, PROCESS_TIME];
+pub(crate) const EXPOSED: [HeaderName; 10] = [
+    SOURCE,
+    POLICY,
+    STATE,
+    X_LIMIT,
+    X_REMAINING,
+    X_RESET,
+    RETRY_AFTER,
+    WWW_AUTHENTICATE,
+    REQUEST_ID,
+    PROCESS_TIME,
+];
 
 /// What the documentation says about the headers of a decision: name, meaning, example.
 pub(crate) const DECISION_DOCS: [(HeaderName, &str, &str); 6] = [

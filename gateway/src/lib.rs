@@ -7,6 +7,7 @@
 //! # Layout
 //!
 //! * [`command_line`], [`config`]: every command and every setting.
+//! * [`callers`]: who may call.
 //! * `routes`: the sitemap, then one file for each resource.
 //! * `fields`, `value`, `number`: reading requests.
 //! * [`fault`]: what can be wrong with them.
@@ -21,14 +22,15 @@
 //! # What it does not do
 //!
 //! While Redis decides it keeps no count of its own and reads no clock for a decision, and it never
-//! repeats a check that may have counted. It does not know who its callers are: put it where only
-//! they can reach it.
+//! repeats a check that may have counted. It issues no tokens, and asks nobody else about the
+//! callers that it knows.
 
 use std::sync::Arc;
 
 use axum::{Router, http::StatusCode};
 
 mod access;
+pub mod callers;
 pub mod command_line;
 pub mod config;
 pub mod crypto;
@@ -49,6 +51,7 @@ mod value;
 pub mod watched_files;
 
 use crate::{
+    callers::Callers,
     config::{Defaults, Origins},
     server::Stopping,
     store::Store,
@@ -64,6 +67,8 @@ pub struct AppState {
     pub deny_status: StatusCode,
     /// Who may call from a browser.
     pub allowed_origins: Origins,
+    /// Who may call; `None` is everybody.
+    pub callers: Option<Callers>,
     /// Where decisions are made.
     pub store: Store,
     /// What `/metrics` shows.

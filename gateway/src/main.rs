@@ -4,6 +4,7 @@ use std::{env, error::Error, process::ExitCode};
 
 use ratelimit_gateway::{
     AppState, app,
+    callers::Callers,
     command_line::{self, Command},
     config::{Settings, SettingsError},
     crypto, health_check, openapi_document,
@@ -51,6 +52,7 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let _log = telemetry::start_log(settings.log_format, settings.log_level)?;
     let (host, port) = (&settings.listen.host, settings.listen.port);
     let tls = settings.listen.tls.as_ref().map(tls::watch).transpose()?;
+    let callers = Callers::open(&settings.callers)?;
     let stopping = Stopping::default();
     let server = Server::bind(&settings.listen, tls, stopping.clone())
         .await
@@ -69,6 +71,7 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let app = app(AppState {
         defaults: settings.defaults,
         deny_status: settings.deny_status,
+        callers,
         allowed_origins: settings.allowed_origins,
         store,
         metrics,
@@ -93,6 +96,7 @@ async fn check_health(settings: &Settings) -> Result<(), String> {
 #[tokio::main(flavor = "current_thread")]
 async fn check_settings(settings: &Settings) -> Result<(), SettingsError> {
     settings.listen.tls.as_ref().map(tls::watch).transpose()?;
+    Callers::open(&settings.callers)?;
     println!("settings ok");
     Ok(())
 }

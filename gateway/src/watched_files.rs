@@ -1,7 +1,12 @@
 //! Files that are read again when they change, so that keys and certificates can be replaced
 //! without a restart.
 
-use std::{fmt, fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::sleep};
 
@@ -106,7 +111,7 @@ fn read_all<const N: usize>(paths: &[PathBuf; N]) -> Result<[Vec<u8>; N], String
     Ok(contents)
 }
 
-fn fault(path: &PathBuf, error: &io::Error) -> String {
+fn fault(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 

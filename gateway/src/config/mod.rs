@@ -260,13 +260,24 @@ fn callers(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<CallerOptions, 
         Some(jwks_file) => Some(JwtOptions { jwks_file, audience, issuer }),
         None => None,
     };
-    Ok(CallerOptions {
+    let options = CallerOptions {
         api_keys_file: API_KEYS_FILE.read(lookup)?,
         jwt,
         limit: Some(CALLER_LIMIT.read(lookup)?).filter(|limit| *limit > 0),
         window: CALLER_WINDOW_SECONDS.read(lookup)?,
         metrics_open: METRICS_OPEN.read(lookup)?,
-    })
+    };
+    if options.api_keys_file.is_none() && options.jwt.is_none() {
+        // Callers that show nothing cannot be told apart: these settings would do nothing.
+        let fault = "needs API_KEYS_FILE or JWT_JWKS_FILE";
+        if options.limit.is_some() {
+            return Err(SettingsError::about("CALLER_LIMIT", fault));
+        }
+        if !options.metrics_open {
+            return Err(SettingsError::about("METRICS_OPEN", format!("false {fault}")));
+        }
+    }
+    Ok(options)
 }
 
 /// What `REDIS_URL` names, or the six settings that it wins over.

@@ -82,6 +82,17 @@ fn files_that_belong_together_are_given_together() {
 }
 
 #[test]
+fn what_is_set_for_callers_needs_callers() {
+    for (name, value, line) in [
+        ("CALLER_LIMIT", "5", "CALLER_LIMIT: needs API_KEYS_FILE or JWT_JWKS_FILE"),
+        ("METRICS_OPEN", "false", "METRICS_OPEN: false needs API_KEYS_FILE or JWT_JWKS_FILE"),
+    ] {
+        assert_eq!(read(&[(name, value)]).unwrap_err(), line);
+        assert!(read(&[(name, value), ("API_KEYS_FILE", "keys.json")]).is_ok());
+    }
+}
+
+#[test]
 fn a_share_is_a_part_of_the_whole() {
     for (text, share) in [("1", 1000), ("0.25", 250), ("0.001", 1)] {
         let settings = read(&[("LOCAL_SHARE", text)]).unwrap();

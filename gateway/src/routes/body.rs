@@ -26,6 +26,11 @@ pub(super) async fn read(body: Body, max_bytes: usize) -> Result<Vec<u8>, Error>
     timeout(PATIENCE, collect(body, max_bytes)).await.unwrap_or(Err(Error::BodyTooSlow))
 }
 
+/// Reads a body that nobody wants, so that its sender comes to read the answer.
+pub(super) async fn discard(body: Body) {
+    let _ = read(body, 0).await;
+}
+
 async fn collect(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let mut size = 0;

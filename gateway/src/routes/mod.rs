@@ -1,5 +1,6 @@
 //! The sitemap.
 
+mod admission;
 mod batch;
 mod body;
 mod check;
@@ -14,10 +15,7 @@ mod status;
 use std::{any::Any, sync::Arc};
 
 use aide::{
-    axum::{
-        ApiRouter,
-        routing::{delete_with, get_with, post_with},
-    },
+    axum::routing::{delete_with, get_with, post_with},
     openapi::OpenApi,
 };
 use axum::{
@@ -28,16 +26,17 @@ use axum::{
 };
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    cors::{AllowOrigin, Any as AnyHeader, CorsLayer},
+    cors::{AllowHeaders, AllowOrigin, CorsLayer},
 };
 
-use crate::{AppState, access, config::Origins, error::Error, headers, openapi};
+use self::admission::{Access, Sitemap};
+use crate::{AppState, access, callers::Scope, config::Origins, error::Error, headers, openapi};
 
 /// Every route, and what surrounds them all.
 pub(crate) fn router(state: Arc<AppState>) -> Router {
     let mut document = openapi::start();
     operations()
-        .finish_api(&mut document)
+        .finish(&mut document, Some(&state))
         .merge(pages::router(&document))
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
@@ -57,22 +56,25 @@ pub(crate) fn refusal() -> Router {
 /// The description of every operation.
 pub(crate) fn document() -> OpenApi {
     let mut document = openapi::start();
-    let _: Router<Arc<AppState>> = operations().finish_api(&mut document);
+    let _: Router<Arc<AppState>> = operations().finish(&mut document, None);
     document
 }
 
-/// What programs use, each described.
-fn operations() -> ApiRouter<Arc<AppState>> {
-    ApiRouter::new()
-        .api_route("/rate-limit/check", post_with(check::check, check::docs))
-        .api_route("/rate-limit/check/batch", post_with(batch::check_all, batch::docs))
-        .api_route("/rate-limit/refund", post_with(refund::refund, refund::docs))
-        .api_route("/rate-limit/status/{identifier}", get_with(status::status, status::docs))
-        .api_route("/rate-limit/reset/{identifier}", delete_with(reset::reset, reset::docs))
-        .api_route("/health", get_with(health::health, health::docs))
-        .api_route("/health/live", get_with(health::live, health::live_docs))
-        .api_route("/health/ready", get_with(health::ready, health::ready_docs))
-        .api_route("/metrics", get_with(metrics::metrics, metrics::docs))
+/// What programs use, each with the callers that it is for.
+fn operations() -> Sitemap {
+    const CHECK: Access = Access::Callers(Scope::Check);
+    const READ: Access = Access::Callers(Scope::Read);
+    const RESET: Access = Access::Callers(Scope::Reset);
+    Sitemap::new()
+        .route("/rate-limit/check", CHECK, post_with(check::check, check::docs))
+        .route("/rate-limit/check/batch", CHECK, post_with(batch::check_all, batch::docs))
+        .route("/rate-limit/refund", RESET, post_with(refund::refund, refund::docs))
+        .route("/rate-limit/status/{identifier}", READ, get_with(status::status, status::docs))
+        .route("/rate-limit/reset/{identifier}", RESET, delete_with(reset::reset, reset::docs))
+        .route("/health", Access::Everybody, get_with(health::health, health::docs))
+        .route("/health/live", Access::Everybody, get_with(health::live, health::live_docs))
+        .route("/health/ready", Access::Everybody, get_with(health::ready, health::ready_docs))
+        .route("/metrics", Access::Operators, get_with(metrics::metrics, metrics::docs))
 }
 
 fn cors(origins: &Origins) -> CorsLayer {
@@ -83,7 +85,8 @@ fn cors(origins: &Origins) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers(AnyHeader)
+        // A wildcard would leave out Authorization.
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(headers::EXPOSED)
 }
 

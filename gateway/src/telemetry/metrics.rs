@@ -13,7 +13,7 @@ use metrics::{Gauge, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
-use super::{decisions, http, log, redis};
+use super::{callers, decisions, http, log, redis};
 
 const DROPPED_LINES: &str = "log_lines_dropped_total";
 const BUILD: &str = "ratelimit_build_info";
@@ -65,6 +65,7 @@ pub fn start_metrics(capacities: Capacities) -> Result<Metrics, BuildError> {
     decisions::start();
     redis::start(capacities.redis_backlog);
     http::start(capacities.http_connections);
+    callers::start();
     describe_counter!(DROPPED_LINES, "Lines of the log that were not written: nobody read them.");
     describe_gauge!(BUILD, "Always 1; the labels tell the version and the compiler.");
     let (version, rustc) = (env!("CARGO_PKG_VERSION"), env!("RUSTC_VERSION"));

@@ -1,6 +1,7 @@
 //! What operators see: the log, the metrics and the traces. None of them ever holds an identifier,
 //! except a log at DEBUG or below.
 
+mod callers;
 mod decisions;
 mod http;
 mod log;
@@ -8,7 +9,7 @@ mod metrics;
 mod redis;
 mod traces;
 
-pub(crate) use self::traces::RequestSpan;
+pub(crate) use self::{callers::count_auth_failure, traces::RequestSpan};
 pub use self::{
     decisions::count_decision,
     http::{Slow, count_refused_connection, count_request, count_slow_connection, http_connection},

@@ -1,0 +1,354 @@
+//! Keys of callers: what their file says, and whose a key is.
+//!
+//! The file holds the SHA-256 of each key, so that whoever reads it cannot call. A slow hash with
+//! a salt, as passwords need, would add nothing: a key is 256 random bits, which cannot be guessed
+//! from its hash, no table of them can be made, and no two callers have the same.
+
+use std::sync::Arc;
+
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
+    digest::{SHA256, SHA256_OUTPUT_LEN, digest},
+    error::Unspecified,
+    rand,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Caller, CallerLimit, Credential, Scope, Scopes, file_fault};
+use crate::{quota::UNITS, value};
+
+/// Most keys of a file. All of them are compared with each key that is shown.
+const MAX_KEYS: usize = 1_000;
+
+/// Most bytes of a caller's name.
+const MAX_NAME_BYTES: usize = 128;
+
+/// Before the digits of every new key, so that people and scanners know what leaked.
+const KEY_PREFIX: &str = "ratelimit_";
+
+/// Random bytes of a new key.
+const KEY_BYTES: usize = 32;
+
+type Digest = [u8; SHA256_OUTPUT_LEN];
+
+/// Every caller that has a key.
+#[derive(Debug)]
+pub(super) struct ApiKeys {
+    keys: Vec<(Digest, Arc<Caller>)>,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysFile {
+    keys: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    sha256: String,
+    scopes: Vec<String>,
+    limit: Option<Value>,
+    window_seconds: Option<Value>,
+}
+
+impl ApiKeys {
+    /// Reads the file. Callers without a limit of their own get the `default` one.
+    pub(super) fn parse(content: &[u8], default: &CallerLimit) -> Result<Self, String> {
+        let file: KeysFile = serde_json::from_slice(content).map_err(|error| file_fault(&error))?;
+        if file.keys.len() > MAX_KEYS {
+            return Err(format!("{} keys are more than {MAX_KEYS}", file.keys.len()));
+        }
+        let mut keys: Vec<(Digest, Arc<Caller>)> = Vec::with_capacity(file.keys.len());
+        for (index, entry) in file.keys.into_iter().enumerate() {
+            let place = format!("key {} ({:?})", index + 1, entry.name);
+            let fault = |fault: String| format!("{place}: {fault}");
+            let (digest, caller) = entry.read(default).map_err(fault)?;
+            for (other_digest, other) in &keys {
+                if other.name == caller.name {
+                    return Err(format!("{place}: another key has this name"));
+                }
+                if *other_digest == digest {
+                    return Err(format!("{place}: the key of {:?} has the same hash", other.name));
+                }
+            }
+            keys.push((digest, Arc::new(caller)));
+        }
+        Ok(Self { keys })
+    }
+
+    /// The caller that has this key.
+    ///
+    /// The time tells nothing about hashes: every one is compared, to its end. A key that is shown
+    /// is hashed first, so that time could only tell of a hash, which leads to no key.
+    pub(super) fn find(&self, key: &[u8]) -> Option<&Arc<Caller>> {
+        let shown = digest(&SHA256, key);
+        self.keys.iter().fold(None, |found, (digest, caller)| {
+            let same = verify_slices_are_equal(digest, shown.as_ref()).is_ok();
+            if same { Some(caller) } else { found }
+        })
+    }
+}
+
+impl Entry {
+    fn read(self, default: &CallerLimit) -> Result<(Digest, Caller), String> {
+        check_name(&self.name)?;
+        // The text is not repeated: it could be the key itself, put in the wrong place.
+        let digest = digest_from_hex(&self.sha256)
+            .ok_or("sha256 is not 64 hexadecimal digits, the SHA-256 of the key")?;
+        let scopes = scopes(self.scopes.iter().map(String::as_str))?;
+        let limit = limit(self.limit.as_ref(), self.window_seconds.as_ref(), default)?;
+        let caller = Caller { credential: Credential::Key, name: self.name, scopes, limit };
+        Ok((digest, caller))
+    }
+}
+
+/// A new key, and its entry for the file.
+///
+/// # Errors
+///
+/// When the name cannot be one or a scope is unknown: one line; also when the system has no
+/// randomness.
+pub fn new_api_key(name: &str, scope_names: &[&str]) -> Result<(String, String), String> {
+    check_name(name)?;
+    scopes(scope_names.iter().copied())?;
+    let mut bytes = [0; KEY_BYTES];
+    rand::fill(&mut bytes).map_err(|Unspecified| "the system has no randomness".to_owned())?;
+    let key = format!("{KEY_PREFIX}{}", hex(&bytes));
+    let hash = hex(digest(&SHA256, key.as_bytes()).as_ref());
+    let entry = json!({ "name": name, "sha256": hash, "scopes": scope_names });
+    Ok((key, entry.to_string()))
+}
+
+/// Names are written into logs and keys of Redis as they are.
+fn check_name(name: &str) -> Result<(), String> {
+    let is_name = (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_name {
+        Ok(())
+    } else {
+        Err(format!("a name is 1 to {MAX_NAME_BYTES} visible ASCII characters without spaces"))
+    }
+}
+
+fn scopes<'n>(names: impl Iterator<Item = &'n str>) -> Result<Scopes, String> {
+    let scope = |name| {
+        let unknown = || format!("{name:?} is not a scope; those are {}", Scope::names());
+        Scope::from_name(name).ok_or_else(unknown)
+    };
+    let scopes = names.map(scope).collect::<Result<Scopes, _>>()?;
+    if scopes == Scopes::default() {
+        return Err(format!("scopes is empty; name some of {}", Scope::names()));
+    }
+    Ok(scopes)
+}
+
+fn limit(
+    limit: Option<&Value>,
+    window: Option<&Value>,
+    default: &CallerLimit,
+) -> Result<CallerLimit, String> {
+    let window = match window.map(value::window).transpose() {
+        Ok(window) => window,
+        Err(rule) => return Err(format!("window_seconds: {}", rule.msg)),
+    };
+    let Some(limit) = limit else {
+        return match window {
+            Some(_) => Err("window_seconds is for a limit, and there is none".to_owned()),
+            None => Ok(*default),
+        };
+    };
+    let units = limit.as_u64().and_then(|units| u32::try_from(units).ok());
+    let requests = units.filter(|units| units <= UNITS.end()).ok_or_else(|| {
+        format!("limit is not an integer between 0 (any number) and {}", UNITS.end())
+    })?;
+    let requests = Some(requests).filter(|requests| *requests > 0);
+    Ok(CallerLimit { requests, window: window.unwrap_or(default.window) })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn digest_from_hex(text: &str) -> Option<Digest> {
+    let nibbles = text.bytes().map(|byte| char::from(byte).to_digit(16));
+    let nibbles = nibbles.collect::<Option<Vec<_>>>()?;
+    let bytes = nibbles.chunks(2).map(|pair| match pair {
+        [high, low] => u8::try_from(high << 4 | low).ok(),
+        _ => None,
+    });
+    bytes.collect::<Option<Vec<_>>>()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{ApiKeys, MAX_KEYS, new_api_key};
+    use crate::{
+        callers::{CallerLimit, Scope},
+        millis::Millis,
+    };
+
+    const DEFAULT: CallerLimit = CallerLimit { requests: Some(100), window: Millis(2_000) };
+
+    /// The SHA-256 of `abc` (FIPS 180-4).
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn fault_of(content: &str) -> String {
+        ApiKeys::parse(content.as_bytes(), &DEFAULT).unwrap_err()
+    }
+
+    fn parse(keys: &Value) -> Result<ApiKeys, String> {
+        ApiKeys::parse(json!({ "keys": keys }).to_string().as_bytes(), &DEFAULT)
+    }
+
+    /// A good entry in which one member is another.
+    fn entry(name: &str, value: Value) -> Value {
+        let mut entry = json!({ "name": "shop", "sha256": ABC, "scopes": ["check"] });
+        entry[name] = value;
+        entry
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_hash() {
+        let keys = parse(&json!([
+            { "name": "other", "sha256": "0".repeat(64), "scopes": ["reset"] },
+            { "name": "shop", "sha256": ABC.to_uppercase(), "scopes": ["check", "read"] },
+            { "name": "last", "sha256": "1".repeat(64), "scopes": ["reset"] },
+        ]));
+        let keys = keys.unwrap();
+        let caller = keys.find(b"abc").unwrap();
+        assert_eq!(caller.to_string(), "key:shop");
+        assert_eq!(Scope::ALL.map(|scope| caller.has(scope)), [true, true, false]);
+        for wrong in [&b""[..], b"ab", b"abcd", b"ABC", ABC.as_bytes()] {
+            assert!(keys.find(wrong).is_none());
+        }
+        assert!(parse(&json!([])).unwrap().find(b"abc").is_none());
+    }
+
+    #[test]
+    fn a_new_key_is_found_by_its_entry() {
+        let (key, entry) = new_api_key("shop", &["check", "reset"]).unwrap();
+        let (other_key, other_entry) = new_api_key("other", &["read"]).unwrap();
+        let keys =
+            ApiKeys::parse(format!(r#"{{"keys": [{entry}, {other_entry}]}}"#).as_bytes(), &DEFAULT);
+        let keys = keys.unwrap();
+        let caller = keys.find(key.as_bytes()).unwrap();
+        assert_eq!(caller.to_string(), "key:shop");
+        assert_eq!(Scope::ALL.map(|scope| caller.has(scope)), [true, false, true]);
+        assert_eq!(keys.find(other_key.as_bytes()).unwrap().to_string(), "key:other");
+        let digits = key.strip_prefix("ratelimit_").unwrap();
+        assert!(digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert!(!entry.contains(digits));
+
+        assert!(new_api_key("two words", &["check"]).is_err());
+        assert!(new_api_key("shop", &[]).is_err());
+        assert!(new_api_key("shop", &["admin"]).is_err());
+    }
+
+    #[test]
+    fn a_caller_has_the_default_limit_unless_it_has_its_own() {
+        for (more, requests, window) in [
+            (json!({}), Some(100), 2_000),
+            (json!({ "limit": 5 }), Some(5), 2_000),
+            (json!({ "limit": 5, "window_seconds": 0.5 }), Some(5), 500),
+            (json!({ "limit": 0 }), None, 2_000),
+            (json!({ "limit": null }), Some(100), 2_000),
+        ] {
+            let mut entry = json!({ "name": "shop", "sha256": ABC, "scopes": ["check"] });
+            entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let keys = parse(&json!([entry])).unwrap();
+            let limit = CallerLimit { requests, window: Millis(window) };
+            assert_eq!(keys.find(b"abc").unwrap().limit, limit, "{more}");
+        }
+    }
+
+    #[test]
+    fn a_fault_names_the_entry_and_the_rule() {
+        let names = "1 to 128 visible ASCII characters without spaces";
+        let digits = "sha256 is not 64 hexadecimal digits, the SHA-256 of the key";
+        for (keys, expected) in [
+            (entry("name", json!("")), format!(r#"key 1 (""): a name is {names}"#)),
+            (entry("name", json!("a b")), format!(r#"key 1 ("a b"): a name is {names}"#)),
+            (entry("name", json!("a\n")), format!(r#"key 1 ("a\n"): a name is {names}"#)),
+            (entry("sha256", json!("secret")), format!(r#"key 1 ("shop"): {digits}"#)),
+            (entry("sha256", json!(&ABC[1..])), format!(r#"key 1 ("shop"): {digits}"#)),
+            (entry("sha256", json!("é".repeat(32))), format!(r#"key 1 ("shop"): {digits}"#)),
+            (
+                entry("scopes", json!([])),
+                r#"key 1 ("shop"): scopes is empty; name some of check, read, reset"#.to_owned(),
+            ),
+            (
+                entry("scopes", json!(["check", "admin"])),
+                r#"key 1 ("shop"): "admin" is not a scope; those are check, read, reset"#
+                    .to_owned(),
+            ),
+            (
+                entry("limit", json!(-1)),
+                r#"key 1 ("shop"): limit is not an integer between 0 (any number) and 1000000000"#
+                    .to_owned(),
+            ),
+            (
+                entry("window_seconds", json!(1)),
+                r#"key 1 ("shop"): window_seconds is for a limit, and there is none"#.to_owned(),
+            ),
+            (
+                entry("window_seconds", json!(0)),
+                r#"key 1 ("shop"): window_seconds: Input should be greater than or equal to 0.001"#
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(parse(&json!([keys])).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn names_and_hashes_are_there_once() {
+        let second = |name: &str, sha256: &str| {
+            let good = entry("name", json!("shop"));
+            parse(&json!([good, { "name": name, "sha256": sha256, "scopes": ["read"] }]))
+        };
+        assert_eq!(
+            second("shop", &"0".repeat(64)).unwrap_err(),
+            r#"key 2 ("shop"): another key has this name"#
+        );
+        assert_eq!(
+            second("other", &ABC.to_uppercase()).unwrap_err(),
+            r#"key 2 ("other"): the key of "shop" has the same hash"#
+        );
+        let many = vec![entry("name", json!("shop")); MAX_KEYS + 1];
+        assert_eq!(parse(&json!(many)).unwrap_err(), "1001 keys are more than 1000");
+    }
+
+    #[test]
+    fn what_is_no_list_of_keys_is_refused_without_being_repeated() {
+        for (content, expected) in [
+            ("", "EOF while parsing a value at line 1 column 0"),
+            ("secret", "expected value at line 1 column 1"),
+            (r#""secret""#, "a value of the wrong type at line 1 column 8"),
+            (r#"{"keys": ["secret"]}"#, "a value of the wrong type at line 1 column 18"),
+            (r#"{"keys": "secret"}"#, "a value of the wrong type at line 1 column 17"),
+            ("{}", "missing field `keys` at line 1 column 2"),
+            (
+                r#"{"keys": [], "more": 1}"#,
+                "unknown field `more`, expected `keys` at line 1 column 19",
+            ),
+            (
+                r#"{"keys": [{"name": "a", "scope": ["check"]}]}"#,
+                "unknown field `scope`, expected one of `name`, `sha256`, `scopes`, `limit`, \
+                 `window_seconds` at line 1 column 31",
+            ),
+            (
+                r#"{"keys": [{"name": "a", "name": "b"}]}"#,
+                "duplicate field `name` at line 1 column 30",
+            ),
+            (r#"{"keys": [{"name": "a"}]}"#, "missing field `sha256` at line 1 column 23"),
+        ] {
+            assert_eq!(fault_of(content), expected);
+        }
+    }
+}

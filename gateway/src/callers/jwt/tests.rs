@@ -1,0 +1,270 @@
+//! Which tokens are taken, and why others are not.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::{
+    encoding::{AsDer, Pkcs8V1Der},
+    rand::SystemRandom,
+    rsa::{KeyPair as RsaKeyPair, KeySize},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp, jwk::Jwk};
+use serde_json::{Value, json};
+
+use super::{KeySet, LEEWAY_SECONDS, MAX_SUBJECT_BYTES};
+use crate::{
+    callers::{CallerLimit, Refusal, Scope},
+    config::JwtOptions,
+    millis::Millis,
+};
+
+const LIMIT: CallerLimit = CallerLimit { requests: Some(7), window: Millis(1_000) };
+
+const HOUR: u64 = 3_600;
+
+static SECRET: LazyLock<EncodingKey> = LazyLock::new(|| EncodingKey::from_secret(&[7; 32]));
+static RSA: LazyLock<EncodingKey> = LazyLock::new(new_rsa_key);
+static ELLIPTIC: LazyLock<EncodingKey> = LazyLock::new(new_elliptic_key);
+
+fn new_rsa_key() -> EncodingKey {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let pkcs8: Pkcs8V1Der<'static> = pair.as_der().unwrap();
+    // The key itself, which is what the library takes, follows the name of its algorithm.
+    EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..])
+}
+
+fn new_elliptic_key() -> EncodingKey {
+    let random = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
+    EncodingKey::from_ec_der(pkcs8.unwrap().as_ref())
+}
+
+/// The part of a key that verifies, as an issuer publishes it.
+fn public(key: &EncodingKey, algorithm: Algorithm, id: Option<&str>) -> Value {
+    let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
+    jwk.common.key_id = id.map(str::to_owned);
+    json!(jwk)
+}
+
+fn set(keys: &[Value]) -> KeySet {
+    let options = JwtOptions {
+        jwks_file: "set.json".into(),
+        audience: "gateway".to_owned(),
+        issuer: "https://issuer".to_owned(),
+    };
+    KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), &options, LIMIT).unwrap()
+}
+
+/// What a good token says.
+fn claims() -> Value {
+    json!({
+        "sub": "alice",
+        "aud": "gateway",
+        "iss": "https://issuer",
+        "exp": get_current_timestamp() + HOUR,
+        "scope": "check",
+    })
+}
+
+/// A good token's claims in which one is another; without it when that is null.
+fn with(name: &str, value: Value) -> Value {
+    let mut claims = claims();
+    match value {
+        Value::Null => claims.as_object_mut().unwrap().remove(name),
+        value => claims.as_object_mut().unwrap().insert(name.to_owned(), value),
+    };
+    claims
+}
+
+fn header(algorithm: Algorithm, id: Option<&str>) -> Header {
+    Header { kid: id.map(str::to_owned), ..Header::new(algorithm) }
+}
+
+fn signed(claims: &Value) -> String {
+    encode(&header(Algorithm::HS256, None), claims, &SECRET).unwrap()
+}
+
+fn secret_set() -> KeySet {
+    set(&[public(&SECRET, Algorithm::HS256, None)])
+}
+
+fn outcome(set: &KeySet, token: &str) -> Result<String, Refusal> {
+    set.verify(token).map(|caller| caller.to_string())
+}
+
+fn accepted() -> Result<String, Refusal> {
+    Ok("token:alice".to_owned())
+}
+
+#[test]
+fn each_algorithm_is_verified_by_the_key_for_it() {
+    let keys = [
+        (&*SECRET, Algorithm::HS256, "secret"),
+        (&*RSA, Algorithm::RS256, "rsa"),
+        (&*ELLIPTIC, Algorithm::ES256, "elliptic"),
+    ];
+    let all = set(&keys.map(|(key, algorithm, id)| public(key, algorithm, Some(id))));
+    for (key, algorithm, id) in keys {
+        for id in [None, Some(id)] {
+            let token = encode(&header(algorithm, id), &claims(), key).unwrap();
+            assert_eq!(outcome(&all, &token), accepted());
+            let caller = all.verify(&token).unwrap();
+            assert_eq!(caller.limit, LIMIT);
+        }
+        // The set of each one takes its own tokens and nobody else's.
+        let own = set(&[public(key, algorithm, None)]);
+        for (other, other_algorithm, _) in keys {
+            let token = encode(&header(other_algorithm, None), &claims(), other).unwrap();
+            let expected =
+                if other_algorithm == algorithm { accepted() } else { Err(Refusal::UnknownSigner) };
+            assert_eq!(outcome(&own, &token), expected);
+        }
+    }
+}
+
+#[test]
+fn a_key_of_another_issuer_verifies_nothing() {
+    for (key, other, algorithm) in [
+        (&*SECRET, EncodingKey::from_secret(&[8; 32]), Algorithm::HS256),
+        (&*RSA, new_rsa_key(), Algorithm::RS256),
+        (&*ELLIPTIC, new_elliptic_key(), Algorithm::ES256),
+    ] {
+        let token = encode(&header(algorithm, None), &claims(), &other).unwrap();
+        let own = set(&[public(key, algorithm, None)]);
+        assert_eq!(outcome(&own, &token), Err(Refusal::Signature));
+    }
+}
+
+#[test]
+fn the_id_of_a_key_leads_to_it() {
+    let other = EncodingKey::from_secret(&[8; 32]);
+    let named = [
+        public(&other, Algorithm::HS256, Some("old")),
+        public(&SECRET, Algorithm::HS256, Some("new")),
+    ];
+    let token = |id| encode(&header(Algorithm::HS256, id), &claims(), &SECRET).unwrap();
+    let named = set(&named);
+    assert_eq!(outcome(&named, &token(Some("new"))), accepted());
+    assert_eq!(outcome(&named, &token(Some("old"))), Err(Refusal::Signature));
+    assert_eq!(outcome(&named, &token(Some("lost"))), Err(Refusal::UnknownSigner));
+    // Without an id all of them are tried, and a key without one always is.
+    assert_eq!(outcome(&named, &token(None)), accepted());
+    assert_eq!(outcome(&secret_set(), &token(Some("lost"))), accepted());
+}
+
+#[test]
+fn a_public_key_is_no_secret() {
+    let public_key = public(&RSA, Algorithm::RS256, Some("rsa"));
+    let modulus = public_key["n"].as_str().unwrap();
+    let rsa_set = set(std::slice::from_ref(&public_key));
+    for guess in [modulus.as_bytes(), public_key.to_string().as_bytes()] {
+        let forged = EncodingKey::from_secret(guess);
+        for id in [None, Some("rsa")] {
+            let token = encode(&header(Algorithm::HS256, id), &claims(), &forged).unwrap();
+            assert_eq!(outcome(&rsa_set, &token), Err(Refusal::UnknownSigner));
+        }
+    }
+}
+
+#[test]
+fn a_token_without_a_signature_is_worth_nothing() {
+    let good = signed(&claims());
+    let [_, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("{good}") };
+    // {"alg":"none"}, {"alg":"None"}, {"alg":"none","typ":"JWT"}
+    for head in
+        ["eyJhbGciOiJub25lIn0", "eyJhbGciOiJOb25lIn0", "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0"]
+    {
+        for end in ["", signature] {
+            let token = format!("{head}.{payload}.{end}");
+            assert_eq!(outcome(&secret_set(), &token), Err(Refusal::Malformed));
+        }
+    }
+    let (unsigned, _) = good.rsplit_once('.').unwrap();
+    assert_eq!(outcome(&secret_set(), &format!("{unsigned}.")), Err(Refusal::Signature));
+}
+
+#[test]
+fn what_was_signed_cannot_be_changed() {
+    let (mine, other) = (signed(&claims()), signed(&with("sub", json!("bob"))));
+    let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
+    let (mine, other) = (parts(&mine), parts(&other));
+    let mixed = format!("{}.{}.{}", mine[0], other[1], mine[2]);
+    assert_eq!(outcome(&secret_set(), &mixed), Err(Refusal::Signature));
+}
+
+#[test]
+fn what_is_no_token_is_refused() {
+    let good = signed(&claims());
+    for token in ["", ".", "..", "a.b", "a.b.c", "e30.e30.e30", "null", "\u{1f980}.x.y"] {
+        assert_eq!(outcome(&secret_set(), token), Err(Refusal::Malformed), "{token}");
+    }
+    for token in [format!("{good}.x"), format!("x.{good}"), format!("{good}="), format!(" {good}")]
+    {
+        assert_eq!(outcome(&secret_set(), &token), Err(Refusal::Malformed), "{token}");
+    }
+    let mut critical = header(Algorithm::HS256, None);
+    critical.crit = Some(vec!["b64".to_owned()]);
+    let token = encode(&critical, &claims(), &SECRET).unwrap();
+    assert_eq!(outcome(&secret_set(), &token), Err(Refusal::Malformed));
+}
+
+#[test]
+fn every_claim_is_checked() {
+    let now = get_current_timestamp();
+    let (early, late) = (now - LEEWAY_SECONDS - HOUR, now + LEEWAY_SECONDS + HOUR);
+    for (name, value, expected) in [
+        ("exp", json!(early), Err(Refusal::Expired)),
+        ("exp", json!(now - LEEWAY_SECONDS / 2), accepted()),
+        ("exp", json!(0), Err(Refusal::Expired)),
+        ("exp", json!(null), Err(Refusal::Claims)),
+        ("exp", json!(late.to_string()), Err(Refusal::Claims)),
+        ("exp", json!(-1), Err(Refusal::Claims)),
+        ("exp", json!(1e300), Err(Refusal::Claims)),
+        ("exp", json!(u64::MAX), accepted()),
+        ("nbf", json!(late), Err(Refusal::NotYetValid)),
+        ("nbf", json!(u64::MAX), Err(Refusal::NotYetValid)),
+        ("nbf", json!(now + LEEWAY_SECONDS / 2), accepted()),
+        ("nbf", json!(early), accepted()),
+        ("nbf", json!("soon"), Err(Refusal::Claims)),
+        ("aud", json!("other"), Err(Refusal::Audience)),
+        ("aud", json!("gateway/"), Err(Refusal::Audience)),
+        ("aud", json!([]), Err(Refusal::Audience)),
+        ("aud", json!(["other", "gateway"]), accepted()),
+        ("aud", json!(null), Err(Refusal::Claims)),
+        ("aud", json!(1), Err(Refusal::Claims)),
+        ("iss", json!("https://other"), Err(Refusal::Issuer)),
+        ("iss", json!("https://issuer/"), Err(Refusal::Issuer)),
+        ("iss", json!(null), Err(Refusal::Claims)),
+        ("iss", json!(1), Err(Refusal::Claims)),
+        ("sub", json!(null), Err(Refusal::Claims)),
+        ("sub", json!(1), Err(Refusal::Claims)),
+        ("sub", json!(""), Err(Refusal::Claims)),
+        ("sub", json!("x".repeat(MAX_SUBJECT_BYTES + 1)), Err(Refusal::Claims)),
+        ("scope", json!(1), Err(Refusal::Claims)),
+        ("scp", json!([1]), Err(Refusal::Claims)),
+    ] {
+        let token = signed(&with(name, value.clone()));
+        assert_eq!(outcome(&secret_set(), &token), expected, "{name} {value}");
+    }
+    let token = signed(&json!([claims()]));
+    assert_eq!(outcome(&secret_set(), &token), Err(Refusal::Claims));
+}
+
+#[test]
+fn scopes_are_read_in_every_way_that_issuers_write_them() {
+    for (name, value, expected) in [
+        ("scope", json!("check read"), [true, true, false]),
+        ("scope", json!("openid  reset"), [false, false, true]),
+        ("scope", json!(["check"]), [true, false, false]),
+        ("scope", json!(""), [false; 3]),
+        ("scope", json!(null), [false; 3]),
+        ("scope", json!("Check,read"), [false; 3]),
+        ("scp", json!(["read", "other"]), [true, true, false]),
+        ("scp", json!("read reset"), [true, true, true]),
+        ("scopes", json!(["reset"]), [true, false, true]),
+    ] {
+        let caller = secret_set().verify(&signed(&with(name, value.clone()))).unwrap();
+        let scopes = Scope::ALL.map(|scope| caller.has(scope));
+        assert_eq!(scopes, expected, "{name} {value}");
+    }
+}

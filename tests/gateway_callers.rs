@@ -1,0 +1,372 @@
+//! Who may call the gateway: keys, tokens and scopes.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{ApiKey, Gateway, Issuer, Response, eventually};
+
+/// Every operation that asks for a scope, with its body and the scope.
+const GUARDED: [(&str, &str, &str, &str); 5] = [
+    ("POST", "/rate-limit/check", r#"{"identifier": "user"}"#, "check"),
+    ("POST", "/rate-limit/check/batch", r#"{"checks": [{"identifier": "user"}]}"#, "check"),
+    ("POST", "/rate-limit/refund", r#"{"identifier": "user", "amount": 1}"#, "reset"),
+    ("GET", "/rate-limit/status/user", "", "read"),
+    ("DELETE", "/rate-limit/reset/user", "", "reset"),
+];
+
+/// Every operation that is there for everybody.
+const OPEN: [&str; 8] = [
+    "/",
+    "/docs",
+    "/redoc",
+    "/openapi.json",
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+];
+
+/// The files that say who may call, and how gateways are to be started.
+struct Site {
+    directory: TempDir,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Site {
+    /// A place without a Redis, as it matters to few of these tests.
+    fn new() -> Self {
+        let settings = vec![("REDIS_URL", "memory://".to_owned())];
+        Self { directory: TempDir::new().unwrap(), settings }
+    }
+
+    /// Callers need one of these keys.
+    fn keys(self, keys: &[&ApiKey]) -> Self {
+        ApiKey::write(&self.keys_file(), keys);
+        let path = self.keys_file().display().to_string();
+        self.set("API_KEYS_FILE", &path)
+    }
+
+    /// Callers need a token of one of these issuers.
+    fn issuers(self, issuers: &[&Issuer]) -> Self {
+        Issuer::write(&self.key_set(), issuers);
+        let path = self.key_set().display().to_string();
+        self.set("JWT_JWKS_FILE", &path)
+            .set("JWT_AUDIENCE", Issuer::AUDIENCE)
+            .set("JWT_ISSUER", Issuer::NAME)
+    }
+
+    fn set(mut self, name: &'static str, value: &str) -> Self {
+        self.settings.push((name, value.to_owned()));
+        self
+    }
+
+    fn keys_file(&self) -> PathBuf {
+        self.directory.path().join("keys.json")
+    }
+
+    fn key_set(&self) -> PathBuf {
+        self.directory.path().join("jwks.json")
+    }
+
+    fn gateway(&self) -> Gateway {
+        let builder = Gateway::builder();
+        self.settings
+            .iter()
+            .fold(builder, |builder, (name, value)| builder.env(name, value))
+            .start()
+    }
+}
+
+fn status(gateway: &Gateway, header: (&str, &str)) -> u16 {
+    gateway.request("GET", "/rate-limit/status/user", &[header], "").status
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+/// The refusal of those who have shown nothing, or nothing good.
+fn assert_stranger(answer: &Response, shown: bool) {
+    let body = r#"{"detail":"Not authenticated","error_code":"UNAUTHENTICATED"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (401, body));
+    let challenge = match shown {
+        true => r#"Bearer realm="ratelimit", error="invalid_token""#,
+        false => r#"Bearer realm="ratelimit""#,
+    };
+    assert_eq!(answer.header("WWW-Authenticate"), Some(challenge));
+}
+
+#[test]
+fn each_route_asks_for_its_scope() {
+    let keys = ["check", "read", "reset"].map(|scope| (scope, ApiKey::new(scope, &[scope])));
+    let site = Site::new().keys(&keys.each_ref().map(|(_, key)| key));
+    let gateway = site.gateway();
+    for (method, path, body, scope) in GUARDED {
+        for (own, key) in &keys {
+            let answer = gateway.request(method, path, &[key.header()], body);
+            if *own == scope {
+                assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
+                continue;
+            }
+            let expected = format!(
+                r#"{{"detail":"The caller needs the scope {scope}","error_code":"FORBIDDEN"}}"#
+            );
+            assert_eq!((answer.status, answer.body), (403, expected), "{method} {path} {own}");
+            let challenge =
+                format!(r#"Bearer realm="ratelimit", error="insufficient_scope", scope="{scope}""#);
+            let headers = answer.headers.iter().any(|(_, value)| *value == challenge);
+            assert!(headers, "{challenge} in {:?}", answer.headers);
+        }
+        assert_stranger(&gateway.request(method, path, &[], body), false);
+        for header in [("X-API-Key", "x"), ("Authorization", "Bearer x")] {
+            assert_stranger(&gateway.request(method, path, &[header], body), true);
+        }
+    }
+}
+
+#[test]
+fn everybody_may_call_when_no_file_says_who() {
+    let site = Site::new();
+    let gateway = site.gateway();
+    for (method, path, body, _) in GUARDED {
+        assert_eq!(gateway.request(method, path, &[], body).status, 200);
+        assert_eq!(gateway.request(method, path, &[("X-API-Key", "x")], body).status, 200);
+    }
+    let document = gateway.get("/openapi.json").body;
+    assert!(!document.contains("security") && !document.contains("401"), "{document}");
+}
+
+#[test]
+fn what_shows_nothing_of_anybody_is_there_for_everybody() {
+    let site = Site::new().keys(&[]);
+    let gateway = site.gateway();
+    for path in OPEN {
+        assert_eq!(gateway.get(path).status, 200, "{path}");
+    }
+    assert_eq!(gateway.get("/unknown").status, 404);
+    assert_eq!(gateway.get("/rate-limit/check").status, 405);
+    // A browser asks first, and without the key that it is going to show.
+    let asked = [
+        ("Origin", "https://example.com"),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "authorization,content-type,x-api-key"),
+    ];
+    let allowed = gateway.request("OPTIONS", "/rate-limit/check", &asked, "");
+    assert_eq!(allowed.status, 200);
+    let headers = allowed.header("Access-Control-Allow-Headers");
+    assert_eq!(headers, Some("authorization,content-type,x-api-key"));
+    // A page is to see why its call failed.
+    let refused = gateway.request("POST", "/rate-limit/check", &asked[..1], "{}");
+    assert_eq!((refused.status, refused.header("Access-Control-Allow-Origin")), (401, Some("*")));
+    assert!(refused.header("Access-Control-Expose-Headers").unwrap().contains("www-authenticate"));
+}
+
+#[test]
+fn metrics_can_be_for_callers_that_may_read() {
+    let keys = [ApiKey::new("reader", &["read"]), ApiKey::new("checker", &["check"])];
+    let site = Site::new().keys(&keys.each_ref()).set("METRICS_OPEN", "false");
+    let gateway = site.gateway();
+    assert_stranger(&gateway.get("/metrics"), false);
+    let answer = |key: &ApiKey| gateway.request("GET", "/metrics", &[key.header()], "");
+    assert_eq!([answer(&keys[0]).status, answer(&keys[1]).status], [200, 403]);
+    let metrics = answer(&keys[0]).body;
+    for line in [
+        r#"ratelimit_auth_failures_total{reason="missing"} 1"#,
+        r#"ratelimit_auth_failures_total{reason="expired"} 0"#,
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line}\n{metrics}");
+    }
+}
+
+#[test]
+fn the_description_says_which_operations_need_whom() {
+    let issuer = Issuer::new(Algorithm::HS256);
+    let site = Site::new().keys(&[]).issuers(&[&issuer]).set("METRICS_OPEN", "false");
+    let gateway = site.gateway();
+    let document: Value = serde_json::from_str(&gateway.get("/openapi.json").body).unwrap();
+    let schemes = &document["components"]["securitySchemes"];
+    assert_eq!(schemes["apiKey"]["name"], "x-api-key");
+    assert_eq!(
+        (&schemes["apiKey"]["in"], &schemes["bearer"]["scheme"]),
+        (&json!("header"), &json!("bearer"))
+    );
+    let mut guarded = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let answer = gateway.request(&method.to_uppercase(), path, &[], "");
+            let scope = &operation["security"][0]["apiKey"][0];
+            if scope.is_null() {
+                assert_eq!(answer.status, 200, "{method} {path}");
+                continue;
+            }
+            guarded += 1;
+            assert_stranger(&answer, false);
+            assert_eq!(*scope, operation["security"][1]["bearer"][0]);
+            for status in ["401", "403"] {
+                let schema = &operation["responses"][status]["content"]["application/json"];
+                assert_eq!(schema["schema"]["$ref"], "#/components/schemas/ErrorBody", "{path}");
+            }
+        }
+    }
+    assert!(guarded > GUARDED.len());
+}
+
+#[test]
+fn who_calls_is_asked_before_the_body_is_read() {
+    let site = Site::new().keys(&[]);
+    let gateway = site.gateway();
+    let mut socket = TcpStream::connect(gateway.address()).unwrap();
+    let head = b"POST /rate-limit/check HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
+    socket.write_all(head).unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+}
+
+#[test]
+fn whoever_sends_a_large_body_first_reads_the_refusal() {
+    let site = Site::new().keys(&[]);
+    let gateway = site.gateway();
+    for _ in 0..10 {
+        assert_stranger(&gateway.post("/rate-limit/check", &"x".repeat(2_000_000)), false);
+    }
+}
+
+#[test]
+fn a_change_of_the_keys_holds_without_a_restart() {
+    let [old, new] = ["old", "new"].map(|name| ApiKey::new(name, &["read"]));
+    let site = Site::new().keys(&[&old]);
+    let gateway = site.gateway();
+    let statuses = || [&old, &new].map(|key| status(&gateway, key.header()));
+    assert_eq!(statuses(), [200, 401]);
+
+    ApiKey::write(&site.keys_file(), &[&new]);
+    eventually("the new key is known", || (statuses() == [401, 200]).then_some(()));
+
+    fs::write(site.keys_file(), r#"{"keys": [{"name": "old"}]}"#).unwrap();
+    let line = "a change cannot be used; the former content is";
+    eventually("the fault is logged", || gateway.log().contains(line).then_some(()));
+    assert_eq!(statuses(), [401, 200]);
+
+    ApiKey::write(&site.keys_file(), &[&old, &new]);
+    eventually("the file is good again", || (statuses() == [200, 200]).then_some(()));
+}
+
+#[test]
+fn tokens_of_each_algorithm_are_verified() {
+    let issuers = [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256].map(Issuer::new);
+    let site = Site::new().issuers(&issuers.each_ref());
+    let gateway = site.gateway();
+    for issuer in &issuers {
+        let token = bearer(&issuer.token("alice", "openid read"));
+        assert_eq!(status(&gateway, ("Authorization", &token)), 200);
+        let answer =
+            gateway.request("DELETE", "/rate-limit/reset/user", &[("Authorization", &token)], "");
+        assert_eq!(answer.status, 403);
+
+        let scope = "read";
+        for claims in [
+            json!({ "scope": scope, "exp": 1_000_000_000 }),
+            json!({ "scope": scope, "nbf": 4_000_000_000_u64 }),
+            json!({ "scope": scope, "aud": "another" }),
+            json!({ "scope": scope, "iss": "https://another.example" }),
+        ] {
+            let token = bearer(&issuer.token_that_says("alice", &claims));
+            let headers = [("Authorization", token.as_str())];
+            let answer = gateway.request("GET", "/rate-limit/status/user", &headers, "");
+            assert_stranger(&answer, true);
+        }
+        // The token is good, but not what X-API-Key is for.
+        let token = issuer.token("alice", "read");
+        assert_eq!(status(&gateway, ("X-API-Key", &token)), 401);
+    }
+}
+
+#[test]
+fn a_new_key_set_holds_without_a_restart() {
+    let (old, new) = (Issuer::new(Algorithm::ES256), Issuer::new(Algorithm::RS256));
+    let site = Site::new().issuers(&[&old]);
+    let gateway = site.gateway();
+    let tokens = [&old, &new].map(|issuer| bearer(&issuer.token("alice", "read")));
+    let statuses =
+        || tokens.each_ref().map(|token| status(&gateway, ("Authorization", token.as_str())));
+    assert_eq!(statuses(), [200, 401]);
+    Issuer::write(&site.key_set(), &[&old, &new]);
+    eventually("both issuers are known", || (statuses() == [200, 200]).then_some(()));
+    Issuer::write(&site.key_set(), &[&new]);
+    eventually("the old one is forgotten", || (statuses() == [401, 200]).then_some(()));
+}
+
+#[test]
+fn keys_and_tokens_are_good_side_by_side() {
+    let (key, issuer) = (ApiKey::new("shop", &["read"]), Issuer::new(Algorithm::HS256));
+    let site = Site::new().keys(&[&key]).issuers(&[&issuer]);
+    let gateway = site.gateway();
+    let (key_bearer, token) = (bearer(&key.key), bearer(&issuer.token("alice", "read")));
+    for header in [key.header(), ("Authorization", &key_bearer), ("Authorization", &token)] {
+        assert_eq!(status(&gateway, header), 200);
+    }
+    assert_eq!(status(&gateway, ("Authorization", "Bearer x")), 401);
+}
+
+#[test]
+fn the_log_says_who_called_and_why_not_but_no_secret() {
+    let (key, issuer) = (ApiKey::new("shop", &["read"]), Issuer::new(Algorithm::HS256));
+    let (good, expired) =
+        (issuer.token("alice", "read"), issuer.token_that_says("alice", &json!({ "exp": 1 })));
+    for (format, parts) in [
+        ("json", [r#""caller":"key:shop""#, r#""caller":"token:alice""#, r#""refusal":"expired""#]),
+        ("text", ["caller=key:shop", "caller=token:alice", r#"refusal="expired""#]),
+    ] {
+        let site = Site::new().keys(&[&key]).issuers(&[&issuer]);
+        let gateway = site.set("LOG_LEVEL", "DEBUG").set("LOG_FORMAT", format).gateway();
+        for (secret, expected) in
+            [(key.key.as_str(), 200), (&good, 200), (&expired, 401), ("a-wrong-key", 401)]
+        {
+            assert_eq!(status(&gateway, ("Authorization", &bearer(secret))), expected);
+            status(&gateway, ("X-API-Key", secret));
+        }
+        let (_, log) = gateway.terminate();
+        for part in parts {
+            assert!(log.contains(part), "{part}\n{log}");
+        }
+        let signature = good.rsplit('.').next().unwrap();
+        for secret in [key.key.as_str(), key.hash(), &good, signature, &expired, "a-wrong-key"] {
+            assert!(!log.contains(secret), "{secret}\n{log}");
+        }
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_stop_the_start_with_one_line() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("file.json");
+    let name = path.display().to_string();
+    for (variable, content, fault) in [
+        ("API_KEYS_FILE", None, "No such file or directory (os error 2)"),
+        (
+            "API_KEYS_FILE",
+            Some(r#"{"keys": [{"name": "a b", "sha256": "", "scopes": []}]}"#),
+            "key 1 (\"a b\"): a name is 1 to 128 visible ASCII characters without spaces",
+        ),
+        (
+            "JWT_JWKS_FILE",
+            Some(r#"{"keys": []}"#),
+            "the set has no key for signatures by HS256, RS256 or ES256",
+        ),
+    ] {
+        if let Some(content) = content {
+            fs::write(&path, content).unwrap();
+        }
+        let builder = Gateway::builder().env(variable, &name);
+        let (status, output) = builder.env("JWT_AUDIENCE", "me").env("JWT_ISSUER", "it").fails();
+        assert_eq!(status.code(), Some(2));
+        assert_eq!(output, format!("{variable}: {name}: {fault}\n"));
+    }
+}

@@ -1,0 +1,123 @@
+//! What callers show to a gateway, made for the test.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+
+/// A key, and its entry in a file of keys.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiKey {
+    pub(crate) key: String,
+    entry: Value,
+}
+
+impl ApiKey {
+    /// A key for a caller with this name.
+    pub(crate) fn new(name: &str, scopes: &[&str]) -> Self {
+        let key = format!("the key of {name}").replace(' ', "-");
+        let hash = digest(&SHA256, key.as_bytes());
+        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { key, entry: json!({ "name": name, "sha256": hash, "scopes": scopes }) }
+    }
+
+    /// The header that shows the key.
+    pub(crate) fn header(&self) -> (&str, &str) {
+        ("X-API-Key", &self.key)
+    }
+
+    /// The hash, as it is written in files.
+    pub(crate) fn hash(&self) -> &str {
+        self.entry["sha256"].as_str().expect("a text")
+    }
+
+    /// Writes a file of these keys.
+    pub(crate) fn write(path: &Path, keys: &[&Self]) {
+        let entries: Vec<_> = keys.iter().map(|key| &key.entry).collect();
+        write(path, &json!({ "keys": entries }).to_string());
+    }
+}
+
+/// Somebody who signs tokens.
+pub(crate) struct Issuer {
+    algorithm: Algorithm,
+    key: EncodingKey,
+}
+
+impl Issuer {
+    /// An issuer with a new key for HS256, RS256 or ES256.
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        let random = SystemRandom::new();
+        let key = match algorithm {
+            Algorithm::HS256 => {
+                let mut secret = [0; 32];
+                aws_lc_rs::rand::fill(&mut secret).expect("randomness");
+                EncodingKey::from_secret(&secret)
+            }
+            Algorithm::RS256 => {
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key");
+                let pkcs8: Pkcs8V1Der<'static> = pair.as_der().expect("its encoding");
+                // The key itself, which the library wants, follows the name of its algorithm.
+                EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..])
+            }
+            Algorithm::ES256 => {
+                let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
+                EncodingKey::from_ec_der(pkcs8.expect("a key of P-256").as_ref())
+            }
+            other => panic!("the gateway does not take {other:?}"),
+        };
+        Self { algorithm, key }
+    }
+
+    /// A token of `subject`, for [`Issuer::AUDIENCE`] and good for an hour, with these scopes.
+    pub(crate) fn token(&self, subject: &str, scope: &str) -> String {
+        self.token_that_says(subject, &json!({ "scope": scope }))
+    }
+
+    /// A token that says also, or instead, what `claims` say.
+    pub(crate) fn token_that_says(&self, subject: &str, claims: &Value) -> String {
+        let mut all = json!({
+            "sub": subject,
+            "aud": Self::AUDIENCE,
+            "iss": Self::NAME,
+            "exp": unix_time(Duration::from_secs(3_600)),
+        });
+        let more = claims.as_object().expect("claims are an object").clone();
+        all.as_object_mut().expect("claims are an object").extend(more);
+        encode(&Header::new(self.algorithm), &all, &self.key).expect("a token")
+    }
+
+    /// Writes the set of the keys that verify tokens of these issuers.
+    pub(crate) fn write(path: &Path, issuers: &[&Self]) {
+        let key = |issuer: &&Self| Jwk::from_encoding_key(&issuer.key, issuer.algorithm);
+        let keys: Vec<_> = issuers.iter().map(|issuer| key(issuer).expect("a key")).collect();
+        write(path, &json!({ "keys": keys }).to_string());
+    }
+
+    /// For whom tokens are.
+    pub(crate) const AUDIENCE: &'static str = "gateway";
+
+    /// What all issuers call themselves.
+    pub(crate) const NAME: &'static str = "https://issuer.example";
+}
+
+/// Seconds since the Unix epoch, so long from now.
+fn unix_time(from_now: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time after 1970");
+    (now + from_now).as_secs()
+}
+
+/// Replaces the file at once, as whoever maintains it should.
+fn write(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, content).expect("a file is written");
+    fs::rename(new, path).expect("a file is renamed");
+}
