@@ -188,3 +188,21 @@ fn the_log_tells_once_that_a_fail_mode_decides_and_once_that_it_is_over() {
     }
     assert_eq!(told("Redis decides again"), 1, "{}", gateway.log());
 }
+
+#[test]
+fn an_instance_is_ready_when_it_decides_with_or_without_redis() {
+    for (fail_mode, ready, status) in
+        [("closed", 503, "unhealthy"), ("open", 200, "degraded"), ("local", 200, "degraded")]
+    {
+        let (_server, gateway) = without_redis(fail_mode);
+        for (path, code, status) in
+            [("/health/ready", ready, status), ("/health", 503, "unhealthy")]
+        {
+            let response = gateway.get(path);
+            let body = format!(
+                r#"{{"status":"{status}","redis_connected":false,"version":"1.0.0","store":"redis"}}"#
+            );
+            assert_eq!((response.status, response.body), (code, body), "{fail_mode} {path}");
+        }
+    }
+}

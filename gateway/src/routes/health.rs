@@ -16,7 +16,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct HealthAnswer {
     /// `healthy` when Redis answers and has the module, or is not needed; else `unhealthy`.
-    /// `stopping` when the process is about to end, which only `/health/ready` says.
+    /// `/health/ready` alone also says `degraded` when FAIL_MODE decides instead of Redis, and
+    /// `stopping` when the process is about to end.
     pub(crate) status: &'static str,
     /// Whether Redis answers.
     pub(crate) redis_connected: bool,
@@ -40,11 +41,17 @@ pub(crate) async fn health(State(state): State<Arc<AppState>>) -> (StatusCode, J
 }
 
 /// `GET /health/ready`
+///
+/// Where FAIL_MODE decides without Redis, an instance that cannot reach it is as ready as any: if
+/// all of them said otherwise, load balancers would leave nobody to decide.
 pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> (StatusCode, Json<HealthAnswer>) {
     let (code, Json(answer)) = probe(&state).await;
     if state.stopping.has_begun() {
         let stopping = HealthAnswer { status: "stopping", ..answer };
         return (StatusCode::SERVICE_UNAVAILABLE, Json(stopping));
+    }
+    if code != StatusCode::OK && state.store.decides_without_redis() {
+        return (StatusCode::OK, Json(HealthAnswer { status: "degraded", ..answer }));
     }
     (code, Json(answer))
 }

@@ -38,6 +38,11 @@ impl Fallback {
         Self { mode, share, failed_at: AtomicU64::new(0) }
     }
 
+    /// Whether there are decisions at all.
+    pub(super) fn decides(&self) -> bool {
+        self.mode != FailMode::Closed
+    }
+
     /// Decides a check that Redis did not: `None` with [`FailMode::Closed`].
     pub(super) fn check(
         &self,

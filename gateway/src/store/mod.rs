@@ -65,6 +65,12 @@ impl Store {
         self.redis.is_some()
     }
 
+    /// Whether checks are decided also while Redis cannot answer.
+    #[must_use]
+    pub fn decides_without_redis(&self) -> bool {
+        self.fallback.decides()
+    }
+
     /// Waits for the first connections, but not for long.
     pub async fn warm_up(&self) {
         if let Some(redis) = &self.redis {
