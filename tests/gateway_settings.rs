@@ -1,8 +1,6 @@
-//! The gateway as a process: its settings, its log and its end.
+//! The gateway's settings, and its log.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::TcpListener;
 
 use crate::harness::{Gateway, Server};
 
@@ -83,47 +81,4 @@ fn a_quiet_log_has_only_what_matters() {
     let gateway = settings.env("LOG_LEVEL", "warning").start();
     gateway.get("/health");
     assert_eq!(gateway.terminate().1, "");
-}
-
-#[test]
-fn it_ends_at_once_when_connections_are_idle() {
-    let server = Server::start();
-    let gateway = Gateway::start(&server);
-    let mut idle = TcpStream::connect(gateway.address()).unwrap();
-    idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    idle.read_exact(&mut [0; 12]).unwrap();
-    let start = Instant::now();
-    let (status, log) = gateway.terminate();
-    assert!(status.success() && start.elapsed() < Duration::from_secs(5), "{log}");
-}
-
-#[test]
-fn it_ends_in_time_when_requests_are_stuck() {
-    let server = Server::start();
-    let gateway = Gateway::builder().redis(&server).env("SHUTDOWN_TIMEOUT_MS", "200").start();
-    let mut stuck = TcpStream::connect(gateway.address()).unwrap();
-    let head = b"POST /rate-limit/check HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
-    stuck.write_all(head).unwrap();
-    // An answer on another connection shows that the first one has been accepted as well.
-    assert_eq!(gateway.get("/health/live").status, 200);
-    let start = Instant::now();
-    let (status, log) = gateway.terminate();
-    assert!(status.success() && start.elapsed() < Duration::from_secs(5), "{log}");
-    assert!(log.contains("stopped with requests still running"), "{log}");
-}
-
-#[test]
-fn a_request_that_is_running_is_answered_before_the_end() {
-    let server = Server::start();
-    let gateway = Gateway::start(&server);
-    let mut slow = TcpStream::connect(gateway.address()).unwrap();
-    let head = b"POST /rate-limit/check HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n";
-    slow.write_all(head).unwrap();
-    assert_eq!(gateway.get("/health/live").status, 200);
-    let ending = std::thread::spawn(move || gateway.terminate());
-    slow.write_all(br#"{"identifier": "me"}"#).unwrap();
-    let mut answer = String::new();
-    slow.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(ending.join().unwrap().0.success());
 }

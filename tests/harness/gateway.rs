@@ -1,15 +1,18 @@
 //! The gateway as a process of its own.
 
 use std::fs;
-use std::io::PipeReader;
-use std::net::SocketAddr;
+use std::io::{self, PipeReader};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::artifacts;
-use super::http::{self, Response};
+use super::certificates::{Authority, Certificate};
+use super::http::{self, Connection, Response};
+use super::https::{self, TlsStream, Trust};
 use super::patience::{DEADLINE, eventually, within};
 use super::process::{Process, log_tail};
 use super::server::{Server, free_port};
@@ -19,6 +22,7 @@ use super::server::{Server, free_port};
 pub(crate) struct Builder {
     variables: Vec<(String, String)>,
     directory: TempDir,
+    trust: Option<Trust>,
     unheard: bool,
 }
 
@@ -32,6 +36,13 @@ impl Builder {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Serves HTTPS with a certificate of this authority, by which the test trusts it.
+    pub(crate) fn https(mut self, authority: &Authority, files: &Certificate) -> Self {
+        self.trust = Some(https::trust(authority));
+        self.env("TLS_CERT_FILE", &files.certificate.to_string_lossy())
+            .env("TLS_KEY_FILE", &files.key.to_string_lossy())
     }
 
     /// Puts a `.env` file into the directory in which the gateway starts.
@@ -59,8 +70,8 @@ impl Builder {
                 (Process::start(&mut command, &log), None)
             };
             let address = SocketAddr::from(([127, 0, 0, 1], port));
-            let log = log.clone();
-            let mut gateway = Gateway { process, address, log, unread, directory: None };
+            let (trust, log) = (self.trust.clone(), log.clone());
+            let mut gateway = Gateway { process, address, trust, log, unread, directory: None };
             if gateway.comes_alive() {
                 gateway.directory = Some(self.directory);
                 return gateway;
@@ -74,8 +85,14 @@ impl Builder {
 
     /// Starts a gateway that must end by itself, and returns its status and what it printed.
     pub(crate) fn fails(self) -> (ExitStatus, String) {
-        let mut process = Process::start(&mut self.command(free_port()), &self.log_path());
-        let status = eventually("the gateway refuses to start", || process.status());
+        self.answers(&[])
+    }
+
+    /// Has the program do what these words ask for, and returns its status and what it printed.
+    pub(crate) fn answers(self, words: &[&str]) -> (ExitStatus, String) {
+        let mut command = self.command(free_port());
+        let mut process = Process::start(command.args(words), &self.log_path());
+        let status = eventually("the program ends by itself", || process.status());
         (status, process.log())
     }
 
@@ -99,6 +116,8 @@ impl Builder {
 pub(crate) struct Gateway {
     process: Process,
     address: SocketAddr,
+    /// By what to know it, if it serves HTTPS.
+    trust: Option<Trust>,
     log: PathBuf,
     /// The other end of its standard output, where it is not the log file.
     #[expect(dead_code, reason = "it is there to be open")]
@@ -116,7 +135,7 @@ impl Gateway {
     /// A gateway to be configured.
     pub(crate) fn builder() -> Builder {
         let directory = TempDir::new().expect("a directory for the gateway");
-        Builder { variables: vec![], directory, unheard: false }
+        Builder { variables: vec![], directory, trust: None, unheard: false }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -153,9 +172,27 @@ impl Gateway {
 
     /// The answer to a request given as bytes.
     pub(crate) fn send(&self, request: &[u8]) -> Response {
-        http::exchange(self.address, request).unwrap_or_else(|error| {
+        self.exchange(request).unwrap_or_else(|error| {
             panic!("{}\nfailed: {error}\n{}", request.escape_ascii(), log_tail(&self.log))
         })
+    }
+
+    /// A connection to be kept.
+    pub(crate) fn connect(&self) -> Connection<TcpStream> {
+        Connection::open(self.address).expect("a connection to the gateway")
+    }
+
+    /// A connection with TLS to be kept, and the certificate that the gateway has shown.
+    pub(crate) fn connect_tls(&self) -> (Connection<TlsStream>, Vec<u8>) {
+        let trust = self.trust.as_ref().expect("a gateway that serves HTTPS");
+        https::open(self.address, trust).expect("a connection with TLS to the gateway")
+    }
+
+    /// The value of a metric, written with its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let page = self.get("/metrics").body;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{page}"))
     }
 
     /// The log as soon as it has a text. Lines are written in the background, so the line about
@@ -185,6 +222,22 @@ impl Gateway {
         self.process.status().is_none()
     }
 
+    /// Sends SIGTERM.
+    pub(crate) fn ask_to_end(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        self.process.signal(Signal::INT);
+    }
+
+    /// Waits for the end, and returns the status and the log.
+    pub(crate) fn ends(mut self) -> (ExitStatus, String) {
+        let status = eventually("the gateway ends", || self.process.status());
+        (status, self.process.log())
+    }
+
     /// Sends SIGTERM, waits for the end, and returns the status and the log.
     pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
         (self.process.terminate(), self.process.log())
@@ -195,10 +248,17 @@ impl Gateway {
         let ended_or_alive = || match self.process.status() {
             Some(_) => Some(false),
             None => {
-                let answer = http::exchange(self.address, &live);
+                let answer = self.exchange(&live);
                 answer.is_ok_and(|response| response.status == 200).then_some(true)
             }
         };
         within(DEADLINE, ended_or_alive).unwrap_or(false)
+    }
+
+    fn exchange(&self, request: &[u8]) -> io::Result<Response> {
+        match &self.trust {
+            Some(trust) => https::exchange(self.address, trust, request),
+            None => http::exchange(self.address, request),
+        }
     }
 }

@@ -41,34 +41,59 @@ impl Response {
 /// Sends a whole request as it is and reads the answer until the connection is closed, which the
 /// request should ask for with `Connection: close`.
 pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<Response> {
-    let mut socket = TcpStream::connect(address)?;
-    socket.set_read_timeout(Some(DEADLINE))?;
-    socket.write_all(request)?;
+    exchange_over(connect(address)?, request)
+}
+
+/// The same on a stream that is open already.
+pub(super) fn exchange_over(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Response> {
+    stream.write_all(request)?;
     let mut answer = Vec::new();
-    socket.read_to_end(&mut answer)?;
+    stream.read_to_end(&mut answer)?;
     Response::parse(&answer)
         .ok_or_else(|| io::Error::other(format!("not an HTTP response: {}", answer.escape_ascii())))
 }
 
+/// A connection that gives up reading at the deadline.
+pub(super) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
 /// A connection that is kept for further requests.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    socket: TcpStream,
+pub(crate) struct Connection<S> {
+    socket: S,
     /// What has arrived and was not taken yet.
     received: Vec<u8>,
 }
 
-impl Connection {
+impl Connection<TcpStream> {
     pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
-        let socket = TcpStream::connect(address)?;
-        socket.set_read_timeout(Some(DEADLINE))?;
-        socket.set_nodelay(true)?;
-        Ok(Self { socket, received: vec![] })
+        Ok(Self::over(connect(address)?))
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// On a stream that is open already.
+    pub(crate) fn over(socket: S) -> Self {
+        Self { socket, received: vec![] }
+    }
+
+    /// The stream, for what is no exchange.
+    pub(crate) fn stream(&mut self) -> &mut S {
+        &mut self.socket
     }
 
     /// Sends a whole request as it is and reads the answer, whose head must tell its length.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> io::Result<Response> {
         self.socket.write_all(request)?;
+        self.receive()
+    }
+
+    /// Reads the next answer, whose head must tell its length.
+    pub(crate) fn receive(&mut self) -> io::Result<Response> {
         let mut buffer = [0; 4096];
         loop {
             if let Some(length) = whole_length(&self.received) {

@@ -84,24 +84,25 @@ impl Connector {
         // What has arrived already comes before the end.
         match &self.tls {
             None => {
-                // Only a connection that is used gets buffers.
-                let used = tokio::select! {
+                // Only a connection that is used gets buffers, and a place for what fills them.
+                let mut first = [0];
+                let arrived = tokio::select! {
                     biased;
-                    used = timeout(self.patience.idle, stream.readable()) => used,
+                    arrived = timeout(self.patience.idle, stream.peek(&mut first)) => arrived,
                     _ = drain.changed() => return,
                 };
-                if let Ok(Ok(())) = used {
-                    self.serve_http(stream, app, drain).await;
+                if let Ok(Ok(1)) = arrived {
+                    Box::pin(self.serve_http(stream, app, drain)).await;
                 }
             }
             Some(config) => {
                 let stream = tokio::select! {
                     biased;
-                    stream = self.shake_hands(config, stream) => stream,
+                    stream = Box::pin(self.shake_hands(config, stream)) => stream,
                     _ = drain.changed() => return,
                 };
                 if let Some(stream) = stream {
-                    self.serve_http(stream, app, drain).await;
+                    Box::pin(self.serve_http(stream, app, drain)).await;
                 }
             }
         }
