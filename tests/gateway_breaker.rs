@@ -1,9 +1,13 @@
 //! Who waits for a Redis that does not answer: as few as possible, and nobody twice.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Cluster, Gateway, Proxy, Response, Server, eventually, watched};
+use crate::harness::{
+    Cluster, Gateway, Proxy, Response, Server, eventually, http_request, watched,
+};
 
 /// As `REDIS_TIMEOUT_MS` where answers are late: far longer than what is not to wait for it takes,
 /// on a busy machine too.
@@ -67,6 +71,28 @@ fn only_the_first_of_those_who_come_one_by_one_waits_for_a_silent_redis() {
     // The outage is a few lines, not one for each check or attempt.
     let errors = log.lines().filter(|line| line.contains(r#""ERROR""#)).count();
     assert!(errors <= 10, "{log}");
+}
+
+#[test]
+fn a_silent_redis_is_noticed_though_all_callers_are_too_impatient() {
+    let server = Server::start();
+    let gateway = start(&server.url(), TIMEOUT);
+    recovers(&gateway, "someone");
+    server.freeze();
+    let request = http_request("POST", "/rate-limit/check", &[], r#"{"identifier": "someone"}"#);
+    for _ in 0..20 {
+        let mut socket = TcpStream::connect(gateway.address()).unwrap();
+        socket.write_all(&request).unwrap();
+        // None waits for as long as the gateway would.
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let _ = socket.read(&mut [0]);
+    }
+    shows(&gateway, "ratelimit_redis_breaker_open{", "1");
+    let begin = Instant::now();
+    assert_eq!(check(&gateway, "someone").status, 503);
+    assert!(begin.elapsed() < TIMEOUT * watched().unwrap_or(1));
+    server.thaw();
+    recovers(&gateway, "someone");
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(crate) use collector::{Collector, attribute};
 pub(crate) use credentials::{ApiKey, Issuer};
 pub(crate) use gateway::{Builder as GatewayBuilder, Gateway};
 pub(crate) use held::Held;
-pub(crate) use http::{Connection, Response, kept_request};
+pub(crate) use http::{Connection, Response, kept_request, request as http_request};
 pub(crate) use load::{Ledger, Load, is_primary};
 pub(crate) use patience::{eventually, watched, within};
 pub(crate) use payload::{dumped, effect, log, sealed};

@@ -10,7 +10,7 @@ use super::{
     KeyedCommand,
     cluster_map::Node,
     follower::Follower,
-    link::Upkeep,
+    keeper::Upkeep,
     server::Patience,
     slots::{Redirection, redirection, slot},
 };

@@ -12,7 +12,7 @@ use super::{
     KeyedCommand, RedisOptions, RedisSettingsError, Topology,
     cluster::Cluster,
     dial::Dialer,
-    link::Upkeep,
+    keeper::Upkeep,
     sentinel,
     server::{Patience, Server},
     task::Task,

@@ -17,7 +17,7 @@ use super::{
     breaker::State,
     cluster_map::{ClusterMap, Node},
     dial::advice,
-    link::Upkeep,
+    keeper::Upkeep,
     server::{Patience, Server},
     server_at,
     slots::{Address, Share, shares},

@@ -5,43 +5,21 @@
 //! answer does not come in time, because a connection to a host that has gone stays silent
 //! forever. It is live again when a new connection was made and a probe was answered on it.
 
-use std::{future::pending, io, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use redis::{Cmd, ConnectionInfo, RedisError, Value, aio::MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::Instant,
 };
 use tracing::Instrument;
 
 use super::{
-    breaker::{Breaker, Counted},
-    dial::{Connection, Dialer, advice},
+    breaker::Breaker,
+    dial::Connection,
+    keeper::{Keeper, Upkeep, Whereabouts},
     task::Task,
 };
-
-/// Pause after a failed attempt to connect: short, so that service is back soon after Redis is.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// Shortest life of a connection that is replaced although it works.
-const REPLACE_PAUSE: Duration = Duration::from_secs(1);
-
-/// What all links to servers of one kind have in common.
-#[derive(Debug)]
-pub(super) struct Upkeep {
-    pub(super) dialer: Dialer,
-    /// Longest wait for the answer to a probe.
-    pub(super) answer_timeout: Duration,
-    /// A call that changes nothing, and that decisions resemble.
-    pub(super) probe: Cmd,
-    /// Whether a server that is not a primary is of no use.
-    pub(super) primaries_only: bool,
-    /// Notified when a link is lost.
-    pub(super) lost: Notify,
-}
-
-/// Where a server is, which can change; `None` while nobody knows.
-pub(super) type Whereabouts = watch::Receiver<Option<ConnectionInfo>>;
 
 /// A place for one connection, filled again whenever it was lost.
 #[derive(Debug)]
@@ -54,10 +32,40 @@ pub(super) struct Link {
 /// A connection that worked when last used. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct LiveLink {
-    connection: Connection,
-    since: Instant,
-    /// Notified when the connection works, but another one may lead to a better server.
-    stale: Arc<Notify>,
+    pub(super) connection: Connection,
+    pub(super) since: Instant,
+    pub(super) signals: Arc<Signals>,
+}
+
+/// What those who use a connection tell its keeper.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// The connection works, but another one may lead to a better server.
+    pub(super) stale: Notify,
+    /// A call was given up before its answer was overdue.
+    pub(super) doubt: Notify,
+}
+
+/// A call that waits for its answer. If it is dropped before, the connection is tried: callers who
+/// are less patient than this service would otherwise hide that a server is silent.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    signals: Option<Arc<Signals>>,
+}
+
+impl Unanswered {
+    /// There is an answer, or it is overdue.
+    pub(super) fn settle(mut self) {
+        self.signals = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(signals) = &self.signals {
+            signals.doubt.notify_one();
+        }
+    }
 }
 
 impl Link {
@@ -69,8 +77,9 @@ impl Link {
         breaker: Arc<Breaker>,
     ) -> Self {
         let (sender, live) = watch::channel(None);
-        let keeper = Keeper { server, upkeep, breaker, sender };
-        let task = keeper.keep_connected().instrument(tracing::error_span!("link", number));
+        let task = Keeper { server, upkeep, breaker, sender }
+            .keep_connected()
+            .instrument(tracing::error_span!("link", number));
         Self { live, _keeper: Task::spawn(task) }
     }
 
@@ -100,6 +109,11 @@ impl LiveLink {
         &mut self.connection.calls
     }
 
+    /// Tells that a call is sent.
+    pub(super) fn expect_answer(&self) -> Unanswered {
+        Unanswered { signals: Some(Arc::clone(&self.signals)) }
+    }
+
     /// Has the connection replaced. Commands that already wait on it can still be answered.
     pub(super) fn give_up(&self) {
         self.connection.broken.notify_one();
@@ -107,130 +121,6 @@ impl LiveLink {
 
     /// Has the connection replaced as soon as there is another one.
     pub(super) fn retire(&self) {
-        self.stale.notify_one();
-    }
-}
-
-/// What keeps a link up.
-struct Keeper {
-    server: Whereabouts,
-    upkeep: Arc<Upkeep>,
-    breaker: Arc<Breaker>,
-    sender: watch::Sender<Option<LiveLink>>,
-}
-
-/// Why a link needs another connection.
-enum End {
-    Broken,
-    Moved,
-    Replaced(LiveLink),
-}
-
-impl Keeper {
-    async fn keep_connected(self) {
-        let mut server = self.server.clone();
-        let (mut link, mut counted) = self.connect(&mut server).await;
-        loop {
-            self.sender.send_replace(Some(link.clone()));
-            let reason = match self.end_of(&link, &mut server).await {
-                End::Replaced(other) => {
-                    link = other;
-                    continue;
-                }
-                End::Broken => "a connection broke or stayed silent",
-                End::Moved => "the primary is another server",
-            };
-            self.sender.send_replace(None);
-            drop(counted);
-            self.breaker.note_loss(reason);
-            self.upkeep.lost.notify_one();
-            if link.since.elapsed() < RETRY_PAUSE {
-                // What breaks as soon as it is made must not be made without end.
-                sleep(RETRY_PAUSE).await;
-            }
-            (link, counted) = self.connect(&mut server).await;
-        }
-    }
-
-    /// Waits until a connection is of no more use.
-    async fn end_of(&self, link: &LiveLink, server: &mut Whereabouts) -> End {
-        let mut elsewhere = server.clone();
-        let replacement = async {
-            link.stale.notified().await;
-            sleep_until(link.since + REPLACE_PAUSE).await;
-            loop {
-                let place = server.borrow().clone();
-                if let Some(place) = place
-                    && let Ok(other) = self.attempt(&place).await
-                {
-                    return other;
-                }
-                sleep(REPLACE_PAUSE).await;
-            }
-        };
-        tokio::select! {
-            () = link.connection.broken.notified() => End::Broken,
-            // Without a sender the server stays where it is.
-            Ok(()) = elsewhere.changed() => End::Moved,
-            other = replacement => End::Replaced(other),
-        }
-    }
-
-    /// Tries until it succeeds.
-    async fn connect(&self, server: &mut Whereabouts) -> (LiveLink, Counted) {
-        loop {
-            let place = server.borrow_and_update().clone();
-            let Some(place) = place else {
-                // Who does not know where it is, says why.
-                if server.changed().await.is_err() {
-                    pending::<()>().await;
-                }
-                continue;
-            };
-            match self.attempt(&place).await {
-                Ok(link) => {
-                    tracing::info!("connected to Redis");
-                    return (link, self.breaker.live());
-                }
-                Err(error) => {
-                    let fault = error.to_string();
-                    let advice = advice(&fault);
-                    self.breaker.note(fault, advice);
-                    self.upkeep.lost.notify_one();
-                }
-            }
-            tokio::select! {
-                () = sleep(RETRY_PAUSE) => {}
-                Ok(()) = server.changed() => {}
-            }
-        }
-    }
-
-    async fn attempt(&self, server: &ConnectionInfo) -> Result<LiveLink, RedisError> {
-        let connection = self.upkeep.dialer.dial(server).await?;
-        let counted = self.breaker.probe();
-        let answer = timeout(self.upkeep.answer_timeout, self.probe(&connection)).await;
-        drop(counted);
-        let silent = || io::Error::other("connected, but a probe was not answered in time");
-        answer.unwrap_or_else(|_| Err(silent().into()))?;
-        Ok(LiveLink { connection, since: Instant::now(), stale: Arc::default() })
-    }
-
-    /// Whether the server answers calls like those of decisions. An error will do: it says that
-    /// the server is quick, and each call is told what is wrong.
-    async fn probe(&self, connection: &Connection) -> Result<(), RedisError> {
-        let mut calls = connection.calls.clone();
-        calls.send_packed_command(&self.upkeep.probe).await?;
-        if !self.upkeep.primaries_only {
-            return Ok(());
-        }
-        let role = redis::cmd("ROLE").query_async::<Vec<Value>>(&mut calls).await;
-        match role.as_deref() {
-            Ok([Value::BulkString(role), ..]) if role == b"master" => Ok(()),
-            // A user who may not ask is told by each call that a server is no primary.
-            Err(error) if error.code() == Some("NOPERM") => Ok(()),
-            Err(error) => Err(error.clone()),
-            Ok(_) => Err(io::Error::other("the server that Sentinels name is no primary").into()),
-        }
+        self.signals.stale.notify_one();
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     SentinelTopology,
     dial::{Connection, advice},
-    link::{Upkeep, Whereabouts},
+    keeper::{Upkeep, Whereabouts},
     server_at,
     task::Task,
 };

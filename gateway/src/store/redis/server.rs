@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     breaker::{Breaker, State},
-    link::{Link, LiveLink, Upkeep, Whereabouts},
+    keeper::{Upkeep, Whereabouts},
+    link::{Link, LiveLink},
 };
 use crate::telemetry::RedisCall;
 
@@ -102,6 +103,7 @@ impl Server {
             return Err(io::Error::from(io::ErrorKind::NotConnected).into());
         };
         let sent = Instant::now();
+        let unanswered = link.expect_answer();
         let call = link.calls().send_packed_commands(pipeline, 0, pipeline.len());
         let mut shown = RedisCall::start(pipeline.len(), || operation(pipeline));
         let answers = timeout_at(patience.deadline, call).await;
@@ -113,6 +115,7 @@ impl Server {
         if let Some(fault) = fault {
             shown.fail(fault);
         }
+        unanswered.settle();
         drop(shown);
         match answers {
             Ok(Ok(answers)) => {
