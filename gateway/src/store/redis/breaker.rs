@@ -96,6 +96,7 @@ impl Breaker {
         let counted = self.count(|counts| &mut counts.live, Some(self.shown.connection()));
         let mut counts = self.counts();
         counts.fault = None;
+        tracing::info!(node = self.node, "connected to Redis");
         if !counts.told_closed {
             counts.told_closed = true;
             tracing::info!(node = self.node, "circuit breaker closed: calls go to Redis");
@@ -134,8 +135,13 @@ impl Breaker {
             && let Some(held_back) = counts.openings.pass(Instant::now())
         {
             counts.told_closed = false;
-            let message = "circuit breaker open: calls to Redis fail at once";
-            tracing::warn!(node = self.node, reason, held_back, message);
+            let node = &self.node;
+            tracing::warn!(
+                node,
+                reason,
+                held_back,
+                "circuit breaker open: calls to Redis fail at once"
+            );
         }
     }
 
@@ -176,5 +182,32 @@ pub(super) struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.breaker.change(|counts| *(self.number)(counts) -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Breaker, State};
+
+    #[test]
+    fn a_breaker_is_closed_while_any_connection_is_live() {
+        let breaker = Arc::new(Breaker::new("node".to_owned()));
+        assert_eq!(breaker.state(), State::Open);
+        let probe = breaker.probe();
+        assert_eq!(breaker.state(), State::HalfOpen);
+        drop(probe);
+        assert_eq!(breaker.state(), State::Open);
+
+        let connections = [breaker.live(), breaker.live()];
+        let probe = breaker.probe();
+        let [first, last] = connections;
+        drop(first);
+        assert_eq!(breaker.state(), State::Closed);
+        drop(last);
+        assert_eq!(breaker.state(), State::HalfOpen);
+        drop(probe);
+        assert_eq!(breaker.state(), State::Open);
     }
 }

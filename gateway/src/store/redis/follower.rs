@@ -112,8 +112,12 @@ impl Shared {
                         && let Some(held_back) = faults.pass(Instant::now())
                     {
                         let advice = advice(&fault);
-                        let message = "cannot learn who has which keys of the cluster";
-                        tracing::error!(fault, advice, held_back, message);
+                        tracing::error!(
+                            fault,
+                            advice,
+                            held_back,
+                            "cannot learn who has which keys of the cluster"
+                        );
                         last_fault = fault;
                     }
                 }
@@ -131,8 +135,12 @@ impl Shared {
                 let (primaries, unserved) = (map.primaries().len(), map.unserved());
                 if unserved > 0 {
                     let advice = "find out with CLUSTER NODES which servers are missing";
-                    let message = "the cluster has slots that no server has";
-                    tracing::error!(primaries, unserved, advice, message);
+                    tracing::error!(
+                        primaries,
+                        unserved,
+                        advice,
+                        "the cluster has slots that no server has"
+                    );
                 } else {
                     tracing::info!(primaries, "the cluster's slots are shared out anew");
                 }

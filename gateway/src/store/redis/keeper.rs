@@ -126,10 +126,7 @@ impl Keeper {
                 continue;
             };
             match self.attempt(&place).await {
-                Ok(link) => {
-                    tracing::info!("connected to Redis");
-                    return (link, self.breaker.live());
-                }
+                Ok(link) => return (link, self.breaker.live()),
                 Err(error) => {
                     let fault = error.to_string();
                     let advice = advice(&fault);
