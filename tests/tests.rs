@@ -48,6 +48,7 @@ mod pressure;
 mod gateway;
 mod gateway_batch;
 mod gateway_breaker;
+mod gateway_caller_limits;
 mod gateway_callers;
 mod gateway_cluster;
 mod gateway_connections;

@@ -3,7 +3,7 @@
 use crate::config;
 
 /// What the program is asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Serve until a signal.
     Serve,
@@ -11,6 +11,13 @@ pub enum Command {
     HealthCheck,
     /// Read the settings and the files that they name, and nothing else.
     CheckConfig,
+    /// Print a new key of a caller, and its entry for API_KEYS_FILE.
+    NewApiKey {
+        /// What the caller is called.
+        name: String,
+        /// What it may do.
+        scopes: Vec<String>,
+    },
     /// Print the OpenAPI document.
     PrintOpenApi,
     /// Print what the program does and every setting.
@@ -20,7 +27,7 @@ pub enum Command {
 }
 
 /// What `--help` says about each command: how it is written, and what it does.
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 7] = [
     ("", "Serve until SIGTERM or SIGINT."),
     (
         "healthcheck",
@@ -29,6 +36,11 @@ const COMMANDS: [(&str, &str); 6] = [
     (
         "--check-config",
         "Read the settings and the files that they name: exit 0 if they can be used, else 2.",
+    ),
+    (
+        "new-api-key NAME SCOPE[,SCOPE...]",
+        "Print a new key for a caller, and below it the entry for API_KEYS_FILE. Scopes are check, \
+         read and reset.",
     ),
     ("--print-openapi", "Print the OpenAPI document."),
     ("--help", "Print this."),
@@ -47,6 +59,10 @@ impl Command {
             [] => Ok(Self::Serve),
             ["healthcheck"] => Ok(Self::HealthCheck),
             ["--check-config"] => Ok(Self::CheckConfig),
+            ["new-api-key", name, scopes] => Ok(Self::NewApiKey {
+                name: name.to_owned(),
+                scopes: scopes.split(',').map(str::to_owned).collect(),
+            }),
             ["--print-openapi"] => Ok(Self::PrintOpenApi),
             ["--help" | "-h"] => Ok(Self::Help),
             ["--version" | "-V"] => Ok(Self::Version),

@@ -68,7 +68,7 @@ pub struct AppState {
     /// Who may call from a browser.
     pub allowed_origins: Origins,
     /// Who may call; `None` is everybody.
-    pub callers: Option<Callers>,
+    pub callers: Option<Arc<Callers>>,
     /// Where decisions are made.
     pub store: Store,
     /// What `/metrics` shows.

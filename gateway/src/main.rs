@@ -1,10 +1,10 @@
 //! Does what the command line asks for: serves, or answers a question about the program.
 
-use std::{env, error::Error, process::ExitCode};
+use std::{env, error::Error, process::ExitCode, sync::Arc};
 
 use ratelimit_gateway::{
     AppState, app,
-    callers::Callers,
+    callers::{self, Callers},
     command_line::{self, Command},
     config::{Settings, SettingsError},
     crypto, health_check, openapi_document,
@@ -40,6 +40,11 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Serve => serve(Settings::load()?)?,
         Command::HealthCheck => check_health(&Settings::load()?)?,
         Command::CheckConfig => check_settings(&Settings::load()?)?,
+        Command::NewApiKey { name, scopes } => {
+            let (key, entry) = callers::new_api_key(&name, &scopes)
+                .map_err(|fault| SettingsError::about("new-api-key", fault))?;
+            println!("{key}\n{entry}");
+        }
         Command::PrintOpenApi => println!("{}", openapi_document()),
         Command::Help => print!("{}", command_line::help()),
         Command::Version => println!("ratelimit-gateway {}", env!("CARGO_PKG_VERSION")),
@@ -71,7 +76,7 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let app = app(AppState {
         defaults: settings.defaults,
         deny_status: settings.deny_status,
-        callers,
+        callers: callers.map(Arc::new),
         allowed_origins: settings.allowed_origins,
         store,
         metrics,

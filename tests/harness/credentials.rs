@@ -29,6 +29,13 @@ impl ApiKey {
         Self { key, entry: json!({ "name": name, "sha256": hash, "scopes": scopes }) }
     }
 
+    /// Allows so many requests in a window.
+    pub(crate) fn limit(mut self, limit: u32, window_seconds: u32) -> Self {
+        self.entry["limit"] = json!(limit);
+        self.entry["window_seconds"] = json!(window_seconds);
+        self
+    }
+
     /// The header that shows the key.
     pub(crate) fn header(&self) -> (&str, &str) {
         ("X-API-Key", &self.key)

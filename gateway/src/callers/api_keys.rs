@@ -112,8 +112,12 @@ impl Entry {
 ///
 /// When the name cannot be one or a scope is unknown: one line; also when the system has no
 /// randomness.
-pub fn new_api_key(name: &str, scope_names: &[&str]) -> Result<(String, String), String> {
+pub fn new_api_key(
+    name: &str,
+    scope_names: &[impl AsRef<str>],
+) -> Result<(String, String), String> {
     check_name(name)?;
+    let scope_names: Vec<_> = scope_names.iter().map(AsRef::as_ref).collect();
     scopes(scope_names.iter().copied())?;
     let mut bytes = [0; KEY_BYTES];
     rand::fill(&mut bytes).map_err(|Unspecified| "the system has no randomness".to_owned())?;
@@ -246,7 +250,7 @@ mod tests {
         assert!(!entry.contains(digits));
 
         assert!(new_api_key("two words", &["check"]).is_err());
-        assert!(new_api_key("shop", &[]).is_err());
+        assert!(new_api_key("shop", &[""; 0]).is_err());
         assert!(new_api_key("shop", &["admin"]).is_err());
     }
 

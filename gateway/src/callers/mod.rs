@@ -27,6 +27,7 @@ pub(crate) use self::{
 use crate::{
     config::{CallerOptions, SettingsError},
     millis::Millis,
+    quota::{Algorithm, Quota},
     watched_files::WatchedFiles,
 };
 
@@ -128,6 +129,13 @@ impl Caller {
     /// Whether the caller may do this.
     pub(crate) fn has(&self, scope: Scope) -> bool {
         self.scopes.contains(scope)
+    }
+
+    /// What the caller may ask, as a quota of requests; `None` is any number.
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        let CallerLimit { requests, window } = self.limit;
+        let algorithm = Algorithm::TokenBucket;
+        requests.map(|limit| Quota { algorithm, limit, window, burst: None })
     }
 }
 

@@ -263,7 +263,8 @@ pub(super) const CALLER_LIMIT: Setting<Whole<u32>> = Setting {
     name: "CALLER_LIMIT",
     default: "0",
     rule: Whole(0..=*UNITS.end()),
-    meaning: "Requests that each caller may make per CALLER_WINDOW_SECONDS. 0 is any number.",
+    meaning: "Requests that each caller may make per CALLER_WINDOW_SECONDS; each check of a batch \
+              counts as one. 0 is any number.",
 };
 
 pub(super) const CALLER_WINDOW_SECONDS: Setting<Window> = Setting {

@@ -23,6 +23,9 @@ use crate::{
     AppState,
     callers::{self, Caller, Callers, Refusal, Requirement, Scope},
     error::Error,
+    millis::Millis,
+    quota::Check,
+    store::Store,
     telemetry,
 };
 
@@ -67,14 +70,17 @@ impl Sitemap {
         document: &mut OpenApi,
         state: Option<&Arc<AppState>>,
     ) -> Router<Arc<AppState>> {
-        let callers = state.and_then(|state| Some((state, state.callers.as_ref()?)));
+        let callers = state.and_then(|state| state.callers.as_ref());
+        let limits = state.filter(|_| callers.is_some()).map(|state| state.store.for_callers());
+        let guard = callers.zip(limits.map(Arc::new));
         let mut requirements = Vec::new();
         let mut router = ApiRouter::new();
         for (path, access, mut methods) in self.routes {
-            if let Some((state, callers)) = callers
+            if let Some((callers, limits)) = &guard
                 && let Some(requirement) = access.requirement(path, callers)
             {
-                let gate = Arc::new(Gate { state: Arc::clone(state), requirement });
+                let (callers, limits) = (Arc::clone(callers), Arc::clone(limits));
+                let gate = Arc::new(Gate { callers, limits, requirement });
                 // Around the handlers alone: a wrong method is a wrong method for everybody.
                 methods = methods.route_layer(middleware::from_fn_with_state(gate, admit));
                 requirements.push(requirement);
@@ -82,7 +88,7 @@ impl Sitemap {
             router = router.api_route(path, methods);
         }
         router.finish_api_with(document, |mut api| {
-            if let Some((_, callers)) = callers {
+            if let Some(callers) = callers {
                 callers::document(callers, &requirements, api.inner_mut());
             }
             api
@@ -104,14 +110,25 @@ impl Access {
 
 /// What stands before the handlers of a route.
 struct Gate {
-    state: Arc<AppState>,
+    callers: Arc<Callers>,
+    limits: Arc<Store>,
     requirement: Requirement,
 }
 
+/// A caller that was let in. Handlers find it among the extensions of a request.
+#[derive(Debug, Clone)]
+pub(super) struct Admitted {
+    caller: Arc<Caller>,
+    limits: Arc<Store>,
+}
+
 /// Lets a request in, or answers it.
-async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    match gate.examine(request.headers()) {
-        Ok(_) => next.run(request).await,
+async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+    match gate.examine(request.headers()).await {
+        Ok(admitted) => {
+            request.extensions_mut().insert(admitted);
+            next.run(request).await
+        }
         Err(error) => {
             let body = request.into_body();
             if !body.is_end_stream() {
@@ -124,20 +141,63 @@ async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> R
 }
 
 impl Gate {
-    /// Finds out who calls, and whether that caller may come in. Looks at nothing but the head of
-    /// the request.
-    fn examine(&self, headers: &HeaderMap) -> Result<Option<Arc<Caller>>, Error> {
-        let Some(callers) = &self.state.callers else { return Ok(None) };
-        let caller = callers.identify(headers).map_err(|refusal| {
+    /// Finds out who calls, and whether that caller may come in now. Looks at nothing but the head
+    /// of the request.
+    async fn examine(&self, headers: &HeaderMap) -> Result<Admitted, Error> {
+        let caller = self.callers.identify(headers).map_err(|refusal| {
             Span::current().record("refusal", refusal.name());
             telemetry::count_auth_failure(refusal);
             Error::Unauthenticated { shown: refusal != Refusal::Missing }
         })?;
         Span::current().record("caller", display(&caller));
-        if caller.has(self.requirement.scope) {
-            Ok(Some(caller))
+        if !caller.has(self.requirement.scope) {
+            return Err(Error::Forbidden(self.requirement.scope));
+        }
+        let admitted = Admitted { caller, limits: Arc::clone(&self.limits) };
+        if self.requirement.limited {
+            admitted.count(1).await?;
+        }
+        Ok(admitted)
+    }
+}
+
+impl Admitted {
+    /// Most requests that the caller may ever make at once.
+    pub(super) fn most_requests(&self) -> usize {
+        let quota = self.caller.quota();
+        quota.map_or(usize::MAX, |quota| usize::try_from(quota.limit).unwrap_or(usize::MAX))
+    }
+
+    /// Counts a request, which was let in as one, as so many. Whoever comes back when it is told
+    /// to is counted as one again, and needs the time for that one, too.
+    ///
+    /// # Errors
+    ///
+    /// When the caller asks more often than it may, or that cannot be found out.
+    pub(super) async fn count_as(&self, requests: usize) -> Result<(), Error> {
+        let more = u32::try_from(requests.saturating_sub(1)).unwrap_or(u32::MAX);
+        if more == 0 {
+            return Ok(());
+        }
+        self.count(more).await.map_err(|error| match (error, self.caller.quota()) {
+            (Error::CallerLimited(wait), Some(quota)) => {
+                let one = quota.window.0.div_ceil(quota.limit.into());
+                Error::CallerLimited(Millis(wait.0.saturating_add(one)))
+            }
+            (error, _) => error,
+        })
+    }
+
+    async fn count(&self, requests: u32) -> Result<(), Error> {
+        let Some(quota) = self.caller.quota() else { return Ok(()) };
+        let check = Check { identifier: self.caller.to_string(), quota, cost: requests };
+        // A caller's limit keeps every rule of the module: none is refused.
+        let decision = self.limits.check(&check).await.map_err(|_| Error::Unavailable)?;
+        if decision.allowed {
+            Ok(())
         } else {
-            Err(Error::Forbidden(self.requirement.scope))
+            telemetry::count_limited_caller();
+            Err(Error::CallerLimited(decision.retry_after))
         }
     }
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
+    admission::Admitted,
     body,
     check::{self, CheckAnswer, CheckRequest},
 };
@@ -170,10 +171,17 @@ impl FromRequest<Arc<AppState>> for Batch {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
-        let body = body::read(request.into_body(), body::MAX_BATCH_BYTES).await?;
+        let (mut parts, body) = request.into_parts();
+        let caller = parts.extensions.remove::<Admitted>();
+        let body = body::read(body, body::MAX_BATCH_BYTES).await?;
         let mut fields = Fields::from_body(&body)?;
-        let values = fields.list("checks", &CHECKS);
-        let values = fields.finish(values)?.into_iter().enumerate();
+        let most = caller.as_ref().map_or(usize::MAX, Admitted::most_requests);
+        let values = fields.list("checks", &(*CHECKS.start()..=most.min(*CHECKS.end())));
+        let values = fields.finish(values)?;
+        if let Some(caller) = caller {
+            caller.count_as(values.len()).await?;
+        }
+        let values = values.into_iter().enumerate();
         let read = |(position, value)| read_check(value, position, state.defaults);
         Ok(Self(values.map(read).collect()))
     }

@@ -10,6 +10,8 @@ mod options;
 mod outage;
 mod redis;
 
+use std::sync::Arc;
+
 use limiter::Instant;
 
 use self::{
@@ -26,6 +28,9 @@ pub use self::{
 };
 use crate::quota::{Algorithm, Check, Quota, Refund};
 
+/// Put before the keys of callers. No identifier has such a key, whatever it is.
+const CALLERS_PREFIX: &str = "caller:";
+
 /// Decides, by the settings.
 #[derive(Debug)]
 pub struct Store {
@@ -33,8 +38,9 @@ pub struct Store {
     redis: Option<Redis>,
     deny_cache: DenyCache,
     local: LocalStore,
-    fallback: Fallback,
-    clock: Clock,
+    fallback: Arc<Fallback>,
+    clock: Arc<Clock>,
+    room: (LocalOptions, DenyCacheOptions),
 }
 
 impl Store {
@@ -54,9 +60,25 @@ impl Store {
             redis,
             deny_cache: DenyCache::new(options.deny_cache),
             local: LocalStore::new(options.local.max_keys),
-            fallback: Fallback::new(options.fail_mode, options.local.share),
-            clock: Clock::start(),
+            fallback: Arc::new(Fallback::new(options.fail_mode, options.local.share)),
+            clock: Arc::new(Clock::start()),
+            room: (options.local, options.deny_cache),
         })
+    }
+
+    /// A store for the limits of callers. It decides where this one does and as this one does, with
+    /// keys and room of its own, so that no flood of identifiers makes it forget a caller.
+    #[must_use]
+    pub fn for_callers(&self) -> Self {
+        let (local, deny_cache) = self.room;
+        Self {
+            redis: self.redis.as_ref().map(|redis| redis.with_more_prefix(CALLERS_PREFIX)),
+            deny_cache: DenyCache::new(deny_cache),
+            local: LocalStore::new(local.max_keys),
+            fallback: Arc::clone(&self.fallback),
+            clock: Arc::clone(&self.clock),
+            room: self.room,
+        }
     }
 
     /// Whether states are kept in Redis, rather than in this process.

@@ -1,14 +1,17 @@
-//! Metrics of callers that are not known.
+//! Callers that are refused, counted.
 
 use metrics::{counter, describe_counter};
 
 use crate::callers::Refusal;
 
 const AUTH_FAILURES: &str = "ratelimit_auth_failures_total";
+const LIMITED: &str = "ratelimit_callers_limited_total";
 
 /// Shows all of them, with 0.
 pub(super) fn start() {
     describe_counter!(AUTH_FAILURES, "Requests that do not show who calls, by reason.");
+    describe_counter!(LIMITED, "Requests of callers that asked more often than they may.");
+    counter!(LIMITED).increment(0);
     for refusal in Refusal::ALL {
         counter!(AUTH_FAILURES, "reason" => refusal.name()).increment(0);
     }
@@ -17,4 +20,9 @@ pub(super) fn start() {
 /// Counts a request that does not show who calls.
 pub(crate) fn count_auth_failure(refusal: Refusal) {
     counter!(AUTH_FAILURES, "reason" => refusal.name()).increment(1);
+}
+
+/// Counts a request of a caller that asked more often than it may.
+pub(crate) fn count_limited_caller() {
+    counter!(LIMITED).increment(1);
 }

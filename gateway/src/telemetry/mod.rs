@@ -9,7 +9,10 @@ mod metrics;
 mod redis;
 mod traces;
 
-pub(crate) use self::{callers::count_auth_failure, traces::RequestSpan};
+pub(crate) use self::{
+    callers::{count_auth_failure, count_limited_caller},
+    traces::RequestSpan,
+};
 pub use self::{
     decisions::count_decision,
     http::{Slow, count_refused_connection, count_request, count_slow_connection, http_connection},

@@ -14,7 +14,7 @@ mod slots;
 mod task;
 mod tls;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisConnectionInfo, Value};
 
@@ -95,7 +95,7 @@ impl std::error::Error for RedisSettingsError {}
 #[derive(Debug)]
 pub struct Redis {
     key_prefix: String,
-    connections: Connections,
+    connections: Arc<Connections>,
 }
 
 /// A command and the one key that it is about, which decides where it is sent in a cluster.
@@ -121,7 +121,13 @@ impl Redis {
         key_prefix: String,
     ) -> Result<Self, RedisSettingsError> {
         let connections = Connections::open(topology, options, probe(&key_prefix).command)?;
-        Ok(Self { key_prefix, connections })
+        Ok(Self { key_prefix, connections: Arc::new(connections) })
+    }
+
+    /// The same servers by the same connections, with keys of its own.
+    pub(super) fn with_more_prefix(&self, more: &str) -> Self {
+        let key_prefix = format!("{}{more}", self.key_prefix);
+        Self { key_prefix, connections: Arc::clone(&self.connections) }
     }
 
     /// Waits for the first connections, but not for long.

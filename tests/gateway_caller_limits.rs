@@ -1,0 +1,171 @@
+//! How often callers may ask the gateway.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{ApiKey, Gateway, GatewayBuilder, Issuer, NOON, Response, Server};
+
+/// A gateway for callers with these keys, which remembers no denial.
+fn builder(directory: &TempDir, keys: &[&ApiKey]) -> GatewayBuilder {
+    let path = directory.path().join("keys.json");
+    ApiKey::write(&path, keys);
+    with_file(Gateway::builder(), "API_KEYS_FILE", &path)
+        .env("REDIS_TIMEOUT_MS", "10000")
+        .env("DENY_CACHE_SIZE", "0")
+}
+
+fn with_file(builder: GatewayBuilder, variable: &str, path: &Path) -> GatewayBuilder {
+    builder.env(variable, &path.display().to_string())
+}
+
+fn look(gateway: &Gateway, header: (&str, &str)) -> Response {
+    gateway.request("GET", "/rate-limit/status/user", &[header], "")
+}
+
+fn batch(gateway: &Gateway, header: (&str, &str), checks: usize) -> Response {
+    let body = json!({ "checks": vec![json!({ "identifier": "user" }); checks] }).to_string();
+    gateway.request("POST", "/rate-limit/check/batch", &[header], &body)
+}
+
+/// The refusal of a caller that is to come back after so many seconds.
+fn assert_limited(answer: &Response, seconds: &str) {
+    let body = r#"{"detail":"Too many requests","error_code":"CALLER_LIMITED"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (429, body));
+    assert_eq!(answer.header("Retry-After"), Some(seconds));
+}
+
+#[test]
+fn all_gateways_together_keep_the_limit_of_a_caller() {
+    let (server, directory) = (Server::at(NOON), TempDir::new().unwrap());
+    let shop = ApiKey::new("shop", &["check", "read"]).limit(3, 60);
+    let other = ApiKey::new("other", &["read"]).limit(3, 60);
+    let start = || builder(&directory, &[&shop, &other]).redis(&server).start();
+    let (first, second) = (start(), start());
+    for gateway in [&first, &second, &first] {
+        assert_eq!(look(gateway, shop.header()).status, 200);
+    }
+    for gateway in [&first, &second] {
+        assert_limited(&look(gateway, shop.header()), "20");
+        assert_eq!(look(gateway, other.header()).status, 200);
+        // What is there for everybody is not limited.
+        assert_eq!(gateway.request("GET", "/health", &[shop.header()], "").status, 200);
+    }
+    // A request that is refused for another reason does not count.
+    let reset = |key: &ApiKey| {
+        first.request("DELETE", "/rate-limit/reset/user", &[key.header()], "").status
+    };
+    assert_eq!((reset(&other), reset(&other)), (403, 403));
+    assert_eq!(look(&first, other.header()).status, 200);
+
+    server.clock().advance(Duration::from_secs(20));
+    let body = r#"{"identifier": "key:shop", "limit": 3}"#;
+    let checked = first.request("POST", "/rate-limit/check", &[shop.header()], body);
+    // An identifier that is called as the caller has its own quota.
+    assert_eq!((checked.status, checked.header("X-RateLimit-Remaining")), (200, Some("2")));
+    let mut keys: Vec<String> = server.client().call("KEYS *");
+    keys.sort();
+    assert_eq!(
+        keys,
+        [
+            "caller:token_bucket:{key:other}",
+            "caller:token_bucket:{key:shop}",
+            "token_bucket:{key:shop}",
+        ]
+    );
+    let metrics = first.get("/metrics").body;
+    assert!(metrics.contains("\nratelimit_callers_limited_total 1\n"), "{metrics}");
+}
+
+#[test]
+fn a_batch_counts_as_many_requests_as_it_has_checks() {
+    let (server, directory) = (Server::at(NOON), TempDir::new().unwrap());
+    let shop = ApiKey::new("shop", &["check"]).limit(10, 100);
+    let gateway = builder(&directory, &[&shop]).redis(&server).start();
+    assert_eq!(batch(&gateway, shop.header(), 6).status, 200);
+    // One is counted as it comes in, and leaves room for three.
+    assert_limited(&batch(&gateway, shop.header(), 6), "30");
+    server.clock().advance(Duration::from_secs(30));
+    assert_eq!(batch(&gateway, shop.header(), 6).status, 200);
+    assert_limited(&batch(&gateway, shop.header(), 1), "10");
+
+    server.clock().advance(Duration::from_secs(100));
+    let answer = batch(&gateway, shop.header(), 11);
+    let fault: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((answer.status, &fault["detail"][0]["ctx"]["max_length"]), (422, &json!(10)));
+    server.clock().advance(Duration::from_secs(100));
+    assert_eq!(batch(&gateway, shop.header(), 10).status, 200);
+}
+
+#[test]
+fn callers_without_a_limit_of_their_own_have_the_one_of_the_settings() {
+    let directory = TempDir::new().unwrap();
+    let issuer = Issuer::new(Algorithm::HS256);
+    let key_set = directory.path().join("jwks.json");
+    Issuer::write(&key_set, &[&issuer]);
+    let plain = ApiKey::new("plain", &["read"]);
+    let own = ApiKey::new("own", &["read"]).limit(3, 3_600);
+    let free = ApiKey::new("free", &["read"]).limit(0, 1);
+    let settings =
+        with_file(builder(&directory, &[&plain, &own, &free]), "JWT_JWKS_FILE", &key_set)
+            .env("JWT_AUDIENCE", Issuer::AUDIENCE)
+            .env("JWT_ISSUER", Issuer::NAME);
+    let settings = settings.env("CALLER_LIMIT", "2").env("CALLER_WINDOW_SECONDS", "3600");
+    let gateway = settings.env("REDIS_URL", "memory://").start();
+    // A token that is called as a key is another caller.
+    let tokens = ["alice", "plain"].map(|name| format!("Bearer {}", issuer.token(name, "read")));
+    for (header, granted) in [
+        (plain.header(), 2),
+        (own.header(), 3),
+        (("Authorization", tokens[0].as_str()), 2),
+        (("Authorization", tokens[1].as_str()), 2),
+    ] {
+        for _ in 0..granted {
+            assert_eq!(look(&gateway, header).status, 200);
+        }
+        assert_eq!(look(&gateway, header).status, 429);
+    }
+    for _ in 0..5 {
+        assert_eq!(look(&gateway, free.header()).status, 200);
+    }
+}
+
+#[test]
+fn while_redis_is_away_the_fail_mode_decides_on_callers_as_well() {
+    for (mode, statuses) in
+        [("closed", [503, 503, 503]), ("open", [200, 200, 200]), ("local", [200, 200, 429])]
+    {
+        let (mut server, directory) = (Server::start(), TempDir::new().unwrap());
+        let shop = ApiKey::new("shop", &["check", "read"]).limit(2, 3_600);
+        let settings = builder(&directory, &[&shop]).redis(&server).env("FAIL_MODE", mode);
+        let gateway = settings.env("METRICS_OPEN", "false").start();
+        server.kill();
+        let body = r#"{"identifier": "user", "limit": 100}"#;
+        let check = || gateway.request("POST", "/rate-limit/check", &[shop.header()], body).status;
+        assert_eq!([check(), check(), check()], statuses, "{mode}");
+        // Whoever watches the service sees it also now.
+        for _ in 0..5 {
+            assert_eq!(gateway.request("GET", "/metrics", &[shop.header()], "").status, 200);
+        }
+    }
+}
+
+#[test]
+fn an_answer_to_a_caller_that_asks_too_often_is_described() {
+    let directory = TempDir::new().unwrap();
+    let gateway = builder(&directory, &[]).env("REDIS_URL", "memory://").start();
+    let document: Value = serde_json::from_str(&gateway.get("/openapi.json").body).unwrap();
+    let schema = |path: &str, method: &str| {
+        document["paths"][path][method]["responses"]["429"]["content"]["application/json"]["schema"]
+            .clone()
+    };
+    let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    assert_eq!(schema("/rate-limit/refund", "post"), reference("ErrorBody"));
+    // A check has a denial with this status as well.
+    let either = json!({ "anyOf": [reference("CheckAnswer"), reference("ErrorBody")] });
+    assert_eq!(schema("/rate-limit/check", "post"), either);
+    assert_eq!(schema("/metrics", "get"), Value::Null);
+}
