@@ -5,7 +5,10 @@
 //! answer does not come in time, because a connection to a host that has gone stays silent
 //! forever. It is live again when a new connection was made and a probe was answered on it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use redis::aio::MultiplexedConnection;
 use tokio::{
@@ -40,6 +43,9 @@ pub(super) struct LiveLink {
 /// What those who use a connection tell its keeper.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
+    /// The connection is not to be used any more, though its keeper may not have noticed yet: on a
+    /// busy machine, calls could otherwise follow each other into a server that is known as silent.
+    given_up: AtomicBool,
     /// The connection works, but another one may lead to a better server.
     pub(super) stale: Notify,
     /// A call was given up before its answer was overdue.
@@ -91,7 +97,8 @@ impl Link {
 
     /// The connection, if there is one now.
     pub(super) fn live(&self) -> Option<LiveLink> {
-        self.live.borrow().clone()
+        let is_in_use = |link: &&LiveLink| !link.signals.given_up.load(Ordering::Relaxed);
+        self.live.borrow().as_ref().filter(is_in_use).cloned()
     }
 
     /// Gives the connection up if it was there at `time`.
@@ -116,6 +123,7 @@ impl LiveLink {
 
     /// Has the connection replaced. Commands that already wait on it can still be answered.
     pub(super) fn give_up(&self) {
+        self.signals.given_up.store(true, Ordering::Relaxed);
         self.connection.broken.notify_one();
     }
 
