@@ -1,6 +1,6 @@
 //! The gateway as a process: what its commands answer, and how it ends.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -56,13 +56,32 @@ fn the_description_that_is_printed_is_the_one_that_is_served() {
 
 #[test]
 fn settings_are_checked_without_a_connection() {
-    // Nobody listens there.
-    let url = format!("redis://127.0.0.1:{}/", free_port());
-    let (status, output) = Gateway::builder().env("REDIS_URL", &url).answers(&["--check-config"]);
-    assert_eq!((status.code(), output.as_str()), (Some(0), "settings ok\n"));
-    let (status, output) = Gateway::builder().env("PORT", "0").answers(&["--check-config"]);
-    let line = "PORT: \"0\" is not an integer between 1 and 65535\n";
-    assert_eq!((status.code(), output.as_str()), (Some(2), line));
+    let redis = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    redis.set_nonblocking(true).unwrap();
+    let url = format!("redis://{}/", redis.local_addr().unwrap());
+    let check = |name: &str, value: &str| {
+        let settings = Gateway::builder().env("REDIS_URL", &url).env(name, value);
+        let (status, output) = settings.answers(&["--check-config"]);
+        (status.code(), output)
+    };
+    assert_eq!(check("LOG_LEVEL", "INFO"), (Some(0), "settings ok\n".to_owned()));
+    assert_eq!(redis.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+
+    for (name, value, line) in [
+        ("PORT", "0", "PORT: \"0\" is not an integer between 1 and 65535\n"),
+        (
+            "API_KEYS_FILE",
+            "missing.json",
+            "API_KEYS_FILE: missing.json: No such file or directory (os error 2)\n",
+        ),
+    ] {
+        assert_eq!(check(name, value), (Some(2), line.to_owned()));
+    }
+    let secure = Gateway::builder().env("REDIS_URL", "rediss://localhost/");
+    let settings = secure.env("REDIS_TLS_CA_FILE", "missing.pem");
+    let (status, output) = settings.answers(&["--check-config"]);
+    assert_eq!(status.code(), Some(2));
+    assert!(output.starts_with("REDIS_TLS_CA_FILE: ") && output.lines().count() == 1, "{output}");
 }
 
 #[test]

@@ -72,6 +72,8 @@ mod gateway_traces;
 
 // What needs a browser, Python or Prometheus.
 #[cfg(feature = "web")]
+mod conformance;
+#[cfg(feature = "web")]
 mod gateway_dashboards;
 #[cfg(feature = "web")]
 mod readme;

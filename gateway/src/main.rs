@@ -9,7 +9,7 @@ use ratelimit_gateway::{
     config::{Settings, SettingsError},
     crypto, health_check, openapi_document,
     server::{Server, Signals, Stopping, tls},
-    store::Store,
+    store::{RedisSettingsError, Store},
     telemetry::{self, Capacities},
 };
 
@@ -29,7 +29,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            if error.is::<SettingsError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            let usage = error.is::<SettingsError>() || error.is::<RedisSettingsError>();
+            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -39,7 +40,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Serve => serve(Settings::load()?)?,
         Command::HealthCheck => check_health(&Settings::load()?)?,
-        Command::CheckConfig => check_settings(&Settings::load()?)?,
+        Command::CheckConfig => check_settings(Settings::load()?)?,
         Command::NewApiKey { name, scopes } => {
             let (key, entry) = callers::new_api_key(&name, &scopes)
                 .map_err(|fault| SettingsError::about("new-api-key", fault))?;
@@ -97,11 +98,13 @@ async fn check_health(settings: &Settings) -> Result<(), String> {
     health_check::ask(&settings.listen).await
 }
 
-/// Reads every file that a setting names, just as serving does.
+/// Reads every file that a setting names, just as serving does. What that starts in the background
+/// never runs, since nothing is waited for here: no connection is opened.
 #[tokio::main(flavor = "current_thread")]
-async fn check_settings(settings: &Settings) -> Result<(), SettingsError> {
+async fn check_settings(settings: Settings) -> Result<(), Box<dyn Error>> {
     settings.listen.tls.as_ref().map(tls::watch).transpose()?;
     Callers::open(&settings.callers)?;
+    Store::open(settings.store)?;
     println!("settings ok");
     Ok(())
 }

@@ -1,0 +1,73 @@
+//! The gateway beside its own description: Schemathesis sends what the document allows, and what
+//! it does not, and compares every answer with what the document says about it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::harness::{ApiKey, Gateway, GatewayBuilder, Server};
+
+/// What makes requests the same each time.
+const SEED: &str = "1";
+
+/// Requests of each kind and operation, beside those that cover the document's edges.
+const EXAMPLES: &str = "100";
+
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// A gateway, and a server that takes every limit that the document allows.
+fn start(settings: impl FnOnce(GatewayBuilder) -> GatewayBuilder) -> (Server, Gateway) {
+    let server = Server::start();
+    server.client().call::<()>("CONFIG SET ratelimit.sliding-window-max-limit 1000000000");
+    // It waits for answers as long as a busy machine may need.
+    let builder = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+    let gateway = settings(builder).start();
+    (server, gateway)
+}
+
+/// Fails with what Schemathesis reports, if it finds anything. `configuration` is its own.
+fn assert_conforms(gateway: &Gateway, configuration: &str) {
+    let directory = TempDir::new().expect("a directory for reports");
+    fs::write(directory.path().join("schemathesis.toml"), configuration).expect("a file");
+    // It ends by itself, unless it hangs.
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", "600"])
+        .arg(in_repository("target/schemathesis/bin/schemathesis"))
+        .args(["run", &format!("{}/openapi.json", gateway.url())])
+        .args(["--checks", "all", "--phases", "examples,coverage,fuzzing,stateful"])
+        .args(["--seed", SEED, "--max-examples", EXAMPLES, "--no-color"])
+        .args(["--suppress-health-check", "all", "--warnings", "off"])
+        .env("PYTHONPATH", in_repository("tests"))
+        .env("SCHEMATHESIS_HOOKS", "conformance")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(&directory)
+        .output()
+        .expect("Schemathesis starts");
+    let report = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{report}\n{errors}", output.status);
+    println!("{report}");
+}
+
+#[test]
+fn it_answers_as_its_description_says() {
+    let (_server, gateway) = start(|builder| builder);
+    assert_conforms(&gateway, "");
+}
+
+#[test]
+fn it_answers_callers_as_its_description_says() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("keys.json");
+    let key = ApiKey::new("schemathesis", &["check", "read", "reset"]);
+    ApiKey::write(&path, &[&key]);
+    let (_server, gateway) = start(|builder| {
+        let builder = builder.env("API_KEYS_FILE", &path.display().to_string());
+        builder.env("METRICS_OPEN", "false").env("DENY_STATUS", "429")
+    });
+    assert_conforms(&gateway, &format!("[auth.openapi.apiKey]\napi_key = {:?}\n", key.key));
+}
