@@ -1,6 +1,12 @@
 //! Does what the command line asks for: serves, or answers a question about the program.
 
-use std::{env, error::Error, process::ExitCode, sync::Arc};
+use std::{
+    env,
+    error::Error,
+    io::{self, ErrorKind, Write},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use ratelimit_gateway::{
     AppState, app,
@@ -44,13 +50,21 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::NewApiKey { name, scopes } => {
             let (key, entry) = callers::new_api_key(&name, &scopes)
                 .map_err(|fault| SettingsError::about("new-api-key", fault))?;
-            println!("{key}\n{entry}");
+            print(&format!("{key}\n{entry}\n"))?;
         }
-        Command::PrintOpenApi => println!("{}", openapi_document()),
-        Command::Help => print!("{}", command_line::help()),
-        Command::Version => println!("ratelimit-gateway {}", env!("CARGO_PKG_VERSION")),
+        Command::PrintOpenApi => print(&format!("{}\n", openapi_document()))?,
+        Command::Help => print(&command_line::help())?,
+        Command::Version => print(concat!("ratelimit-gateway ", env!("CARGO_PKG_VERSION"), "\n"))?,
     }
     Ok(())
+}
+
+/// Prints for a reader that may have enough before the end, as `head` has.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
 }
 
 #[tokio::main]
@@ -105,6 +119,6 @@ async fn check_settings(settings: Settings) -> Result<(), Box<dyn Error>> {
     settings.listen.tls.as_ref().map(tls::watch).transpose()?;
     Callers::open(&settings.callers)?;
     Store::open(settings.store)?;
-    println!("settings ok");
+    print("settings ok\n")?;
     Ok(())
 }
