@@ -79,7 +79,7 @@ fn a_certificate_without_its_key_is_not_taken_up() {
 fn what_is_no_handshake_is_hung_up_on() {
     let authority = Authority::new();
     let settings = https(&authority, &authority.server("gateway", &HOSTS));
-    let gateway = settings.env("HEADER_TIMEOUT_MS", "300").start();
+    let gateway = settings.env("HEADER_TIMEOUT_MS", "1000").start();
 
     let mut plain = TcpStream::connect(gateway.address()).unwrap();
     plain.write_all(&probe()).unwrap();
@@ -87,13 +87,16 @@ fn what_is_no_handshake_is_hung_up_on() {
     let _ = plain.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"HTTP"), "{}", answer.escape_ascii());
 
+    // On a busy machine those that saw it start can have been slow as well.
+    let given_up = || gateway.metric(r#"http_connections_slow_total{part="handshake"}"#);
+    let before = given_up();
     // One that says nothing, and one that begins to shake hands and does not go on.
     for begin in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
         let mut slow = TcpStream::connect(gateway.address()).unwrap();
         slow.write_all(begin).unwrap();
         let _ = slow.read_to_end(&mut vec![]);
     }
-    assert_eq!(gateway.metric(r#"http_connections_slow_total{part="handshake"}"#), 2.0);
+    assert!(given_up() >= before + 2.0);
     assert_eq!(gateway.get("/health/live").status, 200);
 }
 
