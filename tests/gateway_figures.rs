@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Answer, Gateway, Record, Server, Traffic};
+use crate::harness::{Gateway, Record, Server, Traffic};
 
 /// Clients at once, each on a connection of its own and without a pause.
 const CONNECTIONS: usize = 50;
@@ -53,26 +53,31 @@ fn run(outage: &str, fail_mode: &str, begin: Step, end: Step) -> String {
         times[3] = Instant::now();
     });
     for (phase, name) in ["before", "during", "after"].into_iter().enumerate() {
-        let part = record.begun_between(times[phase], times[phase + 1]);
+        let part = match phase {
+            // What was under way when Redis went is part of the outage.
+            0 => record.between(times[0], times[1]),
+            _ => record.ended_between(times[phase], times[phase + 1]),
+        };
         print_row(&[outage, fail_mode, name], &part, times[phase + 1] - times[phase]);
     }
-    let is_redis = |answer: &Answer| answer.source == Some("redis");
-    let back = record.begun_between(times[2], times[3]);
-    let last = back.with(|answer| !is_redis(answer)).end();
-    let again = last.map_or(Duration::ZERO, |last| last - times[2]);
-    format!("{} of {} lost; all by Redis again after {again:.0?}", record.lost(), record.len())
+    let again = record.with(|answer| answer.source == Some("redis"));
+    let again = again.ended_between(times[2], times[3]).first_end();
+    let again = again.map_or("not".to_owned(), |first| format!("after {:.0?}", first - times[2]));
+    let (lost, all, stall) = (record.lost(), record.len(), record.stall());
+    format!("{lost} of {all} lost; Redis decides again {again}; longest stall {stall:.0?}")
 }
 
 fn print_row(names: &[&str; 3], record: &Record, time: Duration) {
     let rate = record.answers().count() as f64 / time.as_secs_f64();
     let [p50, p99, max] = [500, 990, 1000]
         .map(|thousandths| format!("{:.1}", record.time(thousandths).as_secs_f64() * 1000.0));
-    let mut sources: Vec<_> =
-        record.answers().map(|answer| answer.source.unwrap_or("nobody (503)")).collect();
-    sources.sort_unstable();
-    sources.dedup();
-    let [outage, fail_mode, phase] = names;
-    let sources = sources.join(", ");
+    let counts = [Some("redis"), Some("local"), Some("open"), None].map(|source| {
+        let count = record.with(|answer| answer.source == source).len();
+        (count, source.unwrap_or("nobody (503)"))
+    });
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let sources: Vec<_> = counts.map(|(count, name)| format!("{name}: {count}")).collect();
+    let ([outage, fail_mode, phase], sources) = (names, sources.join(", "));
     println!(
         "| {outage} | {fail_mode} | {phase} | {rate:.0} | {p50} | {p99} | {max} | {sources} |"
     );

@@ -182,6 +182,11 @@ impl Record {
         4 * self.stall
     }
 
+    /// How long the machine let a thread wait at most that wanted to run.
+    pub(crate) fn stall(&self) -> Duration {
+        self.stall
+    }
+
     /// The checks that began and ended in this time.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Self {
         self.only(|call| call.begin >= from && call.begin + call.time <= to)
@@ -190,6 +195,11 @@ impl Record {
     /// The checks that began in this time.
     pub(crate) fn begun_between(&self, from: Instant, to: Instant) -> Self {
         self.only(|call| (from..to).contains(&call.begin))
+    }
+
+    /// The checks that ended in this time.
+    pub(crate) fn ended_between(&self, from: Instant, to: Instant) -> Self {
+        self.only(|call| (from..to).contains(&(call.begin + call.time)))
     }
 
     /// The checks whose answers are like this.
@@ -212,9 +222,9 @@ impl Record {
         self.calls.iter().filter(|call| call.answer.is_none()).count()
     }
 
-    /// When the last of the answers was there.
-    pub(crate) fn end(&self) -> Option<Instant> {
-        self.calls.iter().map(|call| call.begin + call.time).max()
+    /// When the first of the answers was there.
+    pub(crate) fn first_end(&self) -> Option<Instant> {
+        self.calls.iter().map(|call| call.begin + call.time).min()
     }
 
     /// The time that so many thousandths of the checks did not exceed.
