@@ -57,7 +57,11 @@ impl Story {
             for gateway in &gateways {
                 eventually("the breaker opens", || (breaker(gateway) == "1").then_some(()));
             }
-            progress.more(3_000);
+            // Longer than it may take to be noticed on a machine that stalls.
+            while gone.elapsed() < 6 * timeout() {
+                progress.more(10);
+            }
+            progress.more(500);
             mended = Instant::now();
             match outage {
                 Outage::Killed => server.resume(),
@@ -86,8 +90,8 @@ impl Story {
         let Self { all, before, during, after, gateways } = self;
         assert_eq!(all.lost(), 0, "{all}");
         assert!(all.longest() <= 2 * timeout() + all.slack(), "{all}");
-        for (record, count) in [(before, 500), (during, 500), (after, 500)] {
-            assert!(record.len() >= count, "too few to tell: {record}");
+        for record in [before, during, after] {
+            assert!(record.len() >= 100, "too few to tell: {record}");
         }
         for record in [before, after] {
             assert!(record.answers().all(|answer| answer.source == Some("redis")), "{record}");
