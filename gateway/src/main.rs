@@ -15,7 +15,7 @@ use ratelimit_gateway::{
     config::{Settings, SettingsError},
     crypto, health_check, openapi_document,
     server::{Server, Signals, Stopping, tls},
-    store::{RedisSettingsError, Store},
+    store::Store,
     telemetry::{self, Capacities},
 };
 
@@ -35,8 +35,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            let usage = error.is::<SettingsError>() || error.is::<RedisSettingsError>();
-            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            if error.is::<SettingsError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

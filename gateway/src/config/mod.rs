@@ -12,7 +12,6 @@ mod tests;
 use std::{collections::HashMap, ffi::OsString, fmt, io, path::PathBuf, time::Duration};
 
 use axum::http::StatusCode;
-use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 use tracing::level_filters::LevelFilter;
 
 use self::table::{
@@ -252,10 +251,10 @@ fn callers(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<CallerOptions, 
     let (audience, issuer) = (JWT_AUDIENCE.read(lookup)?, JWT_ISSUER.read(lookup)?);
     let jwt = match JWT_JWKS_FILE.read(lookup)? {
         Some(_) if audience.is_empty() => {
-            return Err(SettingsError("JWT_AUDIENCE: required with JWT_JWKS_FILE".to_owned()));
+            return Err(SettingsError::about("JWT_AUDIENCE", "required with JWT_JWKS_FILE"));
         }
         Some(_) if issuer.is_empty() => {
-            return Err(SettingsError("JWT_ISSUER: required with JWT_JWKS_FILE".to_owned()));
+            return Err(SettingsError::about("JWT_ISSUER", "required with JWT_JWKS_FILE"));
         }
         Some(jwks_file) => Some(JwtOptions { jwks_file, audience, issuer }),
         None => None,
@@ -283,25 +282,14 @@ fn callers(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<CallerOptions, 
 /// What `REDIS_URL` names, or the six settings that it wins over.
 fn location(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<Location, SettingsError> {
     let (host, port) = (REDIS_HOST.read(lookup)?, REDIS_PORT.read(lookup)?);
-    let address = if REDIS_SSL.read(lookup)? {
-        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-    } else {
-        ConnectionAddr::Tcp(host, port)
-    };
-    let mut login = RedisConnectionInfo::default().set_db(REDIS_DB.read(lookup)?.into());
-    if let Some(username) = text(REDIS_USERNAME.read(lookup)?) {
-        login = login.set_username(username);
-    }
-    if let Some(password) = text(REDIS_PASSWORD.read(lookup)?) {
-        login = login.set_password(password);
-    }
+    let tls = REDIS_SSL.read(lookup)?;
+    let login = redis_url::login(&REDIS_USERNAME.read(lookup)?, &REDIS_PASSWORD.read(lookup)?)
+        .set_db(REDIS_DB.read(lookup)?.into());
     if let Some(location) = REDIS_URL.read(lookup)? {
         return Ok(location);
     }
-    let connection = address.into_connection_info();
-    let connection = connection.map_err(|error| SettingsError(error.to_string()))?;
-    let server = Box::new(connection.set_redis_settings(login));
-    Ok(Location::Redis(Topology::Standalone(server)))
+    let server = redis_url::server(host, port, tls, login).map_err(SettingsError)?;
+    Ok(Location::Redis(Topology::Standalone(Box::new(server))))
 }
 
 /// Both files of a certificate, or none of them.
@@ -309,16 +297,16 @@ fn certificate(
     files: (Option<PathBuf>, Option<PathBuf>),
     names: [&str; 2],
 ) -> Result<Option<CertificateFiles>, SettingsError> {
+    let required = |missing: &str, given: &str| {
+        Err(SettingsError::about(missing, format!("required with {given}")))
+    };
+    let [certificate_name, key_name] = names;
     match files {
         (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate, key })),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(SettingsError(format!("{}: required with {}", names[1], names[0]))),
-        (None, Some(_)) => Err(SettingsError(format!("{}: required with {}", names[0], names[1]))),
+        (Some(_), None) => required(key_name, certificate_name),
+        (None, Some(_)) => required(certificate_name, key_name),
     }
-}
-
-fn text(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
 }
 
 fn millis(millis: u32) -> Duration {

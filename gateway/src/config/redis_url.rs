@@ -87,18 +87,12 @@ impl<'a> Parts<'a> {
         default_port: u16,
         login: &RedisConnectionInfo,
     ) -> Result<Vec<ConnectionInfo>, String> {
-        let server = |text| {
+        let named = |text| {
             let (host, port) = place(text, default_port)
                 .ok_or("the value has a host that is not NAME, NAME:PORT or [IPv6]:PORT")?;
-            let address = if self.tls {
-                ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-            } else {
-                ConnectionAddr::Tcp(host, port)
-            };
-            let server = address.into_connection_info().map_err(|error| error.to_string())?;
-            Ok(server.set_redis_settings(login.clone()))
+            server(host, port, self.tls, login.clone())
         };
-        self.hosts.split(',').map(server).collect()
+        self.hosts.split(',').map(named).collect()
     }
 
     /// Fails when the query has anything but these names.
@@ -140,7 +134,24 @@ fn cluster(parts: &Parts<'_>) -> Result<Topology, String> {
     Ok(Topology::Cluster(parts.servers(REDIS_PORT, &parts.login)?))
 }
 
-fn login(user: &str, password: &str) -> RedisConnectionInfo {
+/// A server that is reached by TCP, with or without TLS.
+pub(super) fn server(
+    host: String,
+    port: u16,
+    tls: bool,
+    login: RedisConnectionInfo,
+) -> Result<ConnectionInfo, String> {
+    let address = if tls {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
+    };
+    let server = address.into_connection_info().map_err(|error| error.to_string())?;
+    Ok(server.set_redis_settings(login))
+}
+
+/// Who logs in; an empty text counts as none.
+pub(super) fn login(user: &str, password: &str) -> RedisConnectionInfo {
     let mut login = RedisConnectionInfo::default();
     if !user.is_empty() {
         login = login.set_username(user);

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use aide::{
-    OperationInput, generate::GenContext, openapi::Operation, transform::TransformOperation,
+    OperationInput,
+    generate::GenContext,
+    openapi::Operation,
+    transform::{TransformOperation, TransformResponse},
 };
 use axum::{
     Json,
@@ -161,30 +164,31 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
              takes and writes nothing, and tells whether one unit could be taken.",
         )
         .response_with::<200, Json<CheckAnswer>, _>(|response| {
-            openapi::with_headers(response, &headers::DECISION_DOCS)
-                .with(|response| {
-                    openapi::with_headers(response, &[headers::DENIAL_DOCS, headers::SOURCE_DOCS])
-                })
-                .description("A decision.")
-                .example(CheckAnswer {
-                    allowed: true,
-                    remaining: 99,
-                    reset_in_seconds: Millis(600),
-                    retry_after: None,
-                })
+            with_headers(response).description("A decision.").example(CheckAnswer {
+                allowed: true,
+                remaining: 99,
+                reset_in_seconds: Millis(600),
+                retry_after: None,
+            })
         })
         .response_with::<429, Json<CheckAnswer>, _>(|response| {
-            openapi::with_headers(response, &headers::DECISION_DOCS)
-                .with(|response| {
-                    openapi::with_headers(response, &[headers::DENIAL_DOCS, headers::SOURCE_DOCS])
-                })
-                .description("A denial, with DENY_STATUS=429.")
-                .example(CheckAnswer {
+            with_headers(response).description("A denial, with DENY_STATUS=429.").example(
+                CheckAnswer {
                     allowed: false,
                     remaining: 0,
                     reset_in_seconds: Millis(60_000),
                     retry_after: Some(Millis(600)),
-                })
+                },
+            )
         });
     openapi::with_body_errors(openapi::with_store_errors(operation), body::MAX_BYTES)
+}
+
+/// Adds the headers of every decision, granted or denied.
+fn with_headers(
+    response: TransformResponse<'_, CheckAnswer>,
+) -> TransformResponse<'_, CheckAnswer> {
+    openapi::with_headers(response, &headers::DECISION_DOCS).with(|response| {
+        openapi::with_headers(response, &[headers::DENIAL_DOCS, headers::SOURCE_DOCS])
+    })
 }

@@ -1,12 +1,10 @@
 //! TLS towards clients: a certificate and its key, read again when they change.
 
-use rustls::{
-    Error, InconsistentKeys, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rustls::{Error, InconsistentKeys, ServerConfig};
 
 use crate::{
     config::{CertificateFiles, SettingsError},
+    crypto,
     watched_files::WatchedFiles,
 };
 
@@ -25,11 +23,9 @@ pub fn watch(files: &CertificateFiles) -> Result<WatchedFiles<ServerConfig>, Set
 }
 
 fn config([certificate, key]: [&[u8]; 2]) -> Result<ServerConfig, String> {
-    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
-    let chain = chain.ok().filter(|chain| !chain.is_empty());
-    let chain = chain.ok_or("the first file is not a certificate as PEM")?;
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|_| "the second file is not a private key as PEM")?;
+    let chain =
+        crypto::certificates(certificate).ok_or("the first file is not a certificate as PEM")?;
+    let key = crypto::private_key(key).ok_or("the second file is not a private key as PEM")?;
     let builder = ServerConfig::builder().with_no_client_auth();
     let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {

@@ -24,9 +24,12 @@ use self::{
 pub use self::{
     decision::{Argument, Decision, Refunded, Source, StoreError},
     options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
-    redis::{Redis, RedisOptions, RedisSettingsError, RedisTls, SentinelTopology, Topology},
+    redis::{Redis, RedisOptions, RedisTls, SentinelTopology, Topology},
 };
-use crate::quota::{Algorithm, Check, Quota, Refund};
+use crate::{
+    config::SettingsError,
+    quota::{Algorithm, Check, Quota, Refund},
+};
 
 /// Put before the keys of callers. No identifier has such a key, whatever it is.
 const CALLERS_PREFIX: &str = "caller:";
@@ -49,7 +52,7 @@ impl Store {
     /// # Errors
     ///
     /// When the options cannot be used to connect at all, such as a file without certificates.
-    pub fn open(options: StoreOptions) -> Result<Self, RedisSettingsError> {
+    pub fn open(options: StoreOptions) -> Result<Self, SettingsError> {
         let redis = match options.location {
             Location::Memory => None,
             Location::Redis(topology) => {

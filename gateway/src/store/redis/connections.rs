@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    KeyedCommand, RedisOptions, RedisSettingsError, Topology,
+    KeyedCommand, RedisOptions, Topology,
     cluster::Cluster,
     dial::Dialer,
     keeper::Upkeep,
@@ -17,9 +17,12 @@ use super::{
     server::{Patience, Server},
     task::Task,
 };
-use crate::store::{
-    StoreError,
-    outage::{Outage, explain},
+use crate::{
+    config::SettingsError,
+    store::{
+        StoreError,
+        outage::{Outage, explain},
+    },
 };
 
 /// Longest wait for the first connections. A start without Redis takes this much longer, and a
@@ -54,7 +57,7 @@ impl Connections {
         topology: Topology,
         options: RedisOptions,
         probe: Cmd,
-    ) -> Result<Self, RedisSettingsError> {
+    ) -> Result<Self, SettingsError> {
         let RedisOptions { max_connections, max_backlog, timeout, tls } = options;
         let tls = topology.is_secret().then_some(tls);
         let upkeep = Arc::new(Upkeep {

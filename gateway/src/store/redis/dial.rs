@@ -14,7 +14,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{RedisSettingsError, RedisTls, task::Task};
+use super::{RedisTls, task::Task};
+use crate::config::SettingsError;
 
 /// Longest wait for a connection, its TLS handshake and its login, unless single answers may take
 /// longer. So short that an attempt that began just before Redis was back delays no recovery.
@@ -45,7 +46,7 @@ impl Dialer {
         tls: Option<RedisTls>,
         answer_timeout: Duration,
         queue: usize,
-    ) -> Result<Self, RedisSettingsError> {
+    ) -> Result<Self, SettingsError> {
         let tls = tls.map(super::tls::Tls::load).transpose()?;
         Ok(Self { tls, patience: answer_timeout.max(SHORTEST_PATIENCE), queue })
     }

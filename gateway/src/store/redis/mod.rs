@@ -14,7 +14,7 @@ mod slots;
 mod task;
 mod tls;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisConnectionInfo, Value};
 
@@ -24,7 +24,7 @@ use super::{
     outage::{Outage, explain},
 };
 use crate::{
-    config::CertificateFiles,
+    config::{CertificateFiles, SettingsError},
     millis::Millis,
     quota::{Algorithm, Check, Quota, Refund},
 };
@@ -79,18 +79,6 @@ pub struct RedisTls {
     pub certificate: Option<CertificateFiles>,
 }
 
-/// Why Redis cannot be used with these settings: one line that names the setting and the fault.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RedisSettingsError(String);
-
-impl fmt::Display for RedisSettingsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for RedisSettingsError {}
-
 /// Redis with the ratelimit module.
 #[derive(Debug)]
 pub struct Redis {
@@ -119,7 +107,7 @@ impl Redis {
         topology: Topology,
         options: RedisOptions,
         key_prefix: String,
-    ) -> Result<Self, RedisSettingsError> {
+    ) -> Result<Self, SettingsError> {
         let connections = Connections::open(topology, options, probe(&key_prefix).command)?;
         Ok(Self { key_prefix, connections: Arc::new(connections) })
     }
@@ -179,10 +167,7 @@ impl Redis {
 
     /// Checks that Redis answers and has the module, on the way that decisions take.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        let key = format!("{}health", self.key_prefix);
-        let mut command = redis::cmd("RATELIMIT.PEEK");
-        command.arg(&key).arg("TB").arg(1).arg(1);
-        let reply = self.connections.send(KeyedCommand { key, command }).await?;
+        let reply = self.connections.send(probe(&self.key_prefix)).await?;
         read::<Reply>(reply).map(drop)
     }
 

@@ -6,13 +6,16 @@ use redis::RedisError;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{RedisSettingsError, RedisTls};
-use crate::config::CertificateFiles;
+use super::RedisTls;
+use crate::{
+    config::{CertificateFiles, SettingsError},
+    crypto,
+};
 
 /// Certificates for connections to Redis. Files are read for each new connection, so that renewed
 /// ones are used without a restart.
@@ -32,21 +35,19 @@ impl fmt::Debug for Tls {
 
 impl Tls {
     /// Fails when the files cannot be used as they are now, or when there is nobody to trust.
-    pub(super) fn load(files: RedisTls) -> Result<Self, RedisSettingsError> {
+    pub(super) fn load(files: RedisTls) -> Result<Self, SettingsError> {
         let mut system = RootCertStore::empty();
         if files.authorities.is_none() {
             // Some that cannot be read leave the others.
             let _ =
                 system.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if system.is_empty() {
-                return Err(RedisSettingsError(
-                    "REDIS_TLS_CA_FILE: required with TLS on a system that trusts no authority"
-                        .to_owned(),
-                ));
+                let fault = "required with TLS on a system that trusts no authority";
+                return Err(SettingsError::about("REDIS_TLS_CA_FILE", fault));
             }
         }
         let tls = Self { files, system: Arc::new(system) };
-        tls.config().map_err(RedisSettingsError)?;
+        tls.config()?;
         Ok(tls)
     }
 
@@ -61,14 +62,14 @@ impl Tls {
         Ok(TlsConnector::from(Arc::new(config)).connect(name, socket).await?)
     }
 
-    fn config(&self) -> Result<ClientConfig, String> {
+    fn config(&self) -> Result<ClientConfig, SettingsError> {
         let authorities = match &self.files.authorities {
             Some(file) => Arc::new(authorities(file)?),
             None => Arc::clone(&self.system),
         };
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
+            .map_err(|error| SettingsError::about("REDIS_SSL", error))?
             .with_root_certificates(authorities);
         match &self.files.certificate {
             Some(files) => {
@@ -76,42 +77,44 @@ impl Tls {
                 let names = "REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE";
                 builder
                     .with_client_auth_cert(chain, key)
-                    .map_err(|error| format!("{names}: {error}"))
+                    .map_err(|error| SettingsError::about(names, error))
             }
             None => Ok(builder.with_no_client_auth()),
         }
     }
 }
 
-fn authorities(file: &Path) -> Result<RootCertStore, String> {
+fn authorities(file: &Path) -> Result<RootCertStore, SettingsError> {
     const NAME: &str = "REDIS_TLS_CA_FILE";
     let mut authorities = RootCertStore::empty();
     for certificate in certificates(NAME, file)? {
         let added = authorities.add(certificate);
-        added.map_err(|error| format!("{NAME}: {}: {error}", file.display()))?;
+        added.map_err(|error| fault(NAME, file, error))?;
     }
     Ok(authorities)
 }
 
 fn identity(
     files: &CertificateFiles,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), SettingsError> {
     const NAME: &str = "REDIS_TLS_KEY_FILE";
     let chain = certificates("REDIS_TLS_CERT_FILE", &files.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&read(NAME, &files.key)?);
-    // The parser's own message could repeat a part of the file.
-    let key = key.map_err(|_| format!("{NAME}: {} holds no key in PEM", files.key.display()))?;
-    Ok((chain, key))
+    let key = crypto::private_key(&read(NAME, &files.key)?);
+    let none = || format!("{} holds no key in PEM", files.key.display());
+    Ok((chain, key.ok_or_else(|| SettingsError::about(NAME, none()))?))
 }
 
-fn certificates(name: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = read(name, file)?;
-    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let found = found.ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| format!("{name}: {} holds no certificates in PEM", file.display()))
+fn certificates(name: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
+    let found = crypto::certificates(&read(name, file)?);
+    let none = || format!("{} holds no certificates in PEM", file.display());
+    found.ok_or_else(|| SettingsError::about(name, none()))
 }
 
 /// Small local files: reading them blocks for no longer than any other work here.
-fn read(name: &str, file: &Path) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| format!("{name}: {}: {error}", file.display()))
+fn read(name: &str, file: &Path) -> Result<Vec<u8>, SettingsError> {
+    fs::read(file).map_err(|error| fault(name, file, error))
+}
+
+fn fault(name: &str, file: &Path, error: impl fmt::Display) -> SettingsError {
+    SettingsError::about(name, format!("{}: {error}", file.display()))
 }
