@@ -1,6 +1,6 @@
 //! What FAIL_MODE makes of calls while Redis is away.
 
-use crate::harness::{Gateway, GatewayBuilder, Response, Server, eventually};
+use crate::harness::{Gateway, GatewayBuilder, Response, Server, eventually, health};
 
 const UNAVAILABLE: &str =
     r#"{"detail":"Rate limiting service temporarily unavailable","error_code":"REDIS_ERROR"}"#;
@@ -199,9 +199,7 @@ fn an_instance_is_ready_when_it_decides_with_or_without_redis() {
             [("/health/ready", ready, status), ("/health", 503, "unhealthy")]
         {
             let response = gateway.get(path);
-            let body = format!(
-                r#"{{"status":"{status}","redis_connected":false,"version":"1.0.0","store":"redis"}}"#
-            );
+            let body = health(status, false, "redis");
             assert_eq!((response.status, response.body), (code, body), "{fail_mode} {path}");
         }
     }

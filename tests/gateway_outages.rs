@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Gateway, Response, Server, eventually, free_port, watched};
+use crate::harness::{Gateway, Response, Server, eventually, free_port, health, watched};
 
 const UNAVAILABLE: &str =
     r#"{"detail":"Rate limiting service temporarily unavailable","error_code":"REDIS_ERROR"}"#;
@@ -26,9 +26,7 @@ fn assert_unavailable(gateway: &Gateway) {
 }
 
 fn assert_unhealthy(gateway: &Gateway, connected: bool) {
-    let body = format!(
-        r#"{{"status":"unhealthy","redis_connected":{connected},"version":"1.0.0","store":"redis"}}"#
-    );
+    let body = health("unhealthy", connected, "redis");
     for path in ["/health", "/health/ready"] {
         let response = gateway.get(path);
         assert_eq!((response.status, &response.body), (503, &body), "{path}");

@@ -70,6 +70,9 @@ mod gateway_settings;
 mod gateway_telemetry;
 mod gateway_traces;
 
+// What is shipped.
+mod version;
+
 // What needs a browser, Python or Prometheus.
 #[cfg(feature = "web")]
 mod conformance;

@@ -41,7 +41,7 @@ pub(crate) use clock::NOON;
 pub(crate) use cluster::Cluster;
 pub(crate) use collector::{Collector, attribute};
 pub(crate) use credentials::{ApiKey, Issuer};
-pub(crate) use gateway::{Builder as GatewayBuilder, Gateway};
+pub(crate) use gateway::{Builder as GatewayBuilder, Gateway, health};
 pub(crate) use held::Held;
 pub(crate) use http::{Connection, Response, kept_request, request as http_request};
 pub(crate) use load::{Ledger, Load, is_primary};

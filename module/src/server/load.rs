@@ -12,7 +12,14 @@ static ALLOCATOR: RedisAlloc = RedisAlloc;
 const NAME: &CStr = c"ratelimit";
 
 /// The version that MODULE LIST shows: 1.2.3 as 10203.
-const VERSION: c_int = 10_000;
+const VERSION: c_int = match (
+    c_int::from_str_radix(env!("CARGO_PKG_VERSION_MAJOR"), 10),
+    c_int::from_str_radix(env!("CARGO_PKG_VERSION_MINOR"), 10),
+    c_int::from_str_radix(env!("CARGO_PKG_VERSION_PATCH"), 10),
+) {
+    (Ok(major), Ok(minor @ 0..100), Ok(patch @ 0..100)) => major * 10_000 + minor * 100 + patch,
+    _ => panic!("this version cannot be told as one number"),
+};
 
 /// # Safety
 ///
