@@ -14,10 +14,10 @@ test: ## Run the tests that need Rust and redis-server
 	@scripts/install test
 	cargo test --locked --workspace
 
-test-web: ## Run the tests that need a browser, Python or Prometheus as well
+test-web: ## Run the tests that need a browser, Python, Prometheus or kubectl as well
 	@scripts/install test web
 	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- web:: readme:: \
-		gateway_dashboards:: conformance::
+		gateway_dashboards:: conformance:: kubernetes::
 
 memcheck: ## Run the core of the tests with the servers under valgrind
 	@scripts/install test memcheck

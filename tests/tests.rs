@@ -79,6 +79,8 @@ mod conformance;
 #[cfg(feature = "web")]
 mod gateway_dashboards;
 #[cfg(feature = "web")]
+mod kubernetes;
+#[cfg(feature = "web")]
 mod readme;
 #[cfg(feature = "web")]
 mod web;

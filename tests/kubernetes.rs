@@ -1,0 +1,360 @@
+//! The manifests for Kubernetes: rendered, held against its schemas, and every name in them looked
+//! up where it must be. What they tell the gateway and Redis is told to real ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+use crate::harness::{Gateway, Server};
+
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(in_repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What a kustomization makes, each object as JSON that its schema allows.
+fn rendered(directory: &Path) -> Vec<Value> {
+    let mut kubectl = Command::new(in_repository("target/kubernetes/bin/kubectl"))
+        .arg("kustomize")
+        .arg(directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("kubectl starts");
+    let output = Command::new(in_repository("target/kubernetes/bin/python"))
+        .arg(in_repository("tests/kubernetes.py"))
+        .stdin(kubectl.stdout.take().expect("a pipe"))
+        .output()
+        .expect("Python starts");
+    assert!(kubectl.wait().expect("a child").success(), "{}", directory.display());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{errors}", directory.display());
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn with_redis() -> Vec<Value> {
+    rendered(&in_repository("deploy/kubernetes"))
+}
+
+fn with_external_redis() -> Vec<Value> {
+    rendered(&in_repository("deploy/kubernetes/external-redis"))
+}
+
+/// The example of a kustomization of one's own, as it is written.
+fn as_in_the_readme() -> Vec<Value> {
+    let readme = read("deploy/kubernetes/README.md");
+    let (_, rest) = readme.split_once("```yaml\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    // A kustomization has relative paths only, and this one is beside the repository.
+    let directory = TempDir::new_in(in_repository("target")).expect("a directory");
+    fs::write(directory.path().join("kustomization.yaml"), example.replace("ratelimit/", "../../"))
+        .expect("a file");
+    rendered(directory.path())
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> impl Iterator<Item = &'a Value> {
+    objects.iter().filter(move |object| object["kind"] == kind)
+}
+
+fn named<'a>(objects: &'a [Value], kind: &str, name: &Value) -> &'a Value {
+    let found = of_kind(objects, kind).find(|object| object["metadata"]["name"] == *name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn fields(value: &Value) -> &Map<String, Value> {
+    value.as_object().unwrap_or_else(|| panic!("{value} has no fields"))
+}
+
+fn workloads(objects: &[Value]) -> Vec<&Value> {
+    let is_workload = |object: &&Value| !object["spec"]["template"].is_null();
+    objects.iter().filter(is_workload).collect()
+}
+
+fn pod(workload: &Value) -> &Value {
+    &workload["spec"]["template"]["spec"]
+}
+
+/// The one container that a workload has.
+fn container(workload: &Value) -> &Value {
+    let [container] = items(&pod(workload)["containers"]) else {
+        panic!("{} has not one container", workload["metadata"]["name"]);
+    };
+    container
+}
+
+/// Whether a thing with these labels is selected.
+fn selects(selector: &Value, labels: &Value) -> bool {
+    fields(selector).iter().all(|(name, value)| labels[name] == *value)
+}
+
+/// The one workload whose pods are selected.
+fn selected<'a>(objects: &'a [Value], selector: &Value) -> &'a Value {
+    let labels = |workload: &Value| workload["spec"]["template"]["metadata"]["labels"].clone();
+    let mut found = workloads(objects);
+    found.retain(|workload| selects(selector, &labels(workload)));
+    let [workload] = found[..] else { panic!("{selector} selects {} workloads", found.len()) };
+    workload
+}
+
+fn assert_has_port(container: &Value, port: &Value) {
+    let has = items(&container["ports"]).iter().any(|open| open["name"] == *port);
+    assert!(has, "{} has no port {port}", container["name"]);
+}
+
+fn assert_workloads_find_what_they_name(objects: &[Value]) {
+    let readme = read("deploy/kubernetes/README.md");
+    for workload in workloads(objects) {
+        let (pod, container) = (pod(workload), container(workload));
+        let own = selected(objects, &workload["spec"]["selector"]["matchLabels"]);
+        assert_eq!(own["metadata"]["name"], workload["metadata"]["name"]);
+        for spread in items(&pod["topologySpreadConstraints"]) {
+            assert_eq!(selected(objects, &spread["labelSelector"]["matchLabels"]), own);
+        }
+        for source in items(&container["envFrom"]) {
+            named(objects, "ConfigMap", &source["configMapRef"]["name"]);
+        }
+        for variable in items(&container["env"]) {
+            let secret = &variable["valueFrom"]["secretKeyRef"];
+            let (name, key) = (secret["name"].as_str().unwrap(), secret["key"].as_str().unwrap());
+            let command = format!("create secret generic {name} --from-literal={key}=");
+            assert!(readme.contains(&command), "nobody makes {command}");
+        }
+        let mut volumes = items(&pod["volumes"]).to_vec();
+        for volume in &volumes {
+            named(objects, "ConfigMap", &volume["configMap"]["name"]);
+        }
+        let claims = items(&workload["spec"]["volumeClaimTemplates"]);
+        volumes.extend(claims.iter().map(|claim| claim["metadata"].clone()));
+        for mount in items(&container["volumeMounts"]) {
+            let has = volumes.iter().any(|volume| volume["name"] == mount["name"]);
+            assert!(has, "{mount} is of no volume");
+        }
+        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            let probe = fields(&container[probe]);
+            if let Some(request) = probe.get("httpGet") {
+                assert_has_port(container, &request["port"]);
+            }
+        }
+        if let Some(service) = workload["spec"].get("serviceName") {
+            assert_eq!(named(objects, "Service", service)["spec"]["clusterIP"], "None");
+        }
+    }
+}
+
+fn assert_the_rest_finds_workloads(objects: &[Value]) {
+    for service in of_kind(objects, "Service") {
+        let workload = selected(objects, &service["spec"]["selector"]);
+        for port in items(&service["spec"]["ports"]) {
+            assert_has_port(container(workload), &port["targetPort"]);
+        }
+    }
+    for policy in of_kind(objects, "NetworkPolicy") {
+        let workload = selected(objects, &policy["spec"]["podSelector"]["matchLabels"]);
+        for rule in items(&policy["spec"]["ingress"]) {
+            for port in items(&rule["ports"]) {
+                assert_has_port(container(workload), &port["port"]);
+            }
+            for peer in items(&rule["from"]) {
+                selected(objects, &peer["podSelector"]["matchLabels"]);
+            }
+        }
+    }
+    for budget in of_kind(objects, "PodDisruptionBudget") {
+        selected(objects, &budget["spec"]["selector"]["matchLabels"]);
+    }
+    for autoscaler in of_kind(objects, "HorizontalPodAutoscaler") {
+        let target = &autoscaler["spec"]["scaleTargetRef"];
+        let workload = named(objects, target["kind"].as_str().unwrap(), &target["name"]);
+        assert_eq!(workload["apiVersion"], target["apiVersion"]);
+        // They would disagree.
+        assert_eq!(workload["spec"]["replicas"], Value::Null);
+        // A share is one of what is requested.
+        assert!(container(workload)["resources"]["requests"]["cpu"].is_string());
+    }
+}
+
+/// What the profile "restricted" of the Pod Security Standards asks for, and a bit more.
+fn assert_hardened(objects: &[Value]) {
+    for workload in workloads(objects) {
+        let (pod, container) = (pod(workload), container(workload));
+        for (found, expected) in [
+            (&pod["automountServiceAccountToken"], Value::Bool(false)),
+            (&pod["securityContext"]["runAsNonRoot"], Value::Bool(true)),
+            (&pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault".into()),
+            (&container["securityContext"]["allowPrivilegeEscalation"], Value::Bool(false)),
+            (&container["securityContext"]["readOnlyRootFilesystem"], Value::Bool(true)),
+            (&container["securityContext"]["capabilities"]["drop"], ["ALL"].as_slice().into()),
+        ] {
+            assert_eq!(*found, expected, "{}", workload["metadata"]["name"]);
+        }
+        assert!(pod["securityContext"]["runAsUser"].as_u64().unwrap() > 0);
+        assert!(container["resources"]["limits"]["memory"].is_string());
+    }
+}
+
+fn assert_sound(objects: &[Value]) {
+    assert_workloads_find_what_they_name(objects);
+    assert_the_rest_finds_workloads(objects);
+    assert_hardened(objects);
+}
+
+/// The variables that the gateway gets as they are.
+fn gateway_settings(objects: &[Value]) -> &Map<String, Value> {
+    let gateway = named(objects, "Deployment", &"ratelimit-gateway".into());
+    let [source] = items(&container(gateway)["envFrom"]) else { panic!("not one source") };
+    fields(&named(objects, "ConfigMap", &source["configMapRef"]["name"])["data"])
+}
+
+#[test]
+fn with_a_redis_of_its_own_everything_is_there() {
+    let objects = with_redis();
+    let mut kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    kinds.sort_unstable();
+    let expected = [
+        ["ConfigMap"; 2].as_slice(),
+        &["Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "NetworkPolicy"],
+        &["PodDisruptionBudget", "Service", "Service", "StatefulSet"],
+    ];
+    assert_eq!(kinds, expected.concat());
+    assert_sound(&objects);
+    // The Service is what the gateway calls.
+    named(&objects, "Service", &gateway_settings(&objects)["REDIS_HOST"]);
+}
+
+#[test]
+fn with_a_redis_elsewhere_there_is_none() {
+    let objects = with_external_redis();
+    assert_sound(&objects);
+    assert_eq!(of_kind(&objects, "StatefulSet").count(), 0);
+    assert_eq!(gateway_settings(&objects).get("REDIS_HOST"), None);
+}
+
+#[test]
+fn a_kustomization_of_ones_own_chooses_registry_settings_and_monitoring() {
+    let objects = as_in_the_readme();
+    assert_sound(&objects);
+    let version = env!("CARGO_PKG_VERSION");
+    for (workload, name) in workloads(&objects).into_iter().zip(["gateway", "redis"]) {
+        let image = format!("registry.example.com/ratelimit-{name}:{version}");
+        assert_eq!(container(workload)["image"], image.as_str());
+    }
+    assert_eq!(gateway_settings(&objects)["FAIL_MODE"], "local");
+    assert!(objects.iter().all(|object| object["metadata"]["namespace"] == "ratelimit"));
+
+    let monitors: Vec<_> = of_kind(&objects, "ServiceMonitor").collect();
+    let [monitor] = monitors[..] else { panic!("{} monitors", monitors.len()) };
+    assert_eq!(monitor["apiVersion"], "monitoring.coreos.com/v1");
+    let spec = fields(&monitor["spec"]);
+    assert_eq!(spec.keys().collect::<Vec<_>>(), ["endpoints", "jobLabel", "selector"]);
+    let selector = &spec["selector"]["matchLabels"];
+    let mut services = of_kind(&objects, "Service").collect::<Vec<_>>();
+    services.retain(|service| selects(selector, &service["metadata"]["labels"]));
+    let [service] = services[..] else { panic!("{selector} selects {} services", services.len()) };
+    // The alert rules look for this job.
+    let job = service["metadata"]["labels"][spec["jobLabel"].as_str().unwrap()].as_str().unwrap();
+    assert!(read("observability/prometheus-alerts.yml").contains(&format!("job=\"{job}\"")));
+    let [endpoint] = items(&spec["endpoints"]) else { panic!("not one endpoint") };
+    assert_eq!(fields(endpoint).keys().collect::<Vec<_>>(), ["interval", "path", "port"]);
+    assert!(items(&service["spec"]["ports"]).iter().any(|port| port["name"] == endpoint["port"]));
+    let path = endpoint["path"].as_str().unwrap();
+    let gateway = Gateway::builder().env("REDIS_URL", "memory://").start();
+    assert_eq!(gateway.get(path).status, 200);
+}
+
+#[test]
+fn images_have_the_version_as_their_tag() {
+    let version = env!("CARGO_PKG_VERSION");
+    for objects in [with_redis(), with_external_redis()] {
+        for workload in workloads(&objects) {
+            let image = format!("{}:{version}", workload["metadata"]["name"].as_str().unwrap());
+            assert_eq!(container(workload)["image"], image.as_str());
+        }
+    }
+}
+
+#[test]
+fn a_gateway_takes_the_settings_and_answers_the_probes() {
+    let objects = with_redis();
+    let settings = gateway_settings(&objects);
+    let container = container(named(&objects, "Deployment", &"ratelimit-gateway".into()));
+    let (_, help) = Gateway::builder().answers(&["--help"]);
+    let secret = items(&container["env"]).iter().map(|variable| variable["name"].as_str().unwrap());
+    for name in settings.keys().map(String::as_str).chain(secret) {
+        assert!(help.contains(&format!("\n  {name}\n")), "the gateway has no setting {name}");
+    }
+
+    let set = |builder, (name, value): (&String, &Value)| {
+        crate::harness::GatewayBuilder::env(builder, name, value.as_str().unwrap())
+    };
+    let (status, output) =
+        settings.iter().fold(Gateway::builder(), set).answers(&["--check-config"]);
+    assert!(status.success(), "{output}");
+
+    let server = Server::start();
+    let gateway = Gateway::start(&server);
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let path = container[probe]["httpGet"]["path"].as_str().unwrap();
+        assert_eq!(gateway.get(path).status, 200, "{probe}");
+    }
+}
+
+#[test]
+fn a_gateway_has_the_time_that_it_takes_to_stop() {
+    let objects = with_redis();
+    let settings = gateway_settings(&objects);
+    let deployment = named(&objects, "Deployment", &"ratelimit-gateway".into());
+    let seconds = pod(deployment)["terminationGracePeriodSeconds"].as_u64().unwrap();
+    let takes = ["SHUTDOWN_DELAY_MS", "SHUTDOWN_TIMEOUT_MS"]
+        .map(|name| settings[name].as_str().unwrap().parse::<u64>().unwrap());
+    assert!(takes.iter().sum::<u64>() < seconds * 1_000, "{takes:?} ms in {seconds} s");
+}
+
+#[test]
+fn a_redis_takes_its_configuration_and_answers_the_probes() {
+    let objects = with_redis();
+    let redis = named(&objects, "StatefulSet", &"ratelimit-redis".into());
+    let [volume] = items(&pod(redis)["volumes"]) else { panic!("not one volume") };
+    let files = fields(&named(&objects, "ConfigMap", &volume["configMap"]["name"])["data"]);
+    let container = container(redis);
+    let [file, option, password] = items(&container["args"]) else { panic!("other arguments") };
+    assert_eq!((option, password), (&"--requirepass".into(), &"$(REDISCLI_AUTH)".into()));
+    let mounts = items(&container["volumeMounts"]);
+    let mount = mounts.iter().find(|mount| mount["name"] == volume["name"]).unwrap();
+    let name = Path::new(file.as_str().unwrap())
+        .strip_prefix(mount["mountPath"].as_str().unwrap())
+        .unwrap();
+
+    let directory = TempDir::new().unwrap();
+    let data = mounts.iter().find(|mount| mount["name"] == "data").unwrap();
+    let text = files[name.to_str().unwrap()].as_str().unwrap();
+    let here =
+        text.replace(data["mountPath"].as_str().unwrap(), directory.path().to_str().unwrap());
+    assert_ne!(here, text);
+    let path = directory.path().join(name);
+    fs::write(&path, here).unwrap();
+    let server = Server::builder().configuration_file(&path).password("secret").start();
+    let mut client = server.client();
+    assert_eq!(client.decide("RATELIMIT.TB user 100 60")[0], 1);
+    let maxmemory: Vec<String> = client.call("CONFIG GET maxmemory");
+    assert_eq!(maxmemory[1], (256 << 20).to_string());
+
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let command = items(&container[probe]["exec"]["command"]);
+        let words = command.iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>();
+        for (password, answers) in [("secret", true), ("wrong", false)] {
+            let mut client = Command::new(words[0]);
+            let client = client.args(["-p", &server.port().to_string()]).args(&words[1..]);
+            let status = client.env("REDISCLI_AUTH", password).output().unwrap().status;
+            assert_eq!(status.success(), answers, "{probe} with {password}");
+        }
+    }
+}
