@@ -70,7 +70,8 @@ mod gateway_settings;
 mod gateway_telemetry;
 mod gateway_traces;
 
-// What is shipped.
+// What is shipped, and what is written about it.
+mod documentation;
 mod version;
 
 // What needs a browser, Python or Prometheus.
@@ -81,6 +82,6 @@ mod gateway_dashboards;
 #[cfg(feature = "web")]
 mod kubernetes;
 #[cfg(feature = "web")]
-mod readme;
+mod languages;
 #[cfg(feature = "web")]
 mod web;

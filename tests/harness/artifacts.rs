@@ -31,6 +31,12 @@ pub(crate) fn gateway() -> &'static Path {
     &GATEWAY
 }
 
+/// An example's executable.
+#[cfg(feature = "web")]
+pub(crate) fn example(name: &str) -> PathBuf {
+    build(&["--package", "ratelimit-tests", "--example", name], &format!("examples/{name}"))
+}
+
 /// Builds with the target directory and profile of this test binary, and returns the path of
 /// `file`.
 fn build(selection: &[&str], file: &str) -> PathBuf {

@@ -19,6 +19,7 @@ mod clock;
 mod cluster;
 mod collector;
 mod credentials;
+mod document;
 mod gateway;
 mod held;
 mod http;
@@ -35,12 +36,16 @@ mod sentinel;
 mod server;
 mod traffic;
 
+#[cfg(feature = "web")]
+pub(crate) use artifacts::example as example_program;
+pub(crate) use artifacts::gateway as gateway_program;
 pub(crate) use certificates::{Authority, Certificate};
 pub(crate) use client::Client;
 pub(crate) use clock::NOON;
 pub(crate) use cluster::Cluster;
 pub(crate) use collector::{Collector, attribute};
 pub(crate) use credentials::{ApiKey, Issuer};
+pub(crate) use document::{Block, Document, repository};
 pub(crate) use gateway::{Builder as GatewayBuilder, Gateway, health};
 pub(crate) use held::Held;
 pub(crate) use http::{Connection, Response, kept_request, request as http_request};

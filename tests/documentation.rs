@@ -1,0 +1,367 @@
+//! The Markdown files: their links lead somewhere, and what they show is what happens.
+//!
+//! A block with commands is `console` where it shows what they answer, and else `sh`. Each of its
+//! commands is run as it is written, by a shell that has a server and a gateway of its own, or it
+//! is among [`ELSEWHERE`]. A `json` block right behind a request is its answer.
+
+use std::collections::BTreeSet;
+use std::net::TcpStream;
+use std::path::{Component, Path, PathBuf};
+use std::process::{Command, Output};
+
+use std::io::{Read, Write};
+
+use serde_json::Value;
+
+use crate::harness::{Block, Document, Gateway, NOON, Server, gateway_program, repository};
+
+/// Commands, or what they begin with, that are not run here, and what tests them instead.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("kubectl", "kubernetes.rs"),
+    ("make run", "the_whole_can_be_run"),
+    ("make test", ".ci/run"),
+    ("cargo build --release --package ratelimit-module", "make bench"),
+    ("cargo build --release --package ratelimit-gateway", "make bench-outage"),
+    ("redis-server --loadmodule target/release/libratelimit.so", "every test that starts a server"),
+    (
+        "REDIS_HOST=localhost REDIS_PORT=6379 target/release/ratelimit-gateway",
+        "every test that starts a gateway",
+    ),
+];
+
+/// Languages whose blocks hold no commands.
+const LANGUAGES: &[(&str, &str)] = &[
+    ("go", "languages.rs"),
+    ("java", "languages.rs"),
+    ("js", "languages.rs"),
+    ("json", "an answer, or parsed"),
+    ("php", "languages.rs"),
+    ("python", "languages.rs"),
+    ("rust", "languages.rs"),
+    ("yaml", "kubernetes.rs"),
+    ("resp", "bytes_are_those_that_are_shown_in_both_protocols"),
+    ("text", "a picture, or a form of words"),
+];
+
+#[test]
+fn every_link_leads_somewhere() {
+    let documents = Document::all();
+    let mut faults = Vec::new();
+    for document in &documents {
+        for link in &document.links {
+            if link.starts_with("https://") || link.starts_with("http://localhost") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => document.path.clone(),
+                path => normal(&document.path.with_file_name("").join(path)),
+            };
+            let there = if anchor.is_empty() {
+                repository().join(&target).exists()
+            } else {
+                let mut pages = documents.iter().filter(|page| page.path == target);
+                pages.any(|page| page.anchors.contains(anchor))
+            };
+            if !there {
+                faults.push(format!("{}: {link}", document.path.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "links that lead nowhere:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_page_can_be_reached_from_the_readme() {
+    let documents = Document::all();
+    let mut reached = BTreeSet::from([PathBuf::from("README.md")]);
+    for _ in 0..documents.len() {
+        let pages = documents.iter().filter(|page| reached.contains(&page.path));
+        let targets = pages.flat_map(|page| {
+            let path = |link: &String| link.split('#').next().unwrap_or_default().to_owned();
+            page.links
+                .iter()
+                .map(move |link| normal(&page.path.with_file_name("").join(path(link))))
+        });
+        let targets: Vec<_> = targets.collect();
+        // A directory is shown with its README.
+        reached.extend(targets.iter().map(|path| path.join("README.md")));
+        reached.extend(targets);
+    }
+    let lost = documents.iter().map(|page| &page.path).filter(|path| !reached.contains(*path));
+    let lost: Vec<_> = lost.collect();
+    assert!(lost.is_empty(), "no page links to {lost:?}");
+}
+
+/// A path without `..`, where links of different pages to one file are the same.
+fn normal(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut normal, part| {
+        match part {
+            Component::ParentDir => {
+                assert!(normal.pop(), "{} leads out of the repository", path.display());
+            }
+            Component::CurDir => {}
+            part => normal.push(part),
+        }
+        normal
+    })
+}
+
+#[test]
+fn every_command_is_run_or_known_to_be_run_elsewhere() {
+    let mut listed = BTreeSet::new();
+    let mut faults = Vec::new();
+    for document in Document::all() {
+        for block in &document.blocks {
+            let place = format!("{}:{}", document.path.display(), block.line);
+            if ["sh", "console"].contains(&block.language.as_str()) {
+                for step in steps(block) {
+                    match elsewhere(&step.command) {
+                        Some(command) => _ = listed.insert(command),
+                        None if step.is_run() => {}
+                        None => faults.push(format!("{place}: {}", step.command)),
+                    }
+                }
+            } else if !LANGUAGES.iter().any(|(language, _)| *language == block.language) {
+                faults.push(format!("{place}: a block of {:?}", block.language));
+            }
+        }
+    }
+    assert!(
+        faults.is_empty(),
+        "nothing tests these; write such that they can be run here, or add them to ELSEWHERE or \
+         LANGUAGES with what tests them:\n{}",
+        faults.join("\n")
+    );
+    let stale = ELSEWHERE.iter().map(|(command, _)| *command).filter(|it| !listed.contains(it));
+    assert_eq!(stale.collect::<Vec<_>>(), [""; 0], "listed, but on no page");
+}
+
+#[test]
+fn commands_answer_what_the_pages_show() {
+    for document in Document::all() {
+        let mut reader = None;
+        let mut answer = None;
+        for block in &document.blocks {
+            let place = format!("{}:{}", document.path.display(), block.line);
+            match block.language.as_str() {
+                "sh" | "console" => {
+                    for step in steps(block) {
+                        if elsewhere(&step.command).is_none() {
+                            let reader = reader.get_or_insert_with(Reader::new);
+                            answer = Some(reader.follow(&step, &place));
+                        }
+                    }
+                }
+                "json" => {
+                    let shown: Value = serde_json::from_str(&block.text)
+                        .unwrap_or_else(|error| panic!("{place}: {error}"));
+                    if block.follows {
+                        let answer = answer.as_ref().expect("an answer before a json block");
+                        let given = serde_json::from_str(answer)
+                            .unwrap_or_else(|error| panic!("{place}: {answer}: {error}"));
+                        assert!(alike(&shown, &given), "{place}: it is\n{answer}");
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_are_those_that_are_shown_in_both_protocols() {
+    let mut exchanges = 0;
+    for (document, protocol) in Document::all().iter().flat_map(|page| [(page, 2), (page, 3)]) {
+        let server = Server::at(NOON);
+        let mut socket = server.socket();
+        write!(socket, "HELLO {protocol}\r\nECHO ready\r\n").unwrap();
+        let mut greeting = String::new();
+        while !greeting.ends_with("ready\\r\\n") {
+            greeting += &received(&mut socket, 1);
+        }
+        for block in document.blocks.iter().filter(|block| block.language == "resp") {
+            let place = format!("{}:{}", document.path.display(), block.line);
+            for line in block.text.lines() {
+                match line.split_once(": ") {
+                    Some(("C", sent)) => socket.write_all(&unescaped(sent)).unwrap(),
+                    Some(("S", shown)) => {
+                        assert_eq!(received(&mut socket, unescaped(shown).len()), shown, "{place}");
+                        exchanges += 1;
+                    }
+                    _ => panic!("{place}: {line}: not what a client (C:) or server (S:) sends"),
+                }
+            }
+        }
+    }
+    assert!(exchanges > 0, "no page shows bytes");
+}
+
+/// The next bytes of a server, as a page shows them.
+fn received(socket: &mut TcpStream, length: usize) -> String {
+    let mut bytes = vec![0; length];
+    socket.read_exact(&mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap().replace('\r', "\\r").replace('\n', "\\n")
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    text.replace("\\r", "\r").replace("\\n", "\n").into_bytes()
+}
+
+/// One command of a block, and the lines that it prints, where they are shown.
+#[derive(Debug)]
+struct Step {
+    command: String,
+    shown: Option<Vec<String>>,
+}
+
+impl Step {
+    /// Whether a reader's shell can run it.
+    fn is_run(&self) -> bool {
+        let program = self.command.split_whitespace().next();
+        program.is_some_and(|name| {
+            ["curl", "printf", "ratelimit-gateway", "redis-cli"].contains(&name)
+        })
+    }
+}
+
+/// The commands of a block, each joined from its lines, without comments.
+fn steps(block: &Block) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut open = false;
+    for line in block.text.lines() {
+        let start = match block.language.as_str() {
+            "console" => line.strip_prefix("$ "),
+            _ => Some(line),
+        };
+        match (steps.last_mut(), start) {
+            (Some(step), _) if open => step.command += &format!("\n{line}"),
+            (_, Some(line)) => {
+                let command = line.split("  # ").next().unwrap_or_default().trim_end();
+                if command.is_empty() || command.starts_with("# ") {
+                    continue;
+                }
+                let shown = (block.language == "console").then(Vec::new);
+                steps.push(Step { command: command.to_owned(), shown });
+            }
+            (Some(Step { shown: Some(lines), .. }), None) => lines.push(line.to_owned()),
+            _ => panic!("{line}: no command has answered this"),
+        }
+        let command = steps.last().map_or("", |step| &step.command);
+        open = command.ends_with('\\') || command.matches('\'').count() % 2 == 1;
+    }
+    steps
+}
+
+/// The entry for a command that is not run here.
+fn elsewhere(command: &str) -> Option<&'static str> {
+    let begins = |listed: &&str| {
+        let rest = command.strip_prefix(listed);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    ELSEWHERE.iter().map(|(listed, _)| *listed).find(begins)
+}
+
+/// Somebody who reads a page, and does what it says.
+struct Reader {
+    server: Server,
+    gateway: Gateway,
+}
+
+impl Reader {
+    /// With a clock that stands still: what a page shows was not read at once either.
+    fn new() -> Self {
+        let server = Server::at(NOON);
+        let gateway = Gateway::start(&server);
+        Self { server, gateway }
+    }
+
+    /// Runs a command, which must print what is shown, and end well where nothing is.
+    fn follow(&self, step: &Step, place: &str) -> String {
+        self.prepare(&step.command);
+        let Output { status, stdout, stderr } = self.shell(step);
+        let printed = String::from_utf8(stdout).unwrap();
+        let told = format!(
+            "{place}: {}\nprinted\n{printed}{}",
+            step.command,
+            String::from_utf8_lossy(&stderr)
+        );
+        match &step.shown {
+            None => assert!(status.success(), "{told}"),
+            Some(shown) => {
+                let lines: Vec<_> = printed.lines().map(str::trim_end).collect();
+                let same = lines.len() == shown.len()
+                    && lines.iter().zip(shown).all(|(line, shown)| is_shown(line, shown));
+                assert!(same, "{told}\nnot\n{}", shown.join("\n"));
+            }
+        }
+        printed
+    }
+
+    /// What must have happened before a command answers what is shown.
+    fn prepare(&self, command: &str) {
+        if command.starts_with("redis-cli RATELIMIT.TOP") {
+            let mut client = self.server.client();
+            for (key, denials) in [("user_666", 4811), ("user_123", 7)] {
+                let call = format!("RATELIMIT.TB {key} 1 60 COST 2");
+                client.calls::<[i64; 5]>(&vec![call; denials]);
+            }
+        }
+    }
+
+    fn shell(&self, step: &Step) -> Output {
+        // The pages speak of default ports, where no test may have a server of its own.
+        let prelude = r#"
+            curl() { command curl -sS --fail-with-body "${@//localhost:8000/$HOST:$PORT}"; }
+            redis-cli() { command redis-cli --no-raw $STRICT -p "$REDIS_PORT" "$@"; }
+            ratelimit-gateway() { "$PROGRAM" "$@"; }
+        "#;
+        let directory = tempfile::tempdir().unwrap();
+        let address = self.gateway.address();
+        Command::new("bash")
+            .args(["-c", &format!("{prelude}\n{}", step.command)])
+            .current_dir(&directory)
+            .env("HOST", address.ip().to_string())
+            .env("PORT", address.port().to_string())
+            .env("REDIS_PORT", self.server.port().to_string())
+            // Errors that are shown are no failures.
+            .env("STRICT", if step.shown.is_none() { "-e" } else { "" })
+            .env("PROGRAM", gateway_program())
+            .output()
+            .expect("bash")
+    }
+}
+
+/// Whether a line that was printed is the one that is shown, but for a time that has gone by: the
+/// last two of a decision's integers.
+fn is_shown(line: &str, shown: &str) -> bool {
+    let time = |line: &str| {
+        let (place, milliseconds) = line.split_once(") (integer) ")?;
+        let last = place.trim_start();
+        (last == "4" || last == "5").then(|| milliseconds.parse::<i64>().ok())?
+    };
+    match (time(line), time(shown)) {
+        (Some(time), Some(shown)) => (time - shown).abs() < 1_000 && (time > 0) == (shown > 0),
+        _ => line == shown,
+    }
+}
+
+/// Whether an answer is the one that is shown, but for a time that has gone by.
+fn alike(shown: &Value, given: &Value) -> bool {
+    match (shown, given) {
+        (Value::Object(shown), Value::Object(given)) => {
+            shown.len() == given.len()
+                && shown.iter().zip(given).all(|((name, shown), (other, given))| {
+                    let seconds = ["reset_in_seconds", "retry_after"].contains(&name.as_str());
+                    let near = |a: f64, b: f64| seconds && (a - b).abs() < 1.0;
+                    let both = shown.as_f64().zip(given.as_f64());
+                    name == other && (both.is_some_and(|(a, b)| near(a, b)) || alike(shown, given))
+                })
+        }
+        (Value::Array(shown), Value::Array(given)) => {
+            shown.len() == given.len()
+                && shown.iter().zip(given).all(|(shown, given)| alike(shown, given))
+        }
+        (shown, given) => shown == given,
+    }
+}

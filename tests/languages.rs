@@ -1,0 +1,155 @@
+//! The examples of README.md and docs/clients.md in each language, run as they are written where
+//! the language and its client are installed. Which were not run is said, whatever becomes of the
+//! tests.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, iter};
+
+use crate::harness::{Block, Document, Gateway, NOON, Server, example_program, repository};
+
+/// Where `scripts/install web` puts packages of Node.js.
+const NODE: &str = "target/node";
+/// Where Debian puts packages of Go.
+const GO: &str = "/usr/share/gocode";
+
+#[test]
+fn the_examples_for_python_run() {
+    let python = python();
+    let runs = works(Command::new(&python).args(["-c", "import redis.retry"]));
+    run("python", runs, |source| {
+        let mut command = Command::new(&python);
+        command.arg(source);
+        command
+    });
+}
+
+#[test]
+fn the_examples_for_node_run() {
+    let package = repository().join(NODE).join("node_modules/redis");
+    let runs = package.exists() && works(Command::new("node").arg("--version"));
+    run("js", runs, |source| {
+        let beside = repository().join(NODE).join(source.file_name().unwrap());
+        fs::rename(source, &beside).unwrap();
+        let mut command = Command::new("node");
+        command.arg(beside);
+        command
+    });
+}
+
+#[test]
+fn the_examples_for_go_run() {
+    let package = Path::new(GO).join("src/github.com/gomodule/redigo/redis");
+    let runs = package.exists() && works(Command::new("go").arg("version"));
+    run("go", runs, |source| {
+        let mut command = Command::new("go");
+        command.arg("run").arg(source);
+        command.env("GO111MODULE", "off").env("GOPATH", GO).env("GOFLAGS", "");
+        command
+    });
+}
+
+#[test]
+fn the_examples_for_php_run() {
+    let runs = works(Command::new("php").args(["-r", "exit((int) !class_exists('Redis'));"]));
+    run("php", runs, |source| {
+        let mut command = Command::new("php");
+        command.arg(source);
+        command
+    });
+}
+
+#[test]
+fn the_examples_for_java_run() {
+    let runs = works(Command::new("java").arg("--version"));
+    let jedis = env::var_os("JEDIS_CLASSPATH");
+    let (with_jedis, without): (Vec<_>, Vec<_>) =
+        examples("java").into_iter().partition(|example| example.text.contains("jedis"));
+    for (examples, runs, path, what) in [
+        (with_jedis, runs && jedis.is_some(), jedis, "java with jedis"),
+        (without, runs, None, "java"),
+    ] {
+        run_all(&examples, what, runs, |source| {
+            let mut command = Command::new("java");
+            command.arg("-cp").arg(path.clone().unwrap_or_else(|| OsString::from(".")));
+            command.arg(source);
+            command
+        });
+    }
+}
+
+#[test]
+fn the_example_for_rust_runs_and_is_the_one_that_is_compiled() {
+    let compiled = fs::read_to_string(repository().join("tests/examples/limiter.rs")).unwrap();
+    let (_, compiled) = compiled.split_once("\n\n").unwrap();
+    for example in examples("rust") {
+        assert_eq!(example.text, compiled);
+    }
+    run("rust", true, |_| Command::new(example_program("limiter")));
+}
+
+/// Runs all examples of a language, each with the command that runs a file.
+fn run(language: &str, runs: bool, command: impl Fn(&Path) -> Command) {
+    run_all(&examples(language), language, runs, command);
+}
+
+fn run_all(examples: &[Block], what: &str, runs: bool, command: impl Fn(&Path) -> Command) {
+    assert!(!examples.is_empty(), "no page has an example in {what}");
+    if !runs {
+        // Not with a macro, whose lines are not shown when all is well.
+        let line = format!("SKIPPED: {what} or its client is not installed\n");
+        io::stderr().write_all(line.as_bytes()).unwrap();
+        return;
+    }
+    for example in examples {
+        run_one(example, &command);
+    }
+}
+
+/// Runs one example, which must be granted three times and then denied.
+fn run_one(example: &Block, command: impl Fn(&Path) -> Command) {
+    let server = Server::at(NOON);
+    let gateway = Gateway::start(&server);
+    let directory = tempfile::tempdir().unwrap();
+    let extension = match example.language.as_str() {
+        "python" => "py",
+        "js" => "mjs",
+        other => other,
+    };
+    let source = directory.path().join("limiter").with_extension(extension);
+    // The pages speak of default ports, where no test may have a server of its own.
+    let text = example.text.replace("6379", &server.port().to_string());
+    let text = text.replace("8000", &gateway.address().port().to_string());
+    fs::write(&source, text).unwrap();
+    let mut command = command(&source);
+    command.env("REDIS_URL", server.url()).current_dir(&directory).stdin(Stdio::null());
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\nfailed: {errors}", example.text);
+    let lines: Vec<_> = printed.lines().collect();
+    let granted = ["2 left", "1 left", "0 left"];
+    let denied = ["wait 20000 ms", "wait 20 s"];
+    let as_shown = lines.len() == 4 && lines[..3] == granted && denied.contains(&lines[3]);
+    assert!(as_shown, "{}\nprinted\n{printed}{errors}", example.text);
+}
+
+/// The examples of a language, on any page.
+fn examples(language: &str) -> Vec<Block> {
+    let blocks = Document::all().into_iter().flat_map(|document| document.blocks);
+    blocks.filter(|block| block.language == language).collect()
+}
+
+/// The system's own Python, for which the package redis comes from the system too.
+fn python() -> PathBuf {
+    env::var_os("PYTHON").unwrap_or_else(|| "/usr/bin/python3".into()).into()
+}
+
+/// Whether a command can be started and ends well.
+fn works(command: &mut Command) -> bool {
+    let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
+    iter::once(silent.status()).flatten().any(|status| status.success())
+}
