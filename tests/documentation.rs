@@ -11,14 +11,18 @@ use std::process::{Command, Output};
 
 use std::io::{Read, Write};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Block, Document, Gateway, NOON, Server, gateway_program, repository};
+use crate::harness::{
+    Block, Document, Gateway, NOON, Process, Server, eventually, free_port, gateway_program,
+    repository,
+};
 
 /// Commands, or what they begin with, that are not run here, and what tests them instead.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("kubectl", "kubernetes.rs"),
-    ("make run", "the_whole_can_be_run"),
+    ("make run", "the_whole_is_run_by_one_command_and_stopped_by_a_signal"),
     ("make test", ".ci/run"),
     ("cargo build --release --package ratelimit-module", "make bench"),
     ("cargo build --release --package ratelimit-gateway", "make bench-outage"),
@@ -195,6 +199,34 @@ fn bytes_are_those_that_are_shown_in_both_protocols() {
         }
     }
     assert!(exchanges > 0, "no page shows bytes");
+}
+
+#[test]
+fn the_whole_is_run_by_one_command_and_stopped_by_a_signal() {
+    // What it runs is built before anybody waits for it.
+    drop((Server::start(), gateway_program()));
+    let directory = tempfile::tempdir().unwrap();
+    let (port, redis_port) = (free_port().to_string(), free_port().to_string());
+    let mut command = Command::new("make");
+    command.arg("--silent").arg("run").current_dir(repository());
+    // What it builds otherwise takes minutes.
+    command.envs([("PROFILE", "dev"), ("HOST", "127.0.0.1")]);
+    command.envs([("PORT", &port), ("REDIS_PORT", &redis_port)]);
+    let mut run = Process::start(&mut command, &directory.path().join("log"));
+    eventually("it says what to try", || run.log().contains("Ctrl-C stops both").then_some(()));
+    let log = run.log();
+    let (_, tried) = log.split_once("Try:\n").unwrap();
+    let (tried, _) = tried.split_once("\nCtrl-C").unwrap();
+    let tried = Command::new("bash").args(["-ec", tried]).output().unwrap();
+    let printed = String::from_utf8(tried.stdout).unwrap();
+    assert!(printed.starts_with("{\"allowed\":true,\"remaining\":99,"), "{printed}\n{log}");
+    assert!(printed.ends_with("}1\n100\n99\n0\n600\n"), "{printed}");
+    run.signal(Signal::TERM);
+    eventually("it ends", || run.status());
+    for port in [port, redis_port] {
+        let address = format!("127.0.0.1:{port}");
+        assert!(TcpStream::connect(&address).is_err(), "something listens on {address} still");
+    }
 }
 
 /// The next bytes of a server, as a page shows them.

@@ -52,6 +52,7 @@ pub(crate) use http::{Connection, Response, kept_request, request as http_reques
 pub(crate) use load::{Ledger, Load, is_primary};
 pub(crate) use patience::{eventually, watched, within};
 pub(crate) use payload::{dumped, effect, log, sealed};
+pub(crate) use process::Process;
 #[cfg(feature = "web")]
 pub(crate) use prometheus::Prometheus;
 pub(crate) use proxy::{Network, Proxy};
