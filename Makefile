@@ -2,7 +2,7 @@
 # systems other than Debian and Ubuntu it says what to install.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web memcheck fuzz lint bench bench-outage
+.PHONY: help run test test-web memcheck fuzz lint bench bench-scale bench-outage
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -34,13 +34,16 @@ lint: ## Check format, lints, scripts, licences and advisories
 	cargo fmt --manifest-path module/limiter/fuzz/Cargo.toml --check
 	cargo clippy --locked --manifest-path module/limiter/fuzz/Cargo.toml --no-default-features \
 		--target-dir target/fuzz/lint -- --deny warnings
-	shellcheck scripts/* .ci/run module/benches/instructions gateway/benches/outage
+	shellcheck $$(find scripts -maxdepth 1 -type f) .ci/run gateway/benches/outage
 	@scripts/check-dependencies
 
-bench: ## Count the instructions that a server spends on each command
+bench: ## Measure everything side by side, and write docs/benchmarks and the README's figures
 	@scripts/install run bench
-	cargo build --locked --release --target-dir target --package ratelimit-module
-	@module/benches/instructions target/release/libratelimit.so
+	@scripts/bench
+
+bench-scale: ## Measure how cost grows with keys, limits, connections, gateways and nodes
+	@scripts/install run bench
+	@scripts/bench scale
 
 bench-outage: ## Time the gateway's answers while Redis is killed and frozen under load
 	@scripts/install run

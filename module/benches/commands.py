@@ -1,0 +1,91 @@
+"""The calls that are compared: each with the keys it needs, made so that it is granted or denied
+as its name says, and with a check of what it answers."""
+
+from dataclasses import dataclass
+
+from .logs import YEAR, grant_times, sorted_set, whole_log
+
+TOKEN_BUCKET = "module/benches/token_bucket.lua"
+SLIDING_WINDOW_LOG = "module/benches/sliding_window_log.lua"
+LIMIT = 5_000_000  # never reached
+
+
+def granted(reply):
+    return reply[0] == 1
+
+
+def denied(reply):
+    return reply[0] == 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command with "KEY" where its key goes; `fill` is what makes each key, if anything."""
+
+    name: str
+    words: tuple
+    answers: object = None
+    fill: object = None
+    keys: int = 1_000
+
+    def on(self, key, scripts):
+        return [key if word == "KEY" else scripts.get(word, word) for word in self.words]
+
+    def prepare(self, server, scripts, keys):
+        for key in keys:
+            if self.fill == "once":
+                server.client.execute_command(*self.on(key, scripts))
+        if callable(self.fill):
+            server.pipeline((self.fill(key) for key in keys), batch=10)
+
+
+def bucket(name, limit, answers, fill=None):
+    return Call(name, ("RATELIMIT.TB", "KEY", limit, YEAR), answers, fill)
+
+
+def script(name, path, limit, answers, **more):
+    return Call(name, ("EVALSHA", path, 1, "KEY", limit, YEAR, 1), answers, **more)
+
+
+def log_of(entries):
+    """How a key becomes a log of so many entries; the bytes are the same for all keys."""
+    made = whole_log(grant_times(entries))
+    return lambda key: ("RATELIMIT.APPLY", key, made)
+
+
+def set_of(entries):
+    members = sorted_set(grant_times(entries))
+    return lambda key: ("ZADD", key, *members)
+
+
+def load_scripts(server):
+    return {path: server.load_script(path) for path in (TOKEN_BUCKET, SLIDING_WINDOW_LOG)}
+
+
+PING = Call("PING", ("PING",))
+INCR = Call("INCR", ("INCR", "KEY"))
+SET = Call("SET EX", ("SET", "KEY", "12345678", "EX", 60))
+TB_GRANTED = bucket("RATELIMIT.TB granted", LIMIT, granted)
+TB_DENIED = bucket("RATELIMIT.TB denied", 1, denied, "once")
+PEEK = Call("RATELIMIT.PEEK", ("RATELIMIT.PEEK", "KEY", "TB", LIMIT, YEAR), granted)
+LUA_TB_GRANTED = script("token bucket in Lua, granted", TOKEN_BUCKET, LIMIT, granted)
+LUA_TB_DENIED = script("token bucket in Lua, denied", TOKEN_BUCKET, 1, denied, fill="once")
+
+
+def log_calls(entries, keys):
+    """Both outcomes on logs of so many entries."""
+    fill = log_of(entries)
+    words = ("RATELIMIT.SW", "KEY")
+    return [
+        Call("RATELIMIT.SW denied", (*words, entries, YEAR), denied, fill, keys),
+        Call("RATELIMIT.SW granted", (*words, LIMIT, YEAR), granted, fill, keys),
+    ]
+
+
+def script_log_calls(entries, keys):
+    more = {"fill": set_of(entries), "keys": keys}
+    name = "sliding window log in Lua"
+    return [
+        script(f"{name}, denied", SLIDING_WINDOW_LOG, entries, denied, **more),
+        script(f"{name}, granted", SLIDING_WINDOW_LOG, LIMIT, granted, **more),
+    ]

@@ -1,0 +1,51 @@
+"""Sliding window logs of any length, in no time: by the command with which replicas are told what
+was granted, and as the sorted set that the script for comparison keeps."""
+
+import random
+import time
+
+YEAR = 31_622_400  # seconds: the longest window, in which nothing that was granted comes back
+HOUR = 3_600
+
+
+def varint(number):
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def grant_times(entries):
+    """Times in microseconds, in order, spread over an hour; each has a millisecond of its own, so
+    that no two share an entry."""
+    now = int(time.time() * 1e3)
+    spread = random.Random(entries).sample(range(HOUR * 990), entries)
+    return sorted(1_000 * (now - millis) for millis in spread)
+
+
+def payload(kind, window, fields):
+    """What RATELIMIT.APPLY takes: when the key expires, version 1, and the change."""
+    expiry = int(time.time() * 1e3) + window * 1_000
+    encoded = b"".join(varint(field) for field in fields)
+    return expiry.to_bytes(8, "big") + bytes([1, kind]) + encoded
+
+
+def whole_log(times, window=YEAR):
+    """The payload that makes a key a log of grants of one unit each."""
+    fields, last = [window * 1_000], 0
+    for granted in times:
+        fields += [granted - last, 1]
+        last = granted
+    return payload(2, window, fields)
+
+
+def one_grant(granted, window=HOUR):
+    """The payload that adds one unit to a log."""
+    return payload(3, window, [granted, window * 1_000, 1])
+
+
+def sorted_set(times):
+    """The arguments after the key with which ZADD makes the script's sorted set."""
+    return [word for granted in times for word in (granted, granted)]

@@ -1,0 +1,78 @@
+"""Measures, and writes the report; see scripts/bench."""
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+
+from gateway.benches import throughput as gateway
+from module.benches import instructions, memory, throughput, traffic
+
+from . import machine, plots, readme, report, scale
+from .servers import ROOT, Failure
+
+DOCS = ROOT / "docs" / "benchmarks"
+SHORT = bool(os.environ.get("BENCH_SHORT"))
+PARTS = {
+    "instructions": instructions.measure,
+    "throughput": lambda: throughput.measure(rounds=1 if SHORT else throughput.ROUNDS),
+    "memory": memory.measure,
+    "traffic": traffic.measure,
+    "gateway": lambda: gateway.measure(1, 1, 100_000) if SHORT else gateway.measure(),
+}
+
+
+def main(words):
+    # As Ctrl-C: what was started is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    unknown = set(words) - set(PARTS) - {"scale", "report"}
+    if unknown:
+        sys.exit(f"bench: no such part: {' '.join(unknown)}")
+    allow_connections()
+    if words == ["report"]:
+        write(json.loads((DOCS / "report.json").read_text()))
+        if (DOCS / "scale.json").exists():
+            scale.write(DOCS, json.loads((DOCS / "scale.json").read_text()))
+    elif words == ["scale"]:
+        scale.run(DOCS, SHORT)
+    else:
+        results = {"machine": machine.describe()} | measure(words or PARTS)
+        if words or SHORT:
+            print(json.dumps(results, indent=2))
+        else:
+            write(results)
+
+
+def allow_connections():
+    """As many open files as the system lets this process and what it starts have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def measure(parts):
+    results = {}
+    for part in parts:
+        started = time.monotonic()
+        results[part] = PARTS[part]()
+        print(f"{part}: measured in {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return results
+
+
+def write(results):
+    (DOCS / "report.json").write_text(json.dumps(results, indent=2) + "\n")
+    misses = (DOCS / "misses.md").read_text()
+    (DOCS / "report.md").write_text(report.written(results, misses))
+    for name, text in plots.all_plots(results).items():
+        (DOCS / name).write_text(text)
+    readme.write(results)
+    print(f"Written: {DOCS.relative_to(ROOT)} and README.md", file=sys.stderr)
+
+
+try:
+    main(sys.argv[1:])
+except Failure as failure:
+    sys.exit(f"bench: {failure}")
+except KeyboardInterrupt:
+    sys.exit(130)

@@ -1,0 +1,132 @@
+"""The processes that are measured: on free ports of the loopback, pinned to a core, waited for,
+and stopped by their process id however a measurement ends."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILT = ROOT / "target" / "release"
+MODULE = BUILT / "libratelimit.so"
+
+# Servers and load on cores of their own, where there are two.
+SERVER_CORE, LOAD_CORE = (0, 1) if (os.cpu_count() or 1) > 1 else (None, None)
+
+
+class Failure(Exception):
+    """A measurement that did not do what it claims to."""
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def pinned(core, words):
+    return words if core is None else ["taskset", "--cpu-list", str(core), *words]
+
+
+class Process:
+    """A server in a directory of its own. It does not get the Ctrl-C that is meant for all."""
+
+    def __init__(self, name, words, core=None, environment=None):
+        self.name = name
+        self.directory = Path(tempfile.mkdtemp(prefix="ratelimit-bench-"))
+        self.log = self.directory / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                pinned(core, [str(word) for word in words]),
+                cwd=self.directory,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def wait_for(self, ready, seconds=60):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise Failure(f"{self.name} has ended:\n{self.log.read_text(errors='replace')}")
+            if ready():
+                return self
+            time.sleep(0.05)
+        raise Failure(f"{self.name} is not ready after {seconds} s")
+
+    def accepts(self, port):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return True
+        except OSError:
+            return False
+
+    def resident_bytes(self):
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(status.split("VmRSS:")[1].split()[0])
+
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Redis(Process):
+    """A redis-server with the module and without snapshots, unless told otherwise."""
+
+    def __init__(self, *settings, core=SERVER_CORE, prefix=()):
+        self.port = free_port()
+        server = os.environ.get("REDIS_SERVER_BIN", "redis-server")
+        words = [server, "--port", self.port, "--bind", "127.0.0.1", "--save", ""]
+        words += ["--enable-debug-command", "yes", *settings]
+        words += ["--loadmodule", MODULE, "sliding-window-max-limit", 10_000_000]
+        super().__init__("redis-server", [*prefix, *words], core)
+        self.url = f"redis://127.0.0.1:{self.port}/"
+        self.client = redis.Redis(port=self.port, socket_timeout=300)
+        try:
+            self.wait_for(self.answers)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def answers(self):
+        try:
+            return self.client.ping()
+        except redis.RedisError:
+            return False
+
+    def pipeline(self, commands, batch=1_000):
+        """The replies to many commands, so many of them at a time."""
+        replies = []
+        pipeline = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+            if len(pipeline) == batch:
+                replies += pipeline.execute()
+        return replies + pipeline.execute()
+
+    def load_script(self, path):
+        return self.client.script_load((ROOT / path).read_text())

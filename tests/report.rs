@@ -1,0 +1,51 @@
+//! The figures that the README quotes are those that were measured last.
+
+use std::fs;
+
+use serde_json::Value;
+
+#[test]
+fn the_figures_of_the_readme_are_those_of_the_report() {
+    let report: Value = serde_json::from_str(&read("docs/benchmarks/report.json")).expect("JSON");
+    let readme = read("README.md");
+    let figure = |pointer: String| {
+        let ratio = report.pointer(&pointer).and_then(|measured| measured["ratio"].as_f64());
+        ratio.unwrap_or_else(|| panic!("{pointer} is not in the report"))
+    };
+    let instructions = |name: &str| figure(format!("/instructions/commands/{name}"));
+
+    let granted = instructions("RATELIMIT.TB granted");
+    let script = instructions("token bucket in Lua, granted");
+    let words = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(&format!("A granted call costs {granted:.1} times an `INCR`")));
+    assert!(words.contains(&format!("as a Lua script costs {script:.0} times")));
+
+    let (_, written) = readme.split_once("<!-- written by make bench -->").expect("its start");
+    let (written, _) = written.split_once("<!-- until here -->").expect("its end");
+    let rows: Vec<Vec<_>> = written
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .filter(|cells: &Vec<_>| cells[1].parse::<f64>().is_ok())
+        .collect();
+    assert!(rows.len() > 12, "{rows:?}");
+    for cells in rows {
+        let expected = match cells[..] {
+            [name, _, _] => {
+                let log = ["RATELIMIT.SW", "sliding"].iter().any(|start| name.starts_with(start));
+                let entries = if log { ", 1,000 entries" } else { "" };
+                let rate = figure(format!("/throughput/pipelines/16/{name}"));
+                vec![instructions(&format!("{name}{entries}")), rate]
+            }
+            _ => vec![figure(format!("/gateway/connections/50/{}", cells[0].replace('/', "~1")))],
+        };
+        let expected: Vec<_> = expected.iter().map(|ratio| format!("{ratio:.2}")).collect();
+        assert_eq!(cells[1..], expected, "{}", cells[0]);
+    }
+}
+
+/// A file of the repository.
+fn read(path: &str) -> String {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../");
+    fs::read_to_string(format!("{root}{path}")).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
