@@ -17,7 +17,7 @@ test: ## Run the tests that need Rust and redis-server
 test-web: ## Run the tests that need a browser, Python, Prometheus or kubectl as well
 	@scripts/install test web
 	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- web:: languages:: \
-		gateway_dashboards:: conformance:: kubernetes::
+		gateway_dashboards:: conformance:: kubernetes:: proxies::
 
 memcheck: ## Run the core of the tests with the servers under valgrind
 	@scripts/install test memcheck

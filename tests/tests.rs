@@ -85,4 +85,6 @@ mod kubernetes;
 #[cfg(feature = "web")]
 mod languages;
 #[cfg(feature = "web")]
+mod proxies;
+#[cfg(feature = "web")]
 mod web;

@@ -48,6 +48,8 @@ pub(crate) use credentials::{ApiKey, Issuer};
 pub(crate) use document::{Block, Document, repository};
 pub(crate) use gateway::{Builder as GatewayBuilder, Gateway, health};
 pub(crate) use held::Held;
+#[cfg(feature = "web")]
+pub(crate) use http::exchange as http_exchange;
 pub(crate) use http::{Connection, Response, kept_request, request as http_request};
 pub(crate) use load::{Ledger, Load, is_primary};
 pub(crate) use patience::{eventually, watched, within};

@@ -65,3 +65,19 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::Refusal;
+
+    #[test]
+    fn the_page_on_troubleshooting_has_every_reason() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/troubleshooting.md");
+        let page = fs::read_to_string(path).unwrap();
+        for reason in Refusal::ALL.map(Refusal::name) {
+            assert!(page.contains(&format!("\n| `{reason}` | ")), "{reason}");
+        }
+    }
+}

@@ -189,6 +189,8 @@ impl Outage {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use redis::{RedisError, parse_redis_value};
 
     use super::{Argument, Outage, StoreError, explain};
@@ -250,6 +252,16 @@ mod tests {
         for kind in [std::io::ErrorKind::TimedOut, std::io::ErrorKind::ConnectionReset] {
             let error = RedisError::from(std::io::Error::from(kind));
             assert_eq!(explain(&error), StoreError::Unavailable { connected: false });
+        }
+    }
+
+    #[test]
+    fn the_page_on_troubleshooting_has_every_kind_and_its_advice() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/troubleshooting.md");
+        let page = fs::read_to_string(path).unwrap();
+        for outage in Outage::ALL {
+            let row = format!("| `{}` | {} |", outage.kind(), outage.advice());
+            assert!(page.contains(&row), "{row}");
         }
     }
 }
