@@ -2,7 +2,7 @@
 # systems other than Debian and Ubuntu it says what to install.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web memcheck fuzz lint bench bench-scale bench-outage
+.PHONY: help run test test-web test-images memcheck fuzz lint images bench bench-scale bench-outage
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -19,6 +19,9 @@ test-web: ## Run the tests that need a browser, Python, Prometheus or kubectl as
 	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- web:: languages:: \
 		gateway_dashboards:: conformance:: kubernetes:: proxies::
 
+test-images: ## Build the images and run them and docker-compose.yml as the README says
+	@scripts/test-images
+
 memcheck: ## Run the core of the tests with the servers under valgrind
 	@scripts/install test memcheck
 	@scripts/memcheck
@@ -34,8 +37,17 @@ lint: ## Check format, lints, scripts, licences and advisories
 	cargo fmt --manifest-path module/limiter/fuzz/Cargo.toml --check
 	cargo clippy --locked --manifest-path module/limiter/fuzz/Cargo.toml --no-default-features \
 		--target-dir target/fuzz/lint -- --deny warnings
-	shellcheck $$(find scripts -maxdepth 1 -type f) .ci/run gateway/benches/outage
+	shellcheck $$(find scripts -maxdepth 1 -type f) .ci/run module/entrypoint.sh gateway/benches/outage
 	@scripts/check-dependencies
+
+version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+images: ## Build the images ratelimit-redis and ratelimit-gateway, with Docker alone
+	for image in redis gateway; do \
+		docker build --target $$image --build-arg VERSION=$(version) \
+			--build-arg REVISION=$$(git rev-parse HEAD) \
+			--tag ratelimit-$$image --tag ratelimit-$$image:$(version) . || exit; \
+	done
 
 bench: ## Measure everything side by side, and write docs/benchmarks and the README's figures
 	@scripts/install run bench

@@ -21,7 +21,9 @@ use crate::harness::{
 
 /// Commands, or what they begin with, that are not run here, and what tests them instead.
 const ELSEWHERE: &[(&str, &str)] = &[
+    ("docker", "make test-images"),
     ("kubectl", "kubernetes.rs"),
+    ("make images", "make test-images"),
     ("make run", "the_whole_is_run_by_one_command_and_stopped_by_a_signal"),
     ("make test", ".ci/run"),
     ("make test-web", ".ci/run"),

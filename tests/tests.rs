@@ -72,6 +72,7 @@ mod gateway_traces;
 
 // What is shipped, and what is written about it.
 mod documentation;
+mod images;
 mod report;
 mod version;
 

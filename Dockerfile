@@ -1,0 +1,80 @@
+# Two images: a Redis server with the module, and the gateway, which is built unless told otherwise.
+#
+#   docker build --target redis --tag ratelimit-redis .
+#   docker build --target gateway --tag ratelimit-gateway .
+#
+# The module on Valkey: docker build --target redis --build-arg REDIS_IMAGE=valkey/valkey:9.1-trixie .
+
+# Any image with docker-entrypoint.sh and glibc 2.36 or later, which is what Rust's image has.
+ARG REDIS_IMAGE=redis:8.6-trixie
+
+# The manifests, with empty sources: what is built from them is the dependencies, which are built again
+# only when these files change.
+FROM rust:1.95-bookworm AS manifests
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY module/Cargo.toml module/
+COPY module/limiter/Cargo.toml module/limiter/
+COPY gateway/Cargo.toml gateway/
+COPY gateway/benches/baseline/Cargo.toml gateway/benches/baseline/
+COPY tests/Cargo.toml tests/
+COPY tests/clock/Cargo.toml tests/clock/
+RUN mkdir module/src module/limiter/src gateway/src gateway/benches/baseline/src tests/clock/src \
+    && touch module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs tests/clock/src/lib.rs \
+        gateway/benches/baseline/src/main.rs tests/tests.rs
+
+FROM rust:1.95-bookworm AS module
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libclang-dev \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY --from=manifests /src ./
+RUN cargo build --locked --release --package ratelimit-module \
+    && cargo clean --locked --release --package ratelimit-module --package limiter
+COPY module module
+RUN cargo build --locked --release --package ratelimit-module
+
+FROM rust:1.95-bookworm AS service
+WORKDIR /src
+COPY --from=manifests /src ./
+RUN cargo build --locked --release --package ratelimit-gateway \
+    && cargo clean --locked --release --package ratelimit-gateway --package limiter
+COPY module/limiter module/limiter
+COPY gateway gateway
+RUN cargo build --locked --release --package ratelimit-gateway
+# All that the program needs: itself, its libraries, and the authorities to trust in TLS.
+WORKDIR /root-of-image
+RUN ldd /src/target/release/ratelimit-gateway | grep --only-matching '/[^ ]*' \
+        | xargs cp --dereference --parents --target-directory=. \
+    && cp --dereference --parents --target-directory=. /etc/ssl/certs/ca-certificates.crt \
+    && install -D --target-directory=usr/local/bin /src/target/release/ratelimit-gateway
+
+FROM ${REDIS_IMAGE} AS redis
+COPY --from=module /src/target/release/libratelimit.so /usr/local/lib/
+COPY module/entrypoint.sh /usr/local/bin/ratelimit-entrypoint.sh
+ENTRYPOINT ["ratelimit-entrypoint.sh"]
+ARG VERSION
+ARG REVISION
+ARG SOURCE
+LABEL org.opencontainers.image.title="ratelimit-redis" \
+      org.opencontainers.image.description="Redis with rate limiting as native commands" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
+
+FROM scratch AS gateway
+COPY --from=service /root-of-image /
+USER 65532:65532
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=5s --start-period=10s CMD ["ratelimit-gateway", "healthcheck"]
+ENTRYPOINT ["ratelimit-gateway"]
+ARG VERSION
+ARG REVISION
+ARG SOURCE
+LABEL org.opencontainers.image.title="ratelimit-gateway" \
+      org.opencontainers.image.description="HTTP API over the RATELIMIT commands of Redis" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
