@@ -4,7 +4,7 @@ import statistics
 import time
 from contextlib import ExitStack
 
-from scripts.benchmarks.servers import Redis
+from scripts.benchmarks.servers import Redis, free_port
 
 from . import commands, memory
 from .logs import YEAR
@@ -12,7 +12,7 @@ from .throughput import check_errors, load
 
 PIPELINE = 16
 ROUNDS = 3
-CALLS = 300_000
+CALLS = {1: 100_000, 16: 300_000}  # pipeline: calls of a round
 KEYS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 LIMITS = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 ENTRIES = 2_000_000  # in all logs of one limit
@@ -27,12 +27,13 @@ def median_of(runs):
     return {field: statistics.median(run[field] for run in runs) for field in runs[0]}
 
 
-def timed(servers, words, *arguments, **more):
+def timed(servers, words, pipeline, *arguments, **more):
     """A run, with the processor time that the servers spent on each call."""
+    calls = CALLS[pipeline]
     before = sum(server.cpu_seconds() for server in servers)
-    run = load(servers[0], words, CALLS, *arguments, **more)
+    run = load(servers[0], words, calls, pipeline, *arguments, **more)
     spent = sum(server.cpu_seconds() for server in servers) - before
-    return {**run, "cpu_us": spent / CALLS * 1e6}
+    return {**run, "cpu_us": spent / calls * 1e6}
 
 
 def rounds_of(calls):
@@ -96,11 +97,15 @@ def by_connections(connections):
 def by_nodes(nodes):
     """A cluster whose nodes share the core of the servers: their processor time is what counts."""
     with ExitStack() as stack:
-        servers = [stack.enter_context(Redis("--cluster-enabled", "yes")) for _ in range(nodes)]
+        buses = [free_port() for _ in range(nodes)]
+        servers = [
+            stack.enter_context(Redis("--cluster-enabled", "yes", "--cluster-port", bus))
+            for bus in buses
+        ]
         for number, server in enumerate(servers):
             first, last = 16_384 * number // nodes, 16_384 * (number + 1) // nodes - 1
             server.client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-            server.client.execute_command("CLUSTER MEET", "127.0.0.1", servers[0].port)
+            server.client.execute_command("CLUSTER MEET", "127.0.0.1", servers[0].port, buses[0])
         for server in servers:
             server.wait_for(lambda server=server: knows(server, nodes))
         time.sleep(1)  # A node that has just become one of a cluster refuses writes for a moment.
@@ -111,7 +116,7 @@ def by_nodes(nodes):
                     call.on(f"{call.words[0]}:{{tag}}:__rand_int__", {}),
                     PIPELINE,
                     keys=CLUSTER_KEYS,
-                    more=["--cluster"],
+                    more=["--cluster"] if nodes > 1 else [],
                 )
                 for name, call in CLUSTER_CALLS.items()
             }

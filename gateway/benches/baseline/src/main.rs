@@ -9,7 +9,7 @@ use std::{env, error::Error, net::Ipv4Addr};
 use axum::{
     Json, Router, extract::State, http::StatusCode, routing::post, serve, serve::ListenerExt,
 };
-use redis::{AsyncCommands, Client, aio::MultiplexedConnection};
+use redis::{AsyncCommands, AsyncConnectionConfig, Client, aio::MultiplexedConnection};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -37,7 +37,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let check = match words.next() {
         None => post(answer),
         Some(url) => {
-            let redis = Client::open(url)?.get_multiplexed_async_connection().await?;
+            // A machine that stalls for a moment is no Redis that does not answer.
+            let config = AsyncConnectionConfig::new().set_response_timeout(None);
+            let client = Client::open(url)?;
+            let redis = client.get_multiplexed_async_connection_with_config(&config).await?;
             post(count_and_answer).with_state(redis)
         }
     };
