@@ -62,7 +62,7 @@ fn a_replica_that_comes_back_when_the_backlog_has_gone_misses_nothing() {
 
 #[test]
 fn a_replica_that_was_its_primary_misses_nothing_when_it_catches_up() {
-    let (first, second) = (without_pings().start(), without_pings().start());
+    let (first, second) = (with_backlog().start(), with_backlog().start());
     let load = Load::on("", KEYS);
     let first_if_primary = || {
         let role = first.client().info("replication", "role");
@@ -83,7 +83,7 @@ fn a_replica_that_was_its_primary_misses_nothing_when_it_catches_up() {
 
 #[test]
 fn a_replica_of_a_restarted_primary_misses_nothing_when_it_catches_up() {
-    let mut primary = without_pings().config("save", "3600 1").start();
+    let mut primary = with_backlog().config("save", "3600 1").start();
     let replica = Server::builder().replica_of(&primary).start();
     replica.catch_up_with(&primary);
     primary.client().decide("RATELIMIT.TB bucket:0 1000 31622400 BURST 1000000");
@@ -149,10 +149,13 @@ fn slow_to_save() -> Builder {
     Server::builder().config("rdb-key-save-delay", "2000")
 }
 
-/// A server that sends its replicas nothing by itself: a ping that reached one but not the other
-/// would put the former ahead.
-fn without_pings() -> Builder {
-    Server::builder().config("repl-ping-replica-period", "86400")
+/// A server whose backlog is all that a replica needs. It sends nothing by itself: a ping that
+/// reached one server but not the other would put the former ahead. And it keeps everything that is
+/// granted until a replica comes back, which tries to once a second: by default that is too much.
+fn with_backlog() -> Builder {
+    Server::builder()
+        .config("repl-ping-replica-period", "86400")
+        .config("repl-backlog-size", "256mb")
 }
 
 /// Where a load finds a server that does not move.
