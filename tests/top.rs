@@ -146,6 +146,9 @@ fn no_more_keys_are_kept_than_the_setting_says_and_the_most_denied_stay() {
     for (key, times) in [("most", 9), ("least", 4), ("middle", 6)] {
         deny(&mut client, key, times);
     }
+    deny(&mut client, "new", 4);
+    let kept = listed(&[("most", 9), ("middle", 6), ("least", 4)]);
+    assert_eq!(top(&mut client, ""), kept, "the new one was not denied more");
     deny(&mut client, "new", 1);
     let kept = listed(&[("most", 9), ("middle", 6), ("new", 1)]);
     assert_eq!(top(&mut client, ""), kept, "the least denied has gone");

@@ -27,7 +27,7 @@ static SLIDING_WINDOW_MAX_LIMIT: Setting = Setting {
 
 /// How many keys RATELIMIT.TOP knows; 0 turns it off.
 ///
-/// A key takes some 64 bytes and its own length, up to 512 bytes.
+/// A key takes some 100 bytes and its own length, up to 512 bytes.
 static TOP_KEYS: Setting = Setting {
     name: "top-keys",
     default: 128,
