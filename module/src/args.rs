@@ -119,6 +119,7 @@ impl<'a> Args<'a> {
     }
 
     /// `limit window [options]` of a token bucket.
+    #[inline(always)]
     pub(crate) fn bucket_limit(&mut self, syntax: &Syntax) -> Result<(BucketLimit, Demand), Error> {
         let limit = self.units(LIMIT)?;
         let window = self.window()?;
@@ -128,6 +129,7 @@ impl<'a> Args<'a> {
     }
 
     /// `limit window [options]` of a sliding window log.
+    #[inline(always)]
     pub(crate) fn window_limit(&mut self, syntax: &Syntax) -> Result<(WindowLimit, Demand), Error> {
         let limit = self.next()?;
         let max = config::sliding_window_max_limit();
@@ -189,11 +191,20 @@ impl<'a> Args<'a> {
         units(self.next()?).ok_or(Error::argument(rule))
     }
 
+    #[inline(always)]
     fn window(&mut self) -> Result<Window, Error> {
         window(self.next()?).ok_or(Error::argument(WINDOW))
     }
 
+    #[inline(always)]
     fn options(&mut self, syntax: &Syntax) -> Result<Options, Error> {
+        if self.is_at_end() {
+            return Ok(Options::default());
+        }
+        self.given_options(syntax)
+    }
+
+    fn given_options(&mut self, syntax: &Syntax) -> Result<Options, Error> {
         let mut options = Options::default();
         while let Some(word) = self.call.arg(self.next) {
             if syntax.repeated && Algorithm::named(word).is_some() {
@@ -296,32 +307,45 @@ fn units(text: &[u8]) -> Option<Units> {
 
 /// An integer as the server itself reads them: digits without sign, space or leading zeros.
 pub(crate) fn integer(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || (text.len() > 1 && text.starts_with(b"0")) {
-        return None;
+    match *text {
+        [] | [b'0', _, ..] => None,
+        _ => digits(text),
     }
-    digits(text)
 }
 
 /// A number of seconds with up to three decimals.
+#[inline(always)]
 fn window(text: &[u8]) -> Option<Window> {
-    let point = text.iter().position(|&byte| byte == b'.');
-    let (seconds, decimals) = match point {
-        Some(point) => (text.get(..point)?, text.get(point + 1..)?),
-        None => (text, &b"0"[..]),
+    let millis = match integer(text) {
+        Some(seconds) => seconds.checked_mul(1_000)?,
+        None => decimal_millis(text)?,
     };
+    Window::from_millis(millis)
+}
+
+/// The milliseconds of a number of seconds with one to three decimals.
+fn decimal_millis(text: &[u8]) -> Option<u64> {
+    let point = text.iter().position(|&byte| byte == b'.')?;
+    let decimals = text.get(point + 1..)?;
     let scale = match decimals.len() {
         1 => 100,
         2 => 10,
         3 => 1,
         _ => return None,
     };
-    let millis = integer(seconds)?.checked_mul(1_000)?;
-    Window::from_millis(millis.checked_add(digits(decimals)? * scale)?)
+    let millis = integer(text.get(..point)?)?.checked_mul(1_000)?;
+    millis.checked_add(digits(decimals)? * scale)
 }
 
+/// The value of digits alone, as many as surely fit.
 fn digits(text: &[u8]) -> Option<u64> {
+    /// 10^19 - 1 is the highest number of all nines below 2^64.
+    const MAX_DIGITS: usize = 19;
+    if text.len() > MAX_DIGITS {
+        return None;
+    }
     text.iter().try_fold(0_u64, |value, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        value.checked_mul(10)?.checked_add(digit)
+        let digit = u64::from(*byte).wrapping_sub(u64::from(b'0'));
+        (digit <= 9).then(|| value.wrapping_mul(10).wrapping_add(digit))
     })
 }

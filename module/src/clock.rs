@@ -1,10 +1,8 @@
 //! The one place where time is read.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use limiter::Instant;
 
-use crate::server::api;
+use crate::server::{api, system};
 
 /// The server's time.
 ///
@@ -12,9 +10,5 @@ use crate::server::api;
 /// command, script or transaction started, by which the server also judges expiry; Redis 7.0 does
 /// not, and the system's clock is read. A clock before 1970 counts as 1970.
 pub(crate) fn now() -> Instant {
-    let micros = api::cached_micros().unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-    });
-    Instant::from_micros(micros)
+    Instant::from_micros(api::cached_micros().unwrap_or_else(system::micros))
 }

@@ -17,18 +17,32 @@ use limiter::Algorithm;
 use limiter::codec::{Change, DecodeError};
 
 use crate::server::call::Call;
+use crate::server::data_type::DataType;
 use crate::server::key::Key;
 
 /// The command that carries effects.
 pub(crate) const APPLY: &CStr = c"ratelimit.apply";
 
-/// Sends the change that a call made to a key.
-pub(crate) fn change(call: &Call<'_>, key: &Key<'_>, change: &Change, expiry_millis: u64) {
+/// Sends the change that a call made to a key, which is asked for only if there is an audience.
+#[inline(always)]
+pub(crate) fn change<T: DataType>(
+    call: &Call<'_>,
+    key: &Key<'_>,
+    expiry_millis: u64,
+    change: impl FnOnce(&T) -> Change,
+) {
     if !call.has_audience() {
         // Reaches nobody, and is counted as a change by the server's save points.
         call.replicate_verbatim();
         return;
     }
+    // The call has just changed the value, so it is there.
+    if let Ok(Some(state)) = key.get() {
+        send(call, key, expiry_millis, &change(state));
+    }
+}
+
+fn send(call: &Call<'_>, key: &Key<'_>, expiry_millis: u64, change: &Change) {
     let mut payload = Payload::new();
     payload.extend(expiry_millis.to_be_bytes());
     change.encode(&mut payload);

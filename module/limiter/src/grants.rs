@@ -81,8 +81,7 @@ impl Grants {
         if self.newest.time <= time {
             return self.units();
         }
-        let later = self.older.partition_point(|chunk| chunk.first <= time);
-        let Some(chunk) = later.checked_sub(1).and_then(|index| self.older.get(index)) else {
+        let Some(chunk) = self.last_chunk(|chunk| chunk.first <= time) else {
             return 0;
         };
         let within = chunk.grants().take_while(|grant| grant.time <= time);
@@ -95,8 +94,7 @@ impl Grants {
         if nth > self.older_units() {
             return self.newest.time;
         }
-        let later = self.older.partition_point(|chunk| self.units_before(chunk) < nth);
-        let Some(chunk) = later.checked_sub(1).and_then(|index| self.older.get(index)) else {
+        let Some(chunk) = self.last_chunk(|chunk| self.units_before(chunk) < nth) else {
             return self.newest.time;
         };
         let mut until = self.units_before(chunk);
@@ -192,6 +190,19 @@ impl Grants {
         let count = numbers.end.saturating_sub(1).saturating_sub(first);
         for chunk in self.older.iter_mut().skip(first).take(count) {
             chunk.bytes = visitor.visit(mem::take(&mut chunk.bytes));
+        }
+    }
+
+    /// The last chunk of which `holds` is true, as it is of all chunks before that.
+    fn last_chunk(&self, holds: impl Fn(&Chunk) -> bool) -> Option<&Chunk> {
+        // What is looked for is mostly at the old end.
+        let front = self.older.front().filter(|chunk| holds(chunk))?;
+        match self.older.get(1) {
+            Some(second) if holds(second) => {
+                let later = self.older.partition_point(holds);
+                later.checked_sub(1).and_then(|index| self.older.get(index))
+            }
+            _ => Some(front),
         }
     }
 

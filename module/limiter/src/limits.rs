@@ -18,8 +18,10 @@ impl Units {
     /// `units` as a count, or `None` unless it is between [`Units::MIN`] and [`Units::MAX`].
     #[must_use]
     pub fn new(units: u64) -> Option<Self> {
-        let units = Self(NonZeroU32::new(u32::try_from(units).ok()?)?);
-        (units <= Self::MAX).then_some(units)
+        if units > Self::MAX.get() as u64 {
+            return None;
+        }
+        NonZeroU32::new(units as u32).map(Self)
     }
 
     /// The count as a plain number.

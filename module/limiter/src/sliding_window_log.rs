@@ -59,12 +59,13 @@ impl Eq for SlidingWindowLog {}
 impl Algorithm for SlidingWindowLog {
     type Limit = WindowLimit;
 
+    #[inline(always)]
     fn take(&mut self, limit: &Self::Limit, demand: Demand, now: Instant) -> Decision {
         let before = self.view(limit.window, now);
         let granted = demand.granted_of(before.available(limit.limit));
         let after = match Units::new(u64::from(granted)) {
             Some(units) => {
-                self.log(limit.window, units, now);
+                self.log(&before, units);
                 let used = before.used.saturating_add(granted);
                 View { left: 0, used, held: used, ..before }
             }
@@ -86,7 +87,7 @@ impl Algorithm for SlidingWindowLog {
         if refunded == 0 {
             return Refund::NOTHING;
         }
-        self.forget(self.window, now);
+        self.forget(&before);
         let used = before.used.saturating_sub(refunded);
         self.grants.truncate(used);
         let after = View { left: 0, used, held: used, ..before };
@@ -134,10 +135,10 @@ impl SlidingWindowLog {
     ///
     /// Returns `false`, with the log unchanged, when that many units cannot have been granted.
     pub fn replay(&mut self, window: Window, units: Units, now: Instant) -> bool {
-        let held = self.view(window, now).used;
-        let fits = held.saturating_add(units.get()) <= Units::MAX.get();
+        let before = self.view(window, now);
+        let fits = before.used.saturating_add(units.get()) <= Units::MAX.get();
         if fits {
-            self.log(window, units, now);
+            self.log(&before, units);
         }
         fits
     }
@@ -155,8 +156,9 @@ impl SlidingWindowLog {
     }
 
     /// Forgets what does not count and logs a new grant.
-    fn log(&mut self, window: Window, units: Units, now: Instant) {
-        self.forget(window, now);
+    fn log(&mut self, before: &View, units: Units) {
+        self.forget(before);
+        let View { now, window, .. } = *before;
         let tick = tick_micros(window);
         if self.grants.newest_time().tick(tick) == now.tick(tick) {
             self.grants.join_newest(now, units.get());
@@ -166,18 +168,18 @@ impl SlidingWindowLog {
         self.window = window;
     }
 
-    /// Drops the grants that do not count at `now`: those that have left the window, and those
-    /// from a clock that was wrong.
-    fn forget(&mut self, window: Window, now: Instant) {
-        if let Some(left) = now.checked_sub(window) {
+    /// Drops the grants that do not count: those that have left the window, and those from a clock
+    /// that was wrong.
+    fn forget(&mut self, view: &View) {
+        if let Some(left) = view.now.checked_sub(view.window).filter(|_| view.left > 0) {
             self.grants.drop_until(left);
         }
-        let horizon = now.plus_micros(window.as_micros());
-        if self.grants.newest_time() > horizon {
-            self.grants.truncate(self.grants.units_until(horizon));
+        if view.held > view.used {
+            self.grants.truncate(view.used);
         }
     }
 
+    #[inline(always)]
     fn view(&self, window: Window, now: Instant) -> View {
         let left = now.checked_sub(window).map_or(0, |left| self.grants.units_until(left));
         let counted = self.grants.units_until(now.plus_micros(window.as_micros()));
@@ -190,6 +192,7 @@ impl SlidingWindowLog {
         }
     }
 
+    #[inline(always)]
     fn decision(&self, limit: Units, view: &View, granted: u32, missing: u32) -> Decision {
         Decision {
             granted,
@@ -201,6 +204,7 @@ impl SlidingWindowLog {
     }
 
     /// Time until enough of the oldest grants have left for the missing units to fit.
+    #[inline(always)]
     fn retry_after(&self, limit: Units, view: &View, missing: u32) -> RetryAfter {
         match limit.get().checked_sub(missing) {
             _ if missing == 0 => RetryAfter::Granted,

@@ -95,9 +95,9 @@ impl Duration {
     /// `i64::MAX` (292 million years) for anything longer than that.
     #[must_use]
     pub const fn ceil_millis(self) -> i64 {
-        // Nearly every duration fits into 64 bits, where dividing is cheap.
-        if self.0 <= u64::MAX as u128 {
-            return (self.0 as u64).div_ceil(1_000).cast_signed();
+        // Nearly every duration fits into 63 bits, where calculating is cheap.
+        if self.0 < 1 << 63 {
+            return ((self.0 as u64).wrapping_add(999) / 1_000).cast_signed();
         }
         let millis = self.0.div_ceil(1_000);
         if millis > i64::MAX as u128 { i64::MAX } else { millis as i64 }

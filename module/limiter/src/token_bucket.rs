@@ -68,14 +68,16 @@ impl Default for TokenBucket {
 impl Algorithm for TokenBucket {
     type Limit = BucketLimit;
 
+    #[inline(always)]
     fn take(&mut self, limit: &Self::Limit, demand: Demand, now: Instant) -> Decision {
         let before = self.level(*limit, now);
-        let after = before.after(demand);
-        let granted = after.units.saturating_sub(before.units);
+        let granted = demand.granted_of(before.available());
         let missing = demand.cost.get().saturating_sub(granted);
         if granted == 0 {
             return self.unchanged(before, granted, missing, now);
         }
+        // The sum cannot saturate, as a grant fits below the capacity.
+        let after = Level { units: before.units.saturating_add(granted), ..before };
         *self = after.into_bucket();
         after.decision(granted, missing, now)
     }
@@ -132,6 +134,7 @@ impl TokenBucket {
     }
 
     /// The answer to a call at `now` that finds this level and leaves the state as it is.
+    #[inline(always)]
     fn unchanged(&self, level: Level, granted: u32, missing: u32, now: Instant) -> Decision {
         let decision = level.decision(granted, missing, now);
         match self.time.checked_sub(level.limit.window) {
@@ -148,6 +151,7 @@ impl TokenBucket {
     }
 
     /// What is used at `now` as seen by a call with this limit.
+    #[inline(always)]
     fn level(&self, limit: BucketLimit, now: Instant) -> Level {
         let ahead = self.time.micros_since(now);
         let (elapsed, time) = match ahead {
@@ -155,22 +159,30 @@ impl TokenBucket {
             _ if ahead <= limit.window.as_micros() => (0, self.time),
             _ => (ahead, now),
         };
-        let unit = parts_per_unit(limit.window);
         let drained = product(elapsed, u64::from(limit.limit.get()));
-        let used = product(u64::from(self.units), unit.get())
-            .saturating_add(self.parts_of(limit.window))
-            .saturating_sub(drained.saturating_mul(1 << doublings(limit.window)));
-        let (units, parts) = divide(used, unit);
-        Level { units, parts, time, limit }
+        let (drained_units, rest) = divide(drained, limit.window.nonzero_micros());
+        let drained_parts = rest << doublings(limit.window);
+        let (units, parts) = match limit.window {
+            same if same == self.window => (self.units, self.parts),
+            another => self.used_by_another(another),
+        };
+        let borrowed = parts < drained_parts;
+        match units.checked_sub(drained_units.saturating_add(u32::from(borrowed))) {
+            Some(units) => {
+                let borrowed = if borrowed { parts_per_unit(limit.window).get() } else { 0 };
+                let parts = parts.wrapping_add(borrowed).wrapping_sub(drained_parts);
+                Level { units, parts, time, limit }
+            }
+            None => Level { units: 0, parts: 0, time, limit },
+        }
     }
 
-    /// The parts beyond whole units as parts of another window, rounded up.
-    fn parts_of(&self, window: Window) -> u128 {
-        if self.window == window {
-            return u128::from(self.parts);
-        }
+    /// Whole units used, and parts beyond them of another window, rounded up.
+    fn used_by_another(&self, window: Window) -> (u32, u64) {
         let (from, to) = (parts_per_unit(self.window), parts_per_unit(window));
-        product(self.parts, to.get()).div_ceil(u128::from(from.get()))
+        let parts = product(self.parts, to.get()).div_ceil(u128::from(from.get()));
+        let (carried, parts) = divide(parts, to);
+        (self.units.saturating_add(carried), parts)
     }
 }
 
@@ -191,18 +203,13 @@ impl Level {
         capacity.saturating_sub(self.units).saturating_sub(u32::from(self.parts > 0))
     }
 
-    /// The level after what is granted of `demand`; the sum cannot saturate, as a grant fits
-    /// below the capacity.
-    fn after(self, demand: Demand) -> Self {
-        Self { units: self.units.saturating_add(demand.granted_of(self.available())), ..self }
-    }
-
     fn into_bucket(self) -> TokenBucket {
         let Self { units, parts, time, limit: BucketLimit { limit, window, .. } } = self;
         TokenBucket { time, window, parts, units, limit }
     }
 
     /// The answer to a call that leaves this level and is `missing` some of its units.
+    #[inline(always)]
     fn decision(&self, granted: u32, missing: u32, now: Instant) -> Decision {
         Decision {
             granted,
@@ -214,6 +221,7 @@ impl Level {
     }
 
     /// The wait until the missing units could be taken from this level.
+    #[inline(always)]
     fn retry_after(&self, missing: u32, now: Instant) -> RetryAfter {
         match self.limit.capacity.get().checked_sub(missing) {
             _ if missing == 0 => RetryAfter::Granted,
@@ -226,6 +234,7 @@ impl Level {
         self.units == 0 && self.parts == 0
     }
 
+    #[inline(always)]
     fn reset_after(&self, now: Instant) -> Duration {
         if self.is_empty() {
             return Duration::ZERO;
@@ -234,13 +243,15 @@ impl Level {
     }
 
     /// Time from `now` until at most `units` are used, of which more are used now.
+    #[inline(always)]
     fn time_to_drain_to(&self, units: u32, now: Instant) -> Duration {
-        let unit = parts_per_unit(self.limit.window).get();
-        let excess = product(u64::from(self.units.saturating_sub(units)), unit)
-            .saturating_add(u128::from(self.parts));
+        let BucketLimit { limit, window, .. } = self.limit;
         // Undoubling first keeps the numbers small; rounding up twice is rounding up once.
-        let excess = excess.div_ceil(1 << doublings(self.limit.window));
-        let drain = divide_up(excess, self.limit.limit.nonzero());
+        let doublings = doublings(window);
+        let parts = self.parts.wrapping_add((1_u64 << doublings).wrapping_sub(1)) >> doublings;
+        let excess = product(u64::from(self.units.saturating_sub(units)), window.as_micros())
+            .wrapping_add(u128::from(parts));
+        let drain = divide_up(excess, limit.nonzero());
         Duration::from_micros(drain.saturating_add(u128::from(self.time.micros_since(now))))
     }
 }
@@ -263,17 +274,20 @@ const fn product(a: u64, b: u64) -> u128 {
     (a as u128).wrapping_mul(b as u128)
 }
 
-/// Whole units and parts of a number of parts.
+/// Whole units and the rest of a number of parts, of which a unit is so many.
 ///
-/// The units always fit: a state never holds more than 2^32 of them, and draining makes it less.
+/// Units that do not fit are more than any state holds.
 fn divide(parts: u128, unit: NonZeroU64) -> (u32, u64) {
-    // Most levels fit into 64 bits, where dividing is cheap.
-    if let Ok(parts) = u64::try_from(parts) {
-        return (u32::try_from(parts / unit).unwrap_or(u32::MAX), parts % unit);
-    }
-    let unit = NonZeroU128::from(unit);
-    let rest = u64::try_from(parts % unit).unwrap_or(0);
-    (u32::try_from(parts / unit).unwrap_or(u32::MAX), rest)
+    let (units, rest) = match u64::try_from(parts) {
+        // Nearly all fit into 64 bits, where dividing is cheap.
+        Ok(parts) => (u32::try_from(parts / unit), parts % unit),
+        Err(_) => {
+            let unit = NonZeroU128::from(unit);
+            let rest = u64::try_from(parts % unit).unwrap_or(0);
+            (u32::try_from(parts / unit), rest)
+        }
+    };
+    (units.unwrap_or(u32::MAX), rest)
 }
 
 /// The time in which `parts` drain at `rate` parts a microsecond, rounded up.

@@ -68,8 +68,8 @@ fn refund<T: DataType + Counted>(
     if refund.reset_after == Duration::ZERO {
         remove(call, &mut key);
     } else {
-        let change = state.refunded(refunded, now);
-        record(call, &mut key, &change, now.expiry_millis(refund.reset_after));
+        let expiry_millis = now.expiry_millis(refund.reset_after);
+        record(call, &mut key, expiry_millis, |state: &T| state.refunded(refunded, now));
     }
     T::counters().refunded(refund.refunded);
     Ok(refund.refunded)

@@ -86,6 +86,7 @@ impl<'a> Call<'a> {
     }
 
     /// Sends the reply; its status is what the callback returns.
+    #[inline(always)]
     pub(super) fn reply(&self, reply: Result<Reply, Error>) -> c_int {
         match reply {
             Ok(Reply::Integer(integer)) => self.reply_integer(integer),

@@ -23,3 +23,4 @@ pub(crate) mod key;
 mod load;
 mod memory;
 pub(crate) mod replication;
+pub(crate) mod system;
