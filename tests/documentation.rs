@@ -30,6 +30,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("make lint", ".ci/run"),
     ("make memcheck", ".ci/run"),
     (".ci/run", "every change"),
+    ("locust -f locustfile.py", "by hand: it needs Locust, and minutes"),
     ("make fuzz", "by hand: it looks for what nobody knows yet"),
     ("cargo test --package ratelimit-tests --test tests", "make test, with the same words"),
     (
