@@ -112,7 +112,7 @@ fn run_all(examples: &[Block], what: &str, runs: bool, command: impl Fn(&Path) -
 /// Runs one example, which must be granted three times and then denied.
 fn run_one(example: &Block, command: impl Fn(&Path) -> Command) {
     let server = Server::at(NOON);
-    let gateway = Gateway::start(&server);
+    let gateway = Gateway::patient(&server);
     let directory = tempfile::tempdir().unwrap();
     let extension = match example.language.as_str() {
         "python" => "py",

@@ -132,6 +132,11 @@ impl Gateway {
         Self::builder().redis(server).start()
     }
 
+    /// A gateway that waits for `server` however busy the machine is.
+    pub(crate) fn patient(server: &Server) -> Self {
+        Self::builder().redis(server).env("REDIS_TIMEOUT_MS", "10000").start()
+    }
+
     /// A gateway to be configured.
     pub(crate) fn builder() -> Builder {
         let directory = TempDir::new().expect("a directory for the gateway");
