@@ -22,8 +22,13 @@ use crate::harness::{
 /// Commands, or what they begin with, that are not run here, and what tests them instead.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("docker", "make test-images"),
-    ("kubectl", "kubernetes.rs"),
     ("make images", "make test-images"),
+    ("gh attestation", "nothing: it is of the first release"),
+    ("git push", "nothing: it is the release"),
+    ("git tag", "nothing: it is the release"),
+    ("helm", "kubernetes.rs"),
+    ("kubectl", "kubernetes.rs"),
+    ("make dist", "make dist"),
     ("make run", "the_whole_is_run_by_one_command_and_stopped_by_a_signal"),
     ("make test", ".ci/run"),
     ("make test-web", ".ci/run"),
@@ -39,6 +44,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("cargo build --release --package ratelimit-module", "make bench"),
     ("cargo build --release --package ratelimit-gateway", "make bench-outage"),
+    ("sha256sum --check --ignore-missing SHA256SUMS", "make dist"),
     ("redis-server --loadmodule target/release/libratelimit.so", "every test that starts a server"),
     (
         "REDIS_HOST=localhost REDIS_PORT=6379 target/release/ratelimit-gateway",

@@ -2,47 +2,54 @@
 //! up where it must be. What they tell the gateway and Redis is told to real ones.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
-use crate::harness::{Gateway, Server};
-
-fn in_repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
+use crate::harness::{Gateway, GatewayBuilder, Server, repository};
 
 fn read(path: &str) -> String {
-    fs::read_to_string(in_repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What a kustomization makes, each object as JSON that its schema allows.
-fn rendered(directory: &Path) -> Vec<Value> {
-    let mut kubectl = Command::new(in_repository("target/kubernetes/bin/kubectl"))
-        .arg("kustomize")
-        .arg(directory)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("kubectl starts");
-    let output = Command::new(in_repository("target/kubernetes/bin/python"))
-        .arg(in_repository("tests/kubernetes.py"))
-        .stdin(kubectl.stdout.take().expect("a pipe"))
+fn installed(program: &str) -> Command {
+    Command::new(repository().join("target/kubernetes/bin").join(program))
+}
+
+/// What a command prints, each object as JSON that its schema allows.
+fn printed(command: &mut Command) -> Vec<Value> {
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let output = installed("python")
+        .arg(repository().join("tests/kubernetes.py"))
+        .stdin(child.stdout.take().expect("a pipe"))
         .output()
         .expect("Python starts");
-    assert!(kubectl.wait().expect("a child").success(), "{}", directory.display());
+    assert!(child.wait().expect("a child").success(), "{command:?}");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{errors}", directory.display());
+    assert!(output.status.success(), "{command:?}\n{errors}");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+/// What a kustomization makes.
+fn rendered(directory: &Path) -> Vec<Value> {
+    printed(installed("kubectl").arg("kustomize").arg(directory))
+}
+
+/// What the chart makes of these values.
+fn chart(values: &[&str]) -> Vec<Value> {
+    let mut helm = installed("helm");
+    let helm = helm.args(["template", "ratelimit"]).arg(repository().join("deploy/helm/ratelimit"));
+    printed(helm.args(values.iter().map(|value| format!("--set={value}"))))
+}
+
 fn with_redis() -> Vec<Value> {
-    rendered(&in_repository("deploy/kubernetes"))
+    rendered(&repository().join("deploy/kubernetes"))
 }
 
 fn with_external_redis() -> Vec<Value> {
-    rendered(&in_repository("deploy/kubernetes/external-redis"))
+    rendered(&repository().join("deploy/kubernetes/external-redis"))
 }
 
 /// The example of a kustomization of one's own, as it is written.
@@ -51,7 +58,7 @@ fn as_in_the_readme() -> Vec<Value> {
     let (_, rest) = readme.split_once("```yaml\n").expect("an example");
     let (example, _) = rest.split_once("```").expect("its end");
     // A kustomization has relative paths only, and this one is beside the repository.
-    let directory = TempDir::new_in(in_repository("target")).expect("a directory");
+    let directory = TempDir::new_in(repository().join("target")).expect("a directory");
     fs::write(directory.path().join("kustomization.yaml"), example.replace("ratelimit/", "../../"))
         .expect("a file");
     rendered(directory.path())
@@ -293,7 +300,7 @@ fn a_gateway_takes_the_settings_and_answers_the_probes() {
     }
 
     let set = |builder, (name, value): (&String, &Value)| {
-        crate::harness::GatewayBuilder::env(builder, name, value.as_str().unwrap())
+        GatewayBuilder::env(builder, name, value.as_str().unwrap())
     };
     let (status, output) =
         settings.iter().fold(Gateway::builder(), set).answers(&["--check-config"]);
@@ -357,4 +364,98 @@ fn a_redis_takes_its_configuration_and_answers_the_probes() {
             assert_eq!(status.success(), answers, "{probe} with {password}");
         }
     }
+}
+
+/// The objects without what Kustomize and Helm do differently: how a changed ConfigMap replaces pods,
+/// and labels that nothing goes by.
+fn in_common(objects: &[Value]) -> Vec<Value> {
+    let mut text = serde_json::to_string(objects).unwrap();
+    for map in of_kind(objects, "ConfigMap") {
+        let name = map["metadata"]["name"].as_str().unwrap();
+        let hash = name.rfind('-').filter(|hash| name.len() - hash == 11);
+        text = text.replace(name, &name[..hash.unwrap_or(name.len())]);
+    }
+    let mut objects: Vec<Value> = serde_json::from_str(&text).unwrap();
+    for object in &mut objects {
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        if let Some(Value::Object(labels)) = metadata.get_mut("labels") {
+            labels.remove("app.kubernetes.io/part-of");
+        }
+        metadata.retain(|_, value| !value.as_object().is_some_and(Map::is_empty));
+        if let Some(template) = object["spec"].get_mut("template") {
+            template["metadata"].as_object_mut().unwrap().remove("annotations");
+        }
+    }
+    objects
+        .sort_by_cached_key(|object| format!("{} {}", object["kind"], object["metadata"]["name"]));
+    objects
+}
+
+fn assert_same(chart: &[Value], kustomization: &[Value]) {
+    let (chart, kustomization) = (in_common(chart), in_common(kustomization));
+    assert_eq!(chart.len(), kustomization.len());
+    for (made, expected) in chart.iter().zip(&kustomization) {
+        assert_eq!(made, expected);
+    }
+}
+
+#[test]
+fn the_chart_makes_what_the_kustomizations_make() {
+    assert_same(&chart(&[]), &with_redis());
+    assert_same(&chart(&["redis.enabled=false"]), &with_external_redis());
+    let version = format!("\nversion: {}\n", env!("CARGO_PKG_VERSION"));
+    assert!(read("deploy/helm/ratelimit/Chart.yaml").contains(&version));
+}
+
+#[test]
+fn the_chart_chooses_what_a_kustomization_of_ones_own_chooses() {
+    let mut made = chart(&[
+        "image.registry=registry.example.com/",
+        "gateway.settings.FAIL_MODE=local",
+        "gateway.settings.LOCAL_SHARE=0.5",
+        "serviceMonitor.enabled=true",
+    ]);
+    for object in &mut made {
+        object["metadata"]["namespace"] = "ratelimit".into();
+    }
+    assert_same(&made, &as_in_the_readme());
+}
+
+#[test]
+fn values_of_the_chart_reach_what_they_are_for() {
+    let objects = chart(&[
+        "image.tag=2.0.0",
+        "image.pullSecrets[0].name=registry",
+        "secret=elsewhere",
+        "gateway.maxReplicas=3",
+        "redis.maxmemory=1gb",
+        "redis.storage=9Gi",
+        "redis.storageClassName=fast",
+    ]);
+    for workload in workloads(&objects) {
+        assert!(container(workload)["image"].as_str().unwrap().ends_with(":2.0.0"));
+        assert_eq!(pod(workload)["imagePullSecrets"][0]["name"], "registry");
+        assert_eq!(container(workload)["env"][0]["valueFrom"]["secretKeyRef"]["name"], "elsewhere");
+    }
+    let text = serde_json::to_string(&objects).unwrap();
+    for part in [
+        r#""maxReplicas":3"#,
+        r"\nmaxmemory 1gb\n",
+        r#""storage":"9Gi""#,
+        r#""storageClassName":"fast""#,
+    ] {
+        assert!(text.contains(part), "no {part}");
+    }
+}
+
+#[test]
+fn releases_of_the_chart_do_not_select_each_other() {
+    let name = |release: &str| {
+        let mut helm = installed("helm");
+        printed(helm.args(["template", release]).arg(repository().join("deploy/helm/ratelimit")))
+    };
+    let both = [name("one"), name("two")].concat();
+    // Every selector selects one workload, of four.
+    assert_eq!(workloads(&both).len(), 4);
+    assert_the_rest_finds_workloads(&both);
 }
