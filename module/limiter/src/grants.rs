@@ -56,6 +56,12 @@ struct Chunk {
 /// enough that its own fields weigh little.
 const CHUNK_BYTES: usize = 240;
 
+/// A chunk that has less room than this for another grant, which few need, is given more:
+const GRANT_BYTES: usize = 8;
+
+/// so many bytes, of which an allocator wastes none.
+const GROWTH_BYTES: usize = 32;
+
 impl Grants {
     pub(crate) const fn new() -> Self {
         let newest = Grant { time: Instant::EPOCH, units: 0 };
@@ -232,7 +238,13 @@ impl Grants {
     fn push_older(&mut self, grant: Grant) {
         match self.older.back_mut() {
             Some(chunk) if !chunk.is_full() => chunk.push(grant),
-            _ => self.older.push_back(Chunk::new(grant, self.queued)),
+            _ => {
+                // By half of what there is: less than a queue that doubles, which weighs in short logs.
+                if self.older.len() == self.older.capacity() {
+                    self.older.reserve_exact((self.older.len() / 2).saturating_add(1));
+                }
+                self.older.push_back(Chunk::new(grant, self.queued));
+            }
         }
         self.queued = self.queued.wrapping_add(grant.units);
     }
@@ -259,6 +271,10 @@ impl Chunk {
     /// One integer says how many microseconds after it: bit 0 is set when a number of units
     /// follows, and clear for one unit.
     fn push(&mut self, grant: Grant) {
+        let room = self.bytes.capacity().saturating_sub(self.bytes.len());
+        if room < GRANT_BYTES {
+            self.bytes.reserve_exact(room.saturating_add(GROWTH_BYTES));
+        }
         let step = grant.time.micros_since(self.last);
         varint::put(&mut self.bytes, step << 1 | u64::from(grant.units != 1));
         if grant.units != 1 {
@@ -493,6 +509,14 @@ mod tests {
                 let bytes = size_of::<Grants>() + heap_bytes(len, step);
                 assert!(bytes as u64 <= len * 8, "{bytes} for {len} at steps of {step} µs");
             }
+        }
+    }
+
+    #[test]
+    fn a_short_queue_has_little_room_to_grow() {
+        for (len, step, most) in [(2, 1_000, 80), (10, 360_000_000, 120), (100, 36_000_000, 560)] {
+            let bytes = heap_bytes(len, step);
+            assert!(bytes <= most, "{bytes} for {len}");
         }
     }
 
