@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, iter};
 
-use crate::harness::{Block, Document, Gateway, NOON, Server, example_program, repository};
+use crate::harness::{
+    Block, Client, Document, Gateway, NOON, Process, Server, eventually, example_program,
+    repository,
+};
 
 /// Where `scripts/install web` puts packages of Node.js.
 const NODE: &str = "target/node";
@@ -105,36 +108,79 @@ fn run_all(examples: &[Block], what: &str, runs: bool, command: impl Fn(&Path) -
         return;
     }
     for example in examples {
-        run_one(example, &command);
+        let program = Program { example, command: &command };
+        program.is_granted_three_times_and_then_denied();
+        if example.text.contains("RATELIMIT.TB") {
+            program.sends_a_call_once();
+        }
     }
 }
 
-/// Runs one example, which must be granted three times and then denied.
-fn run_one(example: &Block, command: impl Fn(&Path) -> Command) {
-    let server = Server::at(NOON);
-    let gateway = Gateway::patient(&server);
-    let directory = tempfile::tempdir().unwrap();
-    let extension = match example.language.as_str() {
-        "python" => "py",
-        "js" => "mjs",
-        other => other,
-    };
-    let source = directory.path().join("limiter").with_extension(extension);
-    // The pages speak of default ports, where no test may have a server of its own.
-    let text = example.text.replace("6379", &server.port().to_string());
-    let text = text.replace("8000", &gateway.address().port().to_string());
-    fs::write(&source, text).unwrap();
-    let mut command = command(&source);
-    command.env("REDIS_URL", server.url()).current_dir(&directory).stdin(Stdio::null());
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\nfailed: {errors}", example.text);
-    let lines: Vec<_> = printed.lines().collect();
-    let granted = ["2 left", "1 left", "0 left"];
-    let denied = ["wait 20000 ms", "wait 20 s"];
-    let as_shown = lines.len() == 4 && lines[..3] == granted && denied.contains(&lines[3]);
-    assert!(as_shown, "{}\nprinted\n{printed}{errors}", example.text);
+/// An example, and the command that runs a file.
+struct Program<'a> {
+    example: &'a Block,
+    command: &'a dyn Fn(&Path) -> Command,
+}
+
+impl Program<'_> {
+    fn is_granted_three_times_and_then_denied(&self) {
+        let server = Server::at(NOON);
+        let gateway = Gateway::patient(&server);
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = self.in_directory(directory.path(), &server, gateway.address().port());
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}\nfailed: {errors}", self.example.text);
+        let lines: Vec<_> = printed.lines().collect();
+        let granted = ["2 left", "1 left", "0 left"];
+        let denied = ["wait 20000 ms", "wait 20 s"];
+        let as_shown = lines.len() == 4 && lines[..3] == granted && denied.contains(&lines[3]);
+        assert!(as_shown, "{}\nprinted\n{printed}{errors}", self.example.text);
+    }
+
+    /// Loses its connection while the server has a call and has not answered it, which must be the
+    /// end of that call.
+    fn sends_a_call_once(&self) {
+        let server = Server::start();
+        let mut client = server.client();
+        client.call::<()>("CLIENT PAUSE 100000 WRITE");
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = self.in_directory(directory.path(), &server, 0);
+        let mut process = Process::start(&mut command, &directory.path().join("log"));
+        let first = eventually("the call arrives", || caller(&mut client));
+        client.call::<i64>(&format!("CLIENT KILL ID {first}"));
+        let status = eventually("the program gives up", || {
+            let next = caller(&mut client).filter(|next| *next != first);
+            assert_eq!(next, None, "{}\nsends its call again", self.example.text);
+            process.status()
+        });
+        assert!(!status.success(), "{}", self.example.text);
+    }
+
+    /// The command, with the example's file in a directory and the ports of this test.
+    fn in_directory(&self, directory: &Path, server: &Server, gateway_port: u16) -> Command {
+        let extension = match self.example.language.as_str() {
+            "python" => "py",
+            "js" => "mjs",
+            other => other,
+        };
+        let source = directory.join("limiter").with_extension(extension);
+        // The pages speak of default ports, where no test may have a server of its own.
+        let text = self.example.text.replace("6379", &server.port().to_string());
+        let text = text.replace("8000", &gateway_port.to_string());
+        fs::write(&source, text).unwrap();
+        let mut command = (self.command)(&source);
+        command.env("REDIS_URL", server.url()).current_dir(directory).stdin(Stdio::null());
+        command
+    }
+}
+
+/// The client whose call the server has not answered.
+fn caller(client: &mut Client) -> Option<String> {
+    let clients: String = client.call("CLIENT LIST");
+    let caller = clients.lines().find(|line| line.contains(" cmd=ratelimit.tb "))?;
+    caller.split(' ').next()?.strip_prefix("id=").map(str::to_owned)
 }
 
 /// The examples of a language, on any page.
