@@ -5,6 +5,9 @@
 #
 # The module on Valkey: docker build --target redis --build-arg REDIS_IMAGE=valkey/valkey:9.1-trixie .
 
+# What is built when no target is named, by a host that can only give arguments for example.
+ARG IMAGE=gateway
+
 # Any image with docker-entrypoint.sh and glibc 2.36 or later, which is what Rust's image has.
 ARG REDIS_IMAGE=redis:8.6-trixie
 
@@ -78,3 +81,5 @@ LABEL org.opencontainers.image.title="ratelimit-gateway" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="${SOURCE}"
+
+FROM ${IMAGE}

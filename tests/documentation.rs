@@ -54,6 +54,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// Languages whose blocks hold no commands.
 const LANGUAGES: &[(&str, &str)] = &[
+    ("env", "hosting.rs"),
     ("go", "languages.rs"),
     ("java", "languages.rs"),
     ("js", "languages.rs"),

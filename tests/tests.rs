@@ -82,6 +82,8 @@ mod conformance;
 #[cfg(feature = "web")]
 mod gateway_dashboards;
 #[cfg(feature = "web")]
+mod hosting;
+#[cfg(feature = "web")]
 mod kubernetes;
 #[cfg(feature = "web")]
 mod languages;
