@@ -5,11 +5,12 @@
 //! is among [`ELSEWHERE`]. A `json` block right behind a request is its answer.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Output};
-
-use std::io::{Read, Write};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -220,6 +221,36 @@ fn bytes_are_those_that_are_shown_in_both_protocols() {
         }
     }
     assert!(exchanges > 0, "no page shows bytes");
+}
+
+#[test]
+fn logs_are_as_large_as_operators_are_told() {
+    let page = fs::read_to_string(repository().join("docs/redis.md")).unwrap();
+    let row = |name: &str| {
+        let line = page.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_matches('|').split('|').map(|cell| cell.trim().replace(',', "")).collect()
+    };
+    let (limits, sizes): (Vec<_>, Vec<_>) = (row("| limit |"), row("| bytes |"));
+    assert_eq!((limits.len(), sizes.len()), (5, 5));
+    for (limit, size) in limits.iter().zip(sizes) {
+        let (grants, unit) = limit.split_once(" per ").unwrap();
+        let grants: u32 = grants.parse().unwrap();
+        let window = match unit {
+            "minute" => 60,
+            "hour" => 3_600,
+            _ => 86_400,
+        };
+        let server = Server::at(NOON);
+        let mut client = server.client();
+        for _ in 0..grants {
+            server.clock().advance(Duration::from_secs(window) / grants);
+            let decision = client.decide(&format!("RATELIMIT.SW log {grants} {window}"));
+            assert_eq!(decision[0], 1);
+        }
+        let (told, size): (f64, f64) = (client.call("MEMORY USAGE log"), size.parse().unwrap());
+        // Allocators and servers differ by some bytes.
+        assert!((told / size - 1.0).abs() < 0.1, "{limit}: {told} bytes");
+    }
 }
 
 #[test]
