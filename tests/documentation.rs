@@ -303,9 +303,7 @@ impl Step {
     /// Whether a reader's shell can run it.
     fn is_run(&self) -> bool {
         let program = self.command.split_whitespace().next();
-        program.is_some_and(|name| {
-            ["curl", "printf", "ratelimit-gateway", "redis-cli"].contains(&name)
-        })
+        program.is_some_and(|name| ["curl", "ratelimit-gateway", "redis-cli"].contains(&name))
     }
 }
 
