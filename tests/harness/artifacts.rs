@@ -12,8 +12,11 @@ static MODULE: LazyLock<PathBuf> =
 static CLOCK: LazyLock<PathBuf> =
     LazyLock::new(|| build(&["--package", "ratelimit-test-clock"], "libratelimit_test_clock.so"));
 
+// With the features that the whole workspace and its tests ask of dependencies, as `cargo test
+// --workspace` has just built them: with those of the gateway alone, most of them would be built
+// again. Asking for the examples, which are small, has cargo count what tests depend on.
 static GATEWAY: LazyLock<PathBuf> = LazyLock::new(|| {
-    build(&["--package", "ratelimit-gateway", "--bin", "ratelimit-gateway"], "ratelimit-gateway")
+    build(&["--workspace", "--bin", "ratelimit-gateway", "--examples"], "ratelimit-gateway")
 });
 
 /// The module's shared library.
@@ -34,7 +37,7 @@ pub(crate) fn gateway() -> &'static Path {
 /// An example's executable.
 #[cfg(feature = "web")]
 pub(crate) fn example(name: &str) -> PathBuf {
-    build(&["--package", "ratelimit-tests", "--example", name], &format!("examples/{name}"))
+    build(&["--workspace", "--example", name], &format!("examples/{name}"))
 }
 
 /// Builds with the target directory and profile of this test binary, and returns the path of
