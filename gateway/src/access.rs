@@ -1,69 +1,120 @@
 //! What every answer gets, whatever it says: an id, its time, a line in the log, a count.
 
-use std::time::Instant;
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use axum::{
+    Router,
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderValue, Method},
-    middleware::Next,
-    response::Response,
+    http::{HeaderMap, HeaderValue, Method, header::ORIGIN},
+    response::{IntoResponse, Response},
+    routing::Route,
 };
 use opentelemetry::context::FutureExt;
-use tracing::{Instrument, debug, error_span, field::Empty, info};
+use tower::{Layer, ServiceExt, layer::layer_fn, service_fn};
+use tower_http::cors::CorsLayer;
+use tracing::{debug, info};
 
 use crate::{
+    error::Error,
     headers::{PROCESS_TIME, REQUEST_ID},
-    telemetry::{self, RequestSpan},
+    telemetry::{self, RequestSpan, Scope},
 };
 
 /// Longest request id of a caller that is kept, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Middleware around everything else.
-pub(crate) async fn record(request: Request, next: Next) -> Response {
+/// Surrounds every route with what every answer gets.
+pub(crate) fn surround<S>(router: Router<S>, cors: CorsLayer) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let cors = Arc::new(cors);
+    // One layer for all of it, because each is a future and a service on the heap for each request.
+    router.layer(layer_fn(move |route: Route| {
+        let cors = Arc::clone(&cors);
+        service_fn(move |request| record(request, route.clone(), Arc::clone(&cors)))
+    }))
+}
+
+/// Answers a request, with an id and with its time in a header, in the log and in the metrics.
+fn record(
+    request: Request,
+    route: Route,
+    cors: Arc<CorsLayer>,
+) -> impl Future<Output = Result<Response, Infallible>> {
     let start = Instant::now();
     let id = request_id(request.headers());
     let method = method_label(request.method());
     // The pattern, not the path: a path can hold an identifier.
     let pattern = request.extensions().get::<MatchedPath>().cloned();
     let matched = pattern.as_ref().map(MatchedPath::as_str);
-    let route = matched.unwrap_or("unmatched");
-
-    let is_probe = is_probe(route);
+    let is_probe = matched.is_some_and(is_probe);
     let trace =
         if is_probe { None } else { RequestSpan::start(request.headers(), method, matched) };
+    let scope = Scope::request(id.clone(), trace.as_ref().map(RequestSpan::trace_id));
 
-    // At the highest level, so that every line that is logged at all has the ids. Who calls, or
-    // why that is not known, is recorded when it has been found out.
-    let span = error_span!(
-        "request",
-        request_id = id.to_str().unwrap_or_default(),
-        trace_id = trace.as_ref().map(RequestSpan::trace_id),
-        caller = Empty,
-        refusal = Empty,
-    );
-    let answer = next.run(request).instrument(span.clone());
-    let mut response = match &trace {
-        Some(trace) => answer.with_context(trace.context()).await,
-        None => answer.await,
+    scope.around(async move {
+        let answer = unless_it_panics(answer(request, route, cors));
+        let mut response = match &trace {
+            Some(trace) => answer.with_context(trace.context()).await,
+            None => answer.await,
+        };
+        let time = start.elapsed();
+        let status = response.status().as_u16();
+        let time_ms = millis(time);
+        let route = pattern.as_ref().map_or("unmatched", MatchedPath::as_str);
+        match is_probe {
+            true => debug!(method, route, status, time_ms, "answered"),
+            false => info!(method, route, status, time_ms, "answered"),
+        }
+        if let Some(trace) = trace {
+            trace.end(response.status());
+        }
+        telemetry::count_request(route, method, status, time);
+        if let Ok(time_ms) = HeaderValue::try_from(time_ms.to_string()) {
+            response.headers_mut().insert(PROCESS_TIME, time_ms);
+        }
+        response.headers_mut().insert(REQUEST_ID, id);
+        Ok(response)
+    })
+}
+
+/// The answer of a route, with the headers for pages of other origins if it can be for one.
+async fn answer(request: Request, route: Route, cors: Arc<CorsLayer>) -> Response {
+    // Browsers say which origin it is. What others get may be kept in a cache and shown to a page,
+    // except for what answers POST.
+    let is_for_page = request.headers().contains_key(ORIGIN) || request.method() != Method::POST;
+    let answer = match is_for_page {
+        true => cors.layer(route).oneshot(request).await,
+        false => route.oneshot(request).await,
     };
+    answer.unwrap_or_else(|never| match never {})
+}
 
-    let time = start.elapsed();
-    let status = response.status().as_u16();
-    let time_ms = time.as_micros() as f64 / 1000.0;
-    span.in_scope(|| match is_probe {
-        true => debug!(method, route, status, time_ms, "answered"),
-        false => info!(method, route, status, time_ms, "answered"),
-    });
-    if let Some(trace) = trace {
-        trace.end(response.status());
-    }
-    telemetry::count_request(route, method, status, time);
-    if let Ok(time_ms) = HeaderValue::try_from(time_ms.to_string()) {
-        response.headers_mut().insert(PROCESS_TIME, time_ms);
-    }
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
+/// The answer, or what a client gets when there is a bug.
+async fn unless_it_panics(answer: impl Future<Output = Response>) -> Response {
+    let mut answer = pin!(answer);
+    poll_fn(|context| {
+        let poll = AssertUnwindSafe(|| answer.as_mut().poll(context));
+        catch_unwind(poll).unwrap_or_else(|_| {
+            // The panic hook has written the message to standard error already.
+            tracing::error!("a handler panicked");
+            Poll::Ready(Error::Internal.into_response())
+        })
+    })
+    .await
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
 }
 
 /// Whether requests of a route only look at this service, again and again: they would crowd out

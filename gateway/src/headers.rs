@@ -70,19 +70,31 @@ const NO_STORE_DOCS: (HeaderName, &str, &str) =
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
 
 /// The headers of every decision.
-pub(crate) fn of_decision(quota: &Quota, decision: &Decision) -> [(HeaderName, String); 6] {
-    let next = next_unit(quota, decision)
-        .map(|wait| format!(";t={}", wait.whole_seconds().min(MAX_FIELD_INTEGER)))
-        .unwrap_or_default();
-    let window = quota.window.whole_seconds();
+pub(crate) fn of_decision(quota: &Quota, decision: &Decision) -> [(HeaderName, HeaderValue); 6] {
+    let next = next_unit(quota, decision).map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
+    let rate = u64::from(decision.rate);
     [
-        (POLICY, format!("\"default\";q={};w={window}", decision.rate)),
-        (STATE, format!("\"default\";r={}{next}", decision.remaining)),
-        (X_LIMIT, decision.limit.to_string()),
-        (X_REMAINING, decision.remaining.to_string()),
-        (X_RESET, decision.reset_after.whole_seconds().to_string()),
-        (CACHE_CONTROL, "no-store".to_owned()),
+        (POLICY, item(&[(";q=", Some(rate)), (";w=", Some(quota.window.whole_seconds()))])),
+        (STATE, item(&[(";r=", Some(decision.remaining)), (";t=", next)])),
+        (X_LIMIT, decision.limit.into()),
+        (X_REMAINING, decision.remaining.into()),
+        (X_RESET, decision.reset_after.whole_seconds().into()),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ]
+}
+
+/// The one item of a structured field, with those of its parameters that have a value.
+fn item(parameters: &[(&str, Option<u64>)]) -> HeaderValue {
+    let mut text = String::with_capacity(64);
+    text.push_str("\"default\"");
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            text.push_str(name);
+            text.push_str(itoa::Buffer::new().format(*value));
+        }
+    }
+    // All of it is ASCII.
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"default\""))
 }
 
 /// The header of several decisions at once.
@@ -150,7 +162,8 @@ mod tests {
     fn tells_the_policy_and_what_is_left() {
         let quota = quota(Algorithm::TokenBucket, 100, 60_000);
         let headers = of_decision(&quota, &decision(99, 0, 600));
-        let headers = headers.each_ref().map(|(name, value)| (name.as_str(), value.as_str()));
+        let headers =
+            headers.each_ref().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
         assert_eq!(
             headers,
             [

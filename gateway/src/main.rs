@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use mimalloc::MiMalloc;
 use ratelimit_gateway::{
     AppState, app,
     callers::{self, Callers},
@@ -18,6 +19,10 @@ use ratelimit_gateway::{
     store::Store,
     telemetry::{self, Capacities},
 };
+
+/// Takes half of the time of the system's allocator, and less memory, as it has no huge pages.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Exit code for settings and words that cannot be used.
 const USAGE: u8 = 2;

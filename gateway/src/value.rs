@@ -147,6 +147,9 @@ pub(crate) fn list(value: &Value, length: &RangeInclusive<usize>) -> Result<(), 
 fn number(value: &Value) -> Option<Result<i128, NumberFault>> {
     match value {
         Value::String(text) => Some(thousandths(text)),
+        Value::Number(number) if let Some(whole) = number.as_u64() => {
+            Some(Ok(i128::from(whole) * 1000))
+        }
         // A float of the standard library prints without an exponent, unlike one of serde_json.
         Value::Number(number) => Some(match number.as_f64().filter(|_| number.is_f64()) {
             Some(float) => thousandths(&float.to_string()),

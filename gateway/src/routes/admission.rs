@@ -16,7 +16,6 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use tracing::{Span, field::display};
 
 use super::body;
 use crate::{
@@ -145,11 +144,11 @@ impl Gate {
     /// of the request.
     async fn examine(&self, headers: &HeaderMap) -> Result<Admitted, Error> {
         let caller = self.callers.identify(headers).map_err(|refusal| {
-            Span::current().record("refusal", refusal.name());
+            telemetry::log_refusal(refusal.name());
             telemetry::count_auth_failure(refusal);
             Error::Unauthenticated { shown: refusal != Refusal::Missing }
         })?;
-        Span::current().record("caller", display(&caller));
+        telemetry::log_caller(caller.to_string());
         if !caller.has(self.requirement.scope) {
             return Err(Error::Forbidden(self.requirement.scope));
         }

@@ -12,22 +12,14 @@ mod refund;
 mod reset;
 mod status;
 
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 use aide::{
     axum::routing::{delete_with, get_with, post_with},
     openapi::OpenApi,
 };
-use axum::{
-    Router,
-    http::Method,
-    middleware,
-    response::{IntoResponse, Response},
-};
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    cors::{AllowHeaders, AllowOrigin, CorsLayer},
-};
+use axum::{Router, http::Method};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use self::admission::{Access, Sitemap};
 use crate::{AppState, access, callers::Scope, config::Origins, error::Error, headers, openapi};
@@ -35,22 +27,18 @@ use crate::{AppState, access, callers::Scope, config::Origins, error::Error, hea
 /// Every route, and what surrounds them all.
 pub(crate) fn router(state: Arc<AppState>) -> Router {
     let mut document = openapi::start();
-    operations()
+    let routes = operations()
         .finish(&mut document, Some(&state))
         .merge(pages::router(&document))
         .fallback(async || Error::NotFound)
-        .method_not_allowed_fallback(async || Error::MethodNotAllowed)
-        .layer(cors(&state.allowed_origins))
-        .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(middleware::from_fn(access::record))
-        .with_state(state)
+        .method_not_allowed_fallback(async || Error::MethodNotAllowed);
+    access::surround(routes, cors(&state.allowed_origins)).with_state(state)
 }
 
 /// What a client gets that is one too many, whatever it asks for.
 pub(crate) fn refusal() -> Router {
-    Router::new()
-        .fallback(async || Error::TooManyConnections)
-        .layer(middleware::from_fn(access::record))
+    let routes = Router::new().fallback(async || Error::TooManyConnections);
+    access::surround(routes, CorsLayer::new())
 }
 
 /// The description of every operation.
@@ -88,10 +76,4 @@ fn cors(origins: &Origins) -> CorsLayer {
         // A wildcard would leave out Authorization.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(headers::EXPOSED)
-}
-
-/// The panic hook has written the message to standard error already.
-fn answer_panic(_: Box<dyn Any + Send>) -> Response {
-    tracing::error!("a handler panicked");
-    Error::Internal.into_response()
 }

@@ -17,6 +17,7 @@ use std::{
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
+use super::line::Line;
 use crate::config::LogFormat;
 
 /// Most lines that wait to be written: some seconds of the busiest log, in a few megabytes.
@@ -48,11 +49,8 @@ pub fn start_log(format: LogFormat, level: LevelFilter) -> io::Result<Log> {
         .finish(BufWriter::with_capacity(BUFFER, output));
     // Fails only when it was started before, and then `init` panics below.
     let _ = DROPPED.set(queue.error_counter());
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(queue);
-    match format {
-        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
-        LogFormat::Text => log.with_ansi(false).init(),
-    }
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(queue).with_ansi(false);
+    log.event_format(Line(format)).init();
     Ok(Log(Some(worker)))
 }
 

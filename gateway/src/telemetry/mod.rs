@@ -4,13 +4,16 @@
 mod callers;
 mod decisions;
 mod http;
+mod line;
 mod log;
 mod metrics;
 mod redis;
+mod scope;
 mod traces;
 
 pub(crate) use self::{
     callers::{count_auth_failure, count_limited_caller},
+    scope::{Scope, log_caller, log_refusal},
     traces::RequestSpan,
 };
 pub use self::{

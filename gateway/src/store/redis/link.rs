@@ -15,7 +15,6 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
-use tracing::Instrument;
 
 use super::{
     breaker::Breaker,
@@ -23,6 +22,7 @@ use super::{
     keeper::{Keeper, Upkeep, Whereabouts},
     task::Task,
 };
+use crate::telemetry::Scope;
 
 /// A place for one connection, filled again whenever it was lost.
 #[derive(Debug)]
@@ -83,10 +83,8 @@ impl Link {
         breaker: Arc<Breaker>,
     ) -> Self {
         let (sender, live) = watch::channel(None);
-        let task = Keeper { server, upkeep, breaker, sender }
-            .keep_connected()
-            .instrument(tracing::error_span!("link", number));
-        Self { live, _keeper: Task::spawn(task) }
+        let work = Keeper { server, upkeep, breaker, sender }.keep_connected();
+        Self { live, _keeper: Task::spawn(Scope::Link(number).around(work)) }
     }
 
     /// Waits until there is a connection.
