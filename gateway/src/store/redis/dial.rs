@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{RedisTls, task::Task};
+use super::{RedisTls, gathered::Gathered, task::Task};
 use crate::config::SettingsError;
 
 /// Longest wait for a connection, its TLS handshake and its login, unless single answers may take
@@ -97,7 +97,7 @@ impl Dialer {
         // Only RESP3 connections tell when they are closed while idle.
         let login = login.clone().set_protocol(ProtocolVersion::RESP3);
         let (calls, driver) =
-            MultiplexedConnection::new_with_config(&login, stream, config).await?;
+            MultiplexedConnection::new_with_config(&login, Gathered::new(stream), config).await?;
         Ok(Connection { calls, broken, _driver: Arc::new(Task::spawn(driver)) })
     }
 }

@@ -48,28 +48,35 @@ pub(super) struct Signals {
     given_up: AtomicBool,
     /// The connection works, but another one may lead to a better server.
     pub(super) stale: Notify,
-    /// A call was given up before its answer was overdue.
+    /// A call to the server was given up before its answer was overdue.
     pub(super) doubt: Notify,
 }
 
-/// A call that waits for its answer. If it is dropped before, the connection is tried: callers who
-/// are less patient than this service would otherwise hide that a server is silent.
+/// A call that waits for its answer. If it is dropped before, all connections to its server are
+/// tried: callers who are less patient than this service would otherwise hide that it is silent.
 #[derive(Debug)]
-pub(super) struct Unanswered {
-    signals: Option<Arc<Signals>>,
+pub(super) struct Unanswered<'l> {
+    links: &'l [Arc<Link>],
 }
 
-impl Unanswered {
+impl<'l> Unanswered<'l> {
+    /// A call to the server to which these links lead.
+    pub(super) fn new(links: &'l [Arc<Link>]) -> Self {
+        Self { links }
+    }
+
     /// There is an answer, or it is overdue.
     pub(super) fn settle(mut self) {
-        self.signals = None;
+        self.links = &[];
     }
 }
 
-impl Drop for Unanswered {
+impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        if let Some(signals) = &self.signals {
-            signals.doubt.notify_one();
+        for link in self.links {
+            if let Some(link) = &*link.live.borrow() {
+                link.signals.doubt.notify_one();
+            }
         }
     }
 }
@@ -112,11 +119,6 @@ impl Link {
 impl LiveLink {
     pub(super) fn calls(&mut self) -> &mut MultiplexedConnection {
         &mut self.connection.calls
-    }
-
-    /// Tells that a call is sent.
-    pub(super) fn expect_answer(&self) -> Unanswered {
-        Unanswered { signals: Some(Arc::clone(&self.signals)) }
     }
 
     /// Has the connection replaced. Commands that already wait on it can still be answered.

@@ -6,6 +6,7 @@ mod cluster_map;
 mod connections;
 mod dial;
 mod follower;
+mod gathered;
 mod keeper;
 mod link;
 mod sentinel;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     breaker::{Breaker, State},
     keeper::{Upkeep, Whereabouts},
-    link::{Link, LiveLink},
+    link::{Link, LiveLink, Unanswered},
 };
 use crate::telemetry::RedisCall;
 
@@ -23,12 +23,18 @@ use crate::telemetry::RedisCall;
 /// runs one command at a time.
 pub(super) const MAX_LINKS: usize = 4;
 
+thread_local! {
+    /// Tells the threads that send commands apart, by numbers without gaps.
+    static THREAD: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
+}
+
 /// A server and the links to it.
 #[derive(Debug)]
 pub(super) struct Server {
     links: Vec<Arc<Link>>,
-    /// Which link has the next turn.
-    turn: AtomicUsize,
     breaker: Arc<Breaker>,
     whereabouts: Whereabouts,
     upkeep: Arc<Upkeep>,
@@ -53,7 +59,7 @@ impl Server {
         links: usize,
     ) -> Self {
         let breaker = Arc::new(Breaker::new(node));
-        let empty = Self { links: vec![], turn: AtomicUsize::new(0), breaker, whereabouts, upkeep };
+        let empty = Self { links: vec![], breaker, whereabouts, upkeep };
         empty.with_links(links)
     }
 
@@ -66,7 +72,6 @@ impl Server {
         let link = |index| self.links.get(index).map_or_else(|| new(index), Arc::clone);
         Self {
             links: (0..count.clamp(1, MAX_LINKS)).map(link).collect(),
-            turn: AtomicUsize::new(0),
             breaker: Arc::clone(&self.breaker),
             whereabouts: self.whereabouts.clone(),
             upkeep: Arc::clone(&self.upkeep),
@@ -99,11 +104,11 @@ impl Server {
         pipeline: &Pipeline,
         patience: Patience,
     ) -> Result<Vec<Value>, RedisError> {
-        let Some(mut link) = self.next_link() else {
+        let Some(mut link) = self.live_link() else {
             return Err(io::Error::from(io::ErrorKind::NotConnected).into());
         };
         let sent = Instant::now();
-        let unanswered = link.expect_answer();
+        let unanswered = Unanswered::new(&self.links);
         let call = link.calls().send_packed_commands(pipeline, 0, pipeline.len());
         let mut shown = RedisCall::start(pipeline.len(), || operation(pipeline));
         let answers = timeout_at(patience.deadline, call).await;
@@ -148,10 +153,11 @@ impl Server {
         }
     }
 
-    /// The next live link in turn.
-    fn next_link(&self) -> Option<LiveLink> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.links.len();
-        let (before, from) = self.links.split_at(turn);
+    /// The link of this thread, or the next one that is live. A link for each thread rather than in
+    /// turn, because commands that a thread sends over one link are written and answered together.
+    fn live_link(&self) -> Option<LiveLink> {
+        let own = THREAD.with(|number| number % self.links.len());
+        let (before, from) = self.links.split_at(own);
         from.iter().chain(before).find_map(|link| link.live())
     }
 }
