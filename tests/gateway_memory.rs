@@ -1,6 +1,7 @@
 //! The gateway without Redis: it answers what it would answer with one.
 
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -112,6 +113,8 @@ fn a_quota_that_comes_back_comes_back_the_same() {
             eventually("the whole quota is back", || {
                 gateway.get(&path).body.contains(r#""requests_used":0,"#).then_some(())
             });
+            // It is kept up to the next full millisecond.
+            thread::sleep(Duration::from_millis(2));
             let reset = gateway.delete(&format!("/rate-limit/reset/user?algorithm={algorithm}"));
             assert_eq!(reset.status, 404, "{algorithm}");
             assert_eq!(check(gateway, &quota)["allowed"], true);
