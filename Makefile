@@ -2,7 +2,7 @@
 # systems other than Debian and Ubuntu it says what to install.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web test-images memcheck fuzz lint dist dist-in-container images bench bench-scale bench-outage
+.PHONY: help run test test-web test-images test-package memcheck fuzz lint dist dist-in-container images deb bench bench-scale bench-outage
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -22,6 +22,9 @@ test-web: ## Run the tests that need a browser, Python, Prometheus or kubectl as
 test-images: ## Build the images and run them and docker-compose.yml as the README says
 	@scripts/test-images
 
+test-package: ## Build the Debian package, and install and use it on machines of its own
+	@scripts/test-package
+
 memcheck: ## Run the core of the tests with the servers under valgrind
 	@scripts/install test memcheck
 	@scripts/memcheck
@@ -37,7 +40,7 @@ lint: ## Check format, lints, scripts, workflows, licences and advisories
 	cargo fmt --manifest-path module/limiter/fuzz/Cargo.toml --check
 	cargo clippy --locked --manifest-path module/limiter/fuzz/Cargo.toml --no-default-features \
 		--target-dir target/fuzz/lint -- --deny warnings
-	shellcheck $$(find scripts -maxdepth 1 -type f) .ci/run module/entrypoint.sh gateway/benches/outage
+	shellcheck $$(find scripts -maxdepth 1 -type f) packaging/debian/scripts/* .ci/run module/entrypoint.sh gateway/benches/outage
 	@scripts/check-dependencies
 	@scripts/check-workflows
 
@@ -57,6 +60,9 @@ images: ## Build the images ratelimit-redis and ratelimit-gateway, with Docker a
 			--build-arg REVISION=$$(git rev-parse HEAD) \
 			--tag ratelimit-$$image --tag ratelimit-$$image:$(version) . || exit; \
 	done
+
+deb: ## Build the Debian package in target/debian
+	@scripts/package
 
 bench: ## Measure everything side by side, and write docs/benchmarks and the README's figures
 	@scripts/install run bench
