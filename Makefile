@@ -40,7 +40,8 @@ lint: ## Check format, lints, scripts, workflows, licences and advisories
 	cargo fmt --manifest-path module/limiter/fuzz/Cargo.toml --check
 	cargo clippy --locked --manifest-path module/limiter/fuzz/Cargo.toml --no-default-features \
 		--target-dir target/fuzz/lint -- --deny warnings
-	shellcheck $$(find scripts -maxdepth 1 -type f) packaging/debian/scripts/* .ci/run module/entrypoint.sh gateway/benches/outage
+	shellcheck $$(find scripts -maxdepth 1 -type f) packaging/debian/scripts/* packaging/debian/choose-arguments \
+		.ci/run module/entrypoint.sh gateway/benches/outage
 	@scripts/check-dependencies
 	@scripts/check-workflows
 
