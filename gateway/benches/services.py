@@ -16,10 +16,13 @@ class Service(Process):
         self.algorithm = algorithm
         super().__init__(name, words, SERVER_CORE, environment)
         try:
-            self.wait_for(lambda: self.accepts(port))
+            self.wait_for(self.is_ready)
         except BaseException:
             self.__exit__()
             raise
+
+    def is_ready(self):
+        return self.accepts(self.port)
 
     def get(self, path):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
@@ -54,7 +57,6 @@ class Gateway(Service):
             port,
             {**environment, **settings},
         )
-        self.wait_for(self.is_ready)
 
     def is_ready(self):
         try:

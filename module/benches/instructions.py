@@ -4,6 +4,7 @@ hardly depend on the machine, or on what else it does."""
 import random
 import re
 import subprocess
+from contextlib import contextmanager
 
 from scripts.benchmarks.servers import Failure, Redis
 
@@ -29,20 +30,20 @@ PLAIN = [
 WRITERS = [commands.INCR, commands.SET, commands.TB_GRANTED, commands.TB_DENIED]
 
 
+@contextmanager
+def counting(*settings):
+    options = ["--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=profile"]
+    with Redis(*settings, core=None, prefix=["valgrind", *options]) as server:
+        yield Counter(server)
+
+
 class Counter:
-    """A server under callgrind, and one connection that drives it."""
+    """One connection that drives a server under callgrind."""
 
-    def __init__(self, *settings):
-        options = ["--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=profile"]
-        self.server = Redis(*settings, core=None, prefix=["valgrind", *options])
+    def __init__(self, server):
+        self.server = server
+        self.scripts = commands.load_scripts(server)
         self.dumps = 0
-
-    def __enter__(self):
-        self.scripts = commands.load_scripts(self.server)
-        return self
-
-    def __exit__(self, *exception):
-        self.server.__exit__(*exception)
 
     def control(self, *words):
         subprocess.run(
@@ -83,7 +84,7 @@ def compared(counts):
 
 
 def measure():
-    with Counter() as counter:
+    with counting() as counter:
         counts = {call.name: counter.count(call) for call in PLAIN}
         for lengths, calls in (
             (LENGTHS, commands.log_calls),
@@ -98,5 +99,5 @@ def measure():
 
 
 def measure_append_only(policy):
-    with Counter("--appendonly", "yes", "--appendfsync", policy) as counter:
+    with counting("--appendonly", "yes", "--appendfsync", policy) as counter:
         return compared({call.name: counter.count(call) for call in WRITERS})
