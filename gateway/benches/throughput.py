@@ -99,6 +99,6 @@ def resident_under_load(gateway, requests):
     """The most that was resident in runs with 500 connections."""
     resident = []
     while requests > 0:
-        meanwhile = lambda: resident.append(gateway.resident_bytes())  # noqa: E731
-        requests -= load(gateway, CONNECTIONS[-1], 2, meanwhile)["requests"]
+        run = load(gateway, CONNECTIONS[-1], 2, lambda: resident.append(gateway.resident_bytes()))
+        requests -= run["requests"]
     return max(resident)

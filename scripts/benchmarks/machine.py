@@ -36,6 +36,7 @@ def describe():
         "processor": field("/proc/cpuinfo", r"^model name\s*:\s*(.*)$"),
         "cores": os.cpu_count(),
         "memory, GiB": round(memory / 2**20, 1),
+        "busy cores before": round(os.getloadavg()[0], 1),
         "system": field("/etc/os-release", r'^PRETTY_NAME="?([^"\n]*)'),
         "kernel": platform.release(),
         "redis-server": re.search(r"v=(\S+)", redis)[1],

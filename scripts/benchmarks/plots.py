@@ -2,14 +2,12 @@
 
 import io
 
-import matplotlib
-
-matplotlib.use("svg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 INK = "#7d8590"
 OURS, SCRIPT, OTHER = "#2f81f7", "#d97b29", "#9aa4af"
 
+pyplot.switch_backend("svg")
 pyplot.rcParams.update(
     {
         "axes.edgecolor": INK,
