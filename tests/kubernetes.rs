@@ -449,6 +449,25 @@ fn values_of_the_chart_reach_what_they_are_for() {
 }
 
 #[test]
+fn the_chart_mounts_files_and_probes_with_https_when_there_is_a_certificate() {
+    let objects = chart(&[
+        "gateway.settings.TLS_CERT_FILE=/tls/tls.crt",
+        "gateway.settings.TLS_KEY_FILE=/tls/tls.key",
+        "gateway.volumes[0].name=tls",
+        "gateway.volumes[0].secret.secretName=certificate",
+        "gateway.volumeMounts[0].name=tls",
+        "gateway.volumeMounts[0].mountPath=/tls",
+    ]);
+    let gateway = named(&objects, "Deployment", &"ratelimit-gateway".into());
+    assert_eq!(pod(gateway)["volumes"][0]["secret"]["secretName"], "certificate");
+    let container = container(gateway);
+    assert_eq!(container["volumeMounts"][0]["mountPath"], "/tls");
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["scheme"], "HTTPS");
+    }
+}
+
+#[test]
 fn releases_of_the_chart_do_not_select_each_other() {
     let name = |release: &str| {
         let mut helm = installed("helm");
