@@ -32,11 +32,11 @@ def main(words):
         sys.exit(f"bench: no such part: {' '.join(unknown)}")
     allow_connections()
     if words == ["report"]:
-        write(json.loads((DOCS / "report.json").read_text()))
-        if (DOCS / "scale.json").exists():
-            scale.write(DOCS, json.loads((DOCS / "scale.json").read_text()))
+        write_anew()
     elif words == ["scale"]:
         scale.run(DOCS, SHORT)
+        if not SHORT:
+            write_anew()
     else:
         results = {"machine": machine.describe()} | measure(words or PARTS)
         if words or SHORT:
@@ -60,10 +60,18 @@ def measure(parts):
     return results
 
 
+def write_anew():
+    """Everything, from what was measured last."""
+    if (DOCS / "scale.json").exists():
+        scale.write(DOCS, json.loads((DOCS / "scale.json").read_text()))
+    write(json.loads((DOCS / "report.json").read_text()))
+
+
 def write(results):
     (DOCS / "report.json").write_text(json.dumps(results, indent=2) + "\n")
     misses = (DOCS / "misses.md").read_text()
-    (DOCS / "report.md").write_text(report.written(results, misses))
+    growth = report.GROWTH if (DOCS / "scale.md").exists() else ""
+    (DOCS / "report.md").write_text(report.written(results, misses) + growth)
     for name, text in plots.all_plots(results).items():
         (DOCS / name).write_text(text)
     readme.write(results)

@@ -76,6 +76,13 @@ gateway's own metrics confirm it. The gateway runs with its defaults, but for
   algorithm ([original](../../gateway/benches/original/app.py)).
 """
 
+GROWTH = """
+## How cost grows
+
+With keys, limits, connections, gateways and nodes of a cluster: [measured](scale.md) by
+`make bench-scale`.
+"""
+
 
 def table(head, rows):
     lines = [" | ".join(head), "|".join("---" for _ in head)]

@@ -47,7 +47,6 @@ def run(docs, short):
         print(written(results))
     else:
         (docs / "scale.json").write_text(json.dumps(results, indent=2) + "\n")
-        write(docs, results)
 
 
 def write(docs, results):
