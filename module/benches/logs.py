@@ -4,7 +4,7 @@ was granted, and as the sorted set that the script for comparison keeps."""
 import random
 import time
 
-YEAR = 31_622_400  # seconds: the longest window, in which nothing that was granted comes back
+DAY = 86_400  # seconds: a usual window, in which nothing that was granted comes back meanwhile
 HOUR = 3_600
 
 
@@ -32,7 +32,7 @@ def payload(kind, window, fields):
     return expiry.to_bytes(8, "big") + bytes([1, kind]) + encoded
 
 
-def whole_log(times, window=YEAR):
+def whole_log(times, window=DAY):
     """The payload that makes a key a log of grants of one unit each."""
     fields, last = [window * 1_000], 0
     for granted in times:

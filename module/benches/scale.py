@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from scripts.benchmarks.servers import Redis, free_port
 
 from . import commands, memory
-from .logs import YEAR
+from .logs import DAY
 from .throughput import check_errors, load
 
 PIPELINE = 16
@@ -65,8 +65,8 @@ def by_limit(limit):
     words = {
         "INCR": ("INCR", "incr:__rand_int__"),
         "RATELIMIT.TB granted": ("RATELIMIT.TB", "tb:__rand_int__", limit, "0.001"),
-        "RATELIMIT.SW denied": ("RATELIMIT.SW", "denied:__rand_int__", limit, YEAR),
-        "RATELIMIT.SW granted": ("RATELIMIT.SW", "sw:__rand_int__", commands.LIMIT, YEAR),
+        "RATELIMIT.SW denied": ("RATELIMIT.SW", "denied:__rand_int__", limit, DAY),
+        "RATELIMIT.SW granted": ("RATELIMIT.SW", "sw:__rand_int__", commands.LIMIT, DAY),
     }
     with Redis() as server:
         for kind in ("denied", "sw"):

@@ -14,11 +14,11 @@ percent from run to run and by more between machines.
 
 INSTRUCTIONS = """Counted with callgrind (user space of the whole server, all threads): one
 connection, pipelines of 16, 1,000 keys, {calls:,} calls of each command after
-a warm-up of 4,000 ({script_calls:,} of each script). Every answer is checked
+a warm-up of 4,000 ({script_calls:,} of each script), windows of a day, and `hz` 1, so that
+little of what the server does by its timer is in them. Every answer is checked
 to be what the name says. Logs have so many entries before the first call, each
 with a millisecond of its own; keys are 4,000 for logs of 10 entries, 1,000 for
-1,000, 20 for 100,000 and 10 for 1,000,000. Counts repeat within about 1%; the
-server's timer is in them, which adds up to 4% on a machine that is busy with other things.
+1,000, 20 for 100,000 and 10 for 1,000,000. Counts repeat within about 1%.
 
 ![Instructions of a call](instructions.svg)
 ![Instructions by the length of the log](length.svg)
