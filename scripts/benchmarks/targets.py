@@ -96,9 +96,9 @@ def of_gateway(results):
     for connections, rates in gateway["connections"].items():
         base, alone = rates["axum and one INCR"], rates["axum alone"]
         at = f"{connections} connections"
-        for algorithm in ("token bucket", "sliding window"):
-            over_redis = rates[f"gateway over Redis, {algorithm}"]
-            what = f"gateway over Redis, {algorithm}, {at}"
+        for kind in ("token bucket", "sliding window", "a log line each"):
+            over_redis = rates[f"gateway over Redis, {kind}"]
+            what = f"gateway over Redis, {kind}, {at}"
             yield Target(
                 f"{what}, rate to axum and one INCR", over_redis["ratio"], 0.85, at_most=False
             )
