@@ -95,3 +95,17 @@ def script_log_calls(entries, keys):
         script(f"{name}, denied", SLIDING_WINDOW_LOG, entries, denied, **more),
         script(f"{name}, granted", SLIDING_WINDOW_LOG, LIMIT, granted, **more),
     ]
+
+
+def side_by_side(keys):
+    """What is compared of every kind, with short logs in so many keys."""
+    return [
+        INCR,
+        SET,
+        TB_GRANTED,
+        TB_DENIED,
+        *log_calls(10, keys),
+        LUA_TB_GRANTED,
+        LUA_TB_DENIED,
+        *script_log_calls(10, keys),
+    ]

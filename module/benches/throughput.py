@@ -25,16 +25,7 @@ FIELDS = {
     "p99_latency_ms": "p99_ms",
 }
 
-CALLS_COMPARED = [
-    commands.INCR,
-    commands.SET,
-    commands.TB_GRANTED,
-    commands.TB_DENIED,
-    *commands.log_calls(10, KEYS),
-    commands.LUA_TB_GRANTED,
-    commands.LUA_TB_DENIED,
-    *commands.script_log_calls(10, KEYS),
-]
+CALLS_COMPARED = commands.side_by_side(KEYS)
 
 
 def key_of(call, number):

@@ -5,16 +5,7 @@ from scripts.benchmarks.servers import Failure, Redis
 from . import commands
 
 KEYS = 1_000
-CALLS = [
-    commands.INCR,
-    commands.SET,
-    commands.TB_GRANTED,
-    commands.TB_DENIED,
-    *commands.log_calls(10, KEYS),
-    commands.LUA_TB_GRANTED,
-    commands.LUA_TB_DENIED,
-    *commands.script_log_calls(10, KEYS),
-]
+CALLS = commands.side_by_side(KEYS)
 
 
 def bytes_of(server):
