@@ -69,7 +69,9 @@ LABEL org.opencontainers.image.title="ratelimit-redis" \
 FROM scratch AS gateway
 COPY --from=service /root-of-image /
 USER 65532:65532
-EXPOSE 8000
+# Health and metrics have a port of their own, which clients cannot fill.
+ENV ADMIN_PORT=8081
+EXPOSE 8000 8081
 HEALTHCHECK --interval=5s --timeout=5s --start-period=10s CMD ["ratelimit-gateway", "healthcheck"]
 ENTRYPOINT ["ratelimit-gateway"]
 ARG VERSION

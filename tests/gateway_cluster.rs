@@ -71,7 +71,7 @@ fn uncertain(record: &Record) -> usize {
 #[test]
 fn keys_of_every_slot_are_served_and_both_of_an_identifier() {
     let cluster = Cluster::start();
-    let gateway = gateway(&cluster).start();
+    let gateway = gateway(&cluster).env("LOG_LEVEL", "DEBUG").start();
     // Four to each. The service is there also before a busy machine has connected it.
     eventually("every primary is connected", || {
         (gateway.log().matches("connected to Redis").count() == 12).then_some(())

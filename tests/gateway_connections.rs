@@ -6,9 +6,10 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-use crate::harness::{Connection, Gateway, GatewayBuilder, eventually, kept_request, within};
+use crate::harness::{
+    Connection, Gateway, GatewayBuilder, eventually, kept_request, raise_limit_of_open_files,
+    within,
+};
 
 const PROBE: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -43,12 +44,6 @@ fn trickle(socket: &mut TcpStream, pause: Duration) -> Duration {
         thread::sleep(pause);
         (socket.write_all(b"x").is_err() || is_closed(socket)).then_some(start.elapsed())
     })
-}
-
-/// Lets this process open as many files as the system allows.
-fn raise_limit_of_open_files() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
 }
 
 #[test]

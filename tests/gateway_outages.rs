@@ -106,7 +106,7 @@ fn a_restart_of_redis_is_over_within_two_seconds() {
 #[test]
 fn an_idle_gateway_notices_a_restart_before_its_next_request() {
     let mut server = Server::start();
-    let gateway = Gateway::start(&server);
+    let gateway = Gateway::builder().redis(&server).env("LOG_LEVEL", "DEBUG").start();
     server.restart();
     let connected = || gateway.log().matches("connected to Redis").count();
     eventually("every connection is replaced", || (connected() >= 8).then_some(()));

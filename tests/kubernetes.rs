@@ -273,8 +273,9 @@ fn a_kustomization_of_ones_own_chooses_registry_settings_and_monitoring() {
     assert_eq!(fields(endpoint).keys().collect::<Vec<_>>(), ["interval", "path", "port"]);
     assert!(items(&service["spec"]["ports"]).iter().any(|port| port["name"] == endpoint["port"]));
     let path = endpoint["path"].as_str().unwrap();
-    let gateway = Gateway::builder().env("REDIS_URL", "memory://").start();
-    assert_eq!(gateway.get(path).status, 200);
+    assert_eq!(endpoint["port"], "admin");
+    let gateway = Gateway::builder().env("REDIS_URL", "memory://").admin().start();
+    assert_eq!(gateway.get_as_operator(path).status, 200);
 }
 
 #[test]
@@ -307,11 +308,16 @@ fn a_gateway_takes_the_settings_and_answers_the_probes() {
     assert!(status.success(), "{output}");
 
     let server = Server::start();
-    let gateway = Gateway::start(&server);
+    let gateway = Gateway::builder().redis(&server).admin().start();
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-        let path = container[probe]["httpGet"]["path"].as_str().unwrap();
-        assert_eq!(gateway.get(path).status, 200, "{probe}");
+        let request = &container[probe]["httpGet"];
+        assert_eq!(request["port"], "admin");
+        let path = request["path"].as_str().unwrap();
+        assert_eq!(gateway.get_as_operator(path).status, 200, "{probe}");
     }
+    let ports = items(&container["ports"]);
+    let port = ports.iter().find(|port| port["name"] == "admin").unwrap();
+    assert_eq!(settings["ADMIN_PORT"], port["containerPort"].to_string());
 }
 
 #[test]

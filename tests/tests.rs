@@ -46,6 +46,7 @@ mod pressure;
 
 // The gateway.
 mod gateway;
+mod gateway_admin;
 mod gateway_batch;
 mod gateway_breaker;
 mod gateway_caller_limits;
@@ -61,6 +62,7 @@ mod gateway_https;
 mod gateway_load;
 mod gateway_logins;
 mod gateway_memory;
+mod gateway_network;
 mod gateway_outages;
 mod gateway_process;
 mod gateway_refund;

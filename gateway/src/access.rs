@@ -23,7 +23,9 @@ use tower_http::cors::CorsLayer;
 use tracing::{debug, info};
 
 use crate::{
+    config::Origins,
     error::Error,
+    head,
     headers::{PROCESS_TIME, REQUEST_ID},
     telemetry::{self, RequestSpan, Scope},
 };
@@ -31,16 +33,25 @@ use crate::{
 /// Longest request id of a caller that is kept, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
+/// Which pages may call from a browser.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    /// Their origins.
+    pub(crate) origins: Origins,
+    /// The headers that let a browser give them the answers.
+    pub(crate) cors: CorsLayer,
+}
+
 /// Surrounds every route with what every answer gets.
-pub(crate) fn surround<S>(router: Router<S>, cors: CorsLayer) -> Router<S>
+pub(crate) fn surround<S>(router: Router<S>, pages: Pages) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let cors = Arc::new(cors);
+    let pages = Arc::new(pages);
     // One layer for all of it, because each is a future and a service on the heap for each request.
     router.layer(layer_fn(move |route: Route| {
-        let cors = Arc::clone(&cors);
-        service_fn(move |request| record(request, route.clone(), Arc::clone(&cors)))
+        let pages = Arc::clone(&pages);
+        service_fn(move |request| record(request, route.clone(), Arc::clone(&pages)))
     }))
 }
 
@@ -48,7 +59,7 @@ where
 fn record(
     request: Request,
     route: Route,
-    cors: Arc<CorsLayer>,
+    pages: Arc<Pages>,
 ) -> impl Future<Output = Result<Response, Infallible>> {
     let start = Instant::now();
     let id = request_id(request.headers());
@@ -62,7 +73,7 @@ fn record(
     let scope = Scope::request(id.clone(), trace.as_ref().map(RequestSpan::trace_id));
 
     scope.around(async move {
-        let answer = unless_it_panics(answer(request, route, cors));
+        let answer = unless_it_panics(answer(request, route, pages));
         let mut response = match &trace {
             Some(trace) => answer.with_context(trace.context()).await,
             None => answer.await,
@@ -88,12 +99,15 @@ fn record(
 }
 
 /// The answer of a route, with the headers for pages of other origins if it can be for one.
-async fn answer(request: Request, route: Route, cors: Arc<CorsLayer>) -> Response {
+async fn answer(request: Request, route: Route, pages: Arc<Pages>) -> Response {
+    if let Err(error) = head::check(&request, &pages.origins) {
+        return error.into_response();
+    }
     // Browsers say which origin it is. What others get may be kept in a cache and shown to a page,
     // except for what answers POST.
     let is_for_page = request.headers().contains_key(ORIGIN) || request.method() != Method::POST;
     let answer = match is_for_page {
-        true => cors.layer(route).oneshot(request).await,
+        true => pages.cors.layer(route).oneshot(request).await,
         false => route.oneshot(request).await,
     };
     answer.unwrap_or_else(|never| match never {})

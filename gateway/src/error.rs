@@ -27,6 +27,10 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// Why a request got no answer of its own.
 #[derive(Debug)]
 pub enum Error {
+    /// A request of HTTP/1.1 without Host, or of any version with several.
+    HostInvalid,
+    /// A page of an origin that may not call wants to change something.
+    OriginExcluded,
     /// The request does not show who calls.
     Unauthenticated {
         /// Whether it has a key or a token, which is not valid then.
@@ -103,10 +107,10 @@ impl Error {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::OriginExcluded => StatusCode::FORBIDDEN,
             Self::CallerLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::BodyBroken | Self::HostInvalid => StatusCode::BAD_REQUEST,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotFound | Self::NothingStored(_) => StatusCode::NOT_FOUND,
@@ -123,6 +127,10 @@ impl Error {
 
     fn detail(&self) -> String {
         match self {
+            Self::HostInvalid => "A request must have one Host header".to_owned(),
+            Self::OriginExcluded => {
+                "CORS_ALLOW_ORIGINS excludes the origin of this page".to_owned()
+            }
             Self::Unauthenticated { .. } => "Not authenticated".to_owned(),
             Self::Forbidden(scope) => format!("The caller needs the scope {}", scope.name()),
             Self::CallerLimited(_) => "Too many requests".to_owned(),
@@ -138,6 +146,7 @@ impl Error {
 
     const fn code(&self) -> Option<&'static str> {
         match self {
+            Self::OriginExcluded => Some("ORIGIN_EXCLUDED"),
             Self::Unauthenticated { .. } => Some("UNAUTHENTICATED"),
             Self::Forbidden(_) => Some("FORBIDDEN"),
             Self::CallerLimited(_) => Some("CALLER_LIMITED"),
@@ -210,6 +219,12 @@ mod tests {
                 429,
                 r#"{"detail":"Too many requests","error_code":"CALLER_LIMITED"}"#,
             ),
+            (
+                Error::OriginExcluded,
+                403,
+                r#"{"detail":"CORS_ALLOW_ORIGINS excludes the origin of this page","error_code":"ORIGIN_EXCLUDED"}"#,
+            ),
+            (Error::HostInvalid, 400, r#"{"detail":"A request must have one Host header"}"#),
             (Error::Invalid(vec![]), 422, r#"{"detail":[]}"#),
             (Error::BodyBroken, 400, r#"{"detail":"Bad Request"}"#),
             (Error::BodyTooSlow, 408, r#"{"detail":"Request Timeout"}"#),

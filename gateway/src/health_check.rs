@@ -29,13 +29,17 @@ const PATH: &str = "/health/ready";
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// Asks the service that listens with these options.
+/// Asks the service that listens with these options, on the port for probes if it has one.
 ///
 /// # Errors
 ///
 /// When it is not ready or does not answer in time: one line to be printed.
 pub async fn ask(options: &ListenOptions) -> Result<(), String> {
-    let (host, port) = (reachable(&options.host), options.port);
+    let (host, port) = match &options.admin {
+        Some(admin) => (&admin.host, admin.port),
+        None => (&options.host, options.port),
+    };
+    let host = reachable(host);
     let answer = timeout(PATIENCE, status(host, port, options.tls.is_some()));
     match answer.await {
         Ok(Ok(StatusCode::OK)) => Ok(()),

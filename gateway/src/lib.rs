@@ -13,6 +13,7 @@
 //! * [`fault`]: what can be wrong with them.
 //! * [`quota`], [`millis`]: the vocabulary.
 //! * [`store`]: decisions, in Redis and in this process, and the connections to Redis.
+//! * `head`: what every request must be.
 //! * `headers`, [`error`]: what answers look like.
 //! * `access`, [`telemetry`]: what every answer gets; log, metrics and traces.
 //! * [`server`]: connections and their end. [`crypto`]: what TLS uses, there and towards Redis.
@@ -27,7 +28,7 @@
 
 use std::sync::Arc;
 
-use axum::{Router, http::StatusCode};
+use axum::http::StatusCode;
 
 mod access;
 pub mod callers;
@@ -37,6 +38,7 @@ pub mod crypto;
 pub mod error;
 pub mod fault;
 mod fields;
+mod head;
 mod headers;
 pub mod health_check;
 pub mod millis;
@@ -53,7 +55,8 @@ pub mod watched_files;
 use crate::{
     callers::Callers,
     config::{Defaults, Origins},
-    server::Stopping,
+    routes::Audience,
+    server::{Apps, Stopping},
     store::Store,
     telemetry::Metrics,
 };
@@ -77,9 +80,16 @@ pub struct AppState {
     pub stopping: Stopping,
 }
 
-/// The whole service, which needs no socket.
-pub fn app(state: AppState) -> Router {
-    routes::router(Arc::new(state))
+/// The whole service, which needs no socket. With a port for operators, theirs is not served to
+/// clients.
+#[must_use]
+pub fn apps(state: AppState, operators_apart: bool) -> Apps {
+    let state = Arc::new(state);
+    let clients = if operators_apart { Audience::Clients } else { Audience::All };
+    Apps {
+        clients: routes::router(&state, clients),
+        admin: routes::router(&state, Audience::Operators),
+    }
 }
 
 /// The OpenAPI document of the service, as JSON.

@@ -10,10 +10,10 @@ use std::{
 
 use mimalloc::MiMalloc;
 use ratelimit_gateway::{
-    AppState, app,
+    AppState, apps,
     callers::{self, Callers},
     command_line::{self, Command},
-    config::{Settings, SettingsError},
+    config::{AdminOptions, ListenOptions, Settings, SettingsError},
     crypto, health_check, openapi_document,
     server::{Server, Signals, Stopping, tls},
     store::Store,
@@ -74,13 +74,10 @@ fn print(text: &str) -> io::Result<()> {
 #[tokio::main]
 async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let _log = telemetry::start_log(settings.log_format, settings.log_level)?;
-    let (host, port) = (&settings.listen.host, settings.listen.port);
     let tls = settings.listen.tls.as_ref().map(tls::watch).transpose()?;
     let callers = Callers::open(&settings.callers)?;
     let stopping = Stopping::default();
-    let server = Server::bind(&settings.listen, tls, stopping.clone())
-        .await
-        .map_err(|error| format!("cannot listen on HOST {host} PORT {port}: {error}"))?;
+    let server = Server::bind(&settings.listen, tls, stopping.clone()).await?;
     let signals = Signals::receive()?;
     // Before the store, which shows its connections there.
     let metrics = telemetry::start_metrics(Capacities {
@@ -92,7 +89,7 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("traces cannot be sent: {error}"))?;
     let store = Store::open(settings.store)?;
     store.warm_up().await;
-    let app = app(AppState {
+    let state = AppState {
         defaults: settings.defaults,
         deny_status: settings.deny_status,
         callers: callers.map(Arc::new),
@@ -100,10 +97,15 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
         store,
         metrics,
         stopping,
-    });
-    tracing::info!(host, port, tls = settings.listen.tls.is_some(), "listening");
+    };
+    let ListenOptions { host, port, admin, tls, .. } = settings.listen;
+    let apps = apps(state, admin.is_some());
+    tracing::info!(host, port, tls = tls.is_some(), "listening");
+    if let Some(AdminOptions { host, port }) = admin {
+        tracing::info!(host, port, "listening for probes and operators");
+    }
 
-    if server.run(app, settings.shutdown, signals).await {
+    if server.run(apps, settings.shutdown, signals).await {
         tracing::info!("stopped");
     } else {
         tracing::warn!("stopped with requests still running; see SHUTDOWN_TIMEOUT_MS");

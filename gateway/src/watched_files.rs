@@ -1,14 +1,20 @@
-//! Files that are read again when they change, so that keys and certificates can be replaced
-//! without a restart.
+//! Files that are read again when they change, and at SIGHUP, so that keys and certificates can be
+//! replaced without a restart.
 
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    time::sleep,
+};
+
+use crate::telemetry::{Recurrence, Sums};
 
 /// How often files are looked at. They are compared by their content, which also works for links
 /// that are turned to another file, as Kubernetes does with secrets.
@@ -44,6 +50,8 @@ impl<T: Send + Sync + 'static> WatchedFiles<T> {
         paths: [PathBuf; N],
         parse: impl Fn([&[u8]; N]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, WatchedFileError> {
+        let hangup = signal(SignalKind::hangup());
+        let hangup = hangup.map_err(|error| WatchedFileError(format!("SIGHUP: {error}")))?;
         let contents = read_all(&paths).map_err(WatchedFileError)?;
         let first = parse(contents.each_ref().map(Vec::as_slice));
         let first =
@@ -51,7 +59,7 @@ impl<T: Send + Sync + 'static> WatchedFiles<T> {
         let (sender, current) = watch::channel(Arc::new(first));
         tokio::spawn(async move {
             tokio::select! {
-                () = follow(&paths, contents, &parse, &sender) => {}
+                () = follow(&paths, contents, hangup, &parse, &sender) => {}
                 () = sender.closed() => {}
             }
         });
@@ -65,39 +73,61 @@ impl<T: Send + Sync + 'static> WatchedFiles<T> {
     }
 }
 
+/// Why the former content is still in use.
+const UNREADABLE: &str = "cannot read a file again; the former content is used";
+const REFUSED: &str = "a change cannot be used; the former content is";
+
 async fn follow<T, const N: usize>(
     paths: &[PathBuf; N],
     mut contents: [Vec<u8>; N],
+    mut hangup: Signal,
     parse: &impl Fn([&[u8]; N]) -> Result<T, String>,
     sender: &watch::Sender<Arc<T>>,
 ) {
-    // So that a file that stays unreadable is told once.
-    let mut last_fault = String::new();
+    let mut failures = Recurrence::new();
+    // Why the contents are not in use.
+    let mut refused: Option<String> = None;
     loop {
-        sleep(PERIOD).await;
-        let read = match read_all(paths) {
-            Ok(read) if read == contents => continue,
-            Ok(read) => read,
-            Err(fault) => {
-                if fault != last_fault {
-                    tracing::error!(fault, "cannot read a file again; the former content is used");
-                    last_fault = fault;
-                }
-                continue;
-            }
+        let is_asked = tokio::select! {
+            () = sleep(PERIOD) => false,
+            _ = hangup.recv() => true,
         };
-        last_fault.clear();
-        match parse(read.each_ref().map(Vec::as_slice)) {
-            Ok(value) => {
-                tracing::info!(files = names(paths), "read again after a change");
-                sender.send_replace(Arc::new(value));
-            }
-            Err(fault) => {
-                let files = names(paths);
-                tracing::error!(files, fault, "a change cannot be used; the former content is");
+        if is_asked {
+            // Its sender is to see all that is wrong now.
+            failures.end();
+        }
+        match read_all(paths) {
+            Err(fault) => report(&mut failures, &fault, UNREADABLE),
+            Ok(read) if read == contents && !is_asked => match &refused {
+                Some(fault) => report(&mut failures, fault, REFUSED),
+                None => {
+                    if failures.end().is_some() {
+                        tracing::info!(files = names(paths), "can be read again");
+                    }
+                }
+            },
+            Ok(read) => {
+                contents = read;
+                match parse(contents.each_ref().map(Vec::as_slice)) {
+                    Ok(value) => {
+                        (refused, failures) = (None, Recurrence::new());
+                        tracing::info!(files = names(paths), "read again");
+                        sender.send_replace(Arc::new(value));
+                    }
+                    Err(fault) => {
+                        let fault = format!("{}: {fault}", names(paths));
+                        report(&mut failures, &fault, REFUSED);
+                        refused = Some(fault);
+                    }
+                }
             }
         }
-        contents = read;
+    }
+}
+
+fn report(failures: &mut Recurrence, fault: &str, message: &'static str) {
+    if let Some(Sums { seconds, .. }) = failures.note_fault(fault, Instant::now()) {
+        tracing::error!(fault, seconds, "{message}");
     }
 }
 

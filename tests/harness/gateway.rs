@@ -24,6 +24,7 @@ pub(crate) struct Builder {
     directory: TempDir,
     trust: Option<Trust>,
     unheard: bool,
+    admin: bool,
 }
 
 impl Builder {
@@ -51,6 +52,12 @@ impl Builder {
         self
     }
 
+    /// Listens for probes and operators on a port of their own.
+    pub(crate) fn admin(mut self) -> Self {
+        self.admin = true;
+        self
+    }
+
     /// Lets nobody read what the gateway logs on standard output.
     pub(crate) fn unheard(mut self) -> Self {
         self.unheard = true;
@@ -63,6 +70,8 @@ impl Builder {
         for _ in 0..10 {
             let port = free_port();
             let mut command = self.command(port);
+            let admin_port = self.admin.then(free_port);
+            command.envs(admin_port.map(|port| ("ADMIN_PORT", port.to_string())));
             let (process, unread) = if self.unheard {
                 let (process, output) = Process::start_unheard(&mut command, &log);
                 (process, Some(output))
@@ -71,7 +80,9 @@ impl Builder {
             };
             let address = SocketAddr::from(([127, 0, 0, 1], port));
             let (trust, log) = (self.trust.clone(), log.clone());
-            let mut gateway = Gateway { process, address, trust, log, unread, directory: None };
+            let admin = admin_port.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+            let mut gateway =
+                Gateway { process, address, admin, trust, log, unread, directory: None };
             if gateway.comes_alive() {
                 gateway.directory = Some(self.directory);
                 return gateway;
@@ -116,6 +127,8 @@ impl Builder {
 pub(crate) struct Gateway {
     process: Process,
     address: SocketAddr,
+    /// Where probes and operators connect, if not where clients do.
+    admin: Option<SocketAddr>,
     /// By what to know it, if it serves HTTPS.
     trust: Option<Trust>,
     log: PathBuf,
@@ -140,11 +153,16 @@ impl Gateway {
     /// A gateway to be configured.
     pub(crate) fn builder() -> Builder {
         let directory = TempDir::new().expect("a directory for the gateway");
-        Builder { variables: vec![], directory, trust: None, unheard: false }
+        Builder { variables: vec![], directory, trust: None, unheard: false, admin: false }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where probes and operators connect.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin.unwrap_or(self.address)
     }
 
     #[cfg(feature = "web")]
@@ -154,6 +172,13 @@ impl Gateway {
 
     pub(crate) fn get(&self, path: &str) -> Response {
         self.request("GET", path, &[], "")
+    }
+
+    /// What probes and operators get.
+    pub(crate) fn get_as_operator(&self, path: &str) -> Response {
+        let request = http::request("GET", path, &[], "");
+        let answer = self.exchange_at(self.admin_address(), &request);
+        answer.unwrap_or_else(|error| panic!("{path}: {error}\n{}", log_tail(&self.log)))
     }
 
     pub(crate) fn delete(&self, path: &str) -> Response {
@@ -193,9 +218,15 @@ impl Gateway {
         https::open(self.address, trust).expect("a connection with TLS to the gateway")
     }
 
+    /// The first message of a client that begins a handshake.
+    pub(crate) fn client_hello(&self) -> Vec<u8> {
+        let trust = self.trust.as_ref().expect("a gateway that serves HTTPS");
+        https::client_hello(self.address, trust)
+    }
+
     /// The value of a metric, written with its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let page = self.get("/metrics").body;
+        let page = self.get_as_operator("/metrics").body;
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{page}"))
     }
@@ -217,6 +248,11 @@ impl Gateway {
         self.process.resident_memory()
     }
 
+    /// How many threads the process has.
+    pub(crate) fn threads(&self) -> usize {
+        self.process.threads()
+    }
+
     /// How many files and sockets the process has open.
     pub(crate) fn open_files(&self) -> usize {
         self.process.open_files()
@@ -230,6 +266,21 @@ impl Gateway {
     /// Sends SIGTERM.
     pub(crate) fn ask_to_end(&self) {
         self.process.signal(Signal::TERM);
+    }
+
+    /// Sends SIGHUP, as `systemctl reload` does.
+    pub(crate) fn hang_up(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Stops the process without a notice to it (SIGSTOP): the system goes on for its sockets.
+    pub(crate) fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    /// Lets a frozen process go on.
+    pub(crate) fn thaw(&self) {
+        self.process.thaw();
     }
 
     /// Sends SIGINT, as Ctrl-C does.
@@ -261,9 +312,13 @@ impl Gateway {
     }
 
     fn exchange(&self, request: &[u8]) -> io::Result<Response> {
+        self.exchange_at(self.address, request)
+    }
+
+    fn exchange_at(&self, address: SocketAddr, request: &[u8]) -> io::Result<Response> {
         match &self.trust {
-            Some(trust) => https::exchange(self.address, trust, request),
-            None => http::exchange(self.address, request),
+            Some(trust) => https::exchange(address, trust, request),
+            None => http::exchange(address, request),
         }
     }
 }

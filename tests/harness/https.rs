@@ -48,6 +48,15 @@ pub(super) fn exchange(address: SocketAddr, trust: &Trust, request: &[u8]) -> io
     http::exchange_over(connect(address, trust)?, request)
 }
 
+/// The first message of a client.
+pub(super) fn client_hello(address: SocketAddr, trust: &Trust) -> Vec<u8> {
+    let name = ServerName::from(address.ip());
+    let mut session = ClientConnection::new(Arc::clone(trust), name).expect("a session");
+    let mut hello = vec![];
+    session.write_tls(&mut hello).expect("bytes");
+    hello
+}
+
 fn connect(address: SocketAddr, trust: &Trust) -> io::Result<TlsStream> {
     let mut socket = http::connect(address)?;
     let name = ServerName::from(address.ip());

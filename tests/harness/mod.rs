@@ -54,7 +54,7 @@ pub(crate) use http::{Connection, Response, kept_request, request as http_reques
 pub(crate) use load::{Ledger, Load, is_primary};
 pub(crate) use patience::{eventually, watched, within};
 pub(crate) use payload::{dumped, effect, log, sealed};
-pub(crate) use process::Process;
+pub(crate) use process::{Process, raise_limit_of_open_files};
 #[cfg(feature = "web")]
 pub(crate) use prometheus::Prometheus;
 pub(crate) use proxy::{Network, Proxy};

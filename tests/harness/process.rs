@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, set_parent_process_death_signal,
+    setrlimit,
+};
 
 use super::patience::{DEADLINE, eventually, watched, within};
 
@@ -80,6 +83,12 @@ impl Process {
         1024 * number.and_then(|text| text.parse::<u64>().ok()).expect("VmRSS in kB")
     }
 
+    /// How many threads the process has.
+    pub(crate) fn threads(&self) -> usize {
+        let path = format!("/proc/{}/task", self.child.id());
+        fs::read_dir(path).expect("the threads of a child").count()
+    }
+
     /// How many files and sockets the process has open.
     pub(crate) fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the files of a child").count()
@@ -99,6 +108,13 @@ impl Process {
     pub(crate) fn log(&self) -> String {
         read_log(&self.log)
     }
+}
+
+/// Lets this process open as many files as the system allows.
+pub(crate) fn raise_limit_of_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: maximum, maximum };
+    setrlimit(Resource::Nofile, raised).expect("as many files as are allowed");
 }
 
 impl Drop for Process {

@@ -15,14 +15,14 @@ use axum::http::StatusCode;
 use tracing::level_filters::LevelFilter;
 
 use self::table::{
-    API_KEYS_FILE, CALLER_LIMIT, CALLER_WINDOW_SECONDS, CORS_ALLOW_ORIGINS, DEFAULT_LIMIT,
-    DEFAULT_WINDOW_SECONDS, DENY_CACHE_MAX_MS, DENY_CACHE_SIZE, DENY_STATUS, FAIL_MODE,
-    HEADER_TIMEOUT_MS, HOST, JWT_AUDIENCE, JWT_ISSUER, JWT_JWKS_FILE, KEY_PREFIX, LOCAL_MAX_KEYS,
-    LOCAL_SHARE, LOG_FORMAT, LOG_LEVEL, MAX_CONNECTIONS, METRICS_OPEN, OTEL_EXPORTER_OTLP_ENDPOINT,
-    OTEL_SERVICE_NAME, PORT, REDIS_DB, REDIS_HOST, REDIS_MAX_BACKLOG, REDIS_MAX_CONNECTIONS,
-    REDIS_PASSWORD, REDIS_PORT, REDIS_SSL, REDIS_TIMEOUT_MS, REDIS_TLS_CA_FILE,
-    REDIS_TLS_CERT_FILE, REDIS_TLS_KEY_FILE, REDIS_URL, REDIS_USERNAME, SHUTDOWN_DELAY_MS,
-    SHUTDOWN_TIMEOUT_MS, TLS_CERT_FILE, TLS_KEY_FILE,
+    ADMIN_HOST, ADMIN_PORT, API_KEYS_FILE, CALLER_LIMIT, CALLER_WINDOW_SECONDS, CORS_ALLOW_ORIGINS,
+    DEFAULT_LIMIT, DEFAULT_WINDOW_SECONDS, DENY_CACHE_MAX_MS, DENY_CACHE_SIZE, DENY_STATUS,
+    FAIL_MODE, HEADER_TIMEOUT_MS, HOST, IDLE_TIMEOUT_MS, JWT_AUDIENCE, JWT_ISSUER, JWT_JWKS_FILE,
+    KEY_PREFIX, LOCAL_MAX_KEYS, LOCAL_SHARE, LOG_FORMAT, LOG_LEVEL, MAX_CONNECTIONS, METRICS_OPEN,
+    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, PORT, REDIS_DB, REDIS_HOST, REDIS_MAX_BACKLOG,
+    REDIS_MAX_CONNECTIONS, REDIS_PASSWORD, REDIS_PORT, REDIS_SSL, REDIS_TIMEOUT_MS,
+    REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE, REDIS_TLS_KEY_FILE, REDIS_URL, REDIS_USERNAME,
+    SHUTDOWN_DELAY_MS, SHUTDOWN_TIMEOUT_MS, TLS_CERT_FILE, TLS_KEY_FILE,
 };
 pub use self::{
     rule::Origins,
@@ -60,12 +60,25 @@ pub struct ListenOptions {
     pub host: String,
     /// Port to listen on.
     pub port: u16,
+    /// Where probes and operators connect, if not where clients do.
+    pub admin: Option<AdminOptions>,
     /// What to serve HTTPS with; plain HTTP without.
     pub tls: Option<CertificateFiles>,
     /// Most open connections of clients.
     pub max_connections: usize,
     /// Longest wait for the rest of the head of a request that has begun.
     pub header_timeout: Duration,
+    /// Longest wait for the beginning of a request.
+    pub idle_timeout: Duration,
+}
+
+/// Where probes and operators connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminOptions {
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on.
+    pub port: u16,
 }
 
 /// A certificate and its key, both as PEM.
@@ -209,13 +222,40 @@ impl Settings {
 
 fn listen(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<ListenOptions, SettingsError> {
     let tls = (TLS_CERT_FILE.read(lookup)?, TLS_KEY_FILE.read(lookup)?);
+    let (host, port) = (HOST.read(lookup)?, PORT.read(lookup)?);
     Ok(ListenOptions {
-        host: HOST.read(lookup)?,
-        port: PORT.read(lookup)?,
+        admin: admin(lookup, &host, port)?,
+        host,
+        port,
         tls: certificate(tls, ["TLS_CERT_FILE", "TLS_KEY_FILE"])?,
         max_connections: MAX_CONNECTIONS.read(lookup)?,
         header_timeout: millis(HEADER_TIMEOUT_MS.read(lookup)?),
+        idle_timeout: millis(IDLE_TIMEOUT_MS.read(lookup)?),
     })
+}
+
+/// The admin listener, beside the one of clients at `host` and `port`.
+fn admin(
+    lookup: &impl Fn(&str) -> Option<OsString>,
+    host: &str,
+    port: u16,
+) -> Result<Option<AdminOptions>, SettingsError> {
+    let (own_host, admin_port) = (ADMIN_HOST.read(lookup)?, ADMIN_PORT.read(lookup)?);
+    if admin_port == 0 {
+        // An address alone would seem to keep operators apart from clients, and would do nothing.
+        let is_alone = !own_host.is_empty();
+        return if is_alone {
+            Err(SettingsError::about("ADMIN_HOST", "needs ADMIN_PORT"))
+        } else {
+            Ok(None)
+        };
+    }
+    let host_of_admin = if own_host.is_empty() { host } else { &own_host };
+    if (host_of_admin, admin_port) == (host, port) {
+        let fault = format!("{port} is PORT, and must be another port");
+        return Err(SettingsError::about("ADMIN_PORT", fault));
+    }
+    Ok(Some(AdminOptions { host: host_of_admin.to_owned(), port: admin_port }))
 }
 
 fn store(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<StoreOptions, SettingsError> {

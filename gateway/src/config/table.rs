@@ -37,6 +37,21 @@ pub(super) const PORT: Setting<Whole<u16>> = Setting {
     meaning: "Port to listen on.",
 };
 
+pub(super) const ADMIN_HOST: Setting<Text> = Setting {
+    name: "ADMIN_HOST",
+    default: "",
+    rule: Text("a host name or an IP address"),
+    meaning: "Address to listen on with ADMIN_PORT; without it that of HOST.",
+};
+
+pub(super) const ADMIN_PORT: Setting<Whole<u16>> = Setting {
+    name: "ADMIN_PORT",
+    default: "0",
+    rule: Whole(0..=u16::MAX),
+    meaning: "Port for probes and operators, with 64 connections of its own: /health and below, and \
+              /metrics, which PORT does not serve then. 0 is none.",
+};
+
 pub(super) const TLS_CERT_FILE: Setting<Path> = Setting {
     name: "TLS_CERT_FILE",
     default: "",
@@ -63,6 +78,14 @@ pub(super) const HEADER_TIMEOUT_MS: Setting<Whole<u32>> = Setting {
     default: "10000",
     rule: Whole(1..=600_000),
     meaning: "Milliseconds that a client gets to send the head of a request once it has begun.",
+};
+
+pub(super) const IDLE_TIMEOUT_MS: Setting<Whole<u32>> = Setting {
+    name: "IDLE_TIMEOUT_MS",
+    default: "620000",
+    rule: Whole(1..=86_400_000),
+    meaning: "Milliseconds that a connection is kept without a request. Longer than load balancers \
+              and proxies keep theirs.",
 };
 
 pub(super) const REDIS_HOST: Setting<Text> = Setting {
@@ -382,10 +405,13 @@ pub fn table() -> Vec<Row> {
     vec![
         HOST.row(),
         PORT.row(),
+        ADMIN_HOST.row(),
+        ADMIN_PORT.row(),
         TLS_CERT_FILE.row(),
         TLS_KEY_FILE.row(),
         MAX_CONNECTIONS.row(),
         HEADER_TIMEOUT_MS.row(),
+        IDLE_TIMEOUT_MS.row(),
         REDIS_HOST.row(),
         REDIS_PORT.row(),
         REDIS_USERNAME.row(),

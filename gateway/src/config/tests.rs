@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use redis::{ConnectionAddr, ConnectionInfo};
 use tracing::level_filters::LevelFilter;
 
-use super::{CertificateFiles, JwtOptions, LogFormat, Origins, Row, Settings, table};
+use super::{AdminOptions, CertificateFiles, JwtOptions, LogFormat, Origins, Row, Settings, table};
 use crate::{
     millis::Millis,
     store::{FailMode, Location, Thousandths, Topology},
@@ -35,8 +35,10 @@ fn address(variables: &[(&str, &str)]) -> String {
 fn defaults_are_those_of_the_documentation() {
     let Settings { listen, store, callers, .. } = read(&[]).unwrap();
     assert_eq!((listen.host.as_str(), listen.port, listen.tls), ("0.0.0.0", 8000, None));
+    assert_eq!(listen.admin, None);
     assert_eq!(listen.max_connections, 20_000);
     assert_eq!(listen.header_timeout, Duration::from_secs(10));
+    assert_eq!(listen.idle_timeout, Duration::from_secs(620));
     assert_eq!(address(&[]), "localhost:6379");
     assert_eq!((store.redis.max_connections, store.redis.max_backlog), (50, 4096));
     assert_eq!(store.redis.timeout, Duration::from_millis(100));
@@ -79,6 +81,22 @@ fn files_that_belong_together_are_given_together() {
         issuer: "it".to_owned(),
     };
     assert_eq!(read(&parts).unwrap().callers.jwt, Some(jwt));
+}
+
+#[test]
+fn operators_have_a_port_of_their_own() {
+    let admin = |variables: &[(&str, &str)]| read(variables).map(|settings| settings.listen.admin);
+    let at = |host: &str, port| Ok(Some(AdminOptions { host: host.to_owned(), port }));
+    assert_eq!(admin(&[("ADMIN_PORT", "0")]), Ok(None));
+    assert_eq!(admin(&[("ADMIN_PORT", "8081")]), at("0.0.0.0", 8081));
+    assert_eq!(admin(&[("ADMIN_PORT", "8081"), ("HOST", "::1")]), at("::1", 8081));
+    assert_eq!(admin(&[("ADMIN_PORT", "8000"), ("ADMIN_HOST", "::1")]), at("::1", 8000));
+
+    assert_eq!(
+        admin(&[("ADMIN_PORT", "8000")]).unwrap_err(),
+        "ADMIN_PORT: 8000 is PORT, and must be another port"
+    );
+    assert_eq!(admin(&[("ADMIN_HOST", "::1")]).unwrap_err(), "ADMIN_HOST: needs ADMIN_PORT");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::body;
+use super::{Audience, body};
 use crate::{
     AppState,
     callers::{self, Caller, Callers, Refusal, Requirement, Scope},
@@ -31,8 +31,8 @@ use crate::{
 /// Whom a route lets in, when not everybody may call.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Access {
-    /// Everybody.
-    Everybody,
+    /// Everybody, to see whether the service is well.
+    Probes,
     /// Callers with this scope, as often as their limit allows.
     Callers(Scope),
     /// Whoever watches the service: everybody, or with METRICS_OPEN=false callers that may read.
@@ -59,6 +59,12 @@ impl Sitemap {
         methods: ApiMethodRouter<Arc<AppState>>,
     ) -> Self {
         self.routes.push((path, access, methods));
+        self
+    }
+
+    /// Leaves out the routes that are for others than this audience.
+    pub(super) fn only_for(mut self, audience: Audience) -> Self {
+        self.routes.retain(|(_, access, _)| access.is_for(audience));
         self
     }
 
@@ -96,10 +102,19 @@ impl Sitemap {
 }
 
 impl Access {
+    /// Whether a listener for this audience serves the route.
+    fn is_for(self, audience: Audience) -> bool {
+        match self {
+            Self::Probes => true,
+            Self::Callers(_) => audience != Audience::Operators,
+            Self::Operators => audience != Audience::Clients,
+        }
+    }
+
     /// What this asks of callers, if it asks anything.
     fn requirement(self, path: &'static str, callers: &Callers) -> Option<Requirement> {
         match self {
-            Self::Everybody => None,
+            Self::Probes => None,
             Self::Callers(scope) => Some(Requirement { path, scope, limited: true }),
             Self::Operators if callers.metrics_open() => None,
             Self::Operators => Some(Requirement { path, scope: Scope::Read, limited: false }),

@@ -9,8 +9,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use tokio::task::spawn_blocking;
-
 use crate::{AppState, error::Error};
 
 /// The media type of the Prometheus text format.
@@ -18,7 +16,7 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// `GET /metrics`
 pub(crate) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
-    match spawn_blocking(move || state.metrics.render()).await {
+    match state.metrics.page().await {
         Ok(page) => ([(CONTENT_TYPE, PROMETHEUS_TEXT)], page).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be shown");

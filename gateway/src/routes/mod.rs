@@ -22,23 +22,43 @@ use axum::{Router, http::Method};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use self::admission::{Access, Sitemap};
-use crate::{AppState, access, callers::Scope, config::Origins, error::Error, headers, openapi};
+use crate::{
+    AppState,
+    access::{self, Pages},
+    callers::Scope,
+    config::Origins,
+    error::Error,
+    headers, openapi,
+};
 
-/// Every route, and what surrounds them all.
-pub(crate) fn router(state: Arc<AppState>) -> Router {
+/// For whom a listener is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// All: there is no other listener.
+    All,
+    /// Clients, as operators have a listener of their own.
+    Clients,
+    /// Operators, and whatever probes the service.
+    Operators,
+}
+
+/// Every route for an audience, and what surrounds them all.
+pub(crate) fn router(state: &Arc<AppState>, audience: Audience) -> Router {
     let mut document = openapi::start();
-    let routes = operations()
-        .finish(&mut document, Some(&state))
-        .merge(pages::router(&document))
+    let mut routes = operations().only_for(audience).finish(&mut document, Some(state));
+    if audience != Audience::Operators {
+        routes = routes.merge(pages::router(&document));
+    }
+    let routes = routes
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed);
-    access::surround(routes, cors(&state.allowed_origins)).with_state(state)
+    access::surround(routes, pages_of(&state.allowed_origins)).with_state(Arc::clone(state))
 }
 
 /// What a client gets that is one too many, whatever it asks for.
 pub(crate) fn refusal() -> Router {
     let routes = Router::new().fallback(async || Error::TooManyConnections);
-    access::surround(routes, CorsLayer::new())
+    access::surround(routes, Pages { origins: Origins::Any, cors: CorsLayer::new() })
 }
 
 /// The description of every operation.
@@ -59,21 +79,22 @@ fn operations() -> Sitemap {
         .route("/rate-limit/refund", RESET, post_with(refund::refund, refund::docs))
         .route("/rate-limit/status/{identifier}", READ, get_with(status::status, status::docs))
         .route("/rate-limit/reset/{identifier}", RESET, delete_with(reset::reset, reset::docs))
-        .route("/health", Access::Everybody, get_with(health::health, health::docs))
-        .route("/health/live", Access::Everybody, get_with(health::live, health::live_docs))
-        .route("/health/ready", Access::Everybody, get_with(health::ready, health::ready_docs))
+        .route("/health", Access::Probes, get_with(health::health, health::docs))
+        .route("/health/live", Access::Probes, get_with(health::live, health::live_docs))
+        .route("/health/ready", Access::Probes, get_with(health::ready, health::ready_docs))
         .route("/metrics", Access::Operators, get_with(metrics::metrics, metrics::docs))
 }
 
-fn cors(origins: &Origins) -> CorsLayer {
-    let origins = match origins {
+fn pages_of(origins: &Origins) -> Pages {
+    let allowed = match origins {
         Origins::Any => AllowOrigin::any(),
         Origins::Only(origins) => AllowOrigin::list(origins.iter().cloned()),
     };
-    CorsLayer::new()
-        .allow_origin(origins)
+    let cors = CorsLayer::new()
+        .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         // A wildcard would leave out Authorization.
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(headers::EXPOSED)
+        .expose_headers(headers::EXPOSED);
+    Pages { origins: origins.clone(), cors }
 }

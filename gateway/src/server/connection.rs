@@ -24,16 +24,14 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{
     Stopping,
     timed_stream::{Patience, Phase, TimedStream},
+    turns::Turns,
 };
 use crate::{
+    config::ListenOptions,
     routes,
     telemetry::{self, Slow},
     watched_files::WatchedFiles,
 };
-
-/// How long an idle connection is kept. Longer than proxies keep theirs (60 s), so that none sends
-/// a request into a connection that is being closed.
-const IDLE: Duration = Duration::from_secs(75);
 
 /// How long an answer waits for its client to take the next part of it.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -54,14 +52,18 @@ pub(super) struct Connector {
     http: http1::Builder,
     tls: Option<WatchedFiles<ServerConfig>>,
     patience: Patience,
+    /// For the work of TLS handshakes, of which one takes as long as many requests.
+    handshakes: Turns,
     stopping: Stopping,
 }
 
 impl Connector {
-    /// With `tls` it speaks HTTPS, else plain HTTP. A handshake may take as long as a `head`.
+    /// With `tls` it speaks HTTPS, else plain HTTP. A handshake may take as long as the head of a
+    /// request, and at most so many are worked on at once.
     pub(super) fn new(
+        options: &ListenOptions,
         tls: Option<WatchedFiles<ServerConfig>>,
-        head: Duration,
+        handshakes: usize,
         stopping: Stopping,
     ) -> Self {
         let mut http = http1::Builder::new();
@@ -69,7 +71,9 @@ impl Connector {
         http.header_read_timeout(None)
             .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_BUFFER_BYTES);
-        Self { http, tls, patience: Patience { idle: IDLE, head, answer: ANSWER }, stopping }
+        let patience =
+            Patience { idle: options.idle_timeout, head: options.header_timeout, answer: ANSWER };
+        Self { http, tls, patience, handshakes: Turns::new(handshakes), stopping }
     }
 
     /// Serves a connection until its end, which comes after the running request once `drain`
@@ -80,7 +84,6 @@ impl Connector {
         app: Router,
         mut drain: watch::Receiver<()>,
     ) {
-        let _open = telemetry::http_connection();
         // What has arrived already comes before the end.
         match &self.tls {
             None => {
@@ -127,7 +130,7 @@ impl Connector {
         stream: TcpStream,
     ) -> Option<TlsStream<TcpStream>> {
         let handshake = TlsAcceptor::from(config.current()).accept(stream);
-        match timeout(self.patience.head, handshake).await {
+        match timeout(self.patience.head, self.handshakes.take(handshake)).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "no TLS connection");

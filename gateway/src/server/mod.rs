@@ -2,48 +2,55 @@
 
 mod connection;
 mod descriptors;
+mod listener;
 mod stopping;
 mod timed_stream;
 pub mod tls;
+mod turns;
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending};
 
 use axum::Router;
 use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    runtime::Handle,
+    sync::watch,
     time::{sleep, timeout},
 };
 
-use self::connection::Connector;
 pub use self::stopping::{Signal, Signals, Stopping};
+use self::{connection::Connector, listener::Listener};
 use crate::{
-    config::{ListenOptions, ShutdownOptions},
+    config::{AdminOptions, ListenOptions, ShutdownOptions},
     telemetry,
     watched_files::WatchedFiles,
 };
 
-/// Pause after a failed accept: when file descriptors have run out, trying again at once would
-/// only burn the processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Most open connections of probes and operators, where they have a port of their own.
+const MAX_ADMIN_CONNECTIONS: usize = 64;
 
-/// Most clients that are told at once that they are one too many. Others are just hung up on.
-const MAX_REFUSALS: usize = 128;
+/// Most TLS handshakes of probes and operators that are worked on at once. They have no share in those
+/// of clients, whose flood must not keep them out.
+const MAX_ADMIN_HANDSHAKES: usize = 1;
 
-/// A socket that listens, and how clients are served.
+/// The sockets that listen, and how those who connect are served.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    connector: Arc<Connector>,
-    /// A permit for each connection that there may be.
-    room: Arc<Semaphore>,
-    max_connections: usize,
-    /// A permit for each client that may be told that there is no room.
-    refusals: Arc<Semaphore>,
+    clients: Listener,
+    /// For probes and operators, if they are not to connect where clients do.
+    admin: Option<Listener>,
     stopping: Stopping,
-    /// Tells connections to end after the request that is running. Each of them has a receiver.
+    /// Has connections end after the request that is running. Each of them has a receiver.
     drain: watch::Sender<()>,
+}
+
+/// What is served on each port.
+#[derive(Debug, Clone)]
+pub struct Apps {
+    /// To clients.
+    pub clients: Router,
+    /// To probes and operators, where they have a port of their own.
+    pub admin: Router,
 }
 
 impl Server {
@@ -51,50 +58,61 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on.
+    /// When an address cannot be listened on: one line that names it.
     pub async fn bind(
         options: &ListenOptions,
         tls: Option<WatchedFiles<ServerConfig>>,
         stopping: Stopping,
-    ) -> io::Result<Self> {
-        let listener = TcpListener::bind((options.host.as_str(), options.port)).await?;
-        let connector = Connector::new(tls, options.header_timeout, stopping.clone());
+    ) -> Result<Self, String> {
+        let ListenOptions { host, port, admin, .. } = options;
+        let fault = |error| format!("cannot listen on HOST {host} PORT {port}: {error}");
+        let socket = listener::listen(host, *port).await.map_err(fault)?;
+        let admin_socket = match admin {
+            None => None,
+            Some(AdminOptions { host, port }) => {
+                let fault = |error| {
+                    format!("cannot listen on ADMIN_HOST {host} ADMIN_PORT {port}: {error}")
+                };
+                Some(listener::listen(host, *port).await.map_err(fault)?)
+            }
+        };
+        let connector =
+            |handshakes| Connector::new(options, tls.clone(), handshakes, stopping.clone());
+        let workers = Handle::current().metrics().num_workers();
         let max_connections = descriptors::make_room(options.max_connections);
-        Ok(Self {
-            listener,
-            connector: Arc::new(connector),
-            room: Arc::new(Semaphore::new(max_connections)),
-            max_connections,
-            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
-            stopping,
-            drain: watch::Sender::new(()),
-        })
+        let count = || Some(telemetry::http_connection());
+        let clients = Listener::new(socket, max_connections, connector(workers), count);
+        let admin = admin_socket.map(|socket| {
+            let connector = connector(MAX_ADMIN_HANDSHAKES);
+            Listener::new(socket, MAX_ADMIN_CONNECTIONS, connector, || None)
+        });
+        Ok(Self { clients, admin, stopping, drain: watch::Sender::new(()) })
     }
 
-    /// Most connections that are open at once.
+    /// Most connections of clients that are open at once.
     #[must_use]
     pub const fn max_connections(&self) -> usize {
-        self.max_connections
+        self.clients.max_connections()
     }
 
     /// Serves until a signal, and ends as `options` say: after SIGTERM not before its delay has
     /// passed, and in any case when running requests have finished or had their time. A second
     /// signal ends it at once. Answers whether all requests have finished.
-    pub async fn run(self, app: Router, options: ShutdownOptions, mut signals: Signals) -> bool {
+    pub async fn run(self, apps: Apps, options: ShutdownOptions, mut signals: Signals) -> bool {
         let signal = tokio::select! {
-            never = self.accept_all(&app) => match never {},
+            never = self.accept_all(&apps) => match never {},
             signal = signals.next() => signal,
         };
         tracing::info!("stopping");
         self.stopping.begin();
         if signal == Signal::Terminate {
             tokio::select! {
-                never = self.accept_all(&app) => match never {},
+                never = self.accept_all(&apps) => match never {},
                 () = sleep(options.delay) => {}
                 _ = signals.next() => return false,
             }
         }
-        drop(self.listener);
+        drop((self.clients, self.admin));
         self.drain.send_replace(());
         tokio::select! {
             finished = timeout(options.timeout, self.drain.closed()) => finished.is_ok(),
@@ -102,46 +120,16 @@ impl Server {
         }
     }
 
-    async fn accept_all(&self, app: &Router) -> Infallible {
-        loop {
-            let stream = self.accept().await;
-            let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-                self.refuse(stream);
-                continue;
-            };
-            let (connector, drain) = (Arc::clone(&self.connector), self.drain.subscribe());
-            let app = app.clone();
-            tokio::spawn(async move {
-                connector.serve(stream, app, drain).await;
-                drop(room);
-            });
-        }
-    }
-
-    fn refuse(&self, stream: TcpStream) {
-        telemetry::count_refused_connection();
-        if let Ok(refusal) = Arc::clone(&self.refusals).try_acquire_owned() {
-            let connector = Arc::clone(&self.connector);
-            tokio::spawn(async move {
-                connector.refuse(stream).await;
-                drop(refusal);
-            });
-        }
-    }
-
-    async fn accept(&self) -> TcpStream {
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    // Answers are small and sent whole; waiting to fill packets only delays them.
-                    let _ = stream.set_nodelay(true);
-                    return stream;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+    async fn accept_all(&self, apps: &Apps) -> Infallible {
+        let admin = async {
+            match &self.admin {
+                Some(admin) => admin.accept_all(&apps.admin, &self.drain).await,
+                None => pending().await,
             }
+        };
+        tokio::select! {
+            never = self.clients.accept_all(&apps.clients, &self.drain) => never,
+            never = admin => never,
         }
     }
 }

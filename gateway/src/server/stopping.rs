@@ -36,9 +36,11 @@ pub enum Signal {
     Interrupt,
 }
 
-/// The signals since this was made, which end nothing by themselves any more.
+/// The signals since this was made, which end nothing by themselves any more. SIGHUP is one of them:
+/// it has [watched files](crate::watched_files) read again, and only leaves a line here.
 #[derive(Debug)]
 pub struct Signals {
+    hangup: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
@@ -51,16 +53,20 @@ impl Signals {
     /// When the system refuses it.
     pub fn receive() -> io::Result<Self> {
         Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next one that asks the process to end.
     pub async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.interrupt.recv() => Signal::Interrupt,
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Signal::Terminate,
+                _ = self.interrupt.recv() => return Signal::Interrupt,
+                _ = self.hangup.recv() => tracing::info!("SIGHUP: the watched files are read again"),
+            }
         }
     }
 }

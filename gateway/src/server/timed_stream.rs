@@ -6,7 +6,7 @@
 //! are read.
 //!
 //! ```text
-//!   idle ──first byte──▶ head ──whole head──▶ answering ──▶ answered ──next read──▶ idle
+//!   idle ──first byte──▶ head ──whole head──▶ answering ──▶ answered ──write or read──▶ idle
 //! ```
 
 use std::{
@@ -118,10 +118,20 @@ impl<S> TimedStream<S> {
         }
     }
 
-    /// Notes that a part of an answer has gone out: its client is not idle while it takes it.
-    fn after_write(&mut self, outcome: &Poll<io::Result<usize>>) {
-        if matches!(outcome, Poll::Ready(Ok(_))) && self.phase.get() == IDLE {
-            self.phase.set(ANSWERED);
+    /// Notes that a part of an answer has gone out: its client is idle from then on, not before.
+    /// Nothing may read again until the client sends something, when a read has waited since before
+    /// the answer was known, so that the timer is set here.
+    fn after_write(&mut self, outcome: &Poll<io::Result<usize>>, context: &mut Context<'_>) {
+        let is_answer = matches!(self.phase.get(), ANSWERED | IDLE);
+        if !is_answer || !matches!(outcome, Poll::Ready(Ok(_))) {
+            return;
+        }
+        self.phase.set(IDLE);
+        self.read_deadline = Instant::now() + self.patience.idle;
+        // One that is set for an earlier time is moved when it goes off, which costs less than to
+        // move it for each answer.
+        if self.read_timer.as_ref().is_none_or(|timer| timer.is_elapsed()) {
+            let _ = wait(&mut self.read_timer, self.read_deadline, context);
         }
     }
 
@@ -205,7 +215,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.after_write(&outcome);
+        self.after_write(&outcome, context);
         self.timed(outcome, context)
     }
 
@@ -215,7 +225,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.after_write(&outcome);
+        self.after_write(&outcome, context);
         self.timed(outcome, context)
     }
 
@@ -236,10 +246,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, time::Duration};
+    use std::{future::poll_fn, io, time::Duration};
 
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
         time::{Instant, sleep},
     };
 
@@ -279,6 +289,30 @@ mod tests {
         stream.phase.begin_answer();
         stream.phase.end_answer();
         assert_eq!(fails_after(&mut stream).await, 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_idle_after_its_answer_although_a_read_has_waited_since_before() {
+        let (mut client, mut stream, phase) = pair();
+        client.write_all(b"head").await.unwrap();
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+        phase.begin_answer();
+        let begin = Instant::now();
+        let mut is_answered = false;
+        let (mut read, mut bytes) = (Box::pin(stream), [0; 4]);
+        let outcome = poll_fn(|context| {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let outcome = read.as_mut().poll_read(context, &mut buffer);
+            if !is_answered {
+                assert!(outcome.is_pending());
+                phase.end_answer();
+                is_answered = true;
+                assert!(read.as_mut().poll_write(context, b"answer").is_ready());
+            }
+            outcome
+        });
+        assert_eq!(outcome.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begin.elapsed().as_secs(), 75);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,15 +1,11 @@
 //! What is decided while Redis cannot answer.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
-
 use limiter::Instant;
 
 use super::{
     Decision, FailMode, Refunded, Source, StoreError, Thousandths,
     local::{LocalStore, MAX_WINDOW_LIMIT},
+    outage_log::OutageLog,
 };
 use crate::{
     millis::Millis,
@@ -20,22 +16,18 @@ use crate::{
 /// back by then.
 const UNTIL_REDIS_IS_BACK: Millis = Millis(1_000);
 
-/// How long Redis must have failed nobody to count as back.
-const CALM: Duration = Duration::from_secs(1);
-
 /// Decides by the fail mode.
 #[derive(Debug)]
 pub(super) struct Fallback {
     mode: FailMode,
     share: Thousandths,
-    /// When Redis failed last, in microseconds of Unix time; 0 while it is trusted.
-    failed_at: AtomicU64,
+    log: OutageLog,
 }
 
 impl Fallback {
     /// A fallback that is not needed yet.
     pub(super) fn new(mode: FailMode, share: Thousandths) -> Self {
-        Self { mode, share, failed_at: AtomicU64::new(0) }
+        Self { mode, share, log: OutageLog::new(mode) }
     }
 
     /// Whether there are decisions at all.
@@ -79,25 +71,9 @@ impl Fallback {
         (self.mode == FailMode::Local).then(|| Ok(local.refund(units, now)))
     }
 
-    /// Takes note that Redis gave no decision, and says so once.
-    pub(super) fn redis_failed(&self, now: Instant) {
-        let failed_at = now.as_micros().max(1);
-        if self.failed_at.swap(failed_at, Ordering::Relaxed) == 0 {
-            tracing::warn!(fail_mode = self.mode.name(), "Redis does not decide: FAIL_MODE does");
-        }
-    }
-
-    /// Takes note that Redis gave a decision, and says so once after it had failed.
-    pub(super) fn redis_decided(&self, now: Instant) {
-        let failed_at = self.failed_at.load(Ordering::Relaxed);
-        if failed_at > 0 && is_over(failed_at, now) {
-            // Who loses this race leaves the message to the winner, or to the next decision.
-            let change =
-                self.failed_at.compare_exchange(failed_at, 0, Ordering::Relaxed, Ordering::Relaxed);
-            if change.is_ok() {
-                tracing::info!("Redis decides again");
-            }
-        }
+    /// The log of the time without Redis.
+    pub(super) fn log(&self) -> &OutageLog {
+        &self.log
     }
 
     fn check_share(
@@ -131,11 +107,6 @@ impl Fallback {
             ..quota.clone()
         }
     }
-}
-
-/// Calls that fail now and then must not fill the log with recoveries.
-fn is_over(failed_at: u64, now: Instant) -> bool {
-    u128::from(now.as_micros().saturating_sub(failed_at)) >= CALM.as_micros()
 }
 
 /// The answer to a check when everything is allowed: as if it were the first one.

@@ -4,10 +4,10 @@ mod clock;
 mod decision;
 mod deny_cache;
 mod fallback;
-mod hush;
 mod local;
 mod options;
 mod outage;
+mod outage_log;
 mod redis;
 
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub struct Store {
     local: LocalStore,
     fallback: Arc<Fallback>,
     clock: Arc<Clock>,
+    /// Whether checks are those of requests, which the log counts, rather than those of callers.
+    serves_requests: bool,
     room: (LocalOptions, DenyCacheOptions),
 }
 
@@ -65,6 +67,7 @@ impl Store {
             local: LocalStore::new(options.local.max_keys),
             fallback: Arc::new(Fallback::new(options.fail_mode, options.local.share)),
             clock: Arc::new(Clock::start()),
+            serves_requests: true,
             room: (options.local, options.deny_cache),
         })
     }
@@ -80,6 +83,7 @@ impl Store {
             local: LocalStore::new(local.max_keys),
             fallback: Arc::clone(&self.fallback),
             clock: Arc::clone(&self.clock),
+            serves_requests: false,
             room: self.room,
         }
     }
@@ -184,7 +188,13 @@ impl Store {
         sent: Sent,
         answer: Result<Decision, StoreError>,
     ) -> Result<Decision, StoreError> {
-        let fallback = |now| self.fallback.check(check, &self.local, now);
+        let fallback = |now| {
+            let instead = self.fallback.check(check, &self.local, now);
+            if self.serves_requests {
+                self.fallback.log().count(instead.as_ref());
+            }
+            instead
+        };
         let decision = self.or_fallback(answer, fallback)?;
         self.deny_cache.remember(check, sent, &decision, self.clock.now());
         Ok(decision)
@@ -199,13 +209,14 @@ impl Store {
         let now = self.clock.now();
         match answer {
             Err(StoreError::Unavailable { .. }) => {
-                self.fallback.redis_failed(now);
-                fallback(now).unwrap_or(answer)
+                let instead = fallback(now).unwrap_or(answer);
+                self.fallback.log().redis_failed(std::time::Instant::now());
+                instead
             }
             // What was refused was decided as well; what was shed was not.
             Err(StoreError::Overloaded) => answer,
             Ok(_) | Err(StoreError::Refused { .. }) => {
-                self.fallback.redis_decided(now);
+                self.fallback.log().redis_decided();
                 answer
             }
         }

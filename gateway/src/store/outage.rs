@@ -7,8 +7,8 @@ use std::{
 
 use redis::RedisError;
 
-use super::{Argument, StoreError, hush::Hush, redis::UNREACHABLE_ADVICE};
-use crate::telemetry;
+use super::{Argument, StoreError, redis::UNREACHABLE_ADVICE};
+use crate::telemetry::{self, Recurrence, Sums};
 
 /// A reason that is not the caller's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub(super) enum Outage {
 }
 
 /// One for each kind of outage: with thousands of calls in a second, an outage is one line.
-static HUSHES: [Mutex<Hush>; Outage::ALL.len()] =
-    [const { Mutex::new(Hush::new()) }; Outage::ALL.len()];
+static RECURRENCES: [Mutex<Recurrence>; Outage::ALL.len()] =
+    [const { Mutex::new(Recurrence::new()) }; Outage::ALL.len()];
 
 /// Sorts an error of the client library: a rule that the caller broke, or an outage.
 pub(super) fn explain(error: &RedisError) -> StoreError {
@@ -103,8 +103,8 @@ impl Outage {
             // The breaker has said so already, once for all requests that find it open.
             Self::Disconnected => tracing::debug!(kind, advice, "no decision from Redis"),
             _ => {
-                if let Some(held_back) = self.pass() {
-                    tracing::error!(kind, advice, held_back, "no decision from Redis");
+                if let Some(Sums { count, seconds }) = self.note() {
+                    tracing::error!(kind, advice, calls = count, seconds, "no decision from Redis");
                 }
             }
         }
@@ -115,10 +115,10 @@ impl Outage {
         StoreError::Unavailable { connected: self.is_answer() }
     }
 
-    /// Whether this outage is to be logged now, and how often it was not since it was.
-    fn pass(self) -> Option<u64> {
-        let hush = HUSHES.get(self as usize)?;
-        hush.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now())
+    /// Counts the outage, and returns the sums if it is to be logged now.
+    fn note(self) -> Option<Sums> {
+        let recurrence = RECURRENCES.get(self as usize)?;
+        recurrence.lock().unwrap_or_else(PoisonError::into_inner).note_unending(Instant::now())
     }
 
     /// The name in logs and metrics.
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn outages_are_listed_at_the_places_of_their_hushes() {
+    fn outages_are_listed_at_the_places_of_their_recurrences() {
         for (place, outage) in Outage::ALL.into_iter().enumerate() {
             assert_eq!(outage as usize, place);
         }

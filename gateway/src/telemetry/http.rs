@@ -43,7 +43,7 @@ pub(super) fn start(max_connections: usize) {
     );
     describe_gauge!(CONNECTIONS, "Open connections of clients.");
     describe_gauge!(MAX_CONNECTIONS, "MAX_CONNECTIONS: most open connections of clients.");
-    describe_counter!(REFUSED, "Connections of clients that were refused: there were too many.");
+    describe_counter!(REFUSED, "Connections that were refused: there were too many.");
     describe_counter!(
         SLOW,
         "Connections of clients that were closed because a part took too long: handshake (TLS), \

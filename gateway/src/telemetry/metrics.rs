@@ -7,11 +7,19 @@
 //! What is counted at every request is found once and kept, since finding a metric by its labels
 //! takes ten times as long as counting.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use axum::body::Bytes;
 use metrics::{Gauge, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
+use tokio::{
+    sync::Mutex,
+    task::{JoinError, spawn_blocking},
+};
 
 use super::{callers, decisions, http, log, redis};
 
@@ -40,15 +48,41 @@ pub struct Capacities {
 pub struct Metrics {
     recorder: PrometheusHandle,
     process: Collector,
+    last: Arc<Mutex<Page>>,
+}
+
+/// The metrics as they were written last.
+#[derive(Debug, Default)]
+struct Page {
+    begun: Option<Instant>,
+    text: Bytes,
 }
 
 impl Metrics {
-    /// The page in the Prometheus text format. Reads files of the system, so it can block.
-    #[must_use]
-    pub fn render(&self) -> String {
-        self.process.collect();
-        counter!(DROPPED_LINES).absolute(log::dropped_lines());
-        self.recorder.render()
+    /// Returns the page in the Prometheus text format, not older than this call. However many ask
+    /// at once, one thread writes it, and the others get what was begun after they asked.
+    ///
+    /// # Errors
+    ///
+    /// When writing it panics, or the process is about to end.
+    pub async fn page(&self) -> Result<Bytes, JoinError> {
+        let asked = Instant::now();
+        // The lock goes with the thread: a client that hangs up must not have another one started
+        // beside it.
+        let mut page = Arc::clone(&self.last).lock_owned().await;
+        if page.begun.is_some_and(|begun| begun >= asked) {
+            return Ok(page.text.clone());
+        }
+        let (recorder, process) = (self.recorder.clone(), self.process.clone());
+        // It reads files of the system, which can block.
+        let write = move || {
+            page.begun = Some(Instant::now());
+            process.collect();
+            counter!(DROPPED_LINES).absolute(log::dropped_lines());
+            page.text = recorder.render().into();
+            page.text.clone()
+        };
+        spawn_blocking(write).await
     }
 }
 
@@ -79,7 +113,7 @@ pub fn start_metrics(capacities: Capacities) -> Result<Metrics, BuildError> {
             upkeep.run_upkeep();
         }
     });
-    Ok(Metrics { recorder, process })
+    Ok(Metrics { recorder, process, last: Arc::default() })
 }
 
 /// A part of what a gauge shows, for as long as this exists.

@@ -7,12 +7,14 @@ mod http;
 mod line;
 mod log;
 mod metrics;
+mod recurrence;
 mod redis;
 mod scope;
 mod traces;
 
 pub(crate) use self::{
     callers::{count_auth_failure, count_limited_caller},
+    recurrence::{Recurrence, Sums},
     scope::{Scope, log_caller, log_refusal},
     traces::RequestSpan,
 };

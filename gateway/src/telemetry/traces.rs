@@ -9,11 +9,8 @@
 //! and `OTEL_EXPORTER_OTLP_HEADERS`.
 
 use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use axum::http::{HeaderMap, StatusCode};
@@ -36,6 +33,7 @@ use opentelemetry_sdk::{
 use rustls::crypto::aws_lc_rs;
 use tokio::runtime::Handle;
 
+use super::recurrence::{Recurrence, Sums};
 use crate::config::TraceOptions;
 
 /// Longest wait for the receiver to take a batch of spans.
@@ -71,8 +69,7 @@ pub fn start_traces(
 ) -> Result<Option<Traces>, ExporterBuildError> {
     let Some(endpoint) = options.endpoint else { return Ok(None) };
     let exporter = exporter(&endpoint)?;
-    let exporter =
-        Exporter { exporter, runtime: Handle::current(), failing: AtomicBool::new(false) };
+    let exporter = Exporter { exporter, runtime: Handle::current(), failures: Mutex::default() };
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let resource =
         Resource::builder().with_service_name(options.service_name).with_attribute(version);
@@ -111,28 +108,35 @@ impl Drop for Traces {
     }
 }
 
-/// Sends spans from a thread of their own, and logs when that begins to fail and when it works
-/// again, instead of each time.
+/// Sends spans from a thread of their own, and logs while that fails and when it works
+/// again.
 #[derive(Debug)]
 struct Exporter {
     exporter: SpanExporter,
     runtime: Handle,
-    failing: AtomicBool,
+    failures: Mutex<Recurrence>,
 }
 
 impl trace::SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         // The client needs the runtime, to which the thread of the spans does not belong.
         let result = self.runtime.block_on(self.exporter.export(batch));
-        let failed_before = self.failing.swap(result.is_err(), Ordering::Relaxed);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match &result {
-            Err(error) if !failed_before => {
-                let advice = "check OTEL_EXPORTER_OTLP_ENDPOINT and what listens there";
-                tracing::warn!(%error, advice, "cannot send traces");
+            Err(error) => {
+                if let Some(Sums { count, seconds }) = failures.note(Instant::now()) {
+                    let advice = "check OTEL_EXPORTER_OTLP_ENDPOINT and what listens there";
+                    let batches = count;
+                    tracing::warn!(%error, advice, batches, seconds, "cannot send traces");
+                }
             }
-            Ok(()) if failed_before => tracing::info!("traces are sent again"),
-            _ => {}
+            Ok(()) => {
+                if let Some(Sums { count, seconds }) = failures.end() {
+                    tracing::info!(batches = count, seconds, "traces are sent again");
+                }
+            }
         }
+        drop(failures);
         result
     }
 

@@ -16,10 +16,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{
-    store::hush::Hush,
-    telemetry::{Held, RedisNode},
-};
+use crate::telemetry::{Held, Recurrence, RedisNode, Sums};
 
 /// Whether calls are sent to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +45,11 @@ struct Counts {
     probing: usize,
     /// What the log says.
     told_closed: bool,
-    /// Why the last attempt to connect failed.
-    fault: Option<String>,
-    losses: Hush,
-    openings: Hush,
-    faults: Hush,
+    losses: Recurrence,
+    /// Failures that left no live connection.
+    openings: Recurrence,
+    /// Attempts to connect.
+    attempts: Recurrence,
 }
 
 impl Counts {
@@ -72,10 +69,9 @@ impl Breaker {
             live: 0,
             probing: 0,
             told_closed: false,
-            fault: None,
-            losses: Hush::new(),
-            openings: Hush::new(),
-            faults: Hush::new(),
+            losses: Recurrence::new(),
+            openings: Recurrence::new(),
+            attempts: Recurrence::new(),
         };
         let shown = RedisNode::new(&node);
         shown.set_breaker_open(true);
@@ -94,12 +90,18 @@ impl Breaker {
     /// A connection carries calls, until the value is dropped.
     pub(super) fn live(self: &Arc<Self>) -> Counted {
         let counted = self.count(|counts| &mut counts.live, Some(self.shown.connection()));
+        tracing::debug!(node = self.node, "connected to Redis");
         let mut counts = self.counts();
-        counts.fault = None;
-        tracing::info!(node = self.node, "connected to Redis");
-        if !counts.told_closed {
+        let outage = counts.attempts.end();
+        if !counts.told_closed || outage.is_some() {
             counts.told_closed = true;
-            tracing::info!(node = self.node, "circuit breaker closed: calls go to Redis");
+            let Sums { count, seconds } = outage.unwrap_or_default();
+            tracing::info!(
+                node = self.node,
+                attempts = count,
+                seconds,
+                "circuit breaker closed: calls go to Redis"
+            );
         }
         drop(counts);
         counted
@@ -108,23 +110,26 @@ impl Breaker {
     /// A connection was lost.
     pub(super) fn note_loss(&self, reason: &str) {
         let mut counts = self.counts();
-        if let Some(held_back) = counts.losses.pass(Instant::now()) {
-            tracing::warn!(node = self.node, reason, held_back, "lost a connection to Redis");
+        if let Some(Sums { count, .. }) = counts.losses.note_unending(Instant::now()) {
+            tracing::warn!(node = self.node, reason, losses = count, "lost a connection to Redis");
         }
         self.tell_open(&mut counts, reason);
     }
 
     /// An attempt to connect has failed.
-    pub(super) fn note(&self, fault: String, advice: &'static str) {
+    pub(super) fn note(&self, fault: &str, advice: &'static str) {
         let mut counts = self.counts();
         self.tell_open(&mut counts, "cannot connect to Redis");
-        // One line for each new fault, not one for each attempt.
-        if counts.fault.as_ref() != Some(&fault)
-            && let Some(held_back) = counts.faults.pass(Instant::now())
-        {
+        if let Some(Sums { count, seconds }) = counts.attempts.note_fault(fault, Instant::now()) {
             let node = &self.node;
-            tracing::error!(node, fault, advice, held_back, "cannot connect to Redis");
-            counts.fault = Some(fault);
+            tracing::error!(
+                node,
+                fault,
+                advice,
+                attempts = count,
+                seconds,
+                "cannot connect to Redis"
+            );
         }
     }
 
@@ -132,14 +137,14 @@ impl Breaker {
     fn tell_open(&self, counts: &mut Counts, reason: &str) {
         if counts.told_closed
             && counts.state() == State::Open
-            && let Some(held_back) = counts.openings.pass(Instant::now())
+            && let Some(Sums { count, .. }) = counts.openings.note_unending(Instant::now())
         {
             counts.told_closed = false;
             let node = &self.node;
             tracing::warn!(
                 node,
                 reason,
-                held_back,
+                failures = count,
                 "circuit breaker open: calls to Redis fail at once"
             );
         }

@@ -113,15 +113,32 @@ impl Connections {
         commands: Vec<KeyedCommand>,
     ) -> Vec<Result<Value, StoreError>> {
         let count = commands.len();
-        let Some(_waiting) = self.enter(count) else {
-            return vec![Err(Outage::Overloaded.report()); count];
+        match self.call_all(commands).await {
+            Ok(answers) => {
+                let explained = |answer: Result<_, _>| answer.map_err(|error| explain(&error));
+                answers.into_iter().map(explained).collect()
+            }
+            Err(error) => vec![Err(error); count],
+        }
+    }
+
+    /// Does what [`Self::send_all`] does, and leaves it to its caller to report errors.
+    ///
+    /// # Errors
+    ///
+    /// When the commands do not fit into the backlog.
+    pub(super) async fn call_all(
+        &self,
+        commands: Vec<KeyedCommand>,
+    ) -> Result<Vec<Result<Value, RedisError>>, StoreError> {
+        let Some(_waiting) = self.enter(commands.len()) else {
+            return Err(Outage::Overloaded.report());
         };
         let deadline = Instant::now() + self.timeout;
-        let answers = match &self.servers {
+        Ok(match &self.servers {
             Servers::One { server, .. } => call_all(server, commands, deadline).await,
             Servers::Many(cluster) => cluster.call_all(commands, deadline).await,
-        };
-        answers.into_iter().map(|answer| answer.map_err(|error| explain(&error))).collect()
+        })
     }
 
     /// Takes so many places in the backlog, if there are. Commands that never fit take all of it:

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    breaker::State,
+    breaker::{Breaker, State},
     cluster_map::{ClusterMap, Node},
     dial::advice,
     keeper::Upkeep,
@@ -23,7 +23,7 @@ use super::{
     slots::{Address, Share, shares},
     task::Task,
 };
-use crate::store::hush::Hush;
+use crate::telemetry::{Recurrence, Sums};
 
 /// How often the map is read again while all is well.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -98,29 +98,26 @@ impl Follower {
 
 impl Shared {
     async fn follow(self: Arc<Self>) {
-        let mut faults = Hush::new();
-        let mut last_fault = String::new();
+        // Until the servers of the cluster are known, the seeds stand for them in the metrics.
+        let seed = |seed: &ConnectionInfo| Breaker::new(seed.addr().to_string());
+        let mut unknown: Vec<_> = self.seeds.iter().map(seed).collect();
+        let (mut failures, mut gaps) = (Recurrence::new(), Recurrence::new());
         for round in 0.. {
             match self.learn(round).await {
                 Ok(shares) => {
-                    last_fault.clear();
-                    self.take_over(shares);
-                }
-                Err(error) => {
-                    let fault = error.to_string();
-                    if fault != last_fault
-                        && let Some(held_back) = faults.pass(Instant::now())
-                    {
-                        let advice = advice(&fault);
-                        tracing::error!(
-                            fault,
-                            advice,
-                            held_back,
-                            "cannot learn who has which keys of the cluster"
+                    if let Some(Sums { count, seconds }) = failures.end() {
+                        tracing::info!(
+                            attempts = count,
+                            seconds,
+                            "learned again who has which keys of the cluster"
                         );
-                        last_fault = fault;
                     }
+                    // Before a server has a breaker of its own: this shows it as closed.
+                    unknown.clear();
+                    self.take_over(shares);
+                    self.report_gaps(&mut gaps);
                 }
+                Err(error) => report_failure(&mut failures, &error),
             }
             sleep(SHORTEST_PERIOD).await;
             let period = if self.is_well() { PERIOD } else { SHORT_PERIOD };
@@ -131,22 +128,34 @@ impl Shared {
     fn take_over(&self, shares: Vec<Share>) {
         self.map.send_if_modified(|map| {
             let changed = map.update(shares, self.max_connections, |address| self.keep(address));
-            if changed {
-                let (primaries, unserved) = (map.primaries().len(), map.unserved());
-                if unserved > 0 {
-                    let advice = "find out with CLUSTER NODES which servers are missing";
-                    tracing::error!(
-                        primaries,
-                        unserved,
-                        advice,
-                        "the cluster has slots that no server has"
-                    );
-                } else {
-                    tracing::info!(primaries, "the cluster's slots are shared out anew");
-                }
+            if changed && map.unserved() == 0 {
+                let primaries = map.primaries().len();
+                tracing::info!(primaries, "the cluster's slots are shared out anew");
             }
             changed
         });
+    }
+
+    /// Logs that slots have no server, and that all have one again.
+    fn report_gaps(&self, gaps: &mut Recurrence) {
+        let (primaries, unserved) = {
+            let map = self.map.borrow();
+            (map.primaries().len(), map.unserved())
+        };
+        if unserved == 0 {
+            if let Some(Sums { seconds, .. }) = gaps.end() {
+                tracing::info!(primaries, seconds, "every slot of the cluster has a server again");
+            }
+        } else if let Some(Sums { seconds, .. }) = gaps.note(Instant::now()) {
+            let advice = "find out with CLUSTER NODES which servers are missing";
+            tracing::error!(
+                primaries,
+                unserved,
+                advice,
+                seconds,
+                "the cluster has slots that no server has"
+            );
+        }
     }
 
     /// Whether every key has a primary that calls are sent to.
@@ -205,6 +214,20 @@ impl Shared {
         // The sender goes: a server of a cluster stays where it is.
         let (_, whereabouts) = watch::channel(server);
         Server::keep(address.to_string(), whereabouts, Arc::clone(&self.upkeep), 1)
+    }
+}
+
+fn report_failure(failures: &mut Recurrence, error: &RedisError) {
+    let fault = error.to_string();
+    if let Some(Sums { count, seconds }) = failures.note_fault(&fault, Instant::now()) {
+        let advice = advice(&fault);
+        tracing::error!(
+            fault,
+            advice,
+            attempts = count,
+            seconds,
+            "cannot learn who has which keys of the cluster"
+        );
     }
 }
 

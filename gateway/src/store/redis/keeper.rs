@@ -130,7 +130,7 @@ impl Keeper {
                 Err(error) => {
                     let fault = error.to_string();
                     let advice = advice(&fault);
-                    self.breaker.note(fault, advice);
+                    self.breaker.note(&fault, advice);
                     self.upkeep.lost.notify_one();
                 }
             }

@@ -168,8 +168,14 @@ impl Redis {
 
     /// Checks that Redis answers and has the module, on the way that decisions take.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        let reply = self.connections.send(probe(&self.key_prefix)).await?;
-        read::<Reply>(reply).map(drop)
+        let probe = probe(&self.key_prefix);
+        let answer = self.connections.call_all(vec![probe]).await?.pop();
+        match answer.ok_or_else(|| Outage::Unexpected.report())? {
+            Ok(reply) => read::<Reply>(reply).map(drop),
+            // The module has looked at the key, which then is of another program.
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(()),
+            Err(error) => Err(explain(&error)),
+        }
     }
 
     fn check_command(&self, check: &Check) -> KeyedCommand {
@@ -204,9 +210,10 @@ impl Redis {
     }
 }
 
-/// A call that changes nothing and needs what decisions need.
+/// A call that changes nothing and needs what decisions need. Its key is that of an identifier of
+/// no bytes: no caller has it, and who may use the keys of callers may use it.
 fn probe(key_prefix: &str) -> KeyedCommand {
-    let key = format!("{key_prefix}health");
+    let key = key(key_prefix, Algorithm::TokenBucket, "");
     let mut command = redis::cmd("RATELIMIT.PEEK");
     command.arg(&key).arg("TB").arg(1).arg(1);
     KeyedCommand { key, command }

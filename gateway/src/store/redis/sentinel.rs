@@ -21,7 +21,7 @@ use super::{
     server_at,
     task::Task,
 };
-use crate::store::hush::Hush;
+use crate::telemetry::{Recurrence, Sums};
 
 /// How often Sentinels are asked while all is well: a primary that they have replaced, and that
 /// does not know yet, gets calls for no longer than this.
@@ -47,8 +47,7 @@ struct Opinion {
 struct Sentinel {
     server: ConnectionInfo,
     connection: Option<Connection>,
-    fault: Option<String>,
-    faults: Hush,
+    failures: Recurrence,
 }
 
 /// Starts to ask. The primary's whereabouts are known from the first answer on.
@@ -56,7 +55,7 @@ pub(super) fn follow(topology: SentinelTopology, upkeep: Arc<Upkeep>) -> (Wherea
     let (sender, whereabouts) = watch::channel(None);
     let task = Task::spawn(async move {
         let SentinelTopology { sentinels, primary_name, login } = topology;
-        let new = |server| Sentinel { server, connection: None, fault: None, faults: Hush::new() };
+        let new = |server| Sentinel { server, connection: None, failures: Recurrence::new() };
         let mut sentinels: Vec<_> = sentinels.into_iter().map(new).collect();
         loop {
             let newest;
@@ -108,12 +107,15 @@ impl Sentinel {
             answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
         match answer {
             Ok(Some(opinion)) => {
-                self.fault = None;
+                if let Some(Sums { count, seconds }) = self.failures.end() {
+                    let sentinel = self.server.addr().to_string();
+                    tracing::info!(sentinel, questions = count, seconds, "a Sentinel helps again");
+                }
                 return Some(opinion);
             }
             Ok(None) => {
                 let fault = format!("it watches no primary that is called {primary}");
-                self.note(fault, "correct the name after the address in REDIS_URL");
+                self.note(&fault, "correct the name after the address in REDIS_URL");
             }
             Err(error) => {
                 self.connection = None;
@@ -122,7 +124,7 @@ impl Sentinel {
                     super::UNREACHABLE_ADVICE => "check that it runs and that REDIS_URL names it",
                     advice => advice,
                 };
-                self.note(fault, advice);
+                self.note(&fault, advice);
             }
         }
         None
@@ -148,14 +150,17 @@ impl Sentinel {
         opinion(answers, &self.server)
     }
 
-    /// One line for each new fault, not one for each question.
-    fn note(&mut self, fault: String, advice: &'static str) {
-        if self.fault.as_ref() != Some(&fault)
-            && let Some(held_back) = self.faults.pass(Instant::now())
-        {
+    fn note(&mut self, fault: &str, advice: &'static str) {
+        if let Some(Sums { count, seconds }) = self.failures.note_fault(fault, Instant::now()) {
             let sentinel = self.server.addr().to_string();
-            tracing::error!(sentinel, fault, advice, held_back, "a Sentinel is of no help");
-            self.fault = Some(fault);
+            tracing::error!(
+                sentinel,
+                fault,
+                advice,
+                questions = count,
+                seconds,
+                "a Sentinel is of no help"
+            );
         }
     }
 }

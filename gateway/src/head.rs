@@ -1,0 +1,116 @@
+//! What the head of every request must be, whatever its path.
+
+use axum::http::{
+    HeaderMap, HeaderValue, Method, Request, Version,
+    header::{HOST, ORIGIN},
+};
+
+use crate::{config::Origins, error::Error};
+
+/// Checks a head before anything is read of its body.
+///
+/// # Errors
+///
+/// When it is not valid HTTP, or a page of an origin that may not call wants to change something.
+pub(crate) fn check<B>(request: &Request<B>, origins: &Origins) -> Result<(), Error> {
+    check_host(request.version(), request.headers())?;
+    if changes_something(request.method()) && !comes_from(request.headers(), origins) {
+        return Err(Error::OriginExcluded);
+    }
+    Ok(())
+}
+
+/// HTTP/1.1 demands one Host (RFC 9112, 3.2): of several, a proxy may have gone by another one. The
+/// health checks of some load balancers are HTTP/1.0 and have none.
+fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Error> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), None) => Ok(()),
+        (None, _) if version < Version::HTTP_11 => Ok(()),
+        _ => Err(Error::HostInvalid),
+    }
+}
+
+/// Whether routes may do more than look with this method.
+fn changes_something(method: &Method) -> bool {
+    // A browser asks with OPTIONS what a page may do.
+    !method.is_safe()
+}
+
+/// Whether a request comes from no page, from one of these origins, or from a page of this service.
+///
+/// That a browser keeps answers from a page does not keep the page from sending requests.
+fn comes_from(headers: &HeaderMap, origins: &Origins) -> bool {
+    let Origins::Only(allowed) = origins else { return true };
+    let is_allowed = |origin| allowed.contains(origin) || is_own(origin, headers.get(HOST));
+    headers.get_all(ORIGIN).iter().all(is_allowed)
+}
+
+/// Whether the host of an origin is the one that the request is for. The scheme can be another one:
+/// that of a proxy in front of this service.
+fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let host = host.and_then(|host| host.to_str().ok());
+    origin.zip(host).is_some_and(|((_, own), host)| own.eq_ignore_ascii_case(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderValue, Request, Version};
+
+    use super::check;
+    use crate::{config::Origins, error::Error};
+
+    fn fault(method: &str, version: Version, headers: &[(&str, &str)]) -> Option<u16> {
+        let request = Request::builder().method(method).version(version);
+        let add = |request: axum::http::request::Builder, (name, value): &(&str, &str)| {
+            request.header(*name, *value)
+        };
+        let request = headers.iter().fold(request, add).body(()).unwrap();
+        let origins = Origins::Only(vec![HeaderValue::from_static("https://shop.example")]);
+        let outcome = check(&request, &origins);
+        outcome.err().as_ref().map(Error::status).map(|status| status.as_u16())
+    }
+
+    #[test]
+    fn a_request_has_one_host() {
+        const HOST: (&str, &str) = ("Host", "limits.example");
+        for (version, headers, expected) in [
+            (Version::HTTP_11, &[HOST][..], None),
+            (Version::HTTP_11, &[("Host", "")], None),
+            (Version::HTTP_11, &[], Some(400)),
+            (Version::HTTP_11, &[HOST, HOST], Some(400)),
+            (Version::HTTP_10, &[], None),
+            (Version::HTTP_10, &[HOST], None),
+            (Version::HTTP_10, &[HOST, HOST], Some(400)),
+        ] {
+            assert_eq!(fault("GET", version, headers), expected, "{version:?} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_origins_change_nothing() {
+        for (origins, expected) in [
+            (&[][..], None),
+            (&["https://shop.example"], None),
+            (&["http://shop.example"], Some(403)),
+            (&["https://other.example"], Some(403)),
+            (&["https://shop.example", "https://other.example"], Some(403)),
+            (&["null"], Some(403)),
+            (&[""], Some(403)),
+            // The pages of the service itself.
+            (&["http://limits.example:8000"], None),
+            (&["https://LIMITS.example:8000"], None),
+            (&["http://limits.example"], Some(403)),
+        ] {
+            let origins = origins.iter().map(|origin| ("Origin", *origin));
+            let headers: Vec<_> = origins.chain([("Host", "limits.example:8000")]).collect();
+            for method in ["POST", "PUT", "DELETE", "PATCH"] {
+                assert_eq!(fault(method, Version::HTTP_11, &headers), expected, "{headers:?}");
+            }
+            for method in ["GET", "HEAD", "OPTIONS"] {
+                assert_eq!(fault(method, Version::HTTP_11, &headers), None, "{headers:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Long work that must not crowd out short work.
+//!
+//! A runtime takes tasks in turn. When hundreds of them are ready and each computes for a
+//! millisecond, a request on an open connection waits for all of them. Here only a few are ready at
+//! a time, and the others wait outside of the runtime's queue.
+
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+use tokio::sync::Semaphore;
+
+/// Turns to work, of which a few can be taken at once.
+#[derive(Debug)]
+pub(super) struct Turns(Semaphore);
+
+impl Turns {
+    /// So many at once, at least one.
+    pub(super) fn new(at_once: usize) -> Self {
+        Self(Semaphore::new(at_once.max(1)))
+    }
+
+    /// Does work, each step of it in a turn. Work that waits, for a client for example, has none
+    /// meanwhile.
+    pub(super) async fn take<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        loop {
+            // It is never closed.
+            let turn = self.0.acquire().await;
+            let step = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+            drop(turn);
+            match step {
+                Poll::Ready(output) => return output,
+                Poll::Pending => until_woken().await,
+            }
+        }
+    }
+}
+
+/// Waits until the task is woken, which whatever it has waited for last will do.
+async fn until_woken() {
+    let mut is_woken = false;
+    poll_fn(|_| match std::mem::replace(&mut is_woken, true) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+        time::Duration,
+    };
+
+    use tokio::{
+        sync::oneshot,
+        task::{JoinSet, yield_now},
+        time::timeout,
+    };
+
+    use super::Turns;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_more_work_at_once_than_there_are_turns() {
+        let (turns, running) = (Arc::new(Turns::new(2)), Arc::new(AtomicUsize::new(0)));
+        let mut tasks = JoinSet::new();
+        for _ in 0..40 {
+            let (turns, running) = (Arc::clone(&turns), Arc::clone(&running));
+            tasks.spawn(async move {
+                let work = async {
+                    for _ in 0..3 {
+                        let others = running.fetch_add(1, Ordering::SeqCst);
+                        thread::sleep(Duration::from_millis(1));
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        assert!(others < 2, "{others} others work");
+                        yield_now().await;
+                    }
+                };
+                turns.take(work).await;
+            });
+        }
+        tasks.join_all().await;
+    }
+
+    #[tokio::test]
+    async fn work_that_waits_takes_no_turn() {
+        let turns = Arc::new(Turns::new(1));
+        let (sender, receiver) = oneshot::channel();
+        let waiting = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move { turns.take(receiver).await }
+        });
+        yield_now().await;
+        let other = timeout(Duration::from_secs(10), turns.take(async { 7 }));
+        assert_eq!(other.await, Ok(7));
+        sender.send(8).unwrap();
+        assert_eq!(waiting.await.unwrap(), Ok(8));
+    }
+}
