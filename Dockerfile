@@ -22,9 +22,11 @@ COPY gateway/Cargo.toml gateway/
 COPY gateway/benches/baseline/Cargo.toml gateway/benches/baseline/
 COPY tests/Cargo.toml tests/
 COPY tests/clock/Cargo.toml tests/clock/
+COPY tests/faults/Cargo.toml tests/faults/
 RUN mkdir module/src module/limiter/src gateway/src gateway/benches/baseline/src tests/clock/src \
+        tests/faults/src \
     && touch module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs tests/clock/src/lib.rs \
-        gateway/benches/baseline/src/main.rs tests/tests.rs
+        tests/faults/src/lib.rs gateway/benches/baseline/src/main.rs tests/tests.rs
 
 FROM rust:1.95-bookworm AS module
 RUN apt-get update \

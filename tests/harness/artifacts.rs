@@ -12,6 +12,9 @@ static MODULE: LazyLock<PathBuf> =
 static CLOCK: LazyLock<PathBuf> =
     LazyLock::new(|| build(&["--package", "ratelimit-test-clock"], "libratelimit_test_clock.so"));
 
+static FAULTS: LazyLock<PathBuf> =
+    LazyLock::new(|| build(&["--package", "ratelimit-test-faults"], "libratelimit_test_faults.so"));
+
 // With the features that the whole workspace and its tests ask of dependencies, as `cargo test
 // --workspace` has just built them: with those of the gateway alone, most of them would be built
 // again. Asking for the examples, which are small, has cargo count what tests depend on.
@@ -27,6 +30,11 @@ pub(crate) fn module() -> &'static Path {
 /// The clock that is preloaded into servers.
 pub(crate) fn clock() -> &'static Path {
     &CLOCK
+}
+
+/// The module that loads another one and makes functions of the server fail for it.
+pub(crate) fn faults() -> &'static Path {
+    &FAULTS
 }
 
 /// The gateway's executable.

@@ -39,6 +39,7 @@ mod traffic;
 #[cfg(feature = "web")]
 pub(crate) use artifacts::example as example_program;
 pub(crate) use artifacts::gateway as gateway_program;
+pub(crate) use artifacts::module as module_library;
 pub(crate) use certificates::{Authority, Certificate};
 pub(crate) use client::Client;
 pub(crate) use clock::NOON;

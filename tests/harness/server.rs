@@ -23,6 +23,8 @@ pub(crate) struct Builder {
     bus_port: Option<u16>,
     clock: Option<Clock>,
     configuration: Option<PathBuf>,
+    /// Functions of the server that fail for the module.
+    faults: Option<String>,
     module: bool,
     module_arguments: Vec<String>,
     password: Option<String>,
@@ -60,6 +62,12 @@ impl Builder {
         self
     }
 
+    /// Makes functions of the server fail for the module; see the crate of tests/faults.
+    pub(crate) fn faults(mut self, faults: &str) -> Self {
+        self.faults = Some(faults.to_owned());
+        self
+    }
+
     /// Does not load the module.
     pub(crate) fn without_module(mut self) -> Self {
         self.module = false;
@@ -76,6 +84,12 @@ impl Builder {
     pub(crate) fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self.config("requirepass", password)
+    }
+
+    /// Renames a command of the server, or takes it away if the new name is empty.
+    pub(crate) fn rename_command(mut self, name: &str, new_name: &str) -> Self {
+        self.arguments.extend(["--rename-command", name, new_name].map(str::to_owned));
+        self
     }
 
     /// Makes the server a replica of another one.
@@ -123,21 +137,29 @@ impl Builder {
     }
 
     fn command(&self, port: u16, directory: &TempDir) -> Command {
-        let binary = env::var_os("REDIS_SERVER_BIN").unwrap_or_else(|| "redis-server".into());
-        let mut command = Command::new(binary);
+        let mut command = Command::new(Server::program());
         command.current_dir(directory).args(&self.configuration);
         command.args(["--port", &port.to_string()]).args(DEFAULTS);
         command.args(&self.arguments);
         if let Some(port) = self.bus_port {
             command.args(["--cluster-port", &port.to_string()]);
         }
+        if let Some(faults) = &self.faults {
+            command.env("RATELIMIT_TEST_MODULE", artifacts::module());
+            command.env("RATELIMIT_TEST_FAULTS", faults);
+        }
         if self.module {
-            command.arg("--loadmodule").arg(artifacts::module()).args(&self.module_arguments);
+            command.arg("--loadmodule").arg(self.module_path()).args(&self.module_arguments);
         }
         if let Some(clock) = &self.clock {
             clock.preload(&mut command);
         }
         command
+    }
+
+    /// What the server loads.
+    fn module_path(&self) -> &'static Path {
+        if self.faults.is_some() { artifacts::faults() } else { artifacts::module() }
     }
 }
 
@@ -183,6 +205,11 @@ impl Server {
         Self::builder().clock(micros).start()
     }
 
+    /// The program that is tested.
+    pub(crate) fn program() -> PathBuf {
+        env::var_os("REDIS_SERVER_BIN").map_or_else(|| "redis-server".into(), PathBuf::from)
+    }
+
     /// A server to be configured.
     pub(crate) fn builder() -> Builder {
         Builder {
@@ -190,6 +217,7 @@ impl Server {
             bus_port: None,
             clock: None,
             configuration: None,
+            faults: None,
             module: true,
             module_arguments: vec![],
             password: None,
@@ -302,8 +330,15 @@ impl Server {
 
     /// Loads the module into the running server.
     pub(crate) fn load_module(&self) {
-        let path = artifacts::module().to_str().expect("a path in Unicode");
-        self.client().send::<()>(&[b"MODULE", b"LOAD", path.as_bytes()]);
+        self.try_to_load_module("MODULE LOAD", "").expect("the module is loaded");
+    }
+
+    /// Returns what the running server answers to `MODULE LOAD` or `MODULE LOADEX` with the path
+    /// of the module and what follows it.
+    pub(crate) fn try_to_load_module(&self, command: &str, rest: &str) -> Result<(), String> {
+        let path = self.builder.module_path().to_str().expect("a path in Unicode");
+        let line = format!("{command} {path} {rest}");
+        self.client().try_call(&line).map(drop).map_err(|error| error.to_string())
     }
 
     /// Stops the server and starts it again.
