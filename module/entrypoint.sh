@@ -11,10 +11,14 @@ main() {
     case ${1:--} in
         -* | *.conf) set -- "$(server)" "$@" ;;
     esac
-    if loads_modules "$@" && ! names_module "$@"; then
-        preload "$@"
-    else
+    if ! loads_modules "$@"; then
         exec docker-entrypoint.sh "$@"
+    elif file_names_module "${2--}"; then
+        load_by_file "$@"
+    elif command_names_module "$@"; then
+        exec docker-entrypoint.sh "$@"
+    else
+        preload "$@"
     fi
 }
 
@@ -34,16 +38,45 @@ loads_modules() {
     esac
 }
 
-# With arguments for the module, or in a file that the server has rewritten, it is named already. A
-# module that is loaded twice stops the start.
-names_module() {
+# CONFIG REWRITE writes the module with its arguments into the file. A module that is loaded twice
+# stops the start.
+file_names_module() {
+    case $1 in
+        -*) return 1 ;;
+        *) grep -Eiqs '^[[:space:]]*loadmodule[[:space:]].*libratelimit\.so' "$1" ;;
+    esac
+}
+
+# It is named there to give it arguments.
+command_names_module() {
     case "$*" in
         *libratelimit.so*) return 0 ;;
+        *) return 1 ;;
     esac
-    case ${2--} in
-        -*) return 1 ;;
-        *) grep -Eqs '^[[:space:]]*loadmodule[[:space:]].*libratelimit\.so' "$2" ;;
-    esac
+}
+
+# Leaves the module and its arguments out of the options. They end where the next option begins, or
+# at a lone dash, for which the server reads its standard input.
+load_by_file() {
+    file=$2 left=$# dropping=
+    while [ "$left" -gt 0 ]; do
+        word=$1 left=$((left - 1))
+        shift
+        case $word in
+            --loadmodule)
+                case ${1-} in
+                    *libratelimit.so)
+                        dropping=yes
+                        echo "ratelimit: loaded as $file says, not as --loadmodule says" >&2
+                        ;;
+                    *) dropping= ;;
+                esac
+                ;;
+            --* | -) dropping= ;;
+        esac
+        [ "$dropping" ] || set -- "$@" "$word"
+    done
+    exec docker-entrypoint.sh "$@"
 }
 
 # Before the options, since the last one may be a lone dash.

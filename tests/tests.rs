@@ -14,6 +14,7 @@ mod harness;
 // The module: what its commands answer, and what they refuse.
 mod arguments;
 mod info;
+mod loading;
 mod module_settings;
 mod multi;
 mod sliding_window_log;

@@ -1,15 +1,13 @@
 //! The module's settings, as CONFIG shows them with the prefix `ratelimit.`.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use limiter::Units;
-use redis_module::configuration::{
-    ConfigurationContext, ConfigurationFlags, ConfigurationValue, register_i64_configuration,
-};
-use redis_module::{Context, RedisError, RedisString, Status};
+use redis_module::{Context, RedisString, Status};
 
 use crate::args;
-use crate::server::api;
+use crate::server::setting;
 use crate::top_keys;
 
 /// The highest limit that RATELIMIT.SW accepts.
@@ -17,7 +15,7 @@ use crate::top_keys;
 /// A log may hold as many entries as its limit has units, so this bounds what one caller can make
 /// the server hold for one key: three to six bytes for each.
 static SLIDING_WINDOW_MAX_LIMIT: Setting = Setting {
-    name: "sliding-window-max-limit",
+    name: c"sliding-window-max-limit",
     default: 1_000_000,
     min: Units::MIN.get() as i64,
     max: Units::MAX.get() as i64,
@@ -29,7 +27,7 @@ static SLIDING_WINDOW_MAX_LIMIT: Setting = Setting {
 ///
 /// A key takes some 100 bytes and its own length, up to 512 bytes.
 static TOP_KEYS: Setting = Setting {
-    name: "top-keys",
+    name: c"top-keys",
     default: 128,
     min: 0,
     max: MAX_TOP_KEYS as i64,
@@ -48,37 +46,39 @@ pub(crate) fn sliding_window_max_limit() -> Units {
     u64::try_from(limit).ok().and_then(Units::new).unwrap_or(Units::MAX)
 }
 
-/// Registers the settings with the server, which gives them the values of its configuration.
+/// The default of each setting.
+pub(crate) type Defaults = [i64; SETTINGS.len()];
+
+/// Returns the defaults that the module's arguments give, or `None` if they are refused, with the
+/// reason in the log.
 ///
-/// What the module's arguments say are the defaults, so that a value which CONFIG REWRITE has
-/// written wins over them. Arguments that set nothing are refused: the server would start with
-/// other settings than its operator believes.
-pub(crate) fn register(ctx: &Context, arguments: &[RedisString]) -> Status {
-    let Some(defaults) = defaults(arguments) else {
+/// Arguments are defaults, so that a value which CONFIG REWRITE has written wins over them.
+/// Arguments that set nothing are refused: the server would start with other settings than its
+/// operator believes.
+pub(crate) fn defaults(ctx: &Context, arguments: &[RedisString]) -> Option<Defaults> {
+    let defaults = parse(arguments);
+    if defaults.is_none() {
         let settings = SETTINGS.map(Setting::range).join(", ");
         ctx.log_warning(&format!(
             "module arguments must be settings, at most once each and followed by an integer: \
              {settings}"
         ));
-        return Status::Err;
-    };
-    for (setting, default) in SETTINGS.into_iter().zip(defaults) {
-        register_i64_configuration(
-            ctx,
-            setting.name,
-            setting,
-            default,
-            setting.min,
-            setting.max,
-            ConfigurationFlags::DEFAULT,
-            None,
-        );
     }
-    api::load_configs(ctx)
+    defaults
+}
+
+/// Registers the settings with the server, which gives them the values of its configuration.
+pub(crate) fn register(ctx: &Context, defaults: Defaults) -> Status {
+    for (setting, default) in SETTINGS.into_iter().zip(defaults) {
+        if setting::register(ctx, setting, default) == Status::Err {
+            return Status::Err;
+        }
+    }
+    setting::load(ctx)
 }
 
 /// The default of each setting, or `None` if the arguments are not names and their values.
-fn defaults(arguments: &[RedisString]) -> Option<[i64; SETTINGS.len()]> {
+fn parse(arguments: &[RedisString]) -> Option<Defaults> {
     let mut given = SETTINGS.map(|_| None);
     for argument in arguments.chunks(2) {
         let [name, value] = argument else {
@@ -87,7 +87,7 @@ fn defaults(arguments: &[RedisString]) -> Option<[i64; SETTINGS.len()]> {
         let (setting, given) = SETTINGS
             .into_iter()
             .zip(&mut given)
-            .find(|(setting, _)| setting.name.as_bytes() == name.as_slice())?;
+            .find(|(setting, _)| setting.name.to_bytes() == name.as_slice())?;
         if given.replace(setting.parse(value.as_slice())?).is_some() {
             return None;
         }
@@ -101,7 +101,7 @@ fn defaults(arguments: &[RedisString]) -> Option<[i64; SETTINGS.len()]> {
 
 /// A setting: an integer between two bounds.
 struct Setting {
-    name: &'static str,
+    name: &'static CStr,
     default: i64,
     min: i64,
     max: i64,
@@ -118,19 +118,25 @@ impl Setting {
     }
 
     fn range(&self) -> String {
-        format!("{} ({} to {})", self.name, self.min, self.max)
+        format!("{} ({} to {})", self.name.to_string_lossy(), self.min, self.max)
     }
 }
 
-/// The server has checked the bounds of what it sets.
-impl ConfigurationValue<i64> for Setting {
-    fn get(&self, _: &ConfigurationContext) -> i64 {
+impl setting::Setting for Setting {
+    fn name(&self) -> &CStr {
+        self.name
+    }
+
+    fn bounds(&self) -> (i64, i64) {
+        (self.min, self.max)
+    }
+
+    fn get(&self) -> i64 {
         self.value.load(Ordering::Relaxed)
     }
 
-    fn set(&self, _: &ConfigurationContext, value: i64) -> Result<(), RedisError> {
+    fn set(&self, value: i64) {
         self.value.store(value, Ordering::Relaxed);
         (self.apply)(usize::try_from(value).unwrap_or(0));
-        Ok(())
     }
 }

@@ -29,10 +29,19 @@ use redis_module::{Context, RedisString, Status};
 use server::{api, command, data_type, replication};
 
 /// Registers everything that the module adds to the server, which calls this when it loads it.
+///
+/// No step that can fail may follow a step with an effect that stays after a refused load. Of such
+/// a load the server itself removes the commands, the settings, the data types, the section of
+/// INFO and the options. Redis 7.0 does not remove subscriptions to events, command filters and
+/// subscriptions to notifications: it would call into a library that it has unmapped, at the next
+/// fork for example (redis/redis#12808). So the subscriptions come last, and undo themselves when
+/// one of them fails.
 fn init(ctx: &Context, arguments: &[RedisString]) -> Status {
+    let Some(defaults) = config::defaults(ctx, arguments) else {
+        return Status::Err;
+    };
     let steps = [
         api::prepare,
-        replication::watch_audience,
         data_type::register::<TokenBucket>,
         data_type::register::<SlidingWindowLog>,
         command::add_category,
@@ -46,8 +55,10 @@ fn init(ctx: &Context, arguments: &[RedisString]) -> Status {
         command::register::<commands::Apply>,
         server::info::register,
     ];
-    if steps.iter().any(|step| step(ctx) == Status::Err) {
+    let registered = steps.iter().all(|step| step(ctx) == Status::Ok)
+        && config::register(ctx, defaults) == Status::Ok;
+    if !registered {
         return Status::Err;
     }
-    config::register(ctx, arguments)
+    replication::watch_audience(ctx)
 }

@@ -139,13 +139,6 @@ fn is_valkey() -> bool {
     status == raw::REDISMODULE_OK as c_int
 }
 
-/// Has the server give all registered settings the values of its configuration.
-pub(crate) fn load_configs(ctx: &Context) -> Status {
-    // SAFETY: the context is that of the running OnLoad.
-    let status = unsafe { api!(RedisModule_LoadConfigs)(ctx.ctx) };
-    if status == raw::REDISMODULE_OK as c_int { Status::Ok } else { Status::Err }
-}
-
 /// The server's own microseconds since the epoch, or `None` where it does not offer them.
 pub(crate) fn cached_micros() -> Option<u64> {
     // SAFETY: the pointer is written once, before the module's own code runs.

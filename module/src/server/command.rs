@@ -45,8 +45,9 @@ pub(crate) fn register<C: Command>(ctx: &Context) -> Status {
     }
     // SAFETY: the context is that of the running OnLoad, the name a C string.
     let command = unsafe { api!(RedisModule_GetCommand)(ctx.ctx, facts.name.as_ptr()) };
-    // SAFETY: the command has just been created.
-    if !unsafe { describe(command, facts) } || !categorize(command, facts) {
+    // SAFETY: a command that is not null is the one that has just been created.
+    let described = !command.is_null() && unsafe { describe(command, facts) };
+    if !described || !categorize(command, facts) {
         ctx.log_warning(&format!("cannot describe the command {}", facts.name.to_string_lossy()));
         return Status::Err;
     }

@@ -23,7 +23,11 @@ impl Section {
 pub(crate) fn register(ctx: &Context) -> Status {
     // SAFETY: the context is that of the running OnLoad.
     let status = unsafe { api!(RedisModule_RegisterInfoFunc)(ctx.ctx, Some(show)) };
-    if status == raw::REDISMODULE_OK as c_int { Status::Ok } else { Status::Err }
+    if status == raw::REDISMODULE_OK as c_int {
+        return Status::Ok;
+    }
+    ctx.log_warning("cannot register the section of INFO");
+    Status::Err
 }
 
 /// The callback of the section, which is named after the module alone.

@@ -41,8 +41,14 @@ unsafe extern "C" fn RedisModule_OnLoad(
             raw::REDISMODULE_APIVER_1 as c_int,
         )
     };
+    let ctx = Context::new(ctx);
     if status != raw::REDISMODULE_OK as c_int {
+        // The one reason is that the name is taken. Redis 7.0 logs none.
+        ctx.log_warning(
+            "ratelimit is loaded already, and a server loads it once: leave loadmodule out of the \
+             configuration file or of the command line (CONFIG REWRITE writes it into the file)",
+        );
         return Status::Err as c_int;
     }
-    crate::init(&Context::new(ctx), &decode_args(ctx, argv, argc)) as c_int
+    crate::init(&ctx, &decode_args(ctx.ctx, argv, argc)) as c_int
 }

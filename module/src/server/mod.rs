@@ -8,6 +8,7 @@
 //! * [`command`]: a command as the rest of the module sees it, and its registration.
 //! * [`command_info`]: what the server and its clients are told of a command.
 //! * [`replication`]: what a call sends to replicas and the append-only file.
+//! * [`setting`]: a setting as the server keeps it.
 //! * [`info`]: the module's section of INFO and of crash reports.
 //! * [`data_type`]: a native data type as the rest of the module sees it, and its callbacks.
 //! * `memory`: what a value takes, and moving it to where memory is less fragmented.
@@ -23,4 +24,5 @@ pub(crate) mod key;
 mod load;
 mod memory;
 pub(crate) mod replication;
+pub(crate) mod setting;
 pub(crate) mod system;

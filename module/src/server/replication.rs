@@ -97,25 +97,35 @@ impl Call<'_> {
     }
 }
 
-/// Asks the server to tell of the events after which there may be an audience.
+/// Subscribes to the events after which there may be an audience, or to none of them.
+///
+/// A subscription stays after a refused load, so it is ended when another one fails.
 pub(crate) fn watch_audience(ctx: &Context) -> Status {
-    let events = [
-        raw::REDISMODULE_EVENT_FORK_CHILD,
-        raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
-        raw::REDISMODULE_EVENT_REPLICA_CHANGE,
-    ];
-    for id in events {
-        let event = raw::RedisModuleEvent { id, dataver: 1 };
-        // SAFETY: the context is that of the running OnLoad.
-        let status = unsafe {
-            api!(RedisModule_SubscribeToServerEvent)(ctx.ctx, event, Some(forget_audience))
-        };
-        if status != raw::REDISMODULE_OK as c_int {
-            ctx.log_warning("ratelimit needs a server that tells of forks and replicas");
-            return Status::Err;
-        }
+    let failed = EVENTS.iter().position(|&id| !subscribe(ctx, id, Some(forget_audience)));
+    let Some(failed) = failed else {
+        return Status::Ok;
+    };
+    // Only those that have begun: the server takes the end of any other one for a new one.
+    for &id in EVENTS.iter().take(failed) {
+        subscribe(ctx, id, None);
     }
-    Status::Ok
+    ctx.log_warning("ratelimit needs a server that has events of forks and replicas");
+    Status::Err
+}
+
+const EVENTS: [u64; 3] = [
+    raw::REDISMODULE_EVENT_FORK_CHILD,
+    raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
+    raw::REDISMODULE_EVENT_REPLICA_CHANGE,
+];
+
+/// Begins a subscription to an event, or ends it if there is no callback. Returns false if the
+/// server refuses.
+fn subscribe(ctx: &Context, id: u64, callback: raw::RedisModuleEventCallback) -> bool {
+    let event = raw::RedisModuleEvent { id, dataver: 1 };
+    // SAFETY: the context is that of the running OnLoad.
+    let status = unsafe { api!(RedisModule_SubscribeToServerEvent)(ctx.ctx, event, callback) };
+    status == raw::REDISMODULE_OK as c_int
 }
 
 /// The callback of those events, whatever they say.
