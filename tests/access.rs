@@ -158,6 +158,90 @@ fn no_ordinary_user_may_apply_an_effect() {
 }
 
 #[test]
+fn no_tenant_may_list_denied_keys() {
+    let server = Server::at(NOON);
+    server.client().decide("RATELIMIT.TB tenant-b:secret 1 60 COST 2");
+    let own = all_commands(&server);
+    for rules in [
+        own.as_str(),
+        "+@all -@dangerous",
+        "+@all -@admin",
+        "+@all -@dangerous -@admin",
+        "+@all -ratelimit.top",
+        "+@read +@write +@fast",
+    ] {
+        for keys in ["~tenant-a:*", "~*"] {
+            let mut client = user(&server, &format!("{keys} {rules}"));
+            refuses(&mut client, "RATELIMIT.TOP");
+            // These fail at one point or another; what counts is that no name is shown.
+            let script: &[&[u8]] = &[b"EVAL", b"return redis.call('RATELIMIT.TOP')", b"0"];
+            for call in [&[b"MULTI" as &[u8]] as &[&[u8]], &[b"RATELIMIT.TOP"], &[b"EXEC"], script]
+            {
+                let answer = format!("{:?}", client.reply(call));
+                assert!(!answer.contains("secret"), "{keys} {rules}: {answer}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_operator_may_list_denied_keys() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB key 1 60 COST 2");
+    let expected = [("key".to_owned(), 1)];
+    assert_eq!(client.call::<Vec<(String, i64)>>("RATELIMIT.TOP"), expected);
+    for rules in ["+@all", "+@admin +ratelimit.top", "+ratelimit.top +slowlog|get"] {
+        let listed: Vec<(String, i64)> = user(&server, rules).call("RATELIMIT.TOP");
+        assert_eq!(listed, expected, "{rules}");
+    }
+}
+
+/// The categories that the documentation names leave out every command that it puts into them.
+#[test]
+fn a_user_without_a_category_may_call_none_of_its_commands() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    if has_own_category(&server) {
+        let mut client = user(&server, "~* +@all -@ratelimit");
+        for call in CALLS {
+            refuses(&mut client, call);
+        }
+    } else {
+        let refusal = client.refusal("ACL SETUSER someone +@all -@ratelimit");
+        assert!(refusal.contains("Unknown command or category"), "{refusal}");
+    }
+    if has_categories(&server) {
+        let mut client = user(&server, "~* +@all -@write");
+        may_only(&mut client, "RATELIMIT.PEEK");
+        let mut client = user(&server, "~* +@all -@fast");
+        for call in CALLS {
+            refuses(&mut client, call);
+        }
+    }
+    for category in ["admin", "dangerous"] {
+        let mut client = user(&server, &format!("~* +@all -@{category}"));
+        refuses(&mut client, "RATELIMIT.TOP");
+        apply(&mut client, "key").expect_err("only servers apply effects");
+    }
+}
+
+/// A user is often made before the module is loaded: at that time no category has its commands.
+#[test]
+fn users_who_were_made_before_the_module_was_loaded_have_no_more_rights() {
+    let server = Server::builder().without_module().config("enable-module-command", "yes").start();
+    let mut operator = server.client();
+    operator.call::<()>("ACL SETUSER someone reset on nopass ~* +@all -@dangerous -@admin");
+    server.load_module();
+    operator.decide("RATELIMIT.TB secret 1 60 COST 2");
+    let mut client = server.client();
+    client.call::<()>("AUTH someone password");
+    refuses(&mut client, "RATELIMIT.TOP");
+    apply(&mut client, "key").expect_err("only servers apply effects");
+    assert_eq!(operator.call::<i64>("EXISTS key"), 0);
+}
+
+#[test]
 fn a_server_may_apply_an_effect_and_so_may_its_administrator() {
     let server = Server::at(NOON);
     let mut client = server.client().acting_as_a_server();

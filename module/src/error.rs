@@ -1,7 +1,7 @@
 //! What a refused call is told.
 
 use std::borrow::Cow;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// Why a call was refused. A refused call has changed nothing.
 #[derive(Debug)]
@@ -10,8 +10,8 @@ pub(crate) enum Error {
     WrongArity,
     /// The key holds a value of another type.
     WrongType,
-    /// The user has no right to the one command that is not for users.
-    NoPermission,
+    /// The user has no right to a command that is not for users: the whole message.
+    NoPermission(Cow<'static, CStr>),
     /// An argument broke a rule: the whole message, which names the argument and the rule.
     Argument(Cow<'static, CStr>),
 }
@@ -22,15 +22,19 @@ impl Error {
         Self::Argument(Cow::Borrowed(rule))
     }
 
+    /// The user has no right to the command of this name.
+    pub(crate) fn no_permission(command: &CStr) -> Self {
+        let command = command.to_string_lossy();
+        let message = format!("NOPERM this user has no permissions to run the '{command}' command");
+        Self::NoPermission(CString::new(message).map_or(Cow::Borrowed(c"NOPERM"), Cow::Owned))
+    }
+
     /// The message as the client gets it.
     pub(crate) fn message(&self) -> &CStr {
         match self {
             Self::WrongArity => c"ERR wrong number of arguments",
             Self::WrongType => c"WRONGTYPE Operation against a key holding the wrong kind of value",
-            Self::NoPermission => {
-                c"NOPERM this user has no permissions to run the 'ratelimit.apply' command"
-            }
-            Self::Argument(rule) => rule,
+            Self::NoPermission(message) | Self::Argument(message) => message,
         }
     }
 }

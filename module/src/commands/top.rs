@@ -19,7 +19,8 @@
 //! and SWAPDB: what was denied, was denied. Nothing is listed while `ratelimit.top-keys` is 0.
 //!
 //! It shows names of keys to whoever may call it, whatever keys they may use, so that it is a
-//! command for operators, as SLOWLOG is. Costs as much as there are keys.
+//! command for operators, as SLOWLOG is; on Redis 7.0, which has no access categories for commands
+//! of modules, a caller must have the right to SLOWLOG GET as well. Costs as much as there are keys.
 
 use crate::args::Args;
 use crate::clock;

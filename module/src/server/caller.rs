@@ -1,7 +1,10 @@
-//! Who runs a call, for a server on which commands of modules are in no access category.
+//! Who runs a call.
 //!
-//! There every user with a right to all commands but the dangerous ones has a right to all of the
-//! module's, and one that is not meant for users must see to that itself.
+//! On Redis 7.0 commands of modules are in no access category. There every user with a right to all
+//! commands but the dangerous ones has a right to all of the module's, so that a command which is
+//! not meant for users checks the caller itself: the caller must have the right to a command of the
+//! server that is in the same categories. If an operator has renamed that command, no user has the
+//! right.
 
 use std::ffi::{c_int, c_ulonglong};
 
@@ -26,27 +29,48 @@ impl Call<'_> {
             raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING;
         // SAFETY: the context is that of the running callback.
         let flags = unsafe { api!(RedisModule_GetContextFlags)(self.ctx()) };
-        flags.cast_unsigned() & FROM_A_SERVER != 0 || self.user_may_replicate()
+        flags.cast_unsigned() & FROM_A_SERVER != 0 || self.user_may_run([b"REPLCONF"])
     }
 
-    /// Whether the client is one of a user who may run REPLCONF. Scripts and other modules are no
+    /// Whether the call comes from a user who may run commands that only operators run. Always so
+    /// where the server has access categories for commands of modules.
+    pub(super) fn may_act_as_an_operator(&self) -> bool {
+        // SAFETY: the pointer is written once, before the module's own code runs.
+        unsafe { raw::RedisModule_SetCommandACLCategories }.is_some()
+            || self.user_may_run([b"SLOWLOG", b"GET"])
+    }
+
+    /// Whether the call is read from the append-only file by the server that starts.
+    pub(crate) fn is_from_append_only_file(&self) -> bool {
+        /// The client by which a server runs what is in its append-only file.
+        const FILE: c_ulonglong = c_ulonglong::MAX;
+        // SAFETY: the context is that of the running callback.
+        let flags = unsafe { api!(RedisModule_GetContextFlags)(self.ctx()) };
+        // SAFETY: as above.
+        let client = unsafe { api!(RedisModule_GetClientId)(self.ctx()) };
+        flags.cast_unsigned() & raw::REDISMODULE_CTX_FLAGS_LOADING != 0 && client == FILE
+    }
+
+    /// Whether the client is one of a user who may run a command. Scripts and other modules are no
     /// such clients.
-    fn user_may_replicate(&self) -> bool {
+    fn user_may_run<const WORDS: usize>(&self, command: [&[u8]; WORDS]) -> bool {
         // SAFETY: the context is that of the running callback.
         let client = unsafe { api!(RedisModule_GetClientId)(self.ctx()) };
         let Some(user) = self.user_of(client) else {
             return false;
         };
-        // SAFETY: the context is as above, the name has as many bytes as that says.
-        let command = unsafe {
-            api!(RedisModule_CreateString)(self.ctx(), REPLCONF.as_ptr().cast(), REPLCONF.len())
+        let mut argv = command.map(|word| {
+            // SAFETY: the context is as above, the word has as many bytes as that says.
+            unsafe { api!(RedisModule_CreateString)(self.ctx(), word.as_ptr().cast(), word.len()) }
+        });
+        // SAFETY: the user is not null, and an array has so many words.
+        let status = unsafe {
+            api!(RedisModule_ACLCheckCommandPermissions)(user, argv.as_mut_ptr(), WORDS as c_int)
         };
-        let mut argv = [command];
-        // SAFETY: the user is not null, the command has the one argument.
-        let status =
-            unsafe { api!(RedisModule_ACLCheckCommandPermissions)(user, argv.as_mut_ptr(), 1) };
-        // SAFETY: the string was created with this context and is not used again.
-        unsafe { api!(RedisModule_FreeString)(self.ctx(), command) };
+        for word in argv {
+            // SAFETY: the string was created with this context and is not used again.
+            unsafe { api!(RedisModule_FreeString)(self.ctx(), word) };
+        }
         // SAFETY: as above, for the user, of which only the module's handle is freed.
         unsafe { api!(RedisModule_FreeModuleUser)(user) };
         status == raw::REDISMODULE_OK as c_int
@@ -68,5 +92,3 @@ impl Call<'_> {
         (!user.is_null()).then_some(user)
     }
 }
-
-const REPLCONF: &[u8] = b"REPLCONF";

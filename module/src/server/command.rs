@@ -125,8 +125,13 @@ extern "C" fn run<C: Command>(
         }
         return raw::REDISMODULE_OK as c_int;
     }
-    if matches!(C::FACTS.callers, Callers::Servers) && !call.may_act_as_a_server() {
-        return call.reply(Err(Error::NoPermission));
+    let permitted = match C::FACTS.callers {
+        Callers::Users => true,
+        Callers::Operators => call.may_act_as_an_operator(),
+        Callers::Servers => call.may_act_as_a_server(),
+    };
+    if !permitted {
+        return call.reply(Err(Error::no_permission(C::FACTS.name)));
     }
     call.reply(C::run(&call))
 }
