@@ -88,12 +88,14 @@ fn effects_as_they_are_sent_are_accepted() {
     let server = Server::at(NOON);
     let mut client = server.client().acting_as_a_server();
     client.decide("RATELIMIT.SW log 100 60 COST 9");
-    let keys = ["bucket", "whole log", "log", "log"];
+    client.decide("RATELIMIT.TB gone 100 60");
+    let keys = ["bucket", "whole log", "log", "log", "gone"];
     for (effect, key) in effects().iter().zip(keys) {
         assert_eq!(apply(&mut client, key, effect).unwrap(), Value::Okay, "{key}");
     }
     assert_eq!(client.decide("RATELIMIT.PEEK bucket TB 100 60"), [1, 100, 95, 0, 3_000]);
     assert_eq!(client.decide("RATELIMIT.PEEK log SW 100 60"), [1, 100, 89, 0, 60_000]);
+    assert_eq!(client.call::<i64>("EXISTS gone"), 0);
 }
 
 /// Sends a batch of commands, and waits until all of them have been answered.
@@ -208,7 +210,7 @@ fn random_argument(random: &mut Random) -> Vec<u8> {
         3..=6 => random.pick(&WORDS).into(),
         7 => (random.bits() >> random.below(64)).to_string().into_bytes(),
         8 => {
-            let mut effect = effects()[random.below(4)].clone();
+            let mut effect = effects()[random.below(5)].clone();
             let length = effect.len();
             effect[random.below(length)] ^= 1 << random.below(8);
             effect
@@ -266,7 +268,7 @@ fn damages(bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
 }
 
 /// One effect of each kind, as a primary sends them.
-fn effects() -> [Vec<u8>; 4] {
+fn effects() -> [Vec<u8>; 5] {
     let now = Instant::from_micros(NOON);
     let window = Window::from_millis(60_000).unwrap();
     let (units, limit) = (Units::new(5).unwrap(), Units::new(100).unwrap());
@@ -274,13 +276,15 @@ fn effects() -> [Vec<u8>; 4] {
     bucket.take(&BucketLimit::new(limit, window), Demand::all(units), now);
     let mut log = SlidingWindowLog::new();
     log.take(&WindowLimit { limit, window }, Demand::all(units), now);
+    let expiry_millis = NOON / 1_000 + 60_000;
     [
-        Change::TokenBucket(bucket),
-        Change::SlidingWindowLog(log),
-        Change::Grant { time: now, window, units },
-        Change::Refund { time: now, units: Units::new(3).unwrap() },
+        (expiry_millis, Change::TokenBucket(bucket)),
+        (expiry_millis, Change::SlidingWindowLog(log)),
+        (expiry_millis, Change::Grant { time: now, window, units }),
+        (expiry_millis, Change::Refund { time: now, units: Units::new(3).unwrap() }),
+        (0, Change::Deletion),
     ]
-    .map(|change| effect(NOON / 1_000 + 60_000, &change))
+    .map(|(expiry_millis, change)| effect(expiry_millis, &change))
 }
 
 pub(crate) fn apply(

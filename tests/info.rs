@@ -88,6 +88,7 @@ fn the_section_is_shown_when_it_is_asked_for() {
         assert_eq!(text.matches("# ratelimit\r\n").count(), 1, "{section}: {text}");
         assert_eq!(text.matches("ratelimit_token_bucket_").count(), FIELDS.len(), "{section}");
         assert_eq!(text.matches("ratelimit_sliding_window_").count(), FIELDS.len(), "{section}");
+        assert!(text.contains("ratelimit_replication_failures:0\r\n"), "{section}: {text}");
     }
     for section in ["", "all", "replication", "commandstats"] {
         let text: String = client.call(&format!("INFO {section}"));

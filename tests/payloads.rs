@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use limiter::codec::VERSION;
 use tempfile::TempDir;
 
-use crate::harness::{Client, NOON, Server, sealed};
+use crate::harness::{Client, NOON, Server, repository, sealed};
 
 /// When the effects let their keys expire.
 const EXPIRY_MILLIS: u64 = NOON / 1_000 + 60_000;
@@ -13,9 +14,18 @@ const EXPIRY_MILLIS: u64 = NOON / 1_000 + 60_000;
 const ENCODING_AT: usize = 9;
 const CODEC_AT: usize = 12;
 
-/// The committed bytes of that name.
+/// The committed bytes of version 1 of that name.
 fn version_1(name: &str) -> Vec<u8> {
-    let lines = include_str!("payloads/version-1.txt").lines();
+    committed(include_str!("payloads/version-1.txt"), name)
+}
+
+/// The same of version 2.
+fn version_2(name: &str) -> Vec<u8> {
+    committed(include_str!("payloads/version-2.txt"), name)
+}
+
+fn committed(file: &str, name: &str) -> Vec<u8> {
+    let lines = file.lines();
     let mut fields = lines.filter_map(|line| line.split_once(char::is_whitespace));
     let (_, digits) = fields.find(|(field, _)| *field == name).expect("a line of that name");
     let digits = digits.trim();
@@ -73,6 +83,40 @@ fn effects_of_version_1_are_applied_and_decide_as_they_did() {
 }
 
 #[test]
+fn a_deletion_of_version_2_is_applied() {
+    let server = Server::at(NOON);
+    let mut client = server.client().acting_as_a_server();
+    let deletion = version_2("deletion-effect");
+    for (key, name) in [("bucket", "bucket-effect"), ("log", "log-effect")] {
+        client.send::<()>(&[b"RATELIMIT.APPLY", key.as_bytes(), &version_1(name)]);
+        // Also when the key has gone already.
+        for _ in 0..2 {
+            client.send::<()>(&[b"RATELIMIT.APPLY", key.as_bytes(), &deletion]);
+            assert_eq!(client.call::<i64>(&format!("EXISTS {key}")), 0);
+        }
+    }
+    client.call::<()>("SET text value");
+    let refusal = client.refusal_of(&[b"RATELIMIT.APPLY", b"text", &deletion]);
+    assert!(refusal.starts_with("WRONGTYPE "), "{refusal}");
+    assert_eq!(client.call::<String>("GET text"), "value");
+}
+
+#[test]
+fn a_deletion_with_an_expiry_or_a_field_is_refused() {
+    let server = Server::at(NOON);
+    let mut client = server.client().acting_as_a_server();
+    client.send::<()>(&[b"RATELIMIT.APPLY", b"bucket", &version_1("bucket-effect")]);
+    let deletion = version_2("deletion-effect");
+    let with_expiry = [&EXPIRY_MILLIS.to_be_bytes()[..], &deletion[8..]].concat();
+    let with_field = [&deletion[..], &[0]].concat();
+    for payload in [with_expiry, with_field] {
+        let refusal = client.refusal_of(&[b"RATELIMIT.APPLY", b"bucket", &payload]);
+        assert!(refusal.starts_with("ERR payload must be one that"), "{refusal}");
+        assert_eq!(client.call::<i64>("EXISTS bucket"), 1);
+    }
+}
+
+#[test]
 fn a_newer_value_is_refused_and_the_log_says_what_to_upgrade() {
     for key in ["bucket", "log"] {
         for (at, advice) in [
@@ -82,7 +126,7 @@ fn a_newer_value_is_refused_and_the_log_says_what_to_upgrade() {
             let server = Server::at(NOON);
             let mut client = server.client();
             let mut value = version_1(&format!("{key}-value"));
-            value[at] += 1;
+            value[at] = if at == CODEC_AT { VERSION + 1 } else { value[at] + 1 };
             let refusal = restore(&mut client, key, &value).unwrap_err();
             assert!(refusal.contains("Bad data format"), "{refusal}");
             assert_eq!(client.call::<i64>(&format!("EXISTS {key}")), 0);
@@ -97,7 +141,7 @@ fn a_newer_effect_is_refused_and_the_error_says_what_to_upgrade() {
     let mut client = server.client().acting_as_a_server();
     for name in ["bucket-effect", "log-effect", "grant-effect", "refund-effect"] {
         let mut effect = version_1(name);
-        effect[8] += 1;
+        effect[8] = VERSION + 1;
         assert_eq!(
             client.refusal_of(&[b"RATELIMIT.APPLY", b"key", &effect]),
             "ERR payload was sent by a newer version of ratelimit: upgrade this server's"
@@ -124,10 +168,66 @@ fn a_server_does_not_start_from_a_newer_snapshot_and_its_log_says_what_to_upgrad
     let named = snapshot.windows(name.len()).rposition(|bytes| bytes == name);
     let value = named.expect("a value in the snapshot") - 1;
     let mut newer = snapshot.clone();
-    newer[value + CODEC_AT] += 1;
+    newer[value + CODEC_AT] = VERSION + 1;
     fs::write(&file, newer).unwrap();
     let log = builder().start_in_vain();
     assert!(log.contains("upgrade the module of this server"), "{log}");
     fs::write(&file, snapshot).unwrap();
     assert_eq!(builder().start().client().call::<i64>("EXISTS bucket"), 1);
+}
+
+#[test]
+fn a_server_does_not_start_from_a_newer_append_only_file_and_its_log_says_what_to_upgrade() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("appendonlydir");
+    fs::create_dir(&path).unwrap();
+    let name = "appendonly.aof.1.incr.aof";
+    fs::write(path.join("appendonly.aof.manifest"), format!("file {name} seq 1 type i\n")).unwrap();
+    let builder = || {
+        let directory = directory.path().to_str().expect("a path in UTF-8");
+        Server::builder().clock(NOON).config("dir", directory).config("appendonly", "yes")
+    };
+    let older = command(&[b"RATELIMIT.APPLY", b"log", &version_1("log-effect")]);
+    for effect in ["bucket-effect", "grant-effect"] {
+        let mut newer = version_1(effect);
+        newer[8] = VERSION + 1;
+        let newer = command(&[b"RATELIMIT.APPLY", b"key", &newer]);
+        let transaction =
+            [&command(&[b"MULTI"]), &older[..], &newer, &command(&[b"EXEC"])].concat();
+        for file in [[&older[..], &newer, &older].concat(), transaction] {
+            fs::write(path.join(name), file).unwrap();
+            let log = builder().start_in_vain();
+            let lines = log.lines().filter(|line| line.contains("<ratelimit>"));
+            let reasons: Vec<_> = lines.filter_map(|line| line.split_once("> ")).collect();
+            assert_eq!(reasons.len(), 1, "{log}");
+            assert_eq!(reasons[0].1, NEWER_IN_FILE);
+            assert!(!log.contains("Ready to accept connections"), "{log}");
+        }
+    }
+    // Bytes that no version has written are no reason: the rest of the file is loaded.
+    let damaged = command(&[b"RATELIMIT.APPLY", b"key", b"damaged"]);
+    fs::write(path.join(name), [damaged, older].concat()).unwrap();
+    let server = builder().start();
+    assert_eq!(server.client().call::<Vec<String>>("KEYS *"), ["log"]);
+}
+
+const NEWER_IN_FILE: &str = "the append-only file has a change that was stored by a newer version \
+                             of ratelimit: upgrade the module of this server";
+
+#[test]
+fn the_page_on_troubleshooting_has_the_lines_about_newer_data() {
+    let page = fs::read_to_string(repository().join("docs/troubleshooting.md")).unwrap();
+    for line in [NEWER_IN_FILE, "stored by a newer version of ratelimit: upgrade the module of"] {
+        assert!(page.contains(&format!("| `{line}")), "{line}");
+    }
+}
+
+/// A command as it stands in an append-only file.
+fn command(arguments: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
+    for argument in arguments {
+        bytes.extend(format!("${}\r\n", argument.len()).into_bytes());
+        bytes.extend([argument, &b"\r\n"[..]].concat());
+    }
+    bytes
 }

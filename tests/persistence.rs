@@ -87,6 +87,23 @@ fn a_rewritten_append_only_file_keeps_values_expiries_and_decisions() {
 }
 
 #[test]
+fn a_rewritten_append_only_file_needs_no_command_that_an_operator_has_renamed() {
+    let mut server = Server::builder()
+        .clock(NOON)
+        .config("appendonly", "yes")
+        .config("aof-use-rdb-preamble", "no")
+        .rename_command("UNLINK", "")
+        .rename_command("DEL", "")
+        .start();
+    fill(&server);
+    let before = held(&mut server.client());
+    rewrite_append_only_file(&server);
+    server.restart();
+    assert_eq!(held(&mut server.client()), before);
+    decides_as_if_never_restarted(&server);
+}
+
+#[test]
 fn a_large_log_is_the_same_when_it_is_loaded_entry_by_entry() {
     let mut server = Server::builder().clock(before_large()).config("appendonly", "yes").start();
     grow_large_log(&server);

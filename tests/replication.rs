@@ -194,6 +194,86 @@ fn a_client_can_wait_until_replicas_have_its_grants() {
     assert_eq!(client.decide("RATELIMIT.PEEK log SW 10 60")[2], 6);
 }
 
+#[test]
+fn deletions_arrive_where_an_operator_has_renamed_commands_of_the_server() {
+    let renamed = |mut builder: Builder| {
+        for (name, new_name) in [("UNLINK", ""), ("DEL", "remove"), ("RESTORE", "")] {
+            builder = builder.rename_command(name, new_name);
+        }
+        builder
+    };
+    let mut primary = renamed(Pair::builder()).clock(NOON).config("appendonly", "yes").start();
+    let replica = renamed(Pair::builder())
+        .clock_of(&primary)
+        .config("propagation-error-behavior", "panic")
+        .replica_of(&primary)
+        .start();
+    replica.catch_up_with(&primary);
+    let mut client = primary.client();
+    change(&primary, &mut client);
+    client.decide("RATELIMIT.TB gone 10 60");
+    client.decide("RATELIMIT.SW gone-too 10 60");
+    assert_eq!(client.call::<i64>("RATELIMIT.RESET gone gone-too"), 2);
+    assert_eq!(client.info("ratelimit", "ratelimit_replication_failures"), "0");
+    replica.catch_up_with(&primary);
+    let expected = held(&primary);
+    assert_eq!(held(&replica), expected);
+    assert_eq!(replica.client().call::<i64>("EXISTS gone gone-too"), 0);
+    primary.restart();
+    assert_eq!(held(&primary), expected);
+    assert_eq!(primary.client().call::<i64>("EXISTS gone gone-too"), 0);
+}
+
+#[test]
+fn a_deletion_leaves_the_denials_that_a_replica_has_counted() {
+    let pair = Pair::start();
+    pair.replica.client().call::<()>("CONFIG SET replica-read-only no");
+    pair.replica.client().decide("RATELIMIT.TB key 1 60 COST 2");
+    let mut client = pair.primary.client();
+    client.decide("RATELIMIT.SW key 1 60");
+    client.call::<i64>("RATELIMIT.RESET key");
+    pair.catch_up();
+    assert_eq!(pair.replica.client().call::<i64>("EXISTS key"), 0);
+    let top: Vec<(String, i64)> = pair.replica.client().call("RATELIMIT.TOP");
+    assert_eq!(top, [("key".to_owned(), 1)]);
+}
+
+#[test]
+fn a_change_that_the_server_refuses_to_replicate_is_counted_and_logged() {
+    const LINE: &str = "the server refused to replicate changes of limiter keys";
+    // Without an audience the call itself is handed to the server.
+    for (function, appendonly) in
+        [("RedisModule_Replicate", "yes"), ("RedisModule_ReplicateVerbatim", "no")]
+    {
+        let server =
+            Server::builder().clock(NOON).faults(function).config("appendonly", appendonly).start();
+        let mut client = server.client();
+        let failures =
+            |client: &mut Client| client.info("ratelimit", "ratelimit_replication_failures");
+        let lines = || server.log().matches(LINE).count();
+        assert_eq!(client.decide("RATELIMIT.PEEK bucket TB 10 60")[0], 1);
+        assert_eq!((failures(&mut client).as_str(), lines()), ("0", 0));
+        assert_eq!(client.decide("RATELIMIT.TB bucket 10 60")[0], 1);
+        assert_eq!((failures(&mut client).as_str(), lines()), ("1", 1));
+        client.decide("RATELIMIT.SW log 10 60 COST 2");
+        client.call::<i64>("RATELIMIT.REFUND log 1");
+        assert_eq!(client.call::<i64>("RATELIMIT.RESET bucket log"), 2);
+        assert_eq!((failures(&mut client).as_str(), lines()), ("5", 1));
+        server.clock().advance(Duration::from_secs(1));
+        client.decide("RATELIMIT.TB bucket 10 60");
+        assert_eq!((failures(&mut client).as_str(), lines()), ("6", 2));
+        assert!(server.log().contains(&format!("{LINE} (6 so far)")), "{}", server.log());
+    }
+}
+
+#[test]
+fn no_operator_can_rename_the_commands_that_carry_changes() {
+    for name in ["ratelimit.apply", "ratelimit.tb"] {
+        let log = Server::builder().rename_command(name, "").start_in_vain();
+        assert!(log.contains("No such command in rename-command"), "{log}");
+    }
+}
+
 /// Changes keys of both types in every way there is, and returns how many changes that were.
 fn change(primary: &Server, client: &mut Client) -> u32 {
     for _ in 0..50 {

@@ -17,14 +17,16 @@
 //!
 //! RATELIMIT.MULTI counts once for each key that it took from, or for each key that denied it; keys
 //! that would have granted it when another did not are not counted. Refused calls are not counted:
-//! `INFO commandstats` has them. `top_keys_tracked` is the number of keys, of all databases, whose
-//! recent denials are known; it is left out of crash reports.
+//! `INFO commandstats` has them. `replication_failures` is the number of changes that the server
+//! refused to send to replicas and the append-only file. `top_keys_tracked` is the number of keys,
+//! of all databases, whose recent denials are known; it is left out of crash reports.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use limiter::{SlidingWindowLog, TokenBucket};
 
 use crate::clock;
+use crate::replicate;
 use crate::server::info::Section;
 use crate::top_keys;
 
@@ -134,6 +136,7 @@ pub(crate) fn show(section: &Section, in_crash_report: bool) {
         (c"sliding_window_peeks", window.peeks.get()),
         (c"sliding_window_refunds", window.refunds.get()),
         (c"sliding_window_refunded_units", window.refunded_units.get()),
+        (c"replication_failures", replicate::failures()),
     ] {
         section.field(field, value);
     }

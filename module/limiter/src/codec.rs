@@ -4,14 +4,16 @@
 //!  version  kind  fields ...      every field an unsigned LEB128 integer
 //! ```
 //!
-//! | kind | what | fields |
-//! |---|---|---|
-//! | 1 | a token bucket | time, window in ms, limit, units, parts |
-//! | 2 | a sliding window log | window in ms, then per grant: µs since the one before, units |
-//! | 3 | a grant that was logged | time, window in ms, units |
-//! | 4 | a refund from a log | time, units |
+//! | version | kind | what | fields |
+//! |---|---|---|---|
+//! | 1 | 1 | a token bucket | time, window in ms, limit, units, parts |
+//! | 1 | 2 | a sliding window log | window in ms, then per grant: µs since the one before, units |
+//! | 1 | 3 | a grant that was logged | time, window in ms, units |
+//! | 1 | 4 | a refund from a log | time, units |
+//! | 2 | 5 | the deletion of a state | none |
 //!
-//! Times are in microseconds since the epoch.
+//! Times are in microseconds since the epoch. A kind is of the version that was the first to have
+//! it, so that an older reader refuses no more than it must.
 //!
 //! Bytes of a newer version are refused, bytes of an older one are read for ever. Decoding checks
 //! every bound that the algorithms rely on; it does not ask whether any calls could have led to a
@@ -24,13 +26,14 @@ use crate::time::Instant;
 use crate::token_bucket::{TokenBucket, parts_per_unit};
 use crate::varint;
 
-/// The version that is written, and the newest that [`Change::decode`] reads.
-pub const VERSION: u8 = 1;
+/// The newest version that is written, and that [`Change::decode`] reads.
+pub const VERSION: u8 = 2;
 
 const TOKEN_BUCKET: u8 = 1;
 const SLIDING_WINDOW_LOG: u8 = 2;
 const GRANT: u8 = 3;
 const REFUND: u8 = 4;
+const DELETION: u8 = 5;
 
 /// Why bytes were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,8 @@ pub enum Change {
         /// How many.
         units: Units,
     },
+    /// There is no state any more, of whichever algorithm it was.
+    Deletion,
 }
 
 impl Change {
@@ -79,6 +84,7 @@ impl Change {
             Self::Refund { time, units } => {
                 put(bytes, REFUND, &[time.as_micros(), u64::from(units.get())]);
             }
+            Self::Deletion => bytes.extend([2, DELETION]),
         }
     }
 
@@ -92,6 +98,8 @@ impl Change {
         match *bytes {
             [] | [0, ..] => Err(DecodeError::Malformed),
             [1, ref fields @ ..] => Self::decode_version_1(fields),
+            [2, DELETION] => Ok(Self::Deletion),
+            [2, ..] => Err(DecodeError::Malformed),
             [newer, ..] => Err(DecodeError::NewerVersion(newer)),
         }
     }
@@ -133,8 +141,9 @@ pub(crate) fn put_sliding_window_log(log: &SlidingWindowLog, bytes: &mut impl Ex
     }
 }
 
+/// A kind of version 1 with its fields.
 fn put(bytes: &mut impl Extend<u8>, kind: u8, fields: &[u64]) {
-    bytes.extend([VERSION, kind]);
+    bytes.extend([1, kind]);
     for &field in fields {
         varint::put(bytes, field);
     }
@@ -283,6 +292,15 @@ mod tests {
     }
 
     #[test]
+    fn a_deletion_is_written_and_read_as_version_2_and_is_no_state() {
+        let deletion = encoded(&Change::Deletion);
+        assert_eq!(deletion, [2, 5]);
+        assert_eq!(Change::decode(&deletion), Ok(Change::Deletion));
+        assert_eq!(TokenBucket::decode(&deletion), Err(DecodeError::Malformed));
+        assert_eq!(SlidingWindowLog::decode(&deletion), Err(DecodeError::Malformed));
+    }
+
+    #[test]
     fn the_longest_bucket_takes_as_many_bytes_as_are_announced() {
         let fields = [
             Instant::MAX.as_micros(),
@@ -298,9 +316,20 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_told_from_malformed_bytes() {
-        assert_eq!(Change::decode(&[2, 1, 1]), Err(DecodeError::NewerVersion(2)));
+        assert_eq!(Change::decode(&[3, 1, 1]), Err(DecodeError::NewerVersion(3)));
         assert_eq!(Change::decode(&[255]), Err(DecodeError::NewerVersion(255)));
-        for malformed in [&[][..], &[0], &[0, 1, 1], &[1], &[1, 0], &[1, 5, 1, 1, 1]] {
+        for malformed in [
+            &[][..],
+            &[0],
+            &[0, 1, 1],
+            &[1],
+            &[1, 0],
+            &[1, 5],
+            &[1, 5, 1, 1, 1],
+            &[2],
+            &[2, 1, 1],
+            &[2, 5, 0],
+        ] {
             assert_eq!(Change::decode(malformed), Err(DecodeError::Malformed), "{malformed:?}");
         }
     }

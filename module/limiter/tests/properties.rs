@@ -590,7 +590,7 @@ fn stored() -> impl Strategy<Value = Vec<u8>> {
 /// Bytes that look like a state as far as the version and the kind.
 fn invented() -> impl Strategy<Value = Vec<u8>> {
     let small = prop_oneof![0..=127_u8, any::<u8>()];
-    (0..=2_u8, 0..=5_u8, vec(small, 0..40))
+    (0..=3_u8, 0..=6_u8, vec(small, 0..40))
         .prop_map(|(version, kind, fields)| [&[version, kind], &fields[..]].concat())
 }
 

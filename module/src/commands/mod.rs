@@ -112,9 +112,14 @@ fn record<T: DataType>(
     key.signal_modified();
 }
 
+/// Whether a key holds the state of an algorithm.
+fn is_limiter(key: &Key<'_>) -> bool {
+    key.holds::<TokenBucket>() || key.holds::<SlidingWindowLog>()
+}
+
 /// Removes a key, here and elsewhere.
 fn remove(call: &Call<'_>, key: &mut Key<'_>) {
     key.delete();
-    replicate::delete(call, key);
+    replicate::deletion(call, key);
     key.signal_modified();
 }

@@ -8,15 +8,13 @@
 //! RATELIMIT.TOP forgets all of them, also those that there were not.
 //! Costs as much as there are keys; large logs are freed in the background.
 
-use limiter::{SlidingWindowLog, TokenBucket};
-
-use crate::commands::{arguments, remove};
+use crate::commands::{arguments, is_limiter, remove};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::Command;
 use crate::server::command_info::{Access, Callers, Facts, Keys};
-use crate::server::key::{Key, Mode};
+use crate::server::key::Mode;
 use crate::top_keys;
 
 /// RATELIMIT.RESET.
@@ -59,8 +57,4 @@ impl Command for Reset {
         }
         Ok(Reply::Integer(removed))
     }
-}
-
-fn is_limiter(key: &Key<'_>) -> bool {
-    key.holds::<TokenBucket>() || key.holds::<SlidingWindowLog>()
 }

@@ -2,9 +2,9 @@
 
 use std::ffi::{c_char, c_int};
 use std::ops::Range;
-use std::slice;
+use std::{process, slice};
 
-use redis_module::raw;
+use redis_module::{Context, raw};
 
 use super::api::api;
 use super::key::{Key, Mode};
@@ -61,6 +61,17 @@ impl<'a> Call<'a> {
     pub(crate) fn database(&self) -> u32 {
         // SAFETY: the context is that of the running callback.
         unsafe { api!(RedisModule_GetSelectedDb)(self.ctx) }.cast_unsigned()
+    }
+
+    /// Writes a warning into the server's log.
+    pub(crate) fn log_warning(&self, message: &str) {
+        Context::new(self.ctx).log_warning(message);
+    }
+
+    /// Ends the process with a line in the log, as the server does when it cannot load its data.
+    pub(crate) fn end_process(&self, reason: &str) -> ! {
+        self.log_warning(reason);
+        process::exit(1)
     }
 
     /// Opens the key that an argument names.

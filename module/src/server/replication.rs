@@ -42,11 +42,17 @@ impl Call<'_> {
         somebody
     }
 
-    /// Sends `command key payload` instead of this call.
-    pub(crate) fn replicate(&self, command: &CStr, key: &Key<'_>, payload: &[u8]) {
+    /// Sends `command key payload` instead of this call. The server refuses a command that it does
+    /// not have under this name.
+    pub(crate) fn replicate(
+        &self,
+        command: &CStr,
+        key: &Key<'_>,
+        payload: &[u8],
+    ) -> Result<(), NotSent> {
         // SAFETY: the format names what follows: a string of the server ("s"), then bytes with
         // their length ("b").
-        unsafe {
+        let status = unsafe {
             api!(RedisModule_Replicate)(
                 self.ctx(),
                 command.as_ptr(),
@@ -54,22 +60,15 @@ impl Call<'_> {
                 key.name(),
                 payload.as_ptr().cast::<c_char>(),
                 payload.len(),
-            );
-        }
-    }
-
-    /// Sends the deletion of a key instead of this call.
-    pub(crate) fn replicate_delete(&self, key: &Key<'_>) {
-        // SAFETY: the format names what follows: a string of the server ("s").
-        unsafe {
-            api!(RedisModule_Replicate)(self.ctx(), c"UNLINK".as_ptr(), c"s".as_ptr(), key.name());
-        }
+            )
+        };
+        sent(status)
     }
 
     /// Sends this call as it is, and counts it as a change that is not saved yet.
-    pub(crate) fn replicate_verbatim(&self) {
+    pub(crate) fn replicate_verbatim(&self) -> Result<(), NotSent> {
         // SAFETY: the context is that of the running callback.
-        unsafe { api!(RedisModule_ReplicateVerbatim)(self.ctx()) };
+        sent(unsafe { api!(RedisModule_ReplicateVerbatim)(self.ctx()) })
     }
 
     fn finds_audience(&self) -> bool {
@@ -95,6 +94,15 @@ impl Call<'_> {
         unsafe { api!(RedisModule_FreeServerInfo)(self.ctx(), info) };
         found
     }
+}
+
+/// The server refused to send something: replicas and the append-only file lack it.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct NotSent;
+
+fn sent(status: c_int) -> Result<(), NotSent> {
+    if status == raw::REDISMODULE_OK as c_int { Ok(()) } else { Err(NotSent) }
 }
 
 /// Subscribes to the events after which there may be an audience, or to none of them.

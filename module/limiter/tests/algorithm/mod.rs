@@ -140,7 +140,7 @@ impl Algorithm for SlidingWindowLog {
             Change::Refund { time, units } => {
                 return limiter::Algorithm::refund(self, units, time).refunded > 0;
             }
-            Change::TokenBucket(_) => return false,
+            Change::TokenBucket(_) | Change::Deletion => return false,
         }
         true
     }

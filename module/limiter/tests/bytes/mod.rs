@@ -39,6 +39,7 @@ pub(crate) fn stored(bytes: &[u8]) {
                 usable(&log, bytes);
             }
         }
+        Change::Deletion => {}
     }
 }
 
@@ -224,6 +225,7 @@ impl Key {
             {
                 return log.make(Change::Refund { time, units });
             }
+            (_, Change::Deletion) => *self = Self::Missing,
             _ => return false,
         }
         true
