@@ -2,7 +2,7 @@
 # systems other than Debian and Ubuntu it says what to install.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web test-images test-package memcheck fuzz lint dist dist-in-container images deb bench bench-scale bench-outage
+.PHONY: help run test test-web test-images test-package test-servers memcheck fuzz lint dist dist-in-container images deb bench bench-scale bench-outage
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -24,6 +24,10 @@ test-images: ## Build the images and run them and docker-compose.yml as the READ
 
 test-package: ## Build the Debian package, and install and use it on machines of its own
 	@scripts/test-package
+
+test-servers: ## Run the tests of the module on every server that a package has; SHORT=1: the themes that differ
+	@scripts/install test servers
+	@scripts/test-servers $(if $(SHORT),short)
 
 memcheck: ## Run the core of the tests with the servers under valgrind
 	@scripts/install test memcheck

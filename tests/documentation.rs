@@ -38,6 +38,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("make run", "the_whole_is_run_by_one_command_and_stopped_by_a_signal"),
     ("make test", ".ci/run"),
     ("make test-web", ".ci/run"),
+    ("make test-servers", ".ci/run, in the short form"),
     ("make lint", ".ci/run"),
     ("make memcheck", ".ci/run"),
     (".ci/run", "every change"),
@@ -46,7 +47,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo test --package ratelimit-tests --test tests", "make test, with the same words"),
     (
         "REDIS_SERVER_BIN=/path/to/valkey-server make test",
-        "by hand, with each server in the README",
+        "make test-servers, which sets the same variable",
     ),
     ("cargo build --release --package ratelimit-module", "make bench"),
     ("cargo build --release --package ratelimit-gateway", "make bench-outage"),

@@ -204,11 +204,15 @@ fn logs_are_moved_until_memory_is_less_fragmented() {
     if !defragments(&mut client) {
         return;
     }
-    eventually("memory is less fragmented", || {
-        (fragmentation(&mut client) - 1.0 < (fragmented - 1.0) / 2.0).then_some(())
+    eventually("keys are moved", || {
+        let moved: u32 = client.info("stats", "active_defrag_key_hits").parse().unwrap();
+        (moved > KEYS / 8).then_some(())
     });
-    let moved: u32 = client.info("stats", "active_defrag_key_hits").parse().unwrap();
-    assert!(moved > KEYS / 8, "{moved} keys were moved");
+    if has_small_pages(&mut client) {
+        eventually("memory is less fragmented", || {
+            (fragmentation(&mut client) - 1.0 < (fragmented - 1.0) / 2.0).then_some(())
+        });
+    }
     client.call::<()>("CONFIG SET activedefrag no");
     assert_eq!(self::held(&mut client), held);
     for key in (0..KEYS).filter(|key| gone.binary_search(key).is_err()) {
@@ -241,11 +245,12 @@ fn a_long_log_is_moved_in_steps_and_can_be_used_between_them() {
     if !defragments(&mut client) {
         return;
     }
+    let many = if has_small_pages(&mut client) { 1_000 } else { 100 };
     let mut used = 0;
-    eventually("most buffers of the log are moved", || {
+    eventually("many buffers of the log are moved", || {
         used += client.decide("RATELIMIT.SW log 1000000 86400")[0];
         let moved: u32 = client.info("stats", "active_defrag_hits").parse().unwrap();
-        (moved > 1_000).then_some(())
+        (moved > many).then_some(())
     });
     client.call::<()>("CONFIG SET activedefrag no");
     let steps: u32 = client.info("stats", "active_defrag_key_hits").parse().unwrap();
@@ -268,6 +273,14 @@ fn server_micros(client: &mut Client) -> u64 {
 /// Memory that the allocator holds for each byte that is in use.
 fn fragmentation(client: &mut Client) -> f64 {
     client.info("memory", "allocator_frag_ratio").parse().unwrap()
+}
+
+/// Returns whether the allocator of the server has pages of 4 KiB. The one of redis-stack-server has
+/// pages of 64 KiB, whose slabs hold so many values that all slabs are about equally full: the
+/// allocator then advises the server to move few of them.
+fn has_small_pages(client: &mut Client) -> bool {
+    let statistics: String = client.call("MEMORY MALLOC-STATS");
+    statistics.contains("Page size: 4096")
 }
 
 /// Has the server move values together, if it was built with an allocator that can tell where to.

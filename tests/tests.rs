@@ -77,6 +77,7 @@ mod gateway_traces;
 mod documentation;
 mod images;
 mod report;
+mod servers;
 mod version;
 
 // What needs a browser, Python or Prometheus.
