@@ -35,7 +35,8 @@ fn assert_unavailable(response: &Response) {
 /// A gateway whose Redis has been in use and is gone.
 fn without_redis(fail_mode: &str) -> (Server, Gateway) {
     let mut server = Server::start();
-    let gateway = settings(&server, fail_mode).env("LOCAL_SHARE", "0.25").start();
+    let share = if fail_mode == "local" { "0.25" } else { "" };
+    let gateway = settings(&server, fail_mode).env("LOCAL_SHARE", share).start();
     eventually("Redis decides", || {
         let response = gateway.post("/rate-limit/check", r#"{"identifier": "first"}"#);
         (response.status == 200 && response.header("X-RateLimit-Source").is_none()).then_some(())

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::harness::{Gateway, Server};
+use crate::harness::{Gateway, Server, eventually};
 
 #[test]
 fn a_bad_setting_stops_the_start_with_one_line() {
@@ -13,9 +13,15 @@ fn a_bad_setting_stops_the_start_with_one_line() {
         (
             "REDIS_URL",
             "redis://:secret@host:port",
-            "REDIS_URL: the value is not a URL of redis, rediss, unix, redis+sentinel, \
-             rediss+sentinel, redis+cluster or rediss+cluster, or memory://",
+            "REDIS_URL: the value has a host that is not NAME, NAME:PORT or [IPv6]:PORT",
         ),
+        (
+            "REDIS_HOST",
+            "redis://:secret@host",
+            "REDIS_HOST: the value is not a host name or an IP address without a scheme, a login \
+             or a port",
+        ),
+        ("REDIS_USERNAME", "me", "REDIS_USERNAME: takes no effect without REDIS_PASSWORD"),
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "localhost:4318",
@@ -36,10 +42,32 @@ fn a_file_has_the_settings_that_the_environment_does_not_have() {
     let gateway = settings.env("DEFAULT_LIMIT", "6").env("DEFAULT_WINDOW_SECONDS", "").start();
     let status = gateway.get("/rate-limit/status/user").body;
     assert!(status.contains(r#""limit":6,"window_seconds":7,"#), "{status}");
+}
 
-    let (status, output) = Gateway::builder().dotenv("PORT=1\nsecret words\n").fails();
-    let expected = (Some(2), ".env: entry 2 is not NAME=value\n");
-    assert_eq!((status.code(), output.as_str()), expected);
+#[test]
+fn a_fault_of_the_file_is_one_line_that_names_the_line_and_the_rule() {
+    for (file, line) in [
+        ("PORT=1\nsecret words\n", "line 2: an entry must be NAME=value"),
+        (
+            "REDIS_PASSWRD=secret",
+            "line 1: REDIS_PASSWRD is not a setting; the nearest one is \
+          REDIS_PASSWORD",
+        ),
+        ("OTEL_TRACES_SAMPLER=x", "line 1: OTEL_TRACES_SAMPLER is read from the environment only"),
+    ] {
+        let (status, output) = Gateway::builder().dotenv(file).fails();
+        assert_eq!((status.code(), output), (Some(2), format!(".env: {line}\n")));
+    }
+}
+
+#[test]
+fn a_dollar_sign_in_the_file_is_a_plain_character() {
+    let password = "pa$HOME$1";
+    let server = Server::builder().password(password).start();
+    let port = server.port().to_string();
+    let file = format!("REDIS_HOST=127.0.0.1\nREDIS_PORT={port}\nREDIS_PASSWORD={password}\n");
+    let gateway = Gateway::builder().dotenv(&file).start();
+    eventually("Redis is connected", || (gateway.get("/health").status == 200).then_some(()));
 }
 
 #[test]
@@ -74,11 +102,15 @@ fn the_log_has_requests_and_no_identifiers() {
 }
 
 #[test]
-fn a_quiet_log_has_only_what_matters() {
+fn default_settings_cause_no_warning() {
     let server = Server::start();
-    // Few enough connections for any limit of open files.
-    let settings = Gateway::builder().redis(&server).env("MAX_CONNECTIONS", "100");
-    let gateway = settings.env("LOG_LEVEL", "warning").start();
+    let settings = Gateway::builder().redis(&server).env("LOG_LEVEL", "warning");
+    // Few open files, as systems without a service manager allow them.
+    let gateway = settings.open_files(4096).start();
     gateway.get("/health");
     assert_eq!(gateway.terminate().1, "");
+
+    let settings = Gateway::builder().redis(&server).env("MAX_CONNECTIONS", "5000");
+    let gateway = settings.open_files(4096).start();
+    gateway.log_with("the limit of open files leaves room for fewer connections");
 }

@@ -103,6 +103,24 @@ fn the_share_of_new_traces_that_are_sampled_can_be_set() {
 }
 
 #[test]
+fn traces_can_be_switched_off_and_sent_elsewhere() {
+    let server = Server::start();
+    let (base, own) = (Collector::start(), Collector::start());
+    let elsewhere = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("{}/v1/traces", own.endpoint()));
+    for (name, value, spans) in [
+        ("OTEL_SDK_DISABLED", "true", [0, 0]),
+        ("OTEL_TRACES_EXPORTER", "none", [0, 0]),
+        ("OTEL_TRACES_EXPORTER", "otlp", [2, 0]),
+        (elsewhere.0, &elsewhere.1, [2, 2]),
+    ] {
+        let gateway = traced(&server, &base.endpoint()).env(name, value).start();
+        assert_eq!(check(&gateway, &[]), 200);
+        gateway.terminate();
+        assert_eq!([&base, &own].map(|collector| collector.spans().len()), spans, "{name}");
+    }
+}
+
+#[test]
 fn spans_have_no_identifiers_and_probes_have_no_spans() {
     let server = Server::start();
     let collector = Collector::start();

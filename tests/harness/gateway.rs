@@ -25,6 +25,7 @@ pub(crate) struct Builder {
     trust: Option<Trust>,
     unheard: bool,
     admin: bool,
+    open_files: Option<u64>,
 }
 
 impl Builder {
@@ -61,6 +62,12 @@ impl Builder {
     /// Lets nobody read what the gateway logs on standard output.
     pub(crate) fn unheard(mut self) -> Self {
         self.unheard = true;
+        self
+    }
+
+    /// Bounds the number of files and sockets that the gateway can have open.
+    pub(crate) fn open_files(mut self, limit: u64) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
@@ -108,7 +115,15 @@ impl Builder {
     }
 
     fn command(&self, port: u16) -> Command {
-        let mut command = Command::new(artifacts::gateway());
+        let mut command = match self.open_files {
+            None => Command::new(artifacts::gateway()),
+            Some(limit) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
+                shell.arg(artifacts::gateway());
+                shell
+            }
+        };
         command.current_dir(&self.directory).env_clear();
         command.env("HOST", "127.0.0.1").env("PORT", port.to_string());
         // No load balancer looks at the gateways of a test, so their end need not wait for one.
@@ -153,7 +168,14 @@ impl Gateway {
     /// A gateway to be configured.
     pub(crate) fn builder() -> Builder {
         let directory = TempDir::new().expect("a directory for the gateway");
-        Builder { variables: vec![], directory, trust: None, unheard: false, admin: false }
+        Builder {
+            variables: vec![],
+            directory,
+            trust: None,
+            unheard: false,
+            admin: false,
+            open_files: None,
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

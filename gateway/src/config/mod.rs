@@ -3,13 +3,15 @@
 //! Settings come from environment variables, and from `.env` in the working directory for those
 //! that the environment does not have. An empty value counts as unset.
 
+mod dependencies;
+mod env_file;
 mod redis_url;
 mod rule;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, ffi::OsString, fmt, io, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
 
 use axum::http::StatusCode;
 use tracing::level_filters::LevelFilter;
@@ -18,11 +20,13 @@ use self::table::{
     ADMIN_HOST, ADMIN_PORT, API_KEYS_FILE, CALLER_LIMIT, CALLER_WINDOW_SECONDS, CORS_ALLOW_ORIGINS,
     DEFAULT_LIMIT, DEFAULT_WINDOW_SECONDS, DENY_CACHE_MAX_MS, DENY_CACHE_SIZE, DENY_STATUS,
     FAIL_MODE, HEADER_TIMEOUT_MS, HOST, IDLE_TIMEOUT_MS, JWT_AUDIENCE, JWT_ISSUER, JWT_JWKS_FILE,
-    KEY_PREFIX, LOCAL_MAX_KEYS, LOCAL_SHARE, LOG_FORMAT, LOG_LEVEL, MAX_CONNECTIONS, METRICS_OPEN,
-    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, PORT, REDIS_DB, REDIS_HOST, REDIS_MAX_BACKLOG,
-    REDIS_MAX_CONNECTIONS, REDIS_PASSWORD, REDIS_PORT, REDIS_SSL, REDIS_TIMEOUT_MS,
-    REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE, REDIS_TLS_KEY_FILE, REDIS_URL, REDIS_USERNAME,
-    SHUTDOWN_DELAY_MS, SHUTDOWN_TIMEOUT_MS, TLS_CERT_FILE, TLS_KEY_FILE,
+    JWT_SCOPE_CLAIM, JWT_SCOPE_PREFIX, KEY_PREFIX, LOCAL_MAX_KEYS, LOCAL_SHARE, LOG_FORMAT,
+    LOG_LEVEL, MAX_CONNECTIONS, METRICS_OPEN, OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_SDK_DISABLED, OTEL_SERVICE_NAME, OTEL_TRACES_EXPORTER,
+    PORT, REDIS_DB, REDIS_HOST, REDIS_MAX_BACKLOG, REDIS_MAX_CONNECTIONS, REDIS_PASSWORD,
+    REDIS_PORT, REDIS_SSL, REDIS_TIMEOUT_MS, REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE,
+    REDIS_TLS_KEY_FILE, REDIS_URL, REDIS_USERNAME, SHUTDOWN_DELAY_MS, SHUTDOWN_TIMEOUT_MS,
+    TLS_CERT_FILE, TLS_KEY_FILE,
 };
 pub use self::{
     rule::Origins,
@@ -66,6 +70,8 @@ pub struct ListenOptions {
     pub tls: Option<CertificateFiles>,
     /// Most open connections of clients.
     pub max_connections: usize,
+    /// Whether no setting asks for this many connections.
+    pub max_connections_is_default: bool,
     /// Longest wait for the rest of the head of a request that has begun.
     pub header_timeout: Duration,
     /// Longest wait for the beginning of a request.
@@ -114,12 +120,23 @@ pub struct JwtOptions {
     pub audience: String,
     /// The issuer that it must name.
     pub issuer: String,
+    /// Where it has its scopes.
+    pub scopes: ScopeOptions,
+}
+
+/// Where a JSON Web Token has the scopes of its caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeOptions {
+    /// Claims that hold names of scopes: names, or paths of names with dots between them.
+    pub claims: Vec<String>,
+    /// Text that stands before every name of a scope.
+    pub prefix: String,
 }
 
 /// Where traces go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceOptions {
-    /// A receiver of OTLP over HTTP; without one there are no traces.
+    /// A URL that takes traces as OTLP over HTTP; without one there are none.
     pub endpoint: Option<String>,
     /// What the service is called in them.
     pub service_name: String,
@@ -186,7 +203,7 @@ impl Settings {
     ///
     /// When a value is out of its range or `.env` is not a list of `NAME=value`.
     pub fn load() -> Result<Self, SettingsError> {
-        let file = dotenv()?;
+        let file = env_file::read()?;
         Self::read(|name| {
             let real = std::env::var_os(name).filter(|value| !value.is_empty());
             real.or_else(|| file.get(name).map(OsString::from))
@@ -196,7 +213,7 @@ impl Settings {
     /// Reads settings from any place that knows values by name.
     fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, SettingsError> {
         let lookup = &lookup;
-        Ok(Self {
+        let settings = Self {
             listen: listen(lookup)?,
             store: store(lookup)?,
             defaults: Defaults {
@@ -208,15 +225,14 @@ impl Settings {
             allowed_origins: CORS_ALLOW_ORIGINS.read(lookup)?,
             log_level: LOG_LEVEL.read(lookup)?,
             log_format: LOG_FORMAT.read(lookup)?,
-            traces: TraceOptions {
-                endpoint: OTEL_EXPORTER_OTLP_ENDPOINT.read(lookup)?,
-                service_name: OTEL_SERVICE_NAME.read(lookup)?,
-            },
+            traces: traces(lookup)?,
             shutdown: ShutdownOptions {
                 delay: millis(SHUTDOWN_DELAY_MS.read(lookup)?),
                 timeout: millis(SHUTDOWN_TIMEOUT_MS.read(lookup)?),
             },
-        })
+        };
+        dependencies::check(lookup, &settings)?;
+        Ok(settings)
     }
 }
 
@@ -229,6 +245,7 @@ fn listen(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<ListenOptions, S
         port,
         tls: certificate(tls, ["TLS_CERT_FILE", "TLS_KEY_FILE"])?,
         max_connections: MAX_CONNECTIONS.read(lookup)?,
+        max_connections_is_default: !MAX_CONNECTIONS.is_set(lookup),
         header_timeout: millis(HEADER_TIMEOUT_MS.read(lookup)?),
         idle_timeout: millis(IDLE_TIMEOUT_MS.read(lookup)?),
     })
@@ -241,14 +258,10 @@ fn admin(
     port: u16,
 ) -> Result<Option<AdminOptions>, SettingsError> {
     let (own_host, admin_port) = (ADMIN_HOST.read(lookup)?, ADMIN_PORT.read(lookup)?);
+    // An address alone would seem to keep operators apart from clients, and would do nothing.
+    ADMIN_HOST.require(lookup, admin_port > 0, "ADMIN_PORT")?;
     if admin_port == 0 {
-        // An address alone would seem to keep operators apart from clients, and would do nothing.
-        let is_alone = !own_host.is_empty();
-        return if is_alone {
-            Err(SettingsError::about("ADMIN_HOST", "needs ADMIN_PORT"))
-        } else {
-            Ok(None)
-        };
+        return Ok(None);
     }
     let host_of_admin = if own_host.is_empty() { host } else { &own_host };
     if (host_of_admin, admin_port) == (host, port) {
@@ -289,6 +302,8 @@ fn store(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<StoreOptions, Set
 
 fn callers(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<CallerOptions, SettingsError> {
     let (audience, issuer) = (JWT_AUDIENCE.read(lookup)?, JWT_ISSUER.read(lookup)?);
+    let (claims, prefix) = (JWT_SCOPE_CLAIM.read(lookup)?, JWT_SCOPE_PREFIX.read(lookup)?);
+    let scopes = ScopeOptions { claims, prefix };
     let jwt = match JWT_JWKS_FILE.read(lookup)? {
         Some(_) if audience.is_empty() => {
             return Err(SettingsError::about("JWT_AUDIENCE", "required with JWT_JWKS_FILE"));
@@ -296,39 +311,43 @@ fn callers(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<CallerOptions, 
         Some(_) if issuer.is_empty() => {
             return Err(SettingsError::about("JWT_ISSUER", "required with JWT_JWKS_FILE"));
         }
-        Some(jwks_file) => Some(JwtOptions { jwks_file, audience, issuer }),
+        Some(jwks_file) => Some(JwtOptions { jwks_file, audience, issuer, scopes }),
         None => None,
     };
-    let options = CallerOptions {
+    Ok(CallerOptions {
         api_keys_file: API_KEYS_FILE.read(lookup)?,
         jwt,
         limit: Some(CALLER_LIMIT.read(lookup)?).filter(|limit| *limit > 0),
         window: CALLER_WINDOW_SECONDS.read(lookup)?,
         metrics_open: METRICS_OPEN.read(lookup)?,
-    };
-    if options.api_keys_file.is_none() && options.jwt.is_none() {
-        // Callers that show nothing cannot be told apart: these settings would do nothing.
-        let fault = "needs API_KEYS_FILE or JWT_JWKS_FILE";
-        if options.limit.is_some() {
-            return Err(SettingsError::about("CALLER_LIMIT", fault));
-        }
-        if !options.metrics_open {
-            return Err(SettingsError::about("METRICS_OPEN", format!("false {fault}")));
-        }
-    }
-    Ok(options)
+    })
 }
 
-/// What `REDIS_URL` names, or the six settings that it wins over.
+/// The variables mean what the specification of OpenTelemetry says.
+fn traces(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<TraceOptions, SettingsError> {
+    let base = OTEL_EXPORTER_OTLP_ENDPOINT.read(lookup)?;
+    let of_base = base.map(|url| format!("{}/v1/traces", url.trim_end_matches('/')));
+    let own = OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.read(lookup)?;
+    let is_on = OTEL_TRACES_EXPORTER.read(lookup)? && !OTEL_SDK_DISABLED.read(lookup)?;
+    Ok(TraceOptions {
+        endpoint: own.or(of_base).filter(|_| is_on),
+        service_name: OTEL_SERVICE_NAME.read(lookup)?,
+    })
+}
+
+/// The servers of `REDIS_URL`, or of the six settings that it overrides. With a URL these are not
+/// even read: Kubernetes sets `REDIS_PORT` to a URL where a Service is called redis.
 fn location(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<Location, SettingsError> {
-    let (host, port) = (REDIS_HOST.read(lookup)?, REDIS_PORT.read(lookup)?);
-    let tls = REDIS_SSL.read(lookup)?;
-    let login = redis_url::login(&REDIS_USERNAME.read(lookup)?, &REDIS_PASSWORD.read(lookup)?)
-        .set_db(REDIS_DB.read(lookup)?.into());
     if let Some(location) = REDIS_URL.read(lookup)? {
         return Ok(location);
     }
-    let server = redis_url::server(host, port, tls, login).map_err(SettingsError)?;
+    let (user, password) = (REDIS_USERNAME.read(lookup)?, REDIS_PASSWORD.read(lookup)?);
+    // Redis takes no user without a password, and would get the default user.
+    REDIS_USERNAME.require(lookup, !password.is_empty(), "REDIS_PASSWORD")?;
+    let login = redis_url::login(&user, &password).set_db(REDIS_DB.read(lookup)?.into());
+    let (host, port) = (REDIS_HOST.read(lookup)?, REDIS_PORT.read(lookup)?);
+    let server = redis_url::server(host, port, REDIS_SSL.read(lookup)?, login);
+    let server = server.map_err(SettingsError)?;
     Ok(Location::Redis(Topology::Standalone(Box::new(server))))
 }
 
@@ -351,23 +370,4 @@ fn certificate(
 
 fn millis(millis: u32) -> Duration {
     Duration::from_millis(millis.into())
-}
-
-/// The pairs in `.env`; none without such a file.
-fn dotenv() -> Result<HashMap<String, String>, SettingsError> {
-    let pairs = match dotenvy::from_path_iter(".env") {
-        Ok(pairs) => pairs,
-        Err(dotenvy::Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(HashMap::new());
-        }
-        Err(_) => return Err(SettingsError(".env: the file cannot be read".to_owned())),
-    };
-    // The parser's own message repeats the line, which can hold a password.
-    pairs
-        .enumerate()
-        .map(|(index, pair)| {
-            let number = index + 1;
-            pair.map_err(|_| SettingsError(format!(".env: entry {number} is not NAME=value")))
-        })
-        .collect()
 }

@@ -1,34 +1,37 @@
 //! Redis as a URL: which servers make it up, and how to log in.
 //!
 //! ```text
-//! redis://[user:password@]host[:port][/db]             rediss:// for TLS
-//! unix:///path[?db=..&user=..&pass=..]
-//! redis+sentinel://[user:password@]host[:port][,host[:port]...]/primary-name[/db]
+//! redis://[[user]:password@]host[:port][/db]
+//! redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/primary-name[/db]
 //!                 [?sentinel_user=..&sentinel_password=..]
-//! redis+cluster://[user:password@]host[:port][,host[:port]...]
+//! redis+cluster://[[user]:password@]host[:port][,host[:port]...]
+//! unix:///path[?db=..&user=..&pass=..]
 //! memory://
 //! ```
+//!
+//! `rediss` in place of `redis` uses TLS. `valkey` and `valkeys` mean the same as these two. A part
+//! that would be ignored is refused: the writer of the URL relies on it.
 
 use std::collections::HashMap;
 
 use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::rule::Rule;
+use super::rule::{Rule, is_host};
 use crate::store::{Location, SentinelTopology, Topology};
 
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26_379;
 
-/// Where states are kept, as a URL, or nothing. It can hold a password and is never shown.
+/// Where states are kept, as a URL, or nothing. Messages never repeat it: it can hold a password.
 pub(super) struct RedisUrl;
 
 impl Rule for RedisUrl {
     type Value = Option<Location>;
 
     fn range(&self) -> String {
-        "a URL of redis, rediss, unix, redis+sentinel, rediss+sentinel, redis+cluster or \
-         rediss+cluster, or memory://"
+        "a URL of redis, rediss, redis+sentinel, rediss+sentinel, redis+cluster or \
+         rediss+cluster, each also with valkey for redis, or of unix, or memory://"
             .to_owned()
     }
 
@@ -41,26 +44,43 @@ impl Rule for RedisUrl {
         }
         let wrong = || format!("the value is not {}", self.range());
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
-        let topology = match scheme {
-            "redis" | "rediss" | "unix" => {
-                let server = text.into_connection_info().map_err(|_| wrong())?;
-                if matches!(server.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
-                    let instead = "set REDIS_TLS_CA_FILE to trust an authority of your own";
-                    return Err(format!("the value ends with #insecure, which is not: {instead}"));
-                }
-                Topology::Standalone(Box::new(server))
-            }
-            "redis+sentinel" => sentinel(&Parts::split(rest, false)?)?,
-            "rediss+sentinel" => sentinel(&Parts::split(rest, true)?)?,
-            "redis+cluster" => cluster(&Parts::split(rest, false)?)?,
-            "rediss+cluster" => cluster(&Parts::split(rest, true)?)?,
+        if let Some((_, fragment)) = rest.split_once('#') {
+            return Err(fragment_fault(fragment));
+        }
+        let (server, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+        let tls = match server {
+            "redis" | "valkey" => false,
+            "rediss" | "valkeys" => true,
+            "unix" if kind.is_empty() => return unix(rest).map(Location::Redis).map(Some),
+            _ => return Err(wrong()),
+        };
+        let topology = match kind {
+            "" => standalone(&Parts::split(rest, tls)?)?,
+            "sentinel" => sentinel(&Parts::split(rest, tls)?)?,
+            "cluster" => cluster(&Parts::split(rest, tls)?)?,
+            "unix" if !tls => unix(rest)?,
             _ => return Err(wrong()),
         };
         Ok(Some(Location::Redis(topology)))
     }
 }
 
-/// What a URL with several hosts consists of, after its scheme.
+/// The fault of a URL with a `#`. Client libraries ignore the rest or take it for a switch.
+fn fragment_fault(fragment: &str) -> String {
+    match fragment {
+        "insecure" => {
+            "the value ends with #insecure, which is not supported: set \
+                       REDIS_TLS_CA_FILE to trust an authority of your own"
+        }
+        _ => {
+            "the value has a #, after which a URL of Redis has nothing: write %23 for a # in a \
+              password"
+        }
+    }
+    .to_owned()
+}
+
+/// What a URL with hosts consists of, after its scheme.
 struct Parts<'a> {
     login: RedisConnectionInfo,
     hosts: &'a str,
@@ -74,11 +94,16 @@ impl<'a> Parts<'a> {
     fn split(rest: &'a str, tls: bool) -> Result<Self, String> {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if path.contains('@') {
+            // The password ended at the slash, and its first half is taken for a host.
+            return Err("the value has an @ after a /: write %2F for a / in a password, and %40 \
+                        for an @ elsewhere"
+                .to_owned());
+        }
         let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = user.split_once(':').unwrap_or((user, ""));
-        let login = login(&decoded(user)?, &decoded(password)?);
-        let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        Ok(Self { login, hosts, path, query, tls })
+        let login = complete_login(&decoded(user)?, &decoded(password)?)?;
+        Ok(Self { login, hosts, path, query: pairs(query)?, tls })
     }
 
     /// The servers, all with one login.
@@ -94,24 +119,64 @@ impl<'a> Parts<'a> {
         };
         self.hosts.split(',').map(named).collect()
     }
+}
 
-    /// Fails when the query has anything but these names.
-    fn only(&self, names: &[&str]) -> Result<(), String> {
-        if self.query.keys().all(|name| names.contains(&name.as_str())) {
-            return Ok(());
+/// The names and values of a query. A repeated name is refused: only one of its values could hold.
+fn pairs(query: &str) -> Result<HashMap<String, String>, String> {
+    let mut pairs = HashMap::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
+        if pairs.insert(name, value).is_some() {
+            return Err("the value has a query with a repeated name".to_owned());
         }
-        Err(match names {
-            [] => "the value has a query, which this kind of URL has not".to_owned(),
-            _ => format!("the value has a query with other names than {}", names.join(" and ")),
-        })
     }
+    Ok(pairs)
+}
+
+/// Fails when the query has anything but these names.
+fn only(query: &HashMap<String, String>, names: &[&str]) -> Result<(), String> {
+    if query.keys().all(|name| names.contains(&name.as_str())) {
+        return Ok(());
+    }
+    Err(match names {
+        [] => "the value has a query, which this kind of URL has not: the database is a path, as \
+               in redis://host/3"
+            .to_owned(),
+        _ => format!("the value has a query with other names than {}", names.join(" and ")),
+    })
+}
+
+fn standalone(parts: &Parts<'_>) -> Result<Topology, String> {
+    only(&parts.query, &[])?;
+    let login = parts.login.clone().set_db(database(parts.path)?.into());
+    let mut servers = parts.servers(REDIS_PORT, &login)?;
+    match (servers.pop(), servers.is_empty()) {
+        (Some(server), true) => Ok(Topology::Standalone(Box::new(server))),
+        _ => Err("the value has several hosts, which only redis+sentinel:// and redis+cluster:// \
+                  have"
+            .to_owned()),
+    }
+}
+
+/// A server on this machine. `rest` is what follows the scheme.
+fn unix(rest: &str) -> Result<Topology, String> {
+    const NAMES: [&str; 3] = ["db", "user", "pass"];
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if !path.starts_with('/') {
+        return Err("the value has no path from the root, as in unix:///run/redis.sock".to_owned());
+    }
+    let query = pairs(query)?;
+    only(&query, &NAMES)?;
+    let [db, user, password] = NAMES.map(|name| query.get(name).map_or("", String::as_str));
+    let login = complete_login(user, password)?.set_db(database(db)?.into());
+    let address = ConnectionAddr::Unix(decoded(path)?.into());
+    let server = address.into_connection_info().map_err(|error| error.to_string())?;
+    Ok(Topology::Standalone(Box::new(server.set_redis_settings(login))))
 }
 
 fn sentinel(parts: &Parts<'_>) -> Result<Topology, String> {
     const NAMES: [&str; 2] = ["sentinel_user", "sentinel_password"];
-    parts.only(&NAMES)?;
-    let [user, password] =
-        NAMES.map(|name| parts.query.get(name).map(String::as_str).unwrap_or_default());
+    only(&parts.query, &NAMES)?;
+    let [user, password] = NAMES.map(|name| parts.query.get(name).map_or("", String::as_str));
     let (name, db) = parts.path.split_once('/').unwrap_or((parts.path, ""));
     let primary_name = decoded(name)?;
     if primary_name.is_empty() {
@@ -120,14 +185,14 @@ fn sentinel(parts: &Parts<'_>) -> Result<Topology, String> {
             .to_owned());
     }
     Ok(Topology::Sentinel(Box::new(SentinelTopology {
-        sentinels: parts.servers(SENTINEL_PORT, &login(user, password))?,
+        sentinels: parts.servers(SENTINEL_PORT, &complete_login(user, password)?)?,
         primary_name,
         login: parts.login.clone().set_db(database(db)?.into()),
     })))
 }
 
 fn cluster(parts: &Parts<'_>) -> Result<Topology, String> {
-    parts.only(&[])?;
+    only(&parts.query, &[])?;
     if database(parts.path)? != 0 {
         return Err("the value has a database, but a cluster has only database 0".to_owned());
     }
@@ -150,7 +215,19 @@ pub(super) fn server(
     Ok(server.set_redis_settings(login))
 }
 
-/// Who logs in; an empty text counts as none.
+/// The login of a URL. Redis takes no user without a password, and would get the default user.
+fn complete_login(user: &str, password: &str) -> Result<RedisConnectionInfo, String> {
+    if !user.is_empty() && password.is_empty() {
+        return Err(
+            "the value has a user without a password: write user:password@, or :password@ \
+                    for the default user"
+                .to_owned(),
+        );
+    }
+    Ok(login(user, password))
+}
+
+/// A login; an empty text counts as none.
 pub(super) fn login(user: &str, password: &str) -> RedisConnectionInfo {
     let mut login = RedisConnectionInfo::default();
     if !user.is_empty() {
@@ -186,8 +263,9 @@ fn place(text: &str, default_port: u16) -> Option<(String, u16)> {
         "" => default_port,
         port => port.strip_prefix(':')?.parse().ok().filter(|port| *port > 0)?,
     };
-    let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
-    is_host.then(|| (host.to_owned(), port))
+    // Brackets are there for colons, and colons need brackets.
+    let is_place = is_host(host) && host.contains(':') == text.starts_with('[');
+    is_place.then(|| (host.to_owned(), port))
 }
 
 #[cfg(test)]
@@ -256,6 +334,43 @@ mod tests {
         assert!(cluster("rediss+cluster://a").iter().all(is_secret));
     }
 
+    fn standalone(url: &str) -> ConnectionInfo {
+        let Topology::Standalone(server) = topology(url) else { panic!("{url}") };
+        *server
+    }
+
+    #[test]
+    fn one_server_has_a_login_and_a_database() {
+        for (url, address, expected) in [
+            ("redis://a", "a:6379", (None, None, 0)),
+            ("redis://a/", "a:6379", (None, None, 0)),
+            ("redis://a:1/3", "a:1", (None, None, 3)),
+            ("redis://[::1]:2", "::1:2", (None, None, 0)),
+            ("redis://:p%23%40%2F@a", "a:6379", (None, Some("p#@/"), 0)),
+            ("redis://me:p@ss@a/1/", "a:6379", (Some("me"), Some("p@ss"), 1)),
+            ("valkey://me:p@a", "a:6379", (Some("me"), Some("p"), 0)),
+            ("unix:///run/a%20b@c", "/run/a b@c", (None, None, 0)),
+            ("unix:///r?db=3&user=me&pass=p%26q", "/r", (Some("me"), Some("p&q"), 3)),
+            ("redis+unix:///r", "/r", (None, None, 0)),
+            ("valkey+unix:///r", "/r", (None, None, 0)),
+        ] {
+            let server = standalone(url);
+            assert_eq!(server.addr().to_string(), address, "{url}");
+            assert_eq!(login(server.redis_settings()), expected, "{url}");
+            assert!(!is_secret(&server), "{url}");
+        }
+        assert!(is_secret(&standalone("rediss://a")) && is_secret(&standalone("valkeys://a")));
+    }
+
+    #[test]
+    fn valkey_is_another_name_of_redis() {
+        let parsed = sentinel("valkey+sentinel://a/p");
+        assert_eq!(addresses(&parsed.sentinels), ["a:26379"]);
+        assert!(sentinel("valkeys+sentinel://a/p").sentinels.iter().all(is_secret));
+        assert!(!cluster("valkey+cluster://a").iter().any(is_secret));
+        assert!(cluster("valkeys+cluster://a").iter().all(is_secret));
+    }
+
     #[test]
     fn faults_say_what_is_wrong_and_nothing_of_the_value() {
         for (url, fault) in [
@@ -274,7 +389,43 @@ mod tests {
             ("redis+cluster://a?password=secret", "the value has a query"),
             ("redis+cluster://", "a host that is not"),
             ("redis+unknown://secret", "is not a URL of redis, rediss"),
+            ("rediss+unix:///secret", "is not a URL of redis, rediss"),
+            ("unix+sentinel://secret", "is not a URL of redis, rediss"),
+            ("valkeyss://secret", "is not a URL of redis, rediss"),
             ("rediss://secret/#insecure", "set REDIS_TLS_CA_FILE"),
+            ("redis://secret:1#secret@host", "write %23 for a #"),
+            ("redis://:secret#secret@host", "write %23 for a #"),
+            ("redis://host#secret", "write %23 for a #"),
+            ("redis+cluster://:secret#@host", "write %23 for a #"),
+            ("redis+sentinel://a/secret#", "write %23 for a #"),
+            ("unix:///run/redis.sock#secret", "write %23 for a #"),
+            ("redis://secret:1/secret@host", "write %2F for a /"),
+            ("redis+sentinel://secret:1/secret@host/p", "write %2F for a /"),
+            ("redis://host?db=3", "the database is a path"),
+            ("redis://host?protocol=resp3", "the database is a path"),
+            ("redis://u:1?secret@host", "the value has a query"),
+            ("redis://host/secret", "a database that is not a number"),
+            ("redis://host/-1", "a database that is not a number"),
+            ("redis://host/1/secret", "a database that is not a number"),
+            ("redis://a,b", "several hosts"),
+            ("redis://", "a host that is not"),
+            ("redis://:secret@", "a host that is not"),
+            ("redis://:secret@host:port", "a host that is not"),
+            ("redis://host:0", "a host that is not"),
+            ("redis://::1", "a host that is not"),
+            ("redis://[secret]", "a host that is not"),
+            ("redis://se cret", "a host that is not"),
+            ("redis://secret@host", "a user without a password"),
+            ("redis://secret:@host", "a user without a password"),
+            ("redis+cluster://secret@host", "a user without a password"),
+            ("redis+sentinel://a/p?sentinel_user=secret", "a user without a password"),
+            ("unix:///run/redis.sock?user=secret", "a user without a password"),
+            ("unix:///run/redis.sock?password=secret", "db and user and pass"),
+            ("unix:///run/redis.sock?db=1&db=2", "a repeated name"),
+            ("unix:///run/redis.sock?db=secret", "a database that is not a number"),
+            ("unix://:secret@/run/redis.sock", "no path from the root"),
+            ("unix://", "no path from the root"),
+            ("redis+sentinel://a/p?sentinel_password=s&sentinel_password=secret", "repeated name"),
             ("secret", "is not a URL of redis, rediss"),
         ] {
             let error = RedisUrl.parse(url).map(|_| url).unwrap_err();

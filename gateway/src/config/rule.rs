@@ -1,6 +1,6 @@
 //! What values settings take. Every fault is one line that says the range.
 
-use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
+use std::{fmt::Display, net::Ipv6Addr, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
 use axum::http::{HeaderValue, Uri};
 
@@ -22,6 +22,42 @@ pub(super) trait Rule {
     }
 }
 
+/// Visible ASCII characters, or nothing.
+pub(super) struct Word;
+
+impl Rule for Word {
+    type Value = String;
+
+    fn range(&self) -> String {
+        "a text of visible ASCII characters without spaces".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<String, String> {
+        if is_word(text) { Ok(text.to_owned()) } else { Err(self.fault(text)) }
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Names of claims of a token.
+pub(super) struct ClaimList;
+
+impl Rule for ClaimList {
+    type Value = Vec<String>;
+
+    fn range(&self) -> String {
+        "names of claims without spaces, separated by commas".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<Vec<String>, String> {
+        let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        let are_names = names.iter().all(|name| !name.is_empty() && is_word(name));
+        if are_names { Ok(names) } else { Err(self.fault(text)) }
+    }
+}
+
 /// Any text; the field says what it stands for.
 pub(super) struct Text(pub(super) &'static str);
 
@@ -35,6 +71,38 @@ impl Rule for Text {
     fn parse(&self, text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     }
+}
+
+/// A host, or nothing where it is optional. Messages do not repeat the text: it can be a URL with a
+/// password.
+pub(super) struct Host {
+    pub(super) optional: bool,
+}
+
+impl Rule for Host {
+    type Value = String;
+
+    fn range(&self) -> String {
+        "a host name or an IP address".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<String, String> {
+        let host = text.trim();
+        if is_host(host) || self.optional && host.is_empty() {
+            return Ok(host.to_owned());
+        }
+        Err(format!("the value is not {} without a scheme, a login or a port", self.range()))
+    }
+}
+
+/// Whether a text is a name, an IPv4 address, or an IPv6 address without brackets.
+pub(super) fn is_host(text: &str) -> bool {
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    // A link-local address names its interface.
+    let (address, zone) = text.split_once('%').unwrap_or((text, "-"));
+    let is_ipv6 = address.parse::<Ipv6Addr>().is_ok();
+    is_ipv6 && !zone.is_empty() && zone.bytes().all(is_name_byte)
+        || !text.is_empty() && text.bytes().all(is_name_byte)
 }
 
 /// An integer within a range.

@@ -8,7 +8,9 @@ use tracing::level_filters::LevelFilter;
 use super::{
     LogFormat, SettingsError,
     redis_url::RedisUrl,
-    rule::{HttpUrl, OneOf, OriginList, Path, Rule, Share, Text, Whole, Window},
+    rule::{
+        ClaimList, Host, HttpUrl, OneOf, OriginList, Path, Rule, Share, Text, Whole, Window, Word,
+    },
 };
 use crate::{quota::UNITS, store::FailMode};
 
@@ -23,10 +25,10 @@ pub(super) struct Setting<R> {
     meaning: &'static str,
 }
 
-pub(super) const HOST: Setting<Text> = Setting {
+pub(super) const HOST: Setting<Host> = Setting {
     name: "HOST",
     default: "0.0.0.0",
-    rule: Text("a host name or an IP address"),
+    rule: Host { optional: false },
     meaning: "Address to listen on.",
 };
 
@@ -37,10 +39,10 @@ pub(super) const PORT: Setting<Whole<u16>> = Setting {
     meaning: "Port to listen on.",
 };
 
-pub(super) const ADMIN_HOST: Setting<Text> = Setting {
+pub(super) const ADMIN_HOST: Setting<Host> = Setting {
     name: "ADMIN_HOST",
     default: "",
-    rule: Text("a host name or an IP address"),
+    rule: Host { optional: true },
     meaning: "Address to listen on with ADMIN_PORT; without it that of HOST.",
 };
 
@@ -88,10 +90,10 @@ pub(super) const IDLE_TIMEOUT_MS: Setting<Whole<u32>> = Setting {
               and proxies keep theirs.",
 };
 
-pub(super) const REDIS_HOST: Setting<Text> = Setting {
+pub(super) const REDIS_HOST: Setting<Host> = Setting {
     name: "REDIS_HOST",
     default: "localhost",
-    rule: Text("a host name or an IP address"),
+    rule: Host { optional: false },
     meaning: "Redis server.",
 };
 
@@ -134,8 +136,8 @@ pub(super) const REDIS_URL: Setting<RedisUrl> = Setting {
     name: "REDIS_URL",
     default: "",
     rule: RedisUrl,
-    meaning: "Redis as a URL with user, password and database. Wins over the six above. memory:// \
-              needs no Redis.",
+    meaning: "Redis as a URL with user, password and database. The six above are not read then. \
+              memory:// needs no Redis.",
 };
 
 pub(super) const REDIS_TLS_CA_FILE: Setting<Path> = Setting {
@@ -282,6 +284,22 @@ pub(super) const JWT_ISSUER: Setting<Text> = Setting {
     meaning: "Issuer that tokens must name. Required with JWT_JWKS_FILE.",
 };
 
+pub(super) const JWT_SCOPE_CLAIM: Setting<ClaimList> = Setting {
+    name: "JWT_SCOPE_CLAIM",
+    default: "scope,scp,scopes",
+    rule: ClaimList,
+    meaning: "Claims of a token that hold its scopes, separated by commas. A path such as \
+              realm_access.roles leads into objects.",
+};
+
+pub(super) const JWT_SCOPE_PREFIX: Setting<Word> = Setting {
+    name: "JWT_SCOPE_PREFIX",
+    default: "",
+    rule: Word,
+    meaning: "Text before the name of each scope in a token, such as ratelimit: in \
+              ratelimit:check.",
+};
+
 pub(super) const CALLER_LIMIT: Setting<Whole<u32>> = Setting {
     name: "CALLER_LIMIT",
     default: "0",
@@ -339,6 +357,27 @@ pub(super) const OTEL_EXPORTER_OTLP_ENDPOINT: Setting<HttpUrl> = Setting {
     meaning: "Where to send traces with OTLP over HTTP, such as http://localhost:4318.",
 };
 
+pub(super) const OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: Setting<HttpUrl> = Setting {
+    name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    default: "",
+    rule: HttpUrl,
+    meaning: "Whole URL to send traces to, instead of v1/traces below OTEL_EXPORTER_OTLP_ENDPOINT.",
+};
+
+pub(super) const OTEL_TRACES_EXPORTER: Setting<OneOf<bool>> = Setting {
+    name: "OTEL_TRACES_EXPORTER",
+    default: "otlp",
+    rule: OneOf(&[("otlp", true), ("none", false)]),
+    meaning: "How to send traces; none sends no traces.",
+};
+
+pub(super) const OTEL_SDK_DISABLED: Setting<OneOf<bool>> = Setting {
+    name: "OTEL_SDK_DISABLED",
+    default: "false",
+    rule: OneOf(&[("true", true), ("false", false)]),
+    meaning: "Whether to send no traces, whatever the other settings are.",
+};
+
 pub(super) const OTEL_SERVICE_NAME: Setting<Text> = Setting {
     name: "OTEL_SERVICE_NAME",
     default: "ratelimit-gateway",
@@ -374,6 +413,28 @@ impl<R: Rule> Setting<R> {
             None => self.default.to_owned(),
         };
         self.rule.parse(&text).map_err(|fault| SettingsError(format!("{}: {fault}", self.name)))
+    }
+
+    /// Returns whether there is a value. An empty one counts as none.
+    pub(super) fn is_set(&self, lookup: &impl Fn(&str) -> Option<OsString>) -> bool {
+        lookup(self.name).is_some_and(|value| !value.is_empty())
+    }
+
+    /// Refuses a value other than the default when `takes_effect` is false: the operator relies on
+    /// it, and it would do nothing. `needed` names what is missing.
+    pub(super) fn require(
+        &self,
+        lookup: &impl Fn(&str) -> Option<OsString>,
+        takes_effect: bool,
+        needed: &str,
+    ) -> Result<(), SettingsError>
+    where
+        R::Value: PartialEq,
+    {
+        if takes_effect || self.read(lookup)? == self.read(&|_: &str| None)? {
+            return Ok(());
+        }
+        Err(SettingsError::about(self.name, format!("takes no effect without {needed}")))
     }
 
     fn row(&self) -> Row {
@@ -438,6 +499,8 @@ pub fn table() -> Vec<Row> {
         JWT_JWKS_FILE.row(),
         JWT_AUDIENCE.row(),
         JWT_ISSUER.row(),
+        JWT_SCOPE_CLAIM.row(),
+        JWT_SCOPE_PREFIX.row(),
         CALLER_LIMIT.row(),
         CALLER_WINDOW_SECONDS.row(),
         METRICS_OPEN.row(),
@@ -445,6 +508,9 @@ pub fn table() -> Vec<Row> {
         LOG_LEVEL.row(),
         LOG_FORMAT.row(),
         OTEL_EXPORTER_OTLP_ENDPOINT.row(),
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.row(),
+        OTEL_TRACES_EXPORTER.row(),
+        OTEL_SDK_DISABLED.row(),
         OTEL_SERVICE_NAME.row(),
         SHUTDOWN_DELAY_MS.row(),
         SHUTDOWN_TIMEOUT_MS.row(),

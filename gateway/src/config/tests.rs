@@ -6,7 +6,10 @@ use axum::http::{HeaderValue, StatusCode};
 use redis::{ConnectionAddr, ConnectionInfo};
 use tracing::level_filters::LevelFilter;
 
-use super::{AdminOptions, CertificateFiles, JwtOptions, LogFormat, Origins, Row, Settings, table};
+use super::{
+    AdminOptions, CertificateFiles, JwtOptions, LogFormat, Origins, Row, ScopeOptions, Settings,
+    table,
+};
 use crate::{
     millis::Millis,
     store::{FailMode, Location, Thousandths, Topology},
@@ -36,7 +39,7 @@ fn defaults_are_those_of_the_documentation() {
     let Settings { listen, store, callers, .. } = read(&[]).unwrap();
     assert_eq!((listen.host.as_str(), listen.port, listen.tls), ("0.0.0.0", 8000, None));
     assert_eq!(listen.admin, None);
-    assert_eq!(listen.max_connections, 20_000);
+    assert_eq!((listen.max_connections, listen.max_connections_is_default), (20_000, true));
     assert_eq!(listen.header_timeout, Duration::from_secs(10));
     assert_eq!(listen.idle_timeout, Duration::from_secs(620));
     assert_eq!(address(&[]), "localhost:6379");
@@ -79,8 +82,30 @@ fn files_that_belong_together_are_given_together() {
         jwks_file: "set.json".into(),
         audience: "me".to_owned(),
         issuer: "it".to_owned(),
+        scopes: ScopeOptions {
+            claims: ["scope", "scp", "scopes"].map(str::to_owned).into(),
+            prefix: String::new(),
+        },
     };
     assert_eq!(read(&parts).unwrap().callers.jwt, Some(jwt));
+    for (name, value) in [("JWT_SCOPE_CLAIM", "roles"), ("JWT_SCOPE_PREFIX", "app:")] {
+        let line = format!("{name}: takes no effect without JWT_JWKS_FILE");
+        assert_eq!(read(&[(name, value)]).unwrap_err(), line);
+    }
+    let named = [("JWT_SCOPE_CLAIM", "roles, a.b"), ("JWT_SCOPE_PREFIX", "app:")];
+    let named = read(&[parts.as_slice(), &named].concat()).unwrap().callers.jwt.unwrap();
+    assert_eq!(
+        (named.scopes.claims, named.scopes.prefix),
+        (vec!["roles".into(), "a.b".into()], "app:".into())
+    );
+    for (name, value) in [
+        ("JWT_SCOPE_CLAIM", "a,,b"),
+        ("JWT_SCOPE_CLAIM", "a b"),
+        ("JWT_SCOPE_CLAIM", ","),
+        ("JWT_SCOPE_PREFIX", "a "),
+    ] {
+        assert!(read(&[(name, value)]).is_err(), "{name} {value:?}");
+    }
 }
 
 #[test]
@@ -96,24 +121,91 @@ fn operators_have_a_port_of_their_own() {
         admin(&[("ADMIN_PORT", "8000")]).unwrap_err(),
         "ADMIN_PORT: 8000 is PORT, and must be another port"
     );
-    assert_eq!(admin(&[("ADMIN_HOST", "::1")]).unwrap_err(), "ADMIN_HOST: needs ADMIN_PORT");
+    assert_eq!(
+        admin(&[("ADMIN_HOST", "::1")]).unwrap_err(),
+        "ADMIN_HOST: takes no effect without ADMIN_PORT"
+    );
 }
 
 #[test]
-fn what_is_set_for_callers_needs_callers() {
-    for (name, value, line) in [
-        ("CALLER_LIMIT", "5", "CALLER_LIMIT: needs API_KEYS_FILE or JWT_JWKS_FILE"),
-        ("METRICS_OPEN", "false", "METRICS_OPEN: false needs API_KEYS_FILE or JWT_JWKS_FILE"),
+fn a_setting_that_would_take_no_effect_is_refused() {
+    let tls = "rediss:// in REDIS_URL, or REDIS_SSL=true";
+    let callers = "API_KEYS_FILE or JWT_JWKS_FILE";
+    let jwt = [("JWT_AUDIENCE", "me"), ("JWT_ISSUER", "it"), ("JWT_JWKS_FILE", "set.json")];
+    let keys = [("API_KEYS_FILE", "keys.json")];
+    let key_file = ("REDIS_TLS_KEY_FILE", "b.pem");
+    for (setting, needed, with) in [
+        (("REDIS_TLS_CA_FILE", "a.pem"), tls, &[("REDIS_SSL", "true")][..]),
+        (("REDIS_TLS_CA_FILE", "a.pem"), tls, &[("REDIS_URL", "rediss://a")]),
+        (("REDIS_TLS_CA_FILE", "a.pem"), tls, &[("REDIS_URL", "valkeys+cluster://a")]),
+        (("REDIS_TLS_CERT_FILE", "a.pem"), tls, &[key_file, ("REDIS_SSL", "1")]),
+        (("REDIS_USERNAME", "me"), "REDIS_PASSWORD", &[("REDIS_PASSWORD", "secret")]),
+        (("LOCAL_SHARE", "0.5"), "FAIL_MODE=local", &[("FAIL_MODE", "local")]),
+        (
+            ("LOCAL_MAX_KEYS", "5"),
+            "FAIL_MODE=local or REDIS_URL=memory://",
+            &[("REDIS_URL", "memory://")],
+        ),
+        (("DENY_CACHE_MAX_MS", "5"), "DENY_CACHE_SIZE", &[("DENY_CACHE_SIZE", "1")]),
+        (jwt[0], "JWT_JWKS_FILE", &jwt[1..]),
+        (jwt[1], "JWT_JWKS_FILE", &[jwt[0], jwt[2]]),
+        (("CALLER_LIMIT", "5"), callers, &jwt),
+        (("CALLER_LIMIT", "5"), callers, &keys),
+        (("METRICS_OPEN", "false"), callers, &keys),
+        (("CALLER_WINDOW_SECONDS", "5"), "CALLER_LIMIT or API_KEYS_FILE", &keys),
     ] {
-        assert_eq!(read(&[(name, value)]).unwrap_err(), line);
-        assert!(read(&[(name, value), ("API_KEYS_FILE", "keys.json")]).is_ok());
+        let mut without = vec![setting];
+        if setting.0 == "REDIS_TLS_CERT_FILE" {
+            without.push(key_file);
+        }
+        if setting.0 == "DENY_CACHE_MAX_MS" {
+            without.push(("DENY_CACHE_SIZE", "0"));
+        }
+        let line = format!("{}: takes no effect without {needed}", setting.0);
+        assert_eq!(read(&without).unwrap_err(), line);
+        let mut with = with.to_vec();
+        with.push(setting);
+        assert!(read(&with).is_ok(), "{with:?}: {:?}", read(&with));
+    }
+    let plain = [("REDIS_URL", "redis://a"), ("REDIS_SSL", "true"), ("REDIS_TLS_CA_FILE", "a.pem")];
+    assert!(read(&plain).unwrap_err().contains("takes no effect without rediss://"));
+    let limited = [jwt[0], jwt[1], jwt[2], ("CALLER_WINDOW_SECONDS", "5")];
+    assert!(read(&limited).unwrap_err().contains("takes no effect without CALLER_LIMIT"));
+    // What is written down is the default anyway.
+    for (name, value) in [("LOCAL_SHARE", "1.0"), ("CALLER_LIMIT", "0"), ("METRICS_OPEN", "1")] {
+        assert!(read(&[(name, value)]).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_host_is_nothing_but_a_host() {
+    for host in ["redis", "my_redis.example.com.", "10.0.0.1", "::1", "fe80::1%eth0"] {
+        assert_eq!(address(&[("REDIS_HOST", host)]), format!("{host}:6379"));
+        assert_eq!(read(&[("HOST", host)]).unwrap().listen.host, host);
+    }
+    for wrong in [
+        "redis://:secret@host",
+        "user:secret@host",
+        "host:6379",
+        "host/secret",
+        "[::1]",
+        "::1%",
+        "a b",
+    ] {
+        for name in ["HOST", "ADMIN_HOST", "REDIS_HOST"] {
+            let rule = "a host name or an IP address without a scheme, a login or a port";
+            assert_eq!(
+                read(&[(name, wrong)]).unwrap_err(),
+                format!("{name}: the value is not {rule}")
+            );
+        }
     }
 }
 
 #[test]
 fn a_share_is_a_part_of_the_whole() {
     for (text, share) in [("1", 1000), ("0.25", 250), ("0.001", 1)] {
-        let settings = read(&[("LOCAL_SHARE", text)]).unwrap();
+        let settings = read(&[("FAIL_MODE", "local"), ("LOCAL_SHARE", text)]).unwrap();
         assert_eq!(settings.store.local.share, Thousandths(share));
     }
     for wrong in ["0", "1.001", "0.0001", "-1", "a quarter"] {
@@ -151,8 +243,9 @@ fn a_bad_value_is_named_with_its_range() {
         (
             "REDIS_URL",
             "http://:secret@host",
-            "REDIS_URL: the value is not a URL of redis, rediss, unix, redis+sentinel, \
-             rediss+sentinel, redis+cluster or rediss+cluster, or memory://",
+            "REDIS_URL: the value is not a URL of redis, rediss, redis+sentinel, rediss+sentinel, \
+             redis+cluster or rediss+cluster, each also with valkey for redis, or of unix, or \
+             memory://",
         ),
     ] {
         assert_eq!(read(&[(name, value)]).unwrap_err(), line);
@@ -187,11 +280,37 @@ fn a_url_wins_over_the_settings_of_its_parts() {
 }
 
 #[test]
+fn what_a_url_overrides_is_not_read() {
+    // Kubernetes sets such a value where a Service is called redis.
+    let port = ("REDIS_PORT", "tcp://10.0.0.1:6379");
+    let others = ["REDIS_HOST", "REDIS_USERNAME", "REDIS_DB", "REDIS_SSL"];
+    for wrong in others.map(|name| (name, "::wrong")).into_iter().chain([port]) {
+        for url in ["redis://there", "redis+cluster://there", "memory://"] {
+            assert!(read(&[("REDIS_URL", url), wrong]).is_ok(), "{wrong:?} {url}");
+        }
+        assert!(read(&[wrong]).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
 fn traces_go_to_a_url() {
     for url in ["http://localhost:4318", "https://collector.example/otlp/", "http://[::1]:4318"] {
         let settings = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", url)]).unwrap();
-        assert_eq!(settings.traces.endpoint.as_deref(), Some(url));
+        let expected = format!("{}/v1/traces", url.trim_end_matches('/'));
+        assert_eq!(settings.traces.endpoint, Some(expected));
     }
+    let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318");
+    let own = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b/traces/");
+    let endpoint = |variables: &[(&str, &str)]| read(variables).unwrap().traces.endpoint;
+    for variables in [&[own][..], &[base, own], &[own, ("OTEL_SDK_DISABLED", "False")]] {
+        assert_eq!(endpoint(variables).as_deref(), Some("http://b/traces/"));
+    }
+    for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+        assert_eq!(endpoint(&[base, own, off]), None);
+    }
+    // By the specification it means false, and the operator means true.
+    assert!(read(&[("OTEL_SDK_DISABLED", "1")]).is_err());
+    assert!(read(&[("OTEL_TRACES_EXPORTER", "console")]).is_err());
     for wrong in ["localhost:4318", "grpc://a:4317", "http://", "http://a?b=c", "http://a b", "/"] {
         assert_eq!(
             read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", wrong)]).unwrap_err(),
@@ -207,6 +326,8 @@ fn secrets_are_never_shown() {
         let settings = read(&[(name, "redis://:secret@host")]).unwrap();
         assert!(!format!("{settings:?}").contains("secret"));
     }
+    let error = read(&[("REDIS_HOST", "redis://:secret@host")]).unwrap_err();
+    assert!(!error.contains("secret"), "{error}");
     let error = read(&[("REDIS_URL", "redis://:secret@host:port")]).unwrap_err();
     assert!(!error.contains("secret"), "{error}");
 }

@@ -79,7 +79,8 @@ impl Server {
         let connector =
             |handshakes| Connector::new(options, tls.clone(), handshakes, stopping.clone());
         let workers = Handle::current().metrics().num_workers();
-        let max_connections = descriptors::make_room(options.max_connections);
+        let max_connections =
+            descriptors::make_room(options.max_connections, options.max_connections_is_default);
         let count = || Some(telemetry::http_connection());
         let clients = Listener::new(socket, max_connections, connector(workers), count);
         let admin = admin_socket.map(|socket| {

@@ -1,4 +1,4 @@
-//! Traces, sent with OTLP over HTTP to wherever `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+//! Traces, sent with OTLP over HTTP to the URL in the settings.
 //!
 //! Each request is a span that continues the caller's trace (W3C Trace Context), and each call to
 //! Redis is a span in it. Names and attributes are those of the OpenTelemetry semantic
@@ -87,7 +87,7 @@ fn exporter(endpoint: &str) -> Result<SpanExporter, ExporterBuildError> {
     let builder = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')));
+        .with_endpoint(endpoint);
     if !endpoint.starts_with("https:") {
         return builder
             .with_http_client(HyperClient::with_default_connector(PATIENCE, None))

@@ -166,8 +166,8 @@ async fn call_all(
 }
 
 impl Topology {
-    /// Whether connections are to be made with TLS.
-    fn is_secret(&self) -> bool {
+    /// Returns whether connections are made with TLS.
+    pub(crate) fn is_secret(&self) -> bool {
         let is_secret =
             |server: &ConnectionInfo| matches!(server.addr(), ConnectionAddr::TcpTls { .. });
         match self {
