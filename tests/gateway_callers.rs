@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
@@ -276,6 +276,7 @@ fn tokens_of_each_algorithm_are_verified() {
             json!({ "scope": scope, "nbf": 4_000_000_000_u64 }),
             json!({ "scope": scope, "aud": "another" }),
             json!({ "scope": scope, "iss": "https://another.example" }),
+            json!({ "scope": scope, "iss": [Issuer::NAME] }),
         ] {
             let token = bearer(&issuer.token_that_says("alice", &claims));
             let headers = [("Authorization", token.as_str())];
@@ -301,6 +302,61 @@ fn a_new_key_set_holds_without_a_restart() {
     eventually("both issuers are known", || (statuses() == [200, 200]).then_some(()));
     Issuer::write(&site.key_set(), &[&new]);
     eventually("the old one is forgotten", || (statuses() == [401, 200]).then_some(()));
+}
+
+/// Puts keys that cannot be used before those of a set.
+fn add_unusable_keys(path: &Path) {
+    let mut set: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let unusable = [
+        json!({ "kty": "RSA", "n": "_".repeat(172), "e": "AQAB" }),
+        json!({ "kty": "oct", "kid": "no-value" }),
+        json!({ "alg": "RS256" }),
+    ];
+    set["keys"].as_array_mut().unwrap().splice(0..0, unusable);
+    fs::write(path, set.to_string()).unwrap();
+}
+
+#[test]
+fn a_key_that_cannot_be_used_leaves_the_others() {
+    let (old, new) = (Issuer::new(Algorithm::ES256), Issuer::new(Algorithm::RS256));
+    let site = Site::new().issuers(&[&old]);
+    add_unusable_keys(&site.key_set());
+    let gateway = site.gateway();
+    let tokens = [&old, &new].map(|issuer| bearer(&issuer.token("alice", "read")));
+    let statuses =
+        || tokens.each_ref().map(|token| status(&gateway, ("Authorization", token.as_str())));
+    assert_eq!(statuses(), [200, 401]);
+    for fault in ["n must have 2048 to 8192 bits; it has 1032", "must have k", "kty is missing"] {
+        let log = gateway.log_with(fault);
+        let line = log.lines().find(|line| line.contains(fault)).unwrap();
+        assert!(line.contains(r#""level":"WARN""#), "{line}");
+    }
+
+    Issuer::write(&site.key_set(), &[&new]);
+    add_unusable_keys(&site.key_set());
+    eventually("the new issuer is known", || (statuses() == [401, 200]).then_some(()));
+
+    Issuer::write(&site.key_set(), &[]);
+    add_unusable_keys(&site.key_set());
+    gateway.log_with("a change cannot be used; the former content is");
+    assert_eq!(statuses(), [401, 200]);
+}
+
+#[test]
+fn scopes_are_where_the_settings_say() {
+    let issuer = Issuer::new(Algorithm::HS256);
+    let site = Site::new().issuers(&[&issuer]);
+    let site = site.set("JWT_SCOPE_CLAIM", "permissions,realm_access.roles");
+    let gateway = site.set("JWT_SCOPE_PREFIX", "limits:").gateway();
+    for (claims, expected) in [
+        (json!({ "permissions": ["limits:read"] }), 200),
+        (json!({ "realm_access": { "roles": ["other", "limits:read"] } }), 200),
+        (json!({ "permissions": ["read"], "scope": "limits:read" }), 403),
+        (json!({ "permissions": { "limits:read": true } }), 401),
+    ] {
+        let token = bearer(&issuer.token_that_says("alice", &claims));
+        assert_eq!(status(&gateway, ("Authorization", &token)), expected, "{claims}");
+    }
 }
 
 #[test]
@@ -364,8 +420,11 @@ fn files_that_cannot_be_used_stop_the_start_with_one_line() {
         if let Some(content) = content {
             fs::write(&path, content).unwrap();
         }
-        let builder = Gateway::builder().env(variable, &name);
-        let (status, output) = builder.env("JWT_AUDIENCE", "me").env("JWT_ISSUER", "it").fails();
+        let mut builder = Gateway::builder().env(variable, &name);
+        if variable == "JWT_JWKS_FILE" {
+            builder = builder.env("JWT_AUDIENCE", "me").env("JWT_ISSUER", "it");
+        }
+        let (status, output) = builder.fails();
         assert_eq!(status.code(), Some(2));
         assert_eq!(output, format!("{variable}: {name}: {fault}\n"));
     }

@@ -15,10 +15,11 @@ use jsonwebtoken::{
     errors::{Error, ErrorKind},
 };
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use self::jwk::VerificationKey;
 use super::{Caller, CallerLimit, Credential, Refusal, Scope, Scopes};
-use crate::config::JwtOptions;
+use crate::config::{JwtOptions, ScopeOptions};
 
 /// Most bytes of a subject.
 const MAX_SUBJECT_BYTES: usize = 256;
@@ -30,24 +31,19 @@ const LEEWAY_SECONDS: u64 = 30;
 #[derive(Debug)]
 pub(super) struct KeySet {
     keys: Vec<(Validation, VerificationKey)>,
+    scopes: ScopeOptions,
     limit: CallerLimit,
 }
 
-/// What tokens say, beside what the library checks.
+/// The claims of a token, beside those that the library checks.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    scope: Option<ScopeClaim>,
-    scp: Option<ScopeClaim>,
-    scopes: Option<ScopeClaim>,
-}
-
-/// Names of scopes, separated by spaces (RFC 8693, 4.2) or as a list.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ScopeClaim {
-    Text(String),
-    List(Vec<String>),
+    /// The library takes a list as well, and one name of it would do (RFC 7519, 4.1.1).
+    #[serde(rename = "iss")]
+    _issuer: String,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 impl KeySet {
@@ -59,7 +55,7 @@ impl KeySet {
     ) -> Result<Self, String> {
         let keys = jwk::read(content, &options.jwks_file)?.into_iter();
         let keys = keys.map(|key| (validation(key.algorithm, options), key)).collect();
-        Ok(Self { keys, limit })
+        Ok(Self { keys, scopes: options.scopes.clone(), limit })
     }
 
     /// The caller whose token this is.
@@ -72,7 +68,9 @@ impl KeySet {
         let mut refusal = Refusal::UnknownSigner;
         for (validation, key) in self.keys.iter().filter(|(_, key)| key.fits(&header)) {
             match decode::<Claims>(token, &key.key, validation) {
-                Ok(token) => return token.claims.caller(self.limit).map(Arc::new),
+                Ok(token) => {
+                    return token.claims.caller(&self.scopes, self.limit).map(Arc::new);
+                }
                 Err(error) => refusal = explain(&error),
             }
             if refusal != Refusal::Signature {
@@ -94,25 +92,45 @@ fn validation(algorithm: Algorithm, options: &JwtOptions) -> Validation {
 }
 
 impl Claims {
-    fn caller(self, limit: CallerLimit) -> Result<Caller, Refusal> {
+    fn caller(self, options: &ScopeOptions, limit: CallerLimit) -> Result<Caller, Refusal> {
         if !(1..=MAX_SUBJECT_BYTES).contains(&self.sub.len()) {
             return Err(Refusal::Claims);
         }
-        let claims = [self.scope, self.scp, self.scopes];
-        let names = claims.iter().flatten().flat_map(ScopeClaim::names);
-        // A token is for several services: scopes of others are not ours to judge.
-        let scopes: Scopes = names.filter_map(Scope::from_name).collect();
+        let scopes = self.scopes(options)?;
         Ok(Caller { credential: Credential::Token, name: self.sub, scopes, limit })
+    }
+
+    /// The scopes of this service. A token is for several services: names that are not known here
+    /// are ignored.
+    fn scopes(&self, options: &ScopeOptions) -> Result<Scopes, Refusal> {
+        let mut names = vec![];
+        for claim in &options.claims {
+            match find(&self.others, claim) {
+                None | Some(Value::Null) => {}
+                // Separated by spaces (RFC 8693, 4.2).
+                Some(Value::String(text)) => names.extend(text.split(' ')),
+                Some(Value::Array(list)) => {
+                    for name in list {
+                        names.push(name.as_str().ok_or(Refusal::Claims)?);
+                    }
+                }
+                Some(_) => return Err(Refusal::Claims),
+            }
+        }
+        let own = names.into_iter().filter_map(|name| name.strip_prefix(options.prefix.as_str()));
+        Ok(own.filter_map(Scope::from_name).collect())
     }
 }
 
-impl ScopeClaim {
-    fn names(&self) -> Vec<&str> {
-        match self {
-            Self::Text(names) => names.split(' ').collect(),
-            Self::List(names) => names.iter().map(String::as_str).collect(),
-        }
-    }
+/// Finds the claim with this name, or at this path of names with dots between them. A name can have
+/// dots itself, as URLs have.
+fn find<'c>(claims: &'c Map<String, Value>, path: &str) -> Option<&'c Value> {
+    claims.get(path).or_else(|| {
+        path.match_indices('.').find_map(|(dot, _)| {
+            let (name, rest) = (path.get(..dot)?, path.get(dot + 1..)?);
+            find(claims.get(name)?.as_object()?, rest)
+        })
+    })
 }
 
 /// Why the library refuses a token that one of our keys may have signed.

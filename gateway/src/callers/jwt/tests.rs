@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{KeySet, LEEWAY_SECONDS, MAX_SUBJECT_BYTES};
 use crate::{
     callers::{CallerLimit, Refusal, Scope},
-    config::JwtOptions,
+    config::{JwtOptions, ScopeOptions},
     millis::Millis,
 };
 
@@ -47,10 +47,17 @@ fn public(key: &EncodingKey, algorithm: Algorithm, id: Option<&str>) -> Value {
 }
 
 fn set(keys: &[Value]) -> KeySet {
+    set_with(keys, &["scope", "scp", "scopes"], "")
+}
+
+/// A set that looks for scopes with a prefix in these claims.
+fn set_with(keys: &[Value], claims: &[&str], prefix: &str) -> KeySet {
+    let claims = claims.iter().map(|&claim| claim.to_owned()).collect();
     let options = JwtOptions {
         jwks_file: "set.json".into(),
         audience: "gateway".to_owned(),
         issuer: "https://issuer".to_owned(),
+        scopes: ScopeOptions { claims, prefix: prefix.to_owned() },
     };
     KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), &options, LIMIT).unwrap()
 }
@@ -120,6 +127,15 @@ fn each_algorithm_is_verified_by_the_key_for_it() {
             assert_eq!(outcome(&own, &token), expected);
         }
     }
+}
+
+#[test]
+fn an_rsa_modulus_may_begin_with_zero_bytes() {
+    let mut key = public(&RSA, Algorithm::RS256, None);
+    // Three zero bytes, so that the digits after them stay the same.
+    key["n"] = json!(format!("AAAA{}", key["n"].as_str().unwrap()));
+    let token = encode(&header(Algorithm::RS256, None), &claims(), &RSA).unwrap();
+    assert_eq!(outcome(&set(&[key]), &token), accepted());
 }
 
 #[test]
@@ -236,6 +252,8 @@ fn every_claim_is_checked() {
         ("iss", json!("https://issuer/"), Err(Refusal::Issuer)),
         ("iss", json!(null), Err(Refusal::Claims)),
         ("iss", json!(1), Err(Refusal::Claims)),
+        ("iss", json!(["https://issuer"]), Err(Refusal::Claims)),
+        ("iss", json!(["https://issuer", "https://other"]), Err(Refusal::Claims)),
         ("sub", json!(null), Err(Refusal::Claims)),
         ("sub", json!(1), Err(Refusal::Claims)),
         ("sub", json!(""), Err(Refusal::Claims)),
@@ -266,5 +284,34 @@ fn scopes_are_read_in_every_way_that_issuers_write_them() {
         let caller = secret_set().verify(&signed(&with(name, value.clone()))).unwrap();
         let scopes = Scope::ALL.map(|scope| caller.has(scope));
         assert_eq!(scopes, expected, "{name} {value}");
+    }
+}
+
+#[test]
+fn scopes_are_read_from_the_claims_and_with_the_prefix_of_the_settings() {
+    let keys = [public(&SECRET, Algorithm::HS256, None)];
+    let claims = with("realm_access", json!({ "roles": ["rl:check", "read", "rl:reset "] }));
+    let mut claims = claims.as_object().unwrap().clone();
+    claims.insert("permissions".to_owned(), json!(["rl:read", "rl:check:all", "rl:"]));
+    claims.insert("https://example.com/roles".to_owned(), json!("rl:reset"));
+    claims.insert("https://example.com/app".to_owned(), json!({ "a.b": { "c": "rl:reset" } }));
+    let token = signed(&json!(claims));
+    for (names, prefix, expected) in [
+        (&["permissions"][..], "rl:", [false, true, false]),
+        (&["realm_access.roles"], "rl:", [true, false, false]),
+        (&["realm_access.roles"], "", [false, true, false]),
+        (&["permissions", "realm_access.roles"], "rl:", [true, true, false]),
+        (&["https://example.com/roles"], "rl:", [false, false, true]),
+        (&["https://example.com/app.a.b.c"], "rl:", [false, false, true]),
+        (&["realm_access.missing", "missing.roles", "sub.scope"], "", [false; 3]),
+        (&["scope"], "", [true, false, false]),
+    ] {
+        let caller = set_with(&keys, names, prefix).verify(&token).unwrap();
+        assert_eq!(Scope::ALL.map(|scope| caller.has(scope)), expected, "{names:?} {prefix}");
+    }
+    for wrong in [json!(1), json!({ "check": true }), json!([["check"]])] {
+        let token = signed(&with("roles", wrong.clone()));
+        let outcome = outcome(&set_with(&keys, &["roles"], ""), &token);
+        assert_eq!(outcome, Err(Refusal::Claims), "{wrong}");
     }
 }
