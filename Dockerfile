@@ -74,7 +74,7 @@ USER 65532:65532
 # Health and metrics have a port of their own, which clients cannot fill.
 ENV ADMIN_PORT=8081
 EXPOSE 8000 8081
-HEALTHCHECK --interval=5s --timeout=5s --start-period=10s CMD ["ratelimit-gateway", "healthcheck"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=10s CMD ["ratelimit-gateway", "healthcheck", "--live"]
 ENTRYPOINT ["ratelimit-gateway"]
 ARG VERSION
 ARG REVISION

@@ -18,6 +18,7 @@ fn the_help_lists_every_command_and_setting() {
     assert_eq!(status.code(), Some(0));
     for part in [
         "ratelimit-gateway healthcheck\n",
+        "ratelimit-gateway healthcheck --live\n",
         "ratelimit-gateway --check-config\n",
         "ratelimit-gateway --print-openapi\n",
         "  MAX_CONNECTIONS\n      Most open connections of clients. One more is refused.\n      an \
@@ -86,12 +87,13 @@ fn settings_are_checked_without_a_connection() {
 
 #[test]
 fn a_health_check_succeeds_only_when_the_gateway_is_ready() {
-    let ask = |host: &str, port: u16| {
+    let ask_with = |words: &[&str], host: &str, port: u16| {
         let settings = Gateway::builder().env("HOST", host).env("PORT", &port.to_string());
-        let (status, output) = settings.answers(&["healthcheck"]);
+        let (status, output) = settings.answers(words);
         assert!(output.lines().count() <= 1, "{output}");
         (status.code(), output)
     };
+    let ask = |host: &str, port: u16| ask_with(&["healthcheck"], host, port);
     let ready = memory().start();
     let port = ready.address().port();
     for host in ["127.0.0.1", "0.0.0.0", "localhost"] {
@@ -103,6 +105,10 @@ fn a_health_check_succeeds_only_when_the_gateway_is_ready() {
     let port = alone.address().port();
     let line = format!("/health/ready at 127.0.0.1 port {port} answers 503 Service Unavailable\n");
     assert_eq!(ask("0.0.0.0", port), (Some(1), line));
+    let live = ["healthcheck", "--live"];
+    assert_eq!(ask_with(&live, "0.0.0.0", port), (Some(0), String::new()));
+    let (status, output) = ask_with(&live, "127.0.0.1", free_port());
+    assert!(status == Some(1) && output.starts_with("/health/live at "), "{output}");
 
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let (status, output) = ask("127.0.0.1", silent.local_addr().unwrap().port());

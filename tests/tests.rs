@@ -53,6 +53,7 @@ mod gateway_breaker;
 mod gateway_caller_limits;
 mod gateway_callers;
 mod gateway_cluster;
+mod gateway_connection_check;
 mod gateway_connections;
 mod gateway_deny_cache;
 mod gateway_errors;

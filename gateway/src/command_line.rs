@@ -1,16 +1,19 @@
 //! The words after the program's name.
 
-use crate::config;
+use crate::{config, health_check::Probe};
 
 /// What the program is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Serve until a signal.
     Serve,
-    /// Ask the service that runs with these settings whether it is ready.
-    HealthCheck,
-    /// Read the settings and the files that they name, and nothing else.
-    CheckConfig,
+    /// Ask the service that runs with these settings for its health.
+    HealthCheck(Probe),
+    /// Read the settings and the files that they name.
+    CheckConfig {
+        /// Whether to send every command to Redis as well.
+        connect: bool,
+    },
     /// Print a new key of a caller, and its entry for API_KEYS_FILE.
     NewApiKey {
         /// What the caller is called.
@@ -27,15 +30,24 @@ pub enum Command {
 }
 
 /// What `--help` says about each command: how it is written, and what it does.
-const COMMANDS: [(&str, &str); 7] = [
+const COMMANDS: [(&str, &str); 9] = [
     ("", "Serve until SIGTERM or SIGINT."),
     (
         "healthcheck",
         "Ask the service that runs with these settings whether it is ready: exit 0 if it is, else 1.",
     ),
     (
+        "healthcheck --live",
+        "Ask it whether it serves requests at all, also while Redis cannot be reached.",
+    ),
+    (
         "--check-config",
         "Read the settings and the files that they name: exit 0 if they can be used, else 2.",
+    ),
+    (
+        "--check-config --connect",
+        "Do so, and test the login, the module and the rights of the user on every server of Redis \
+         that has keys, without a change: exit 0 if all is well, 1 if not.",
     ),
     (
         "new-api-key NAME SCOPE[,SCOPE...]",
@@ -57,8 +69,10 @@ impl Command {
         let words = words.iter().map(String::as_str).collect::<Vec<_>>();
         match words[..] {
             [] => Ok(Self::Serve),
-            ["healthcheck"] => Ok(Self::HealthCheck),
-            ["--check-config"] => Ok(Self::CheckConfig),
+            ["healthcheck"] => Ok(Self::HealthCheck(Probe::Ready)),
+            ["healthcheck", "--live"] => Ok(Self::HealthCheck(Probe::Live)),
+            ["--check-config"] => Ok(Self::CheckConfig { connect: false }),
+            ["--check-config", "--connect"] => Ok(Self::CheckConfig { connect: true }),
             ["new-api-key", name, scopes] => Ok(Self::NewApiKey {
                 name: name.to_owned(),
                 scopes: scopes.split(',').map(str::to_owned).collect(),

@@ -1,4 +1,4 @@
-//! Asks a running service whether it is ready, for images that have no shell and no client.
+//! Asks a running service for its health, for images that have no shell and no client.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -24,8 +24,23 @@ use crate::config::ListenOptions;
 /// Longest wait for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What is asked for.
-const PATH: &str = "/health/ready";
+/// A question about the health of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// Whether the process serves requests at all.
+    Live,
+    /// Whether load balancers are to send requests to it.
+    Ready,
+}
+
+impl Probe {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Live => "/health/live",
+            Self::Ready => "/health/ready",
+        }
+    }
+}
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
@@ -33,19 +48,20 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// # Errors
 ///
-/// When it is not ready or does not answer in time: one line to be printed.
-pub async fn ask(options: &ListenOptions) -> Result<(), String> {
+/// When the answer is no, or does not come in time: one line to be printed.
+pub async fn ask(options: &ListenOptions, probe: Probe) -> Result<(), String> {
+    let path = probe.path();
     let (host, port) = match &options.admin {
         Some(admin) => (&admin.host, admin.port),
         None => (&options.host, options.port),
     };
     let host = reachable(host);
-    let answer = timeout(PATIENCE, status(host, port, options.tls.is_some()));
+    let answer = timeout(PATIENCE, status(host, port, options.tls.is_some(), path));
     match answer.await {
         Ok(Ok(StatusCode::OK)) => Ok(()),
-        Ok(Ok(status)) => Err(format!("{PATH} at {host} port {port} answers {status}")),
-        Ok(Err(fault)) => Err(format!("{PATH} at {host} port {port} cannot be asked: {fault}")),
-        Err(_) => Err(format!("{PATH} at {host} port {port} does not answer within {PATIENCE:?}")),
+        Ok(Ok(status)) => Err(format!("{path} at {host} port {port} answers {status}")),
+        Ok(Err(fault)) => Err(format!("{path} at {host} port {port} cannot be asked: {fault}")),
+        Err(_) => Err(format!("{path} at {host} port {port} does not answer within {PATIENCE:?}")),
     }
 }
 
@@ -58,23 +74,24 @@ fn reachable(host: &str) -> &str {
     }
 }
 
-async fn status(host: &str, port: u16, tls: bool) -> Result<StatusCode, Fault> {
+async fn status(host: &str, port: u16, tls: bool, path: &str) -> Result<StatusCode, Fault> {
     let stream = TcpStream::connect((host, port)).await?;
     if tls {
         let name = ServerName::try_from(host.to_owned())?;
-        exchange(TlsConnector::from(Arc::new(trusting()?)).connect(name, stream).await?).await
+        let stream = TlsConnector::from(Arc::new(trusting()?)).connect(name, stream).await?;
+        exchange(stream, path).await
     } else {
-        exchange(stream).await
+        exchange(stream, path).await
     }
 }
 
-async fn exchange<S>(stream: S) -> Result<StatusCode, Fault>
+async fn exchange<S>(stream: S, path: &str) -> Result<StatusCode, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::get(PATH).header("Host", "localhost").body(Empty::<Bytes>::new())?;
+    let request = Request::get(path).header("Host", "localhost").body(Empty::<Bytes>::new())?;
     Ok(sender.send_request(request).await?.status())
 }
 

@@ -14,9 +14,11 @@ use ratelimit_gateway::{
     callers::{self, Callers},
     command_line::{self, Command},
     config::{AdminOptions, ListenOptions, Settings, SettingsError},
-    crypto, health_check, openapi_document,
+    crypto,
+    health_check::{self, Probe},
+    openapi_document,
     server::{Server, Signals, Stopping, tls},
-    store::Store,
+    store::{self, Store},
     telemetry::{self, Capacities},
 };
 
@@ -49,8 +51,8 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
     crypto::install();
     match command {
         Command::Serve => serve(Settings::load()?)?,
-        Command::HealthCheck => check_health(&Settings::load()?)?,
-        Command::CheckConfig => check_settings(Settings::load()?)?,
+        Command::HealthCheck(probe) => check_health(&Settings::load()?, probe)?,
+        Command::CheckConfig { connect } => check_settings(&Settings::load()?, connect)?,
         Command::NewApiKey { name, scopes } => {
             let (key, entry) = callers::new_api_key(&name, &scopes)
                 .map_err(|fault| SettingsError::about("new-api-key", fault))?;
@@ -114,17 +116,27 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn check_health(settings: &Settings) -> Result<(), String> {
-    health_check::ask(&settings.listen).await
+async fn check_health(settings: &Settings, probe: Probe) -> Result<(), String> {
+    health_check::ask(&settings.listen, probe).await
 }
 
-/// Reads every file that a setting names, just as serving does. What that starts in the background
-/// never runs, since nothing is waited for here: no connection is opened.
+/// Reads every file that a setting names, just as serving does, and with `connect` sends every
+/// command to Redis.
 #[tokio::main(flavor = "current_thread")]
-async fn check_settings(settings: Settings) -> Result<(), Box<dyn Error>> {
+async fn check_settings(settings: &Settings, connect: bool) -> Result<(), Box<dyn Error>> {
     settings.listen.tls.as_ref().map(tls::watch).transpose()?;
-    Callers::open(&settings.callers)?;
-    Store::open(settings.store)?;
-    print("settings ok\n")?;
+    let callers = Callers::open(&settings.callers)?;
+    // The task that would connect ends here, before it has run.
+    drop(Store::open(settings.store.clone())?);
+    if !connect {
+        print("settings ok\n")?;
+        return Ok(());
+    }
+    let servers = store::check_connection(&settings.store, callers.is_some()).await?;
+    print(&match servers {
+        None => "settings ok; memory:// needs no Redis\n".to_owned(),
+        Some(1) => "settings ok; Redis ok: 1 server\n".to_owned(),
+        Some(count) => format!("settings ok; Redis ok: {count} servers\n"),
+    })?;
     Ok(())
 }

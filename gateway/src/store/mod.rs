@@ -34,6 +34,25 @@ use crate::{
 /// Put before the keys of callers. No identifier has such a key, whatever it is.
 const CALLERS_PREFIX: &str = "caller:";
 
+/// Tests that decisions can be made in Redis: the login, the module and the rights of the user, on
+/// every server that has keys. `limits_callers` is whether requests of callers are counted, too.
+/// Returns the number of servers, or `None` with `memory://`.
+///
+/// # Errors
+///
+/// When a server cannot be reached or does not serve a command: one line to be printed.
+pub async fn check_connection(
+    options: &StoreOptions,
+    limits_callers: bool,
+) -> Result<Option<usize>, String> {
+    let Location::Redis(topology) = &options.location else { return Ok(None) };
+    let prefix = &options.key_prefix;
+    let callers_prefix = limits_callers.then(|| format!("{prefix}{CALLERS_PREFIX}"));
+    redis::check_connection(topology, &options.redis, prefix, callers_prefix.as_deref())
+        .await
+        .map(Some)
+}
+
 /// Decides, by the settings.
 #[derive(Debug)]
 pub struct Store {

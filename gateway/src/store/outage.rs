@@ -72,7 +72,7 @@ impl Outage {
         Self::Unexpected,
     ];
 
-    fn from_error(error: &RedisError, detail: &str) -> Self {
+    pub(super) fn from_error(error: &RedisError, detail: &str) -> Self {
         if error.is_timeout() {
             return Self::TimedOut;
         }
@@ -144,7 +144,7 @@ impl Outage {
         }
     }
 
-    fn advice(self) -> &'static str {
+    pub(super) fn advice(self) -> &'static str {
         match self {
             Self::Disconnected => UNREACHABLE_ADVICE,
             Self::TimedOut => "look for slow commands in Redis, or raise REDIS_TIMEOUT_MS",

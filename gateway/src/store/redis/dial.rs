@@ -21,6 +21,9 @@ use crate::config::SettingsError;
 /// longer. So short that an attempt that began just before Redis was back delays no recovery.
 const SHORTEST_PATIENCE: Duration = Duration::from_millis(500);
 
+/// The name of every connection in `CLIENT LIST` of a server.
+const CLIENT_NAME: &str = "ratelimit-gateway";
+
 /// How to reach servers.
 #[derive(Debug)]
 pub(super) struct Dialer {
@@ -96,9 +99,13 @@ impl Dialer {
             });
         // Only RESP3 connections tell when they are closed while idle.
         let login = login.clone().set_protocol(ProtocolVersion::RESP3);
-        let (calls, driver) =
+        let (mut calls, driver) =
             MultiplexedConnection::new_with_config(&login, Gathered::new(stream), config).await?;
-        Ok(Connection { calls, broken, _driver: Arc::new(Task::spawn(driver)) })
+        let driver = Arc::new(Task::spawn(driver));
+        // An answer that is an error does not matter: a user without the right to CLIENT has a
+        // connection without a name.
+        calls.send_packed_command(redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME)).await?;
+        Ok(Connection { calls, broken, _driver: driver })
     }
 }
 

@@ -3,6 +3,7 @@
 mod breaker;
 mod cluster;
 mod cluster_map;
+mod connection_check;
 mod connections;
 mod dial;
 mod follower;
@@ -19,6 +20,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisConnectionInfo, Value};
 
+pub(super) use self::connection_check::check_connection;
 use self::connections::Connections;
 use super::{
     Decision, Refunded, Source, StoreError, key,

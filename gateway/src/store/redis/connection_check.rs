@@ -1,0 +1,228 @@
+//! Tests each server with every command that the gateway sends, for an operator who has changed the
+//! settings or the rights of a user.
+
+use std::{collections::BTreeSet, io, time::Duration};
+
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisError, Value};
+use tokio::time::timeout;
+
+use super::{
+    RedisOptions, SentinelTopology, Topology,
+    dial::{Connection, Dialer, advice},
+    probe, server_at,
+    slots::{self, Address, Share},
+};
+use crate::{
+    quota::Algorithm,
+    store::{key, outage::Outage},
+};
+
+/// Connects to every server that has keys, and sends every command to it. No key is changed.
+///
+/// `callers_prefix` stands before the keys of callers, if their requests are counted. Returns the
+/// number of servers.
+///
+/// # Errors
+///
+/// When a server cannot be reached or does not serve a command: one line that names the server, the
+/// fault, and the remedy.
+pub(in crate::store) async fn check_connection(
+    topology: &Topology,
+    options: &RedisOptions,
+    key_prefix: &str,
+    callers_prefix: Option<&str>,
+) -> Result<usize, String> {
+    let tls = topology.is_secret().then(|| options.tls.clone());
+    let dialer = Dialer::new(tls, options.timeout, 1).map_err(|error| error.to_string())?;
+    let check = Check { dialer, answer_timeout: options.timeout, key_prefix, callers_prefix };
+    let servers = match topology {
+        Topology::Standalone(server) => vec![server.as_ref().clone()],
+        Topology::Sentinel(sentinels) => vec![check.find_primary(sentinels).await?],
+        Topology::Cluster(seeds) => check.find_primaries(seeds).await?,
+    };
+    let is_cluster = matches!(topology, Topology::Cluster(_));
+    for server in &servers {
+        check.check_server(server, is_cluster).await?;
+    }
+    Ok(servers.len())
+}
+
+struct Check<'a> {
+    dialer: Dialer,
+    answer_timeout: Duration,
+    key_prefix: &'a str,
+    callers_prefix: Option<&'a str>,
+}
+
+impl Check<'_> {
+    /// Asks the Sentinels in turn for the primary.
+    async fn find_primary(&self, topology: &SentinelTopology) -> Result<ConnectionInfo, String> {
+        let mut fault = String::new();
+        for sentinel in &topology.sentinels {
+            match self.ask_sentinel(sentinel, &topology.primary_name).await {
+                Ok(primary) => return Ok(primary.set_redis_settings(topology.login.clone())),
+                Err(text) => fault = text,
+            }
+        }
+        Err(fault)
+    }
+
+    async fn ask_sentinel(
+        &self,
+        sentinel: &ConnectionInfo,
+        primary_name: &str,
+    ) -> Result<ConnectionInfo, String> {
+        let address = sentinel.addr();
+        let mut connection = self.dial(sentinel).await?;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(primary_name);
+        let answer = self.call(&mut connection, &question).await;
+        let place =
+            answer.and_then(|answer| Ok(Option::<(String, u16)>::from_redis_value(answer)?));
+        match place {
+            Ok(Some((host, port))) => Ok(server_at(sentinel, host, port)),
+            Ok(None) => Err(format!(
+                "the Sentinel at {address} watches no primary that is called {primary_name}: \
+                 correct the name after the address in REDIS_URL"
+            )),
+            Err(error) => Err(fault(&format!("the Sentinel at {address}"), &error)),
+        }
+    }
+
+    /// Asks the seeds in turn for the primaries, each of which has the login of the first seed.
+    async fn find_primaries(
+        &self,
+        seeds: &[ConnectionInfo],
+    ) -> Result<Vec<ConnectionInfo>, String> {
+        let mut fault = String::new();
+        for seed in seeds {
+            match self.ask_seed(seed).await {
+                Ok(shares) => {
+                    let covered: usize =
+                        shares.iter().map(|share| share.last - share.first + 1).sum();
+                    if covered < slots::COUNT {
+                        let missing = slots::COUNT - covered;
+                        return Err(format!(
+                            "{missing} slots of the cluster have no server: find out with CLUSTER \
+                             NODES which servers are missing"
+                        ));
+                    }
+                    let places: BTreeSet<_> =
+                        shares.into_iter().map(|share| share.primary).collect();
+                    let at = |place: Address| server_at(seed, place.host, place.port);
+                    return Ok(places.into_iter().map(at).collect());
+                }
+                Err(text) => fault = text,
+            }
+        }
+        Err(fault)
+    }
+
+    async fn ask_seed(&self, seed: &ConnectionInfo) -> Result<Vec<Share>, String> {
+        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
+            seed.addr()
+        else {
+            return Err("a cluster is reached by TCP".to_owned());
+        };
+        let mut connection = self.dial(seed).await?;
+        let answer = self.call(&mut connection, &cluster_slots()).await;
+        let address = Address { host: host.clone(), port: *port };
+        let shares = answer.and_then(|answer| slots::shares(answer, &address));
+        shares.map_err(|error| fault(&format!("Redis at {address}"), &error))
+    }
+
+    /// Logs in to a server and sends every command to it.
+    async fn check_server(&self, server: &ConnectionInfo, is_cluster: bool) -> Result<(), String> {
+        let name = format!("Redis at {}", server.addr());
+        let mut connection = self.dial(server).await?;
+        let mut commands = commands(self.key_prefix, self.callers_prefix);
+        if is_cluster {
+            // The last one, since it concerns the command after it.
+            commands.extend([("CLUSTER SLOTS", cluster_slots()), ("ASKING", redis::cmd("ASKING"))]);
+        }
+        let mut refused = BTreeSet::new();
+        for (command_name, command) in commands {
+            match self.call(&mut connection, &command).await {
+                Ok(_) => {}
+                Err(error) if is_past_rights(&error, is_cluster) => {}
+                Err(error) if error.code() == Some("NOPERM") => {
+                    refused.insert(command_name);
+                }
+                Err(error) => return Err(fault(&format!("{name} on {command_name}"), &error)),
+            }
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let refused = refused.into_iter().collect::<Vec<_>>().join(", ");
+        Err(format!("{name} refuses the user {refused}: {}", Outage::NotAllowed.advice()))
+    }
+
+    async fn dial(&self, server: &ConnectionInfo) -> Result<Connection, String> {
+        self.dialer.dial(server).await.map_err(|error| {
+            let text = error.to_string();
+            format!("{}: {text}: {}", server.addr(), advice(&text))
+        })
+    }
+
+    async fn call(&self, connection: &mut Connection, command: &Cmd) -> Result<Value, RedisError> {
+        let answer = timeout(self.answer_timeout, command.query_async(&mut connection.calls)).await;
+        answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    }
+}
+
+/// Returns every command of the gateway, for keys of every kind. A server looks for the command and
+/// for the rights of the user before it looks at arguments: those of commands that would take or
+/// give back units are wrong, and no state has these keys.
+fn commands(key_prefix: &str, callers_prefix: Option<&str>) -> Vec<(&'static str, Cmd)> {
+    let identifier = format!("connection-check-{:032x}", fastrand::u128(..));
+    let command = |name: &'static str, key: &str, arguments: &[&str]| {
+        let mut command = redis::cmd(name);
+        command.arg(key).arg(arguments);
+        (name, command)
+    };
+    let mut commands = vec![("RATELIMIT.PEEK", probe(key_prefix).command)];
+    for algorithm in Algorithm::ALL {
+        let (take, word) = match algorithm {
+            Algorithm::TokenBucket => ("RATELIMIT.TB", "TB"),
+            Algorithm::SlidingWindow => ("RATELIMIT.SW", "SW"),
+        };
+        let key = key(key_prefix, algorithm, &identifier);
+        commands.push(command(take, &key, &["0", "1"]));
+        commands.push(command("RATELIMIT.PEEK", &key, &[word, "1", "1"]));
+        commands.push(command("RATELIMIT.REFUND", &key, &["0"]));
+        commands.push(command("RATELIMIT.RESET", &key, &[]));
+    }
+    if let Some(prefix) = callers_prefix {
+        let key = key(prefix, Algorithm::TokenBucket, &identifier);
+        commands.push(command("RATELIMIT.TB", &key, &["0", "1"]));
+    }
+    commands
+}
+
+fn cluster_slots() -> Cmd {
+    let mut command = redis::cmd("CLUSTER");
+    command.arg("SLOTS");
+    command
+}
+
+/// Returns whether the server knows the command, and lets the user run it: the server is not the
+/// one that has the key, or the command itself refuses its arguments.
+fn is_past_rights(error: &RedisError, is_cluster: bool) -> bool {
+    match error.code() {
+        Some("MOVED" | "ASK") => is_cluster,
+        Some("ERR") => error.detail().is_some_and(|detail| detail.contains(" must be ")),
+        _ => false,
+    }
+}
+
+fn fault(server: &str, error: &RedisError) -> String {
+    let detail = error.detail().unwrap_or_default();
+    let outage = Outage::from_error(error, detail);
+    let text = match error.code() {
+        Some(code) => format!("{code} {detail}"),
+        None => error.to_string(),
+    };
+    let advice = if outage == Outage::Unexpected { advice(&text) } else { outage.advice() };
+    format!("{server}: {}: {advice}", text.trim_end())
+}
