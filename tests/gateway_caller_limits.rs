@@ -39,6 +39,16 @@ fn assert_limited(answer: &Response, seconds: &str) {
 }
 
 #[test]
+fn a_caller_that_is_limited_is_not_forgotten_when_there_is_no_room() {
+    let directory = TempDir::new().unwrap();
+    let keys = ["shop", "other"].map(|name| ApiKey::new(name, &["read"]).limit(1, 3_600));
+    let builder = builder(&directory, &keys.each_ref());
+    let gateway = builder.env("REDIS_URL", "memory://").env("LOCAL_MAX_KEYS", "1").start();
+    let status = |key: &ApiKey| look(&gateway, key.header()).status;
+    assert_eq!([&keys[0], &keys[1], &keys[0]].map(status), [200, 429, 429]);
+}
+
+#[test]
 fn all_gateways_together_keep_the_limit_of_a_caller() {
     let (server, directory) = (Server::at(NOON), TempDir::new().unwrap());
     let shop = ApiKey::new("shop", &["check", "read"]).limit(3, 60);

@@ -61,15 +61,56 @@ fn the_share_of_an_instance_is_for_outages_only() {
     assert_eq!(response.header("X-RateLimit-Remaining"), Some("99"));
 }
 
+/// A gateway without Redis that keeps so many quotas.
+fn small(max_keys: &str) -> Gateway {
+    let settings = Gateway::builder().env("REDIS_URL", "memory://");
+    settings.env("LOCAL_MAX_KEYS", max_keys).start()
+}
+
 #[test]
 fn no_more_quotas_are_kept_than_the_setting_says() {
-    let settings = Gateway::builder().env("REDIS_URL", "memory://");
-    let gateway = settings.env("LOCAL_MAX_KEYS", "10").start();
-    let quota = |number: usize| json!({ "identifier": number.to_string(), "limit": 5, "cost": 5 });
+    let gateway = small("10");
+    let quota = |number: usize| json!({ "identifier": number.to_string(), "limit": 5, "cost": 2 });
     let quotas: Vec<_> = (0..100).map(quota).collect();
     let allowed = || quotas.iter().filter(|quota| check(&gateway, quota)["allowed"] == true);
-    assert_eq!(allowed().count(), 100);
-    assert!(allowed().count() >= 90);
+    // The third check of a quota would be denied, if the first two were remembered.
+    for _ in 0..3 {
+        assert_eq!(allowed().count(), 100);
+    }
+}
+
+#[test]
+fn quotas_that_deny_are_kept_and_leave_no_room_for_new_ones() {
+    let gateway = small("10");
+    let quota = |number: usize| {
+        json!({ "identifier": number.to_string(), "limit": 1,
+        "window_seconds": 3600 })
+    };
+    let quotas: Vec<_> = (0..100).map(quota).collect();
+    let allowed: Vec<_> =
+        quotas.iter().map(|quota| check(&gateway, quota)["allowed"] == true).collect();
+    assert_eq!(allowed, (0..100).map(|number| number < 10).collect::<Vec<_>>());
+    assert!(quotas.iter().all(|quota| check(&gateway, quota)["allowed"] == false));
+
+    let metrics = gateway.get("/metrics").body;
+    assert!(metrics.contains("\nratelimit_local_no_room_total 180\n"), "{metrics}");
+    let log = gateway.log_with("raise LOCAL_MAX_KEYS");
+    let lines = log.lines().filter(|line| line.contains("no room for another quota")).count();
+    assert!((1..30).contains(&lines), "{lines} lines for 180 checks");
+}
+
+#[test]
+fn a_log_that_takes_more_room_than_there_is_is_limited() {
+    let gateway = small("3");
+    let check = json!({ "identifier": "user", "algorithm": "sliding_window", "limit": 2_000,
+        "window_seconds": 3600 });
+    let batch = json!({ "checks": vec![check; 1_000] }).to_string();
+    let allowed = (0..5).map(|_| {
+        let answer = gateway.post("/rate-limit/check/batch", &batch);
+        assert_eq!(answer.status, 200);
+        answer.body.matches(r#""allowed":true"#).count()
+    });
+    assert_eq!(allowed.collect::<Vec<_>>(), [1_000, 1_000, 0, 0, 0]);
 }
 
 #[test]

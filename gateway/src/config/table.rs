@@ -236,7 +236,8 @@ pub(super) const LOCAL_MAX_KEYS: Setting<Whole<usize>> = Setting {
     default: "100000",
     rule: Whole(1..=100_000_000),
     meaning: "Most quotas of each algorithm that this process keeps with FAIL_MODE=local or \
-              memory://; a long log counts as several. Beyond it the least used are forgotten.",
+              memory://; a long log counts as several. Beyond it quotas that would grant are \
+              forgotten, and when all deny, new ones are denied.",
 };
 
 pub(super) const DENY_CACHE_SIZE: Setting<Whole<usize>> = Setting {

@@ -7,6 +7,7 @@ use metrics::{Counter, counter, describe_counter};
 use crate::{quota::Algorithm, store::Source};
 
 const DECISIONS: &str = "ratelimit_decisions_total";
+const NO_ROOM: &str = "ratelimit_local_no_room_total";
 
 type Counters = [[[Counter; Source::ALL.len()]; 2]; Algorithm::ALL.len()];
 
@@ -29,7 +30,17 @@ pub(super) fn start() {
         "Checks that were decided, by algorithm, outcome, and source: redis, local (this process), \
          cache (an earlier denial) or open (nobody: Redis could not answer)."
     );
+    describe_counter!(
+        NO_ROOM,
+        "Checks that this process denied because LOCAL_MAX_KEYS is taken by quotas that deny."
+    );
     LazyLock::force(&COUNTERS);
+    counter!(NO_ROOM).increment(0);
+}
+
+/// Counts a check that was denied because the local store has no room for its quota.
+pub(crate) fn count_no_room() {
+    counter!(NO_ROOM).increment(1);
 }
 
 /// Counts a decision.

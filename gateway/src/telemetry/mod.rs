@@ -14,6 +14,7 @@ mod traces;
 
 pub(crate) use self::{
     callers::{count_auth_failure, count_limited_caller},
+    decisions::count_no_room,
     recurrence::{Recurrence, Sums},
     scope::{Scope, log_caller, log_refusal},
     traces::RequestSpan,

@@ -1,6 +1,7 @@
 //! What all algorithms have in common.
 
 use alloc::vec::Vec;
+use core::fmt::Debug;
 use core::ops::Range;
 
 use crate::codec::{Change, DecodeError};
@@ -11,7 +12,7 @@ use crate::time::Instant;
 /// The state of an algorithm, and what can be done with it. The default state has used nothing.
 pub trait Algorithm: Clone + Default {
     /// What a call is allowed.
-    type Limit;
+    type Limit: Copy + Debug;
 
     /// Decides a call at `now`, and records what it was granted. A denied call changes nothing.
     fn take(&mut self, limit: &Self::Limit, demand: Demand, now: Instant) -> Decision;

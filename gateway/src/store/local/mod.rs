@@ -3,20 +3,28 @@
 //! Every answer is the one that the module would give: the same times are rounded up to the same
 //! milliseconds, and the same arguments are refused.
 
+mod eviction_order;
+mod shard;
 mod states;
 #[cfg(test)]
 mod tests;
 
-use limiter::{
-    BucketLimit, Demand, Duration, Instant, RetryAfter, SlidingWindowLog, TokenBucket, Units,
-    Window, WindowLimit,
+use std::{
+    sync::{Mutex, PoisonError},
+    time,
 };
 
-use self::states::States;
+use limiter::{
+    BucketLimit, Duration, Instant, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
+    WindowLimit,
+};
+
+use self::{shard::NoRoom, states::States};
 use super::{Argument, Decision, Refunded, Source, StoreError};
 use crate::{
     millis::Millis,
     quota::{Algorithm, Check, Quota, Refund},
+    telemetry::{self, Recurrence, Sums},
 };
 
 /// The largest limit of a sliding window: as much as Redis takes unless it is told otherwise.
@@ -27,12 +35,18 @@ pub(super) const MAX_WINDOW_LIMIT: u32 = 1_000_000;
 pub(super) struct LocalStore {
     buckets: States<TokenBucket>,
     logs: States<SlidingWindowLog>,
+    /// Says when a line about a store without room is due.
+    no_room: Mutex<Recurrence>,
 }
 
 impl LocalStore {
     /// A store with room for `max_keys` states of each algorithm.
     pub(super) fn new(max_keys: usize) -> Self {
-        Self { buckets: States::new(max_keys), logs: States::new(max_keys) }
+        Self {
+            buckets: States::new(max_keys),
+            logs: States::new(max_keys),
+            no_room: Mutex::default(),
+        }
     }
 
     /// Takes what a check asks for, all or none; just looks when its cost is 0.
@@ -45,16 +59,19 @@ impl LocalStore {
         if *cost == 0 {
             return self.peek(identifier, quota, now);
         }
-        let demand = Demand::all(units(*cost));
+        let cost = units(*cost);
         let decided = match quota.algorithm {
             Algorithm::TokenBucket => {
-                self.buckets.take(identifier, &bucket_limit(quota), demand, now)
+                self.buckets.take(identifier, &bucket_limit(quota), cost, now)
             }
             Algorithm::SlidingWindow => {
-                self.logs.take(identifier, &window_limit(quota)?, demand, now)
+                self.logs.take(identifier, &window_limit(quota)?, cost, now)
             }
         };
-        decision(quota, &decided)
+        if decided.is_err() {
+            self.report_no_room();
+        }
+        decision(quota, decided)
     }
 
     /// What taking one unit would answer. Takes nothing.
@@ -72,7 +89,7 @@ impl LocalStore {
             Algorithm::TokenBucket => self.buckets.peek(identifier, &bucket_limit(quota), now),
             Algorithm::SlidingWindow => self.logs.peek(identifier, &window_limit(quota)?, now),
         };
-        decision(quota, &decided)
+        decision(quota, decided)
     }
 
     /// Gives back units, as many of them as were used.
@@ -92,7 +109,21 @@ impl LocalStore {
             Algorithm::SlidingWindow => self.logs.remove(identifier, now),
         }
     }
+
+    /// Counts and logs a check that was denied for want of room.
+    fn report_no_room(&self) {
+        telemetry::count_no_room();
+        let mut no_room = self.no_room.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Sums { count, seconds }) = no_room.note_unending(time::Instant::now()) {
+            let advice = NO_ROOM_ADVICE;
+            tracing::warn!(checks = count, seconds, advice, "no room for another quota");
+        }
+    }
 }
+
+/// The advice of the line about a store without room.
+pub(super) const NO_ROOM_ADVICE: &str =
+    "raise LOCAL_MAX_KEYS: it is taken by quotas that deny, and new ones are denied";
 
 fn bucket_limit(quota: &Quota) -> BucketLimit {
     let (limit, capacity) = (units(quota.limit), units(quota.capacity()));
@@ -117,7 +148,17 @@ fn window(quota: &Quota) -> Window {
     Window::from_millis(quota.window.0).unwrap_or(Window::MAX)
 }
 
-fn decision(quota: &Quota, decided: &limiter::Decision) -> Result<Decision, StoreError> {
+fn decision(
+    quota: &Quota,
+    decided: Result<limiter::Decision, NoRoom>,
+) -> Result<Decision, StoreError> {
+    let decided = decided.unwrap_or_else(|NoRoom { wait }| limiter::Decision {
+        granted: 0,
+        limit: quota.capacity(),
+        remaining: 0,
+        retry_after: RetryAfter::Wait(wait),
+        reset_after: wait,
+    });
     let retry_after = match decided.retry_after {
         RetryAfter::Granted => Millis(0),
         RetryAfter::Wait(time) => millis(time),

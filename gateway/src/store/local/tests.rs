@@ -1,6 +1,8 @@
-use limiter::{Demand, Instant, SlidingWindowLog, Units, Window, WindowLimit};
+use std::fs;
 
-use super::{LocalStore, states::States};
+use limiter::{Instant, SlidingWindowLog, Units, Window, WindowLimit};
+
+use super::{LocalStore, NO_ROOM_ADVICE, states::States};
 use crate::{
     millis::Millis,
     quota::{Algorithm, Check, Quota, Refund},
@@ -181,6 +183,87 @@ fn no_more_states_are_kept_than_there_is_room_for() {
     }
 }
 
+/// How many of so many checks are allowed.
+fn allowed(store: &LocalStore, identifier: &str, quota: &Quota, times: u64) -> usize {
+    let check = check(identifier, quota, 1);
+    (0..times).filter(|millis| store.check(&check, at(*millis)).unwrap().allowed).count()
+}
+
+#[test]
+fn a_log_that_takes_more_than_all_of_the_room_is_limited() {
+    let store = LocalStore::new(3);
+    let hourly = quota(Algorithm::SlidingWindow, 2_000, 3_600_000);
+    assert_eq!(allowed(&store, "user", &hourly, 5_000), 2_000);
+    assert_eq!(allowed(&store, "other", &hourly, 10), 0);
+    // Its oldest grants leave after an hour, and until then all of it denies.
+    let check = check("other", &hourly, 1);
+    assert!(!store.check(&check, at(3_599_999)).unwrap().allowed);
+    assert!(store.check(&check, at(3_600_000)).unwrap().allowed);
+}
+
+#[test]
+fn a_quota_that_denies_outlives_a_flood_of_those_that_grant() {
+    for algorithm in Algorithm::ALL {
+        let store = LocalStore::new(10);
+        let once = quota(algorithm, 1, 3_600_000);
+        assert!(store.check(&check("used up", &once, 1), at(0)).unwrap().allowed);
+        let many = quota(algorithm, 100, 86_400_000);
+        for number in 0..1_000 {
+            assert!(store.check(&check(&number.to_string(), &many, 1), at(1)).unwrap().allowed);
+            assert!(!store.check(&check("used up", &once, 1), at(1)).unwrap().allowed);
+        }
+    }
+}
+
+#[test]
+fn the_quota_that_is_whole_soonest_is_forgotten_first() {
+    for algorithm in Algorithm::ALL {
+        let store = LocalStore::new(3);
+        let of_hours = |hours: u64| quota(algorithm, 2, hours * 3_600_000);
+        for (identifier, hours) in [("middle", 2), ("soonest", 1), ("latest", 3), ("new", 4)] {
+            store.check(&check(identifier, &of_hours(hours), 1), at(0)).unwrap();
+        }
+        let kept = ["middle", "soonest", "latest", "new"]
+            .map(|identifier| store.reset(identifier, algorithm, at(1)));
+        assert_eq!(kept, [true, false, true, true], "{algorithm:?}");
+    }
+}
+
+#[test]
+fn new_quotas_are_denied_while_all_that_are_kept_deny() {
+    for algorithm in Algorithm::ALL {
+        let store = LocalStore::new(3);
+        let once = quota(algorithm, 1, 60_000);
+        for (number, identifier) in ["first", "second", "third"].into_iter().enumerate() {
+            let now = at(number as u64 * 1_000);
+            assert!(store.check(&check(identifier, &once, 1), now).unwrap().allowed);
+        }
+        let new = quota(algorithm, 100, 60_000);
+        let denied = Decision {
+            source: Source::Local,
+            allowed: false,
+            rate: 100,
+            limit: 100,
+            remaining: 0,
+            // Then the first one may be forgotten.
+            retry_after: Millis(57_000),
+            reset_after: Millis(57_000),
+        };
+        assert_eq!(store.check(&check("new", &new, 1), at(3_000)), Ok(denied));
+        assert_eq!(store.peek("new", &new, at(3_000)), Ok(denied));
+        assert!(!store.check(&check("second", &once, 1), at(59_999)).unwrap().allowed);
+        assert!(!store.check(&check("new", &new, 1), at(59_999)).unwrap().allowed);
+        assert!(store.check(&check("new", &new, 1), at(60_000)).unwrap().allowed);
+        assert!(!store.check(&check("second", &once, 1), at(60_000)).unwrap().allowed);
+    }
+}
+
+#[test]
+fn the_page_on_troubleshooting_has_the_advice() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/troubleshooting.md");
+    assert!(fs::read_to_string(path).unwrap().contains(NO_ROOM_ADVICE));
+}
+
 #[test]
 fn logs_that_grow_make_others_be_forgotten() {
     let store = LocalStore::new(100);
@@ -219,7 +302,7 @@ fn the_longest_log_does_not_forget_itself() {
     let mut remaining = 0;
     for number in 0..1_000_000 {
         let now = at(number * 31_622);
-        remaining = states.take("user", &limit, Demand::all(Units::MIN), now).remaining;
+        remaining = states.take("user", &limit, Units::MIN, now).unwrap().remaining;
     }
     assert_eq!(remaining, 0);
 }

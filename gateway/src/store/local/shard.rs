@@ -1,0 +1,309 @@
+//! States that share a lock, and the room that they share.
+//!
+//! # Room
+//!
+//! The weight of a state is the number of KiB that it takes, rounded up: 1 for a bucket and a short
+//! log, some 8,000 for a log of a million entries. The room of a shard is the most that its states
+//! may weigh together. When another key needs room, or a log grows, keys that grant are evicted in
+//! the order of [`EvictionOrder`], and their limits start afresh. When they do not suffice:
+//!
+//! 1. A new key is denied. No key that denies is evicted for it, since that key would then grant.
+//! 2. A log that is there grows on, up to the room of the shard or [`LONGEST_LOG`], whichever is
+//!    more. So a log that alone takes more than the room is limited all the same.
+//! 3. A log that would grow beyond that is denied.
+//!
+//! A state that has ended leaves when its key is used again, or as the first to be evicted.
+
+#[cfg(test)]
+mod tests;
+
+use hashbrown::HashTable;
+use limiter::{Algorithm, Decision, Demand, Duration, Instant, RetryAfter, Units};
+use slab::Slab;
+
+use super::eviction_order::{EvictionOrder, Times};
+
+/// More than any log weighs: a log of 1,000,000 entries weighs some 8,000.
+pub(super) const LONGEST_LOG: usize = 10_000;
+
+/// A key as it is looked up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key<'a> {
+    pub(super) identifier: &'a str,
+    pub(super) hash: u64,
+}
+
+/// The room is taken by keys that deny.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoRoom {
+    /// The time until keys that deny now grant, and can be evicted.
+    pub(super) wait: Duration,
+}
+
+/// States that share a lock.
+#[derive(Debug)]
+pub(super) struct Shard<A: Algorithm> {
+    /// The most that all states may weigh, at least 1.
+    room: usize,
+    /// The most that all states may weigh when a log grows and the others deny.
+    most: usize,
+    /// The weight of all states.
+    weight: usize,
+    entries: Slab<Entry<A>>,
+    /// The places in `entries`, by the hash of the identifier.
+    places: HashTable<usize>,
+    order: EvictionOrder,
+}
+
+/// The state of a key.
+#[derive(Debug)]
+struct Entry<A: Algorithm> {
+    identifier: Box<str>,
+    hash: u64,
+    state: A,
+    /// The limit and the cost of the latest call. They decide whether the key denies.
+    limit: A::Limit,
+    cost: Units,
+    times: Times,
+    weight: usize,
+}
+
+impl<A: Algorithm> Shard<A> {
+    /// A shard without states.
+    pub(super) fn new(room: usize) -> Self {
+        Self {
+            room,
+            most: room.max(LONGEST_LOG),
+            weight: 0,
+            entries: Slab::new(),
+            places: HashTable::new(),
+            order: EvictionOrder::new(),
+        }
+    }
+
+    /// Takes `cost`, all or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`] when the state says yes, but cannot be stored.
+    pub(super) fn take(
+        &mut self,
+        key: Key<'_>,
+        limit: &A::Limit,
+        cost: Units,
+        now: Instant,
+    ) -> Result<Decision, NoRoom> {
+        self.order.advance(now);
+        let Some(place) = self.find(key, now) else {
+            let mut entry = Entry::new(key, *limit, cost);
+            let decision = entry.take(limit, cost, now);
+            if decision.granted > 0 {
+                self.make_room(entry.weight, self.room, None)?;
+                self.insert(entry);
+            }
+            return Ok(decision);
+        };
+        let entry = &self.entries[place];
+        let growth = entry.growth();
+        let lacks_room = growth > 0 && self.weight + growth > self.room;
+        if lacks_room && entry.state.peek(limit, cost, now).granted > 0 {
+            self.make_room(growth, self.most, Some(place))?;
+        }
+        Ok(self.change(place, |entry| entry.take(limit, cost, now)))
+    }
+
+    /// What taking one unit would answer.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`] when there is no state, and none could be stored.
+    pub(super) fn peek(
+        &mut self,
+        key: Key<'_>,
+        limit: &A::Limit,
+        now: Instant,
+    ) -> Result<Decision, NoRoom> {
+        self.order.advance(now);
+        match self.find(key, now) {
+            Some(place) => Ok(self.entries[place].state.peek(limit, Units::MIN, now)),
+            None => match self.without_room(1, self.room, None) {
+                Some(no_room) => Err(no_room),
+                None => Ok(A::default().peek(limit, Units::MIN, now)),
+            },
+        }
+    }
+
+    /// Gives back units, as many of them as were used, and returns their number.
+    pub(super) fn refund(&mut self, key: Key<'_>, amount: Units, now: Instant) -> u32 {
+        self.order.advance(now);
+        let Some(place) = self.find(key, now) else { return 0 };
+        self.change(place, |entry| entry.refund(amount, now))
+    }
+
+    /// Forgets a key. Returns whether its state counted for anything.
+    pub(super) fn remove(&mut self, key: Key<'_>, now: Instant) -> bool {
+        self.order.advance(now);
+        match self.find(key, now) {
+            Some(place) => {
+                self.evict(place);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The place of a key whose state has not ended. A state that has ended is removed.
+    fn find(&mut self, key: Key<'_>, now: Instant) -> Option<usize> {
+        let is_key = |place: &usize| *self.entries[*place].identifier == *key.identifier;
+        let place = *self.places.find(key.hash, is_key)?;
+        if self.entries[place].times.end <= now {
+            self.evict(place);
+            return None;
+        }
+        Some(place)
+    }
+
+    fn insert(&mut self, entry: Entry<A>) {
+        self.weight += entry.weight;
+        let (hash, times) = (entry.hash, entry.times);
+        let place = self.entries.insert(entry);
+        self.places.insert_unique(hash, place, |place| self.entries[*place].hash);
+        self.order.insert(place, times);
+    }
+
+    fn evict(&mut self, place: usize) {
+        let entry = self.entries.remove(place);
+        if let Ok(found) = self.places.find_entry(entry.hash, |other| *other == place) {
+            found.remove();
+        }
+        self.order.remove(place, entry.times);
+        self.weight -= entry.weight;
+    }
+
+    /// Changes a state, and keeps its place in the order and the weight of all in step.
+    fn change<T>(&mut self, place: usize, change: impl FnOnce(&mut Entry<A>) -> T) -> T {
+        let entry = &mut self.entries[place];
+        let (times, weight) = (entry.times, entry.weight);
+        let result = change(entry);
+        self.weight = self.weight - weight + entry.weight;
+        if entry.times != times {
+            let times_now = entry.times;
+            self.order.remove(place, times);
+            self.order.insert(place, times_now);
+        }
+        result
+    }
+
+    /// Evicts keys that grant, other than `kept`, until `more` fits into the room. It is enough that
+    /// `more` fits below `most`.
+    fn make_room(&mut self, more: usize, most: usize, kept: Option<usize>) -> Result<(), NoRoom> {
+        if let Some(no_room) = self.without_room(more, most, kept) {
+            return Err(no_room);
+        }
+        while self.weight + more > self.room {
+            let Some(place) = self.order.granting().find(|place| Some(*place) != kept) else {
+                break;
+            };
+            self.evict(place);
+        }
+        Ok(())
+    }
+
+    /// Returns nothing if `more` fits below `most` once keys that grant, other than `kept`, are
+    /// evicted.
+    fn without_room(&self, more: usize, most: usize, kept: Option<usize>) -> Option<NoRoom> {
+        let mut excess = (self.weight + more).saturating_sub(most);
+        if excess == 0 {
+            return None;
+        }
+        for place in self.order.granting().filter(|place| Some(*place) != kept) {
+            excess = excess.saturating_sub(self.entries[place].weight);
+            if excess == 0 {
+                return None;
+            }
+        }
+        let mut wait = 0;
+        for (micros, place) in self.order.denying().filter(|(_, place)| Some(*place) != kept) {
+            wait = micros;
+            excess = excess.saturating_sub(self.entries[place].weight);
+            if excess == 0 {
+                break;
+            }
+        }
+        Some(NoRoom { wait: Duration::from_micros(wait.max(1).into()) })
+    }
+}
+
+impl<A: Algorithm> Entry<A> {
+    fn new(key: Key<'_>, limit: A::Limit, cost: Units) -> Self {
+        let times = Times { grants_from: Instant::EPOCH, end: Instant::EPOCH };
+        let (identifier, hash) = (key.identifier.into(), key.hash);
+        Self { identifier, hash, state: A::default(), limit, cost, times, weight: weight(0) }
+    }
+
+    fn take(&mut self, limit: &A::Limit, cost: Units, now: Instant) -> Decision {
+        let decision = self.state.take(limit, Demand::all(cost), now);
+        if decision.retry_after == RetryAfter::Never {
+            // A call that can never be granted says nothing about the key.
+            return decision;
+        }
+        (self.limit, self.cost) = (*limit, cost);
+        if decision.granted > 0 {
+            self.times.end = end(decision.reset_after, now);
+            self.weight = weight(self.state.buffers());
+        }
+        let again = match decision.granted > 0 && decision.remaining < cost.get() {
+            true => self.state.peek(limit, cost, now),
+            false => decision,
+        };
+        self.set_wait(again.retry_after, now);
+        decision
+    }
+
+    fn refund(&mut self, amount: Units, now: Instant) -> u32 {
+        let refund = self.state.refund(amount, now);
+        if refund.refunded > 0 {
+            self.times.end = end(refund.reset_after, now);
+            self.weight = weight(self.state.buffers());
+            let again = self.state.peek(&self.limit, self.cost, now);
+            self.set_wait(again.retry_after, now);
+        }
+        refund.refunded
+    }
+
+    /// Sets the time from which the latest call would be granted, if it came again.
+    fn set_wait(&mut self, wait: RetryAfter, now: Instant) {
+        self.times.grants_from = match wait {
+            RetryAfter::Granted | RetryAfter::Never => Instant::EPOCH,
+            // From its end on the state counts for nothing.
+            RetryAfter::Wait(wait) => {
+                let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+                now.plus_micros(micros).min(self.times.end)
+            }
+        };
+    }
+
+    /// The most that the weight can grow by in one call, which adds a chunk to a log at most.
+    fn growth(&self) -> usize {
+        weight(self.state.buffers() + GRANT_BUFFERS) - self.weight
+    }
+}
+
+/// The most buffers that a grant adds: a chunk, and the list of the chunks.
+const GRANT_BUFFERS: usize = 2;
+
+/// The weight of a state with so many buffers.
+fn weight(buffers: usize) -> usize {
+    /// The most bytes that a buffer of a log takes, with its part of the list of the buffers.
+    const BUFFER_BYTES: usize = 384;
+    (buffers * BUFFER_BYTES).div_ceil(1024).max(1)
+}
+
+/// The end of a state whose whole quota is back after this time: the next full millisecond, at
+/// which Redis removes a key. A state of which nothing is used has ended.
+fn end(reset_after: Duration, now: Instant) -> Instant {
+    if reset_after == Duration::ZERO {
+        return Instant::EPOCH;
+    }
+    Instant::from_micros(now.expiry_millis(reset_after).saturating_mul(1_000))
+}
