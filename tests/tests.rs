@@ -72,6 +72,7 @@ mod gateway_refusals;
 mod gateway_sentinel;
 mod gateway_settings;
 mod gateway_telemetry;
+mod gateway_top;
 mod gateway_traces;
 
 // What is shipped, and what is written about it.

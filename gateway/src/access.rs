@@ -27,6 +27,7 @@ use crate::{
     error::Error,
     head,
     headers::{PROCESS_TIME, REQUEST_ID},
+    store::Decision,
     telemetry::{self, RequestSpan, Scope},
 };
 
@@ -82,9 +83,13 @@ fn record(
         let status = response.status().as_u16();
         let time_ms = millis(time);
         let route = pattern.as_ref().map_or("unmatched", MatchedPath::as_str);
+        // Of a check.
+        let decision = response.extensions().get::<Decision>();
+        let allowed = decision.map(|decision| decision.allowed);
+        let source = decision.map(|decision| decision.source.name());
         match is_probe {
             true => debug!(method, route, status, time_ms, "answered"),
-            false => info!(method, route, status, time_ms, "answered"),
+            false => info!(method, route, status, time_ms, allowed, source, "answered"),
         }
         if let Some(trace) = trace {
             trace.end(response.status());

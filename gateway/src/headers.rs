@@ -45,7 +45,7 @@ pub(crate) const DECISION_DOCS: [(HeaderName, &str, &str); 6] = [
     (X_LIMIT, "Most units that can be taken at once.", "100"),
     (X_REMAINING, "Units left.", "99"),
     (X_RESET, "Seconds until the whole quota is back.", "1"),
-    NO_STORE_DOCS,
+    (CACHE_CONTROL, "A decision is never to be cached.", "no-store"),
 ];
 
 /// What the documentation says about the header of a decision that Redis did not make.
@@ -60,11 +60,9 @@ pub(crate) const SOURCE_DOCS: (HeaderName, &str, &str) = (
 pub(crate) const DENIAL_DOCS: (HeaderName, &str, &str) =
     (RETRY_AFTER, "Seconds until the same call would be allowed; on a denial only.", "1");
 
-/// What the documentation says about the header of several decisions at once.
-pub(crate) const BATCH_DOCS: [(HeaderName, &str, &str); 1] = [NO_STORE_DOCS];
-
-const NO_STORE_DOCS: (HeaderName, &str, &str) =
-    (CACHE_CONTROL, "A decision is never to be cached.", "no-store");
+/// What the documentation says about the header of an answer that is true for a moment only.
+pub(crate) const NO_STORE_DOCS: [(HeaderName, &str, &str); 1] =
+    [(CACHE_CONTROL, "The answer is never to be cached.", "no-store")];
 
 /// The largest integer of a structured field (RFC 9651).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
@@ -97,8 +95,8 @@ fn item(parameters: &[(&str, Option<u64>)]) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"default\""))
 }
 
-/// The header of several decisions at once.
-pub(crate) const OF_BATCH: [(HeaderName, HeaderValue); 1] =
+/// The header of an answer that is true for a moment only.
+pub(crate) const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 /// The header that a denial has on top: whole seconds, at least 1.

@@ -15,6 +15,9 @@ use crate::{
 /// Most bytes of an identifier; the least is 1.
 pub(crate) const MAX_IDENTIFIER_BYTES: usize = 256;
 
+/// The number of most denied identifiers that can be asked for.
+pub(crate) const TOP_COUNT: RangeInclusive<u32> = 1..=1_000;
+
 /// A text of 1 to 256 bytes.
 pub(crate) fn identifier(value: &Value) -> Result<String, BrokenRule> {
     let Value::String(text) = value else {
@@ -58,6 +61,11 @@ pub(crate) fn units(value: &Value) -> Result<u32, BrokenRule> {
 /// A number of units to ask for, which may be 0.
 pub(crate) fn cost(value: &Value) -> Result<u32, BrokenRule> {
     whole(value, &COST)
+}
+
+/// A number of most denied identifiers.
+pub(crate) fn top_count(value: &Value) -> Result<u32, BrokenRule> {
+    whole(value, &TOP_COUNT)
 }
 
 /// An integer within a range.

@@ -38,6 +38,9 @@ pub(super) enum Access {
     /// Whoever watches the service: everybody, or with METRICS_OPEN=false callers that may read.
     /// However often they ask, since they have to see it also while Redis cannot count.
     Operators,
+    /// Callers that may read, at every listener, and however often they ask: to see what the service
+    /// does with its clients.
+    Inspection,
 }
 
 /// Routes, each with whom it lets in.
@@ -105,7 +108,7 @@ impl Access {
     /// Whether a listener for this audience serves the route.
     fn is_for(self, audience: Audience) -> bool {
         match self {
-            Self::Probes => true,
+            Self::Probes | Self::Inspection => true,
             Self::Callers(_) => audience != Audience::Operators,
             Self::Operators => audience != Audience::Clients,
         }
@@ -117,7 +120,9 @@ impl Access {
             Self::Probes => None,
             Self::Callers(scope) => Some(Requirement { path, scope, limited: true }),
             Self::Operators if callers.metrics_open() => None,
-            Self::Operators => Some(Requirement { path, scope: Scope::Read, limited: false }),
+            Self::Operators | Self::Inspection => {
+                Some(Requirement { path, scope: Scope::Read, limited: false })
+            }
         }
     }
 }

@@ -129,7 +129,7 @@ pub(crate) async fn check_all(
         });
         BatchResult::new(decision, state.deny_status)
     });
-    (headers::OF_BATCH, Json(BatchAnswer { results: results.collect() }))
+    (headers::NO_STORE, Json(BatchAnswer { results: results.collect() }))
 }
 
 impl BatchResult {
@@ -204,7 +204,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
              the answer as a whole has status 200, and each result a status of its own.",
         )
         .response_with::<200, Json<BatchAnswer>, _>(|response| {
-            openapi::with_headers(response, &headers::BATCH_DOCS)
+            openapi::with_headers(response, &headers::NO_STORE_DOCS)
                 .description("What each check is answered.")
                 .example(BatchAnswer { results: example() })
         });

@@ -9,7 +9,7 @@ use aide::{
     transform::{TransformOperation, TransformResponse},
 };
 use axum::{
-    Json,
+    Extension, Json,
     extract::{FromRequest, Request, State},
     response::{IntoResponse, Response},
 };
@@ -71,7 +71,8 @@ pub(crate) async fn check(
 
     let quota = &check.quota;
     let headers = (headers::of_decision(quota, &decision), headers::of_source(decision.source));
-    let answer = Json(CheckAnswer::from(&decision));
+    // The log has the decision in the line about this request.
+    let answer = (Extension(decision), Json(CheckAnswer::from(&decision)));
     Ok(if decision.allowed {
         (headers, answer).into_response()
     } else {

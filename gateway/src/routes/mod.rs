@@ -11,6 +11,7 @@ mod path;
 mod refund;
 mod reset;
 mod status;
+mod top;
 
 use std::sync::Arc;
 
@@ -79,6 +80,7 @@ fn operations() -> Sitemap {
         .route("/rate-limit/refund", RESET, post_with(refund::refund, refund::docs))
         .route("/rate-limit/status/{identifier}", READ, get_with(status::status, status::docs))
         .route("/rate-limit/reset/{identifier}", RESET, delete_with(reset::reset, reset::docs))
+        .route("/rate-limit/top", Access::Inspection, get_with(top::top, top::docs))
         .route("/health", Access::Probes, get_with(health::health, health::docs))
         .route("/health/live", Access::Probes, get_with(health::live, health::live_docs))
         .route("/health/ready", Access::Probes, get_with(health::ready, health::ready_docs))

@@ -9,17 +9,20 @@ mod options;
 mod outage;
 mod outage_log;
 mod redis;
+mod top_denied;
 
-use std::sync::Arc;
+use std::{str::Utf8Error, sync::Arc};
 
 use limiter::Instant;
 
+pub(crate) use self::top_denied::DeniedIdentifier;
 use self::{
     clock::Clock,
     deny_cache::{DenyCache, Sent},
     fallback::Fallback,
     local::LocalStore,
     outage::Outage,
+    top_denied::TopDenied,
 };
 pub use self::{
     decision::{Argument, Decision, Refunded, Source, StoreError},
@@ -62,8 +65,9 @@ pub struct Store {
     local: LocalStore,
     fallback: Arc<Fallback>,
     clock: Arc<Clock>,
-    /// Whether checks are those of requests, which the log counts, rather than those of callers.
+    /// Whether checks are those of requests, which are logged and counted, rather than those of callers.
     serves_requests: bool,
+    top_denied: TopDenied,
     room: (LocalOptions, DenyCacheOptions),
 }
 
@@ -87,6 +91,7 @@ impl Store {
             fallback: Arc::new(Fallback::new(options.fail_mode, options.local.share)),
             clock: Arc::new(Clock::start()),
             serves_requests: true,
+            top_denied: TopDenied::new(),
             room: (options.local, options.deny_cache),
         })
     }
@@ -103,6 +108,7 @@ impl Store {
             fallback: Arc::clone(&self.fallback),
             clock: Arc::clone(&self.clock),
             serves_requests: false,
+            top_denied: TopDenied::new(),
             room: self.room,
         }
     }
@@ -128,6 +134,30 @@ impl Store {
 
     /// Decides a check: takes its cost, or just looks when that is 0.
     pub async fn check(&self, check: &Check) -> Result<Decision, StoreError> {
+        let decided = self.decide(check).await;
+        self.record(check, &decided);
+        decided
+    }
+
+    /// Decides checks, each as if alone, in their order. Redis is asked for all of them at once.
+    pub async fn check_all(&self, checks: &[Check]) -> Vec<Result<Decision, StoreError>> {
+        let decided = self.decide_all(checks).await;
+        for (check, decided) in checks.iter().zip(&decided) {
+            self.record(check, decided);
+        }
+        decided
+    }
+
+    /// The identifiers that this process denied most lately, at most `count`, most denied first.
+    ///
+    /// # Errors
+    ///
+    /// When there is a bug: see [`TopDenied::top`].
+    pub(crate) fn top_denied(&self, count: usize) -> Result<Vec<DeniedIdentifier>, Utf8Error> {
+        self.top_denied.top(count, self.clock.now())
+    }
+
+    async fn decide(&self, check: &Check) -> Result<Decision, StoreError> {
         let Some(redis) = &self.redis else {
             return self.local.check(check, self.clock.now());
         };
@@ -140,8 +170,7 @@ impl Store {
         self.conclude(check, sent, answer)
     }
 
-    /// Decides checks, each as if alone, in their order. Redis is asked for all of them at once.
-    pub async fn check_all(&self, checks: &[Check]) -> Vec<Result<Decision, StoreError>> {
+    async fn decide_all(&self, checks: &[Check]) -> Vec<Result<Decision, StoreError>> {
         let now = self.clock.now();
         let Some(redis) = &self.redis else {
             return checks.iter().map(|check| self.local.check(check, now)).collect();
@@ -163,6 +192,7 @@ impl Store {
 
     /// What taking one unit would answer. Takes and writes nothing.
     pub async fn peek(&self, identifier: &str, quota: &Quota) -> Result<Decision, StoreError> {
+        tracing::debug!(identifier, algorithm = quota.algorithm.name(), "peeking");
         let Some(redis) = &self.redis else {
             return self.local.peek(identifier, quota, self.clock.now());
         };
@@ -172,6 +202,8 @@ impl Store {
 
     /// Gives back units that were taken and not used after all, as many of them as count.
     pub async fn refund(&self, units: &Refund) -> Result<Refunded, StoreError> {
+        let Refund { identifier, algorithm, amount } = units;
+        tracing::debug!(identifier, algorithm = algorithm.name(), amount, "refunding");
         let Some(redis) = &self.redis else {
             return Ok(self.local.refund(units, self.clock.now()));
         };
@@ -183,13 +215,41 @@ impl Store {
     /// Forgets what `identifier` used with one algorithm, in Redis and in this process. Answers
     /// whether there was anything. No fail mode stands in for Redis here.
     pub async fn reset(&self, identifier: &str, algorithm: Algorithm) -> Result<bool, StoreError> {
-        let Some(redis) = &self.redis else {
-            return Ok(self.local.reset(identifier, algorithm, self.clock.now()));
+        tracing::debug!(identifier, algorithm = algorithm.name(), "resetting");
+        let answer = match &self.redis {
+            None => Ok(self.local.reset(identifier, algorithm, self.clock.now())),
+            Some(redis) => {
+                let answer = redis.reset(identifier, algorithm).await;
+                self.deny_cache.release(identifier);
+                self.local.reset(identifier, algorithm, self.clock.now());
+                answer
+            }
         };
-        let answer = redis.reset(identifier, algorithm).await;
-        self.deny_cache.release(identifier);
-        self.local.reset(identifier, algorithm, self.clock.now());
+        if answer.is_ok() {
+            self.top_denied.forget(identifier, algorithm);
+        }
         answer
+    }
+
+    /// Logs a decision with its identifier, and counts a denial of it.
+    fn record(&self, check: &Check, decided: &Result<Decision, StoreError>) {
+        let Ok(decision) = decided else { return };
+        if !self.serves_requests {
+            return;
+        }
+        let Check { identifier, quota, cost } = check;
+        let (algorithm, Decision { allowed, source, .. }) = (quota.algorithm, *decision);
+        tracing::debug!(
+            identifier,
+            algorithm = algorithm.name(),
+            cost,
+            allowed,
+            source = source.name(),
+            "decided"
+        );
+        if !allowed && *cost > 0 {
+            self.top_denied.count(identifier, algorithm, self.clock.now());
+        }
     }
 
     /// Checks that decisions can be made where they should be made.

@@ -1,0 +1,115 @@
+//! Lists the identifiers that were denied most lately.
+
+use std::sync::Arc;
+
+use aide::{
+    OperationInput, generate::GenContext, openapi::Operation, transform::TransformOperation,
+};
+use axum::{
+    Json,
+    extract::{FromRequestParts, Query, State},
+    http::{HeaderName, HeaderValue, request::Parts},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Map;
+
+use crate::{
+    AppState,
+    error::Error,
+    fields::Fields,
+    headers, openapi,
+    quota::Algorithm,
+    store::DeniedIdentifier,
+    value::{self, TOP_COUNT},
+};
+
+/// How many identifiers to list.
+#[derive(Debug, JsonSchema)]
+pub(crate) struct TopRequest {
+    /// Most identifiers to list.
+    #[schemars(range(min = *TOP_COUNT.start(), max = *TOP_COUNT.end()), default = "ten")]
+    count: u32,
+}
+
+/// The identifiers that this instance denied most lately.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct TopAnswer {
+    /// Most denied first, then by identifier.
+    top: Vec<TopEntry>,
+}
+
+/// An identifier with its denials.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct TopEntry {
+    /// What was denied.
+    identifier: String,
+    /// How its grants are counted.
+    algorithm: Algorithm,
+    /// Recent denials. They halve at every full minute.
+    denied: u64,
+}
+
+/// `GET /rate-limit/top`
+pub(crate) async fn top(
+    State(state): State<Arc<AppState>>,
+    TopRequest { count }: TopRequest,
+) -> Result<([(HeaderName, HeaderValue); 1], Json<TopAnswer>), Error> {
+    let top = state.store.top_denied(count as usize).map_err(|_| Error::Internal)?;
+    let top = top.into_iter().map(TopEntry::from).collect();
+    Ok((headers::NO_STORE, Json(TopAnswer { top })))
+}
+
+impl From<DeniedIdentifier> for TopEntry {
+    fn from(entry: DeniedIdentifier) -> Self {
+        let DeniedIdentifier { identifier, algorithm, denied } = entry;
+        Self { identifier, algorithm, denied }
+    }
+}
+
+impl FromRequestParts<Arc<AppState>> for TopRequest {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<AppState>) -> Result<Self, Error> {
+        let mut fields = Fields::from_path(Map::new());
+        fields.go_on_with_query(parts.uri.query());
+        let count = fields.optional("count", value::top_count);
+        let request = count.map(|count| Self { count: count.unwrap_or_else(ten) });
+        fields.finish(request)
+    }
+}
+
+impl OperationInput for TopRequest {
+    fn operation_input(context: &mut GenContext, operation: &mut Operation) {
+        Query::<Self>::operation_input(context, operation);
+    }
+}
+
+/// The count of a request that names none.
+fn ten() -> u32 {
+    10
+}
+
+pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    let operation = operation
+        .id("top")
+        .tag("rate limit")
+        .summary("List the identifiers that are denied most")
+        .description(
+            "The identifiers that this instance denied most lately, whether Redis, a remembered \
+             denial or this process decided. Ask each instance, and add up. Denials halve at \
+             every full minute, and a reset forgets them.",
+        )
+        .response_with::<200, Json<TopAnswer>, _>(|response| {
+            let entry = |identifier: &str, denied| TopEntry {
+                identifier: identifier.to_owned(),
+                algorithm: Algorithm::TokenBucket,
+                denied,
+            };
+            openapi::with_headers(response, &headers::NO_STORE_DOCS)
+                .description("The identifiers, most denied first.")
+                .example(TopAnswer { top: vec![entry("user_666", 9_995), entry("user_123", 11)] })
+        });
+    openapi::with_faults(operation)
+}
