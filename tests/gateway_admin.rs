@@ -64,6 +64,7 @@ fn each_port_has_its_paths() {
         ("/health/live", 200, 200),
         ("/health/ready", 200, 200),
         ("/metrics", 404, 200),
+        ("/rate-limit/top", 200, 200),
         ("/rate-limit/status/user", 200, 404),
         ("/docs", 200, 404),
         ("/openapi.json", 200, 404),

@@ -2,6 +2,7 @@
 //! up where it must be. What they tell the gateway and Redis is told to real ones.
 
 use std::fs;
+use std::net::{Ipv6Addr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Gateway, GatewayBuilder, Server, repository};
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -19,7 +20,7 @@ fn installed(program: &str) -> Command {
 }
 
 /// What a command prints, each object as JSON that its schema allows.
-fn printed(command: &mut Command) -> Vec<Value> {
+pub(crate) fn printed(command: &mut Command) -> Vec<Value> {
     let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
     let output = installed("python")
         .arg(repository().join("tests/kubernetes.py"))
@@ -33,15 +34,20 @@ fn printed(command: &mut Command) -> Vec<Value> {
 }
 
 /// What a kustomization makes.
-fn rendered(directory: &Path) -> Vec<Value> {
+pub(crate) fn rendered(directory: &Path) -> Vec<Value> {
     printed(installed("kubectl").arg("kustomize").arg(directory))
 }
 
-/// What the chart makes of these values.
-fn chart(values: &[&str]) -> Vec<Value> {
+/// Renders the chart as a release.
+pub(crate) fn helm_template(release: &str) -> Command {
     let mut helm = installed("helm");
-    let helm = helm.args(["template", "ratelimit"]).arg(repository().join("deploy/helm/ratelimit"));
-    printed(helm.args(values.iter().map(|value| format!("--set={value}"))))
+    helm.args(["template", release]).arg(repository().join("deploy/helm/ratelimit"));
+    helm
+}
+
+/// What the chart makes of these values.
+pub(crate) fn chart(values: &[&str]) -> Vec<Value> {
+    printed(helm_template("ratelimit").args(values.iter().map(|value| format!("--set={value}"))))
 }
 
 fn with_redis() -> Vec<Value> {
@@ -68,12 +74,12 @@ fn of_kind<'a>(objects: &'a [Value], kind: &str) -> impl Iterator<Item = &'a Val
     objects.iter().filter(move |object| object["kind"] == kind)
 }
 
-fn named<'a>(objects: &'a [Value], kind: &str, name: &Value) -> &'a Value {
+pub(crate) fn named<'a>(objects: &'a [Value], kind: &str, name: &Value) -> &'a Value {
     let found = of_kind(objects, kind).find(|object| object["metadata"]["name"] == *name);
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
-fn items(value: &Value) -> &[Value] {
+pub(crate) fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -81,17 +87,17 @@ fn fields(value: &Value) -> &Map<String, Value> {
     value.as_object().unwrap_or_else(|| panic!("{value} has no fields"))
 }
 
-fn workloads(objects: &[Value]) -> Vec<&Value> {
+pub(crate) fn workloads(objects: &[Value]) -> Vec<&Value> {
     let is_workload = |object: &&Value| !object["spec"]["template"].is_null();
     objects.iter().filter(is_workload).collect()
 }
 
-fn pod(workload: &Value) -> &Value {
+pub(crate) fn pod(workload: &Value) -> &Value {
     &workload["spec"]["template"]["spec"]
 }
 
 /// The one container that a workload has.
-fn container(workload: &Value) -> &Value {
+pub(crate) fn container(workload: &Value) -> &Value {
     let [container] = items(&pod(workload)["containers"]) else {
         panic!("{} has not one container", workload["metadata"]["name"]);
     };
@@ -157,7 +163,7 @@ fn assert_workloads_find_what_they_name(objects: &[Value]) {
     }
 }
 
-fn assert_the_rest_finds_workloads(objects: &[Value]) {
+pub(crate) fn assert_the_rest_finds_workloads(objects: &[Value]) {
     for service in of_kind(objects, "Service") {
         let workload = selected(objects, &service["spec"]["selector"]);
         for port in items(&service["spec"]["ports"]) {
@@ -215,7 +221,7 @@ fn assert_sound(objects: &[Value]) {
 }
 
 /// The variables that the gateway gets as they are.
-fn gateway_settings(objects: &[Value]) -> &Map<String, Value> {
+pub(crate) fn gateway_settings(objects: &[Value]) -> &Map<String, Value> {
     let gateway = named(objects, "Deployment", &"ratelimit-gateway".into());
     let [source] = items(&container(gateway)["envFrom"]) else { panic!("not one source") };
     fields(&named(objects, "ConfigMap", &source["configMapRef"]["name"])["data"])
@@ -321,6 +327,16 @@ fn a_gateway_takes_the_settings_and_answers_the_probes() {
 }
 
 #[test]
+fn a_gateway_listens_on_both_kinds_of_addresses() {
+    let objects = with_redis();
+    let settings = gateway_settings(&objects);
+    let builder = Gateway::builder().env("REDIS_URL", "memory://");
+    let gateway = builder.env("HOST", settings["HOST"].as_str().unwrap()).start();
+    assert_eq!(gateway.get("/health/live").status, 200);
+    TcpStream::connect((Ipv6Addr::LOCALHOST, gateway.address().port())).expect("an answer");
+}
+
+#[test]
 fn a_gateway_has_the_time_that_it_takes_to_stop() {
     let objects = with_redis();
     let settings = gateway_settings(&objects);
@@ -354,7 +370,10 @@ fn a_redis_takes_its_configuration_and_answers_the_probes() {
     assert_ne!(here, text);
     let path = directory.path().join(name);
     fs::write(&path, here).unwrap();
-    let server = Server::builder().configuration_file(&path).password("secret").start();
+    let bind = text.lines().find_map(|line| line.strip_prefix("bind ")).unwrap();
+    let server = Server::builder().configuration_file(&path).config("bind", bind);
+    let server = server.password("secret").start();
+    TcpStream::connect((Ipv6Addr::LOCALHOST, server.port())).expect("it listens on IPv6 as well");
     let mut client = server.client();
     assert_eq!(client.decide("RATELIMIT.TB user 100 60")[0], 1);
     let maxmemory: Vec<String> = client.call("CONFIG GET maxmemory");
@@ -425,62 +444,4 @@ fn the_chart_chooses_what_a_kustomization_of_ones_own_chooses() {
         object["metadata"]["namespace"] = "ratelimit".into();
     }
     assert_same(&made, &as_in_the_readme());
-}
-
-#[test]
-fn values_of_the_chart_reach_what_they_are_for() {
-    let objects = chart(&[
-        "image.tag=2.0.0",
-        "image.pullSecrets[0].name=registry",
-        "secret=elsewhere",
-        "gateway.maxReplicas=3",
-        "redis.maxmemory=1gb",
-        "redis.storage=9Gi",
-        "redis.storageClassName=fast",
-    ]);
-    for workload in workloads(&objects) {
-        assert!(container(workload)["image"].as_str().unwrap().ends_with(":2.0.0"));
-        assert_eq!(pod(workload)["imagePullSecrets"][0]["name"], "registry");
-        assert_eq!(container(workload)["env"][0]["valueFrom"]["secretKeyRef"]["name"], "elsewhere");
-    }
-    let text = serde_json::to_string(&objects).unwrap();
-    for part in [
-        r#""maxReplicas":3"#,
-        r"\nmaxmemory 1gb\n",
-        r#""storage":"9Gi""#,
-        r#""storageClassName":"fast""#,
-    ] {
-        assert!(text.contains(part), "no {part}");
-    }
-}
-
-#[test]
-fn the_chart_mounts_files_and_probes_with_https_when_there_is_a_certificate() {
-    let objects = chart(&[
-        "gateway.settings.TLS_CERT_FILE=/tls/tls.crt",
-        "gateway.settings.TLS_KEY_FILE=/tls/tls.key",
-        "gateway.volumes[0].name=tls",
-        "gateway.volumes[0].secret.secretName=certificate",
-        "gateway.volumeMounts[0].name=tls",
-        "gateway.volumeMounts[0].mountPath=/tls",
-    ]);
-    let gateway = named(&objects, "Deployment", &"ratelimit-gateway".into());
-    assert_eq!(pod(gateway)["volumes"][0]["secret"]["secretName"], "certificate");
-    let container = container(gateway);
-    assert_eq!(container["volumeMounts"][0]["mountPath"], "/tls");
-    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-        assert_eq!(container[probe]["httpGet"]["scheme"], "HTTPS");
-    }
-}
-
-#[test]
-fn releases_of_the_chart_do_not_select_each_other() {
-    let name = |release: &str| {
-        let mut helm = installed("helm");
-        printed(helm.args(["template", release]).arg(repository().join("deploy/helm/ratelimit")))
-    };
-    let both = [name("one"), name("two")].concat();
-    // Every selector selects one workload, of four.
-    assert_eq!(workloads(&both).len(), 4);
-    assert_the_rest_finds_workloads(&both);
 }

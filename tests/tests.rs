@@ -88,6 +88,8 @@ mod conformance;
 #[cfg(feature = "web")]
 mod gateway_dashboards;
 #[cfg(feature = "web")]
+mod helm;
+#[cfg(feature = "web")]
 mod hosting;
 #[cfg(feature = "web")]
 mod kubernetes;
