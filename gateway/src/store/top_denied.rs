@@ -13,16 +13,19 @@ use std::{
 
 use limiter::{Instant, TopKeys};
 
-use crate::quota::Algorithm;
+use crate::{
+    quota::Algorithm,
+    value::{MAX_IDENTIFIER_BYTES, TOP_COUNT},
+};
 
-/// The most shards that are locked by themselves. A lock is held for about a tenth of a microsecond.
+/// The shards, each with a lock that is held for about a tenth of a microsecond.
 const SHARDS: usize = 8;
 
 /// The most identifiers that a shard counts, of both algorithms together.
 const IDENTIFIERS_PER_SHARD: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
 /// The most identifiers that are counted, in less than a megabyte.
-pub(crate) const MAX_IDENTIFIERS: usize = SHARDS * IDENTIFIERS_PER_SHARD.get();
+const MAX_IDENTIFIERS: usize = SHARDS * IDENTIFIERS_PER_SHARD.get();
 
 /// Denials by identifier and algorithm. An identifier is always in the same shard.
 #[derive(Debug)]
@@ -71,7 +74,8 @@ impl TopDenied {
         now: Instant,
     ) -> Result<Vec<DeniedIdentifier>, Utf8Error> {
         const {
-            assert!(TopKeys::MAX_KEY_BYTES >= crate::value::MAX_IDENTIFIER_BYTES);
+            assert!(TopKeys::MAX_KEY_BYTES >= MAX_IDENTIFIER_BYTES);
+            assert!(MAX_IDENTIFIERS >= *TOP_COUNT.end() as usize);
         }
         let mut top = Vec::new();
         for shard in &self.shards {
