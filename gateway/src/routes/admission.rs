@@ -38,8 +38,8 @@ pub(super) enum Access {
     /// Whoever watches the service: everybody, or with METRICS_OPEN=false callers that may read.
     /// However often they ask, since they have to see it also while Redis cannot count.
     Operators,
-    /// Callers that may read, at every listener, and however often they ask: to see what the service
-    /// does with its clients.
+    /// Callers that may read, at every listener, and however often they ask: to see what the
+    /// service does with its clients.
     Inspection,
 }
 

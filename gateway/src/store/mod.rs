@@ -65,7 +65,8 @@ pub struct Store {
     local: LocalStore,
     fallback: Arc<Fallback>,
     clock: Arc<Clock>,
-    /// Whether checks are those of requests, which are logged and counted, rather than those of callers.
+    /// Whether checks are those of requests, which the log and the sketch count, rather than those
+    /// of callers.
     serves_requests: bool,
     top_denied: TopDenied,
     room: (LocalOptions, DenyCacheOptions),

@@ -1,8 +1,8 @@
 //! The identifiers that this process denied most lately.
 //!
 //! Redis cannot know them: most denials of a flood come from the deny cache, which spares Redis the
-//! calls. This sketch counts all denials of this process: those of Redis, of the deny cache and of the
-//! local store. It promises what [`TopKeys`] promises, for each shard by itself.
+//! calls. This sketch counts all denials of this process: those of Redis, of the deny cache and of
+//! the local store. It promises what [`TopKeys`] promises, for each shard by itself.
 
 use std::{
     hash::{BuildHasher, RandomState},

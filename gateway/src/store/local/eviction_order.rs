@@ -4,8 +4,9 @@
 //! state ends first is evicted first, because its limit loses least.
 //!
 //! A key that denies becomes one that grants by the passing of time alone. So there are two sets:
-//! [`EvictionOrder::advance`] moves the keys that grant by now from the first set to the second. Each
-//! change of a key pays for at most one such move, so that every operation takes O(log n), amortised.
+//! [`EvictionOrder::advance`] moves the keys that grant by now from the first set to the second.
+//! Each change of a key pays for at most one such move, so that every operation takes O(log n),
+//! amortised.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -194,8 +194,8 @@ impl<A: Algorithm> Shard<A> {
         result
     }
 
-    /// Evicts keys that grant, other than `kept`, until `more` fits into the room. It is enough that
-    /// `more` fits below `most`.
+    /// Evicts keys that grant, other than `kept`, until `more` fits into the room. It is enough
+    /// that `more` fits below `most`.
     fn make_room(&mut self, more: usize, most: usize, kept: Option<usize>) -> Result<(), NoRoom> {
         if let Some(no_room) = self.without_room(more, most, kept) {
             return Err(no_room);
