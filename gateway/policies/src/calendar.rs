@@ -1,0 +1,376 @@
+//! Windows of the calendar in a time zone: days, weeks, months and years.
+//!
+//! A window begins at a local time. Where a clock change skips that time, the window begins at the
+//! change; where the time comes twice, it begins at the first. So each instant is in exactly one
+//! window, and a day has 23 to 25 hours. The data of all time zones is a part of the program.
+
+use jiff::civil::{Date, DateTime, Time, Weekday};
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{Timestamp, ToSpan};
+use limiter::{Instant, Window};
+
+/// The unit of a calendar window and the local time at which it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalendarUnit {
+    /// A day from this time.
+    Day(Time),
+    /// A week from this day.
+    Week(Weekday),
+    /// A month from this day, or from the last day of a shorter month.
+    Month {
+        /// 1 to 31.
+        day: i8,
+    },
+    /// A year from this day, or from the last day of a shorter month.
+    Year {
+        /// 1 to 12.
+        month: i8,
+        /// 1 to 31.
+        day: i8,
+    },
+}
+
+/// Windows of the calendar.
+#[derive(Clone, Debug)]
+pub struct Calendar {
+    unit: CalendarUnit,
+    zone: TimeZone,
+}
+
+/// The bounds of one window in milliseconds since the epoch: from `from_ms` until before
+/// `until_ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Bounds {
+    /// The first millisecond of the window.
+    pub from_ms: i64,
+    /// The first millisecond of the next window.
+    pub until_ms: i64,
+}
+
+/// Returns the time zone of an IANA name from the data in the program.
+#[must_use]
+pub fn zone(name: &str) -> Option<TimeZone> {
+    TimeZoneDatabase::bundled().get(name).ok()
+}
+
+/// Returns the names of all time zones.
+pub(crate) fn zone_names() -> Vec<String> {
+    TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect()
+}
+
+impl Calendar {
+    /// Returns the windows of a unit in a time zone.
+    #[must_use]
+    pub const fn new(unit: CalendarUnit, zone: TimeZone) -> Self {
+        Self { unit, zone }
+    }
+
+    /// Returns the unit.
+    #[must_use]
+    pub const fn unit(&self) -> CalendarUnit {
+        self.unit
+    }
+
+    /// Returns the bounds of the window that contains `now`, or `None` after the year 9998.
+    ///
+    /// A window longer than [`Window::MAX`], the longest that Redis accepts, is cut in two: a leap
+    /// year in which the zone moves to the west has an hour more than 366 days.
+    #[must_use]
+    pub fn window(&self, now: Instant) -> Option<Bounds> {
+        let now_ms = i64::try_from(now.as_micros() / 1_000).ok()?;
+        let local = self.zone.to_datetime(Timestamp::from_millisecond(now_ms).ok()?).date();
+        let mut number = self.number(local);
+        let mut from_ms = self.start(number)?;
+        while from_ms > now_ms {
+            number -= 1;
+            from_ms = self.start(number)?;
+        }
+        let mut until_ms = self.start(number + 1)?;
+        while until_ms <= now_ms {
+            number += 1;
+            from_ms = until_ms;
+            until_ms = self.start(number + 1)?;
+        }
+        let longest = i64::try_from(Window::MAX.as_millis()).ok()?;
+        let cut = until_ms - longest;
+        if cut <= from_ms {
+            Some(Bounds { from_ms, until_ms })
+        } else if now_ms < cut {
+            Some(Bounds { from_ms, until_ms: cut })
+        } else {
+            Some(Bounds { from_ms: cut, until_ms })
+        }
+    }
+
+    /// Returns the number of a window that begins on or shortly before or after `date`.
+    fn number(&self, date: Date) -> i32 {
+        let days = (date - Date::constant(1970, 1, 1)).get_days();
+        match self.unit {
+            CalendarUnit::Day(_) => days,
+            CalendarUnit::Week(_) => days.div_euclid(7),
+            CalendarUnit::Month { .. } => i32::from(date.year()) * 12 + i32::from(date.month()) - 1,
+            CalendarUnit::Year { .. } => i32::from(date.year()),
+        }
+    }
+
+    /// Returns the instant in milliseconds at which the window of this number begins.
+    fn start(&self, number: i32) -> Option<i64> {
+        let epoch = Date::constant(1970, 1, 1);
+        let at = match self.unit {
+            CalendarUnit::Day(time) => epoch.checked_add(number.days()).ok()?.to_datetime(time),
+            CalendarUnit::Week(first) => {
+                // The epoch was a Thursday.
+                let first = i32::from(first.since(Weekday::Thursday));
+                midnight(epoch.checked_add((number * 7 + first).days()).ok()?)
+            }
+            CalendarUnit::Month { day } => {
+                let year = i16::try_from(number.div_euclid(12)).ok()?;
+                let month = i8::try_from(number.rem_euclid(12) + 1).ok()?;
+                midnight(day_of_month(year, month, day)?)
+            }
+            CalendarUnit::Year { month, day } => {
+                midnight(day_of_month(i16::try_from(number).ok()?, month, day)?)
+            }
+        };
+        self.instant(at)
+    }
+
+    /// Returns the instant of a local time, the end of the gap if a clock change skips it.
+    fn instant(&self, at: DateTime) -> Option<i64> {
+        instant(&self.zone, at)
+    }
+}
+
+fn midnight(date: Date) -> DateTime {
+    date.to_datetime(Time::midnight())
+}
+
+fn day_of_month(year: i16, month: i8, day: i8) -> Option<Date> {
+    let first = Date::new(year, month, 1).ok()?;
+    Date::new(year, month, day.min(first.days_in_month())).ok()
+}
+
+/// Returns the instant of a local time in milliseconds. A time that comes twice is the first; for a
+/// time that is skipped, the instant of the clock change.
+fn instant(zone: &TimeZone, at: DateTime) -> Option<i64> {
+    let ambiguous = zone.to_ambiguous_timestamp(at);
+    let timestamp = match ambiguous.offset() {
+        // The offset after the gap gives an instant before it, in which the next transition is it.
+        jiff::tz::AmbiguousOffset::Gap { after, .. } => {
+            let before = after.to_timestamp(at).ok()?;
+            zone.following(before).next()?.timestamp()
+        }
+        _ => ambiguous.compatible().ok()?,
+    };
+    Some(timestamp.as_millisecond())
+}
+
+/// Returns the end of a day in milliseconds: the first instant of the next day.
+pub(crate) fn end_of_day(zone: &TimeZone, date: Date) -> Option<i64> {
+    instant(zone, midnight(date.tomorrow().ok()?))
+}
+
+/// Returns the unit that the words of a file describe: `per` and what `starts` says.
+pub(crate) fn unit(per: &str, starts: Option<Starts<'_>>) -> Result<CalendarUnit, &'static str> {
+    match (per, starts) {
+        ("day", None) => Ok(CalendarUnit::Day(Time::midnight())),
+        ("day", Some(Starts::Text(text))) => {
+            let time = two_numbers(text, ':').and_then(|(h, m)| Time::new(h, m, 0, 0).ok());
+            time.map(CalendarUnit::Day).ok_or("a time from \"00:00\" to \"23:59\"")
+        }
+        ("day", Some(Starts::Day(_))) => Err("a time from \"00:00\" to \"23:59\""),
+        ("week", None) => Ok(CalendarUnit::Week(Weekday::Monday)),
+        ("week", Some(starts)) => match starts {
+            Starts::Text(text) => weekday(text).map(CalendarUnit::Week),
+            Starts::Day(_) => None,
+        }
+        .ok_or("a day from `monday` to `sunday`"),
+        ("month", None) => Ok(CalendarUnit::Month { day: 1 }),
+        ("month", Some(Starts::Day(day @ 1..=31))) => Ok(CalendarUnit::Month { day: day as i8 }),
+        ("month", Some(_)) => Err("a day from 1 to 31"),
+        ("year", None) => Ok(CalendarUnit::Year { month: 1, day: 1 }),
+        ("year", Some(Starts::Text(text))) => {
+            // A leap year has every date.
+            let date = two_numbers(text, '-').and_then(|(m, d)| Date::new(2024, m, d).ok());
+            let unit = |date: Date| CalendarUnit::Year { month: date.month(), day: date.day() };
+            date.map(unit).ok_or("a date from \"01-01\" to \"12-31\"")
+        }
+        ("year", Some(Starts::Day(_))) => Err("a date from \"01-01\" to \"12-31\""),
+        _ => Err("`day`, `week`, `month` or `year`"),
+    }
+}
+
+/// The start of a window as written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Starts<'s> {
+    Text(&'s str),
+    Day(u64),
+}
+
+fn two_numbers(text: &str, separator: char) -> Option<(i8, i8)> {
+    let (first, second) = text.split_once(separator)?;
+    let number = |digits: &str| {
+        let two = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        two.then(|| digits.parse().ok()).flatten()
+    };
+    Some((number(first)?, number(second)?))
+}
+
+fn weekday(text: &str) -> Option<Weekday> {
+    Some(match text {
+        "monday" => Weekday::Monday,
+        "tuesday" => Weekday::Tuesday,
+        "wednesday" => Weekday::Wednesday,
+        "thursday" => Weekday::Thursday,
+        "friday" => Weekday::Friday,
+        "saturday" => Weekday::Saturday,
+        "sunday" => Weekday::Sunday,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(per: &str, starts: Option<Starts<'_>>, name: &str, now: &str) -> (String, String) {
+        let zone = zone(name).unwrap();
+        let calendar = Calendar::new(unit(per, starts).unwrap(), zone.clone());
+        let now: Timestamp = now.parse().unwrap();
+        let now = Instant::from_micros(now.as_microsecond().try_into().unwrap());
+        let bounds = calendar.window(now).unwrap();
+        let text = |ms| Timestamp::from_millisecond(ms).unwrap().to_string();
+        (text(bounds.from_ms), text(bounds.until_ms))
+    }
+
+    #[test]
+    fn a_day_of_a_clock_change_has_23_or_25_hours() {
+        for (now, from, until) in [
+            ("2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"),
+            ("2026-10-25T00:30:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
+            ("2026-10-25T22:59:59Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
+            ("2026-10-25T23:00:00Z", "2026-10-25T23:00:00Z", "2026-10-26T23:00:00Z"),
+        ] {
+            let found = window("day", None, "Europe/Berlin", now);
+            assert_eq!(found, (from.to_owned(), until.to_owned()), "{now}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_begins_in_a_gap_begins_at_the_clock_change() {
+        let starts = Some(Starts::Text("02:30"));
+        let found = window("day", starts, "Europe/Berlin", "2026-03-29T05:00:00Z");
+        assert_eq!(found.0, "2026-03-29T01:00:00Z");
+        // Midnight does not exist on this day.
+        let found = window("day", None, "America/Sao_Paulo", "2018-11-04T12:00:00Z");
+        assert_eq!(found.0, "2018-11-04T03:00:00Z");
+        // This whole day does not exist.
+        let found = window("day", None, "Pacific/Apia", "2011-12-30T10:00:00Z");
+        assert_eq!(found.0, "2011-12-30T10:00:00Z");
+    }
+
+    #[test]
+    fn windows_start_when_the_file_says() {
+        let now = "2026-04-30T12:00:00Z";
+        for (per, starts, from, until) in [
+            ("day", Some(Starts::Text("18:00")), "2026-04-29T18:00:00Z", "2026-04-30T18:00:00Z"),
+            ("week", None, "2026-04-27T00:00:00Z", "2026-05-04T00:00:00Z"),
+            ("week", Some(Starts::Text("sunday")), "2026-04-26T00:00:00Z", "2026-05-03T00:00:00Z"),
+            ("week", Some(Starts::Text("friday")), "2026-04-24T00:00:00Z", "2026-05-01T00:00:00Z"),
+            ("month", None, "2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z"),
+            ("month", Some(Starts::Day(15)), "2026-04-15T00:00:00Z", "2026-05-15T00:00:00Z"),
+            ("month", Some(Starts::Day(31)), "2026-04-30T00:00:00Z", "2026-05-31T00:00:00Z"),
+            ("year", None, "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+            ("year", Some(Starts::Text("04-01")), "2026-04-01T00:00:00Z", "2027-04-01T00:00:00Z"),
+            ("year", Some(Starts::Text("02-29")), "2026-02-28T00:00:00Z", "2027-02-28T00:00:00Z"),
+        ] {
+            let found = window(per, starts, "UTC", now);
+            assert_eq!(found, (from.to_owned(), until.to_owned()), "{per} {starts:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_must_fit_the_unit() {
+        for (per, starts) in [
+            ("day", Starts::Text("24:00")),
+            ("day", Starts::Text("6:00")),
+            ("day", Starts::Day(6)),
+            ("week", Starts::Text("Monday")),
+            ("week", Starts::Day(1)),
+            ("month", Starts::Day(0)),
+            ("month", Starts::Day(32)),
+            ("month", Starts::Text("15")),
+            ("year", Starts::Text("02-30")),
+            ("year", Starts::Day(4)),
+            ("hour", Starts::Day(4)),
+        ] {
+            assert!(unit(per, Some(starts)).is_err(), "{per} {starts:?}");
+        }
+    }
+
+    /// All units, with starts that meet clock changes and short months.
+    fn units() -> [CalendarUnit; 8] {
+        [
+            CalendarUnit::Day(Time::midnight()),
+            CalendarUnit::Day(Time::constant(2, 30, 0, 0)),
+            CalendarUnit::Week(Weekday::Monday),
+            CalendarUnit::Week(Weekday::Sunday),
+            CalendarUnit::Month { day: 1 },
+            CalendarUnit::Month { day: 31 },
+            CalendarUnit::Year { month: 1, day: 1 },
+            CalendarUnit::Year { month: 2, day: 29 },
+        ]
+    }
+
+    #[test]
+    fn windows_around_every_clock_change_of_every_zone_leave_no_gap_and_do_not_overlap() {
+        let longest = i64::try_from(Window::MAX.as_millis()).unwrap();
+        let (first, last) = ("1970-01-02T00:00:00Z", "2100-01-01T00:00:00Z");
+        let last: Timestamp = last.parse().unwrap();
+        for name in zone_names() {
+            let zone = zone(&name).unwrap();
+            for change in zone.following(first.parse().unwrap()) {
+                let at = change.timestamp();
+                if at > last {
+                    break;
+                }
+                for unit in units() {
+                    let calendar = Calendar::new(unit, zone.clone());
+                    check_around(&calendar, at.as_millisecond(), longest, &name);
+                }
+            }
+        }
+    }
+
+    fn check_around(calendar: &Calendar, change_ms: i64, longest: i64, name: &str) {
+        let at = |ms: i64| {
+            let now = Instant::from_micros(u64::try_from(ms).unwrap() * 1_000);
+            calendar.window(now).unwrap()
+        };
+        for now in [change_ms - 1, change_ms, change_ms + 1] {
+            let window = at(now);
+            assert!(window.from_ms <= now && now < window.until_ms, "{name} {calendar:?} {now}");
+            assert!(window.until_ms - window.from_ms <= longest, "{name} {calendar:?} {now}");
+            assert_eq!(at(window.until_ms - 1), window, "{name} {calendar:?} {now}");
+            assert_eq!(at(window.until_ms).from_ms, window.until_ms, "{name} {calendar:?} {now}");
+            if window.from_ms >= 0 {
+                assert_eq!(at(window.from_ms), window, "{name} {calendar:?} {now}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_leap_year_with_an_hour_more_is_cut_to_the_longest_window() {
+        let found = window("year", None, "Asia/Almaty", "2024-07-01T00:00:00Z");
+        assert_eq!(found, ("2023-12-31T19:00:00Z".to_owned(), "2024-12-31T19:00:00Z".to_owned()));
+        let found = window("year", None, "Asia/Almaty", "2023-12-31T18:30:00Z");
+        assert_eq!(found, ("2023-12-31T18:00:00Z".to_owned(), "2023-12-31T19:00:00Z".to_owned()));
+    }
+
+    #[test]
+    fn a_time_after_the_calendar_has_no_window() {
+        let calendar = Calendar::new(CalendarUnit::Month { day: 1 }, TimeZone::UTC);
+        assert_eq!(calendar.window(Instant::MAX), None);
+        assert!(calendar.window(Instant::EPOCH).is_some());
+    }
+}

@@ -1,0 +1,82 @@
+//! Clauses: an attribute and the values for which the clause holds.
+
+use crate::address::Network;
+use crate::attribute::AttributeName;
+use crate::attributes::{Attributes, RequestError, Value};
+use crate::glob::Glob;
+
+/// A condition on one attribute of a request.
+#[derive(Clone, Debug)]
+pub struct Clause {
+    /// The attribute.
+    pub attribute: AttributeName,
+    /// Whether explanations hide the value.
+    pub secret: bool,
+    /// The condition.
+    pub condition: Condition,
+    /// The clause as written, for explanations.
+    pub written: Box<str>,
+}
+
+/// A condition on a value.
+#[derive(Clone, Debug)]
+pub enum Condition {
+    /// One of the globs matches.
+    Any(Box<[Glob]>),
+    /// The value is there, and none of the globs matches.
+    NotAny(Box<[Glob]>),
+    /// The address is in one of the networks.
+    In(Box<[Network]>),
+    /// The address is there, and in none of the networks.
+    NotIn(Box<[Network]>),
+    /// The value is there, or it is not.
+    Exists(bool),
+}
+
+impl Clause {
+    /// Returns whether the clause holds for a request. A clause on a missing attribute does not
+    /// hold, unless it asks for that.
+    pub(crate) fn holds(&self, attributes: &Attributes<'_>) -> Result<bool, RequestError> {
+        Ok(self.holds_for(&attributes.value(&self.attribute)?))
+    }
+
+    /// Returns whether the clause holds for a value.
+    pub(crate) fn holds_for(&self, value: &Value<'_>) -> bool {
+        match (&self.condition, value) {
+            (Condition::Exists(exists), value) => *exists == (*value != Value::Missing),
+            (_, Value::Missing) => false,
+            (Condition::Any(globs), value) => any(globs, value),
+            (Condition::NotAny(globs), value) => !any(globs, value),
+            (Condition::In(networks), Value::Address(address)) => contains(networks, *address),
+            (Condition::NotIn(networks), Value::Address(address)) => !contains(networks, *address),
+            (Condition::In(_) | Condition::NotIn(_), _) => false,
+        }
+    }
+
+    /// Returns a measure of the work that the value of the attribute takes.
+    pub(crate) const fn work(&self) -> u8 {
+        match self.attribute {
+            AttributeName::Method | AttributeName::Host | AttributeName::Path => 0,
+            AttributeName::Word(_) | AttributeName::ClientIp(_) => 1,
+            AttributeName::Header(_) => 2,
+            AttributeName::Query(_) => 3,
+            // The token has to be verified.
+            AttributeName::Claim(_) => 4,
+        }
+    }
+}
+
+/// Returns whether a glob matches the value, or an element of a list.
+fn any(globs: &[Glob], value: &Value<'_>) -> bool {
+    let matches = |text: &[u8]| globs.iter().any(|glob| glob.matches(text));
+    match value {
+        Value::Text(text) => matches(text),
+        Value::List(items) => items.iter().any(|item| matches(item)),
+        Value::Missing | Value::Address(_) => false,
+    }
+}
+
+fn contains(networks: &[Network], address: std::net::IpAddr) -> bool {
+    let address = Network::of(address, u8::MAX);
+    networks.iter().any(|network| network.contains(&address))
+}
