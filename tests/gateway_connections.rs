@@ -171,6 +171,8 @@ fn a_body_must_be_whole_in_time_however_its_bytes_come() {
         (sent.is_err() || answer.ends_with(b"}")).then_some(())
     });
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
+    let head = String::from_utf8_lossy(&answer);
+    assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
     eventually("the connection is closed", || is_closed(&mut slow).then_some(()));
 }
 

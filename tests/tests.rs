@@ -47,6 +47,7 @@ mod pressure;
 
 // The gateway.
 mod gateway;
+mod gateway_abandoned_requests;
 mod gateway_admin;
 mod gateway_batch;
 mod gateway_breaker;
@@ -74,6 +75,7 @@ mod gateway_settings;
 mod gateway_telemetry;
 mod gateway_top;
 mod gateway_traces;
+mod gateway_unread_bodies;
 
 // What is shipped, and what is written about it.
 mod documentation;

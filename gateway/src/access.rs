@@ -13,7 +13,7 @@ use std::{
 use axum::{
     Router,
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderValue, Method, header::ORIGIN},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header::ORIGIN},
     response::{IntoResponse, Response},
     routing::Route,
 };
@@ -33,6 +33,16 @@ use crate::{
 
 /// Longest request id of a caller that is kept, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// The status, in log and metrics only, of a request whose client gave up; the number that nginx
+/// uses.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What the log says of it.
+const GAVE_UP: &str = "the client gave up";
+
+/// The label of a method that has none of its own.
+const OTHER: &str = "other";
 
 /// Which pages may call from a browser.
 #[derive(Debug)]
@@ -62,7 +72,6 @@ fn record(
     route: Route,
     pages: Arc<Pages>,
 ) -> impl Future<Output = Result<Response, Infallible>> {
-    let start = Instant::now();
     let id = request_id(request.headers());
     let method = method_label(request.method());
     // The pattern, not the path: a path can hold an identifier.
@@ -72,35 +81,126 @@ fn record(
     let trace =
         if is_probe { None } else { RequestSpan::start(request.headers(), method, matched) };
     let scope = Scope::request(id.clone(), trace.as_ref().map(RequestSpan::trace_id));
+    let mut exchange = Exchange::begin(method);
+    (exchange.pattern, exchange.is_probe, exchange.trace) = (pattern, is_probe, trace);
 
     scope.around(async move {
         let answer = unless_it_panics(answer(request, route, pages));
-        let mut response = match &trace {
-            Some(trace) => answer.with_context(trace.context()).await,
+        let context = exchange.trace.as_ref().map(RequestSpan::context);
+        let mut response = match context {
+            Some(context) => answer.with_context(context).await,
             None => answer.await,
         };
-        let time = start.elapsed();
-        let status = response.status().as_u16();
-        let time_ms = millis(time);
-        let route = pattern.as_ref().map_or("unmatched", MatchedPath::as_str);
-        // Of a check.
-        let decision = response.extensions().get::<Decision>();
-        let allowed = decision.map(|decision| decision.allowed);
-        let source = decision.map(|decision| decision.source.name());
-        match is_probe {
-            true => debug!(method, route, status, time_ms, "answered"),
-            false => info!(method, route, status, time_ms, allowed, source, "answered"),
-        }
-        if let Some(trace) = trace {
-            trace.end(response.status());
-        }
-        telemetry::count_request(route, method, status, time);
+        let decision = response.extensions().get::<Decision>().copied();
+        let time_ms = exchange.end(response.status(), decision, "answered");
         if let Ok(time_ms) = HeaderValue::try_from(time_ms.to_string()) {
             response.headers_mut().insert(PROCESS_TIME, time_ms);
         }
         response.headers_mut().insert(REQUEST_ID, id);
         Ok(response)
     })
+}
+
+/// A request from its arrival to its end, which is logged and counted once, however it ends.
+struct Exchange {
+    start: Instant,
+    method: &'static str,
+    pattern: Option<MatchedPath>,
+    is_probe: bool,
+    trace: Option<RequestSpan>,
+    /// Whether the end is still to come.
+    is_open: bool,
+}
+
+impl Exchange {
+    /// A request that has no route yet.
+    fn begin(method: &'static str) -> Self {
+        let (start, pattern) = (Instant::now(), None);
+        Self { start, method, pattern, is_probe: false, trace: None, is_open: true }
+    }
+
+    /// Logs and counts the end, which can be the decision on a check. Returns the milliseconds since
+    /// the arrival.
+    fn end(
+        &mut self,
+        status: StatusCode,
+        decision: Option<Decision>,
+        message: &'static str,
+    ) -> f64 {
+        self.is_open = false;
+        let (method, time) = (self.method, self.start.elapsed());
+        let (code, time_ms) = (status.as_u16(), millis(time));
+        let route = self.pattern.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let allowed = decision.map(|decision| decision.allowed);
+        let source = decision.map(|decision| decision.source.name());
+        if self.is_probe {
+            debug!(method, route, status = code, time_ms, "{message}");
+        } else {
+            info!(method, route, status = code, time_ms, allowed, source, "{message}");
+        }
+        if let Some(trace) = self.trace.take() {
+            trace.end(status);
+        }
+        telemetry::count_request(route, method, code, time);
+        time_ms
+    }
+}
+
+impl Drop for Exchange {
+    /// Ends a request whose client has closed the connection before the answer. The runtime drops
+    /// the work for it at the place where it waits; what Redis has been asked for stays done.
+    fn drop(&mut self) {
+        if self.is_open
+            && let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST)
+        {
+            self.end(status, None, GAVE_UP);
+        }
+    }
+}
+
+/// A request whose head has arrived, until its work begins. A client can have closed the connection
+/// by then, and nothing is done.
+pub(crate) struct Arrival {
+    method: &'static str,
+    has_begun: bool,
+}
+
+impl Arrival {
+    pub(crate) fn new(method: &Method) -> Self {
+        Self { method: method_label(method), has_begun: false }
+    }
+
+    /// Leaves it to the work to log and count the end.
+    pub(crate) fn begin(mut self) {
+        self.has_begun = true;
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if !self.has_begun
+            && let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST)
+        {
+            record_without_route(self.method, status, GAVE_UP);
+        }
+    }
+}
+
+/// Logs and counts an answer to what could not be read as a request, and returns its id.
+pub(crate) fn record_parse_error(status: StatusCode) -> HeaderValue {
+    record_without_route(OTHER, status, "no valid request")
+}
+
+/// Logs and counts the end of a request that has got to no route, and returns its id.
+fn record_without_route(
+    method: &'static str,
+    status: StatusCode,
+    message: &'static str,
+) -> HeaderValue {
+    let id = request_id(&HeaderMap::new());
+    let scope = Scope::request(id.clone(), None);
+    scope.around_call(|| Exchange::begin(method).end(status, None, message));
+    id
 }
 
 /// The answer of a route, with the headers for pages of other origins if it can be for one.
@@ -162,7 +262,7 @@ fn method_label(method: &Method) -> &'static str {
         Method::POST => "POST",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
-        _ => "other",
+        _ => OTHER,
     }
 }
 

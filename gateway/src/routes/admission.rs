@@ -10,14 +10,13 @@ use aide::{
 };
 use axum::{
     Router,
-    body::HttpBody,
     extract::{Request, State},
     http::HeaderMap,
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 
-use super::{Audience, body};
+use super::Audience;
 use crate::{
     AppState,
     callers::{self, Caller, Callers, Refusal, Requirement, Scope},
@@ -148,14 +147,7 @@ async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) 
             request.extensions_mut().insert(admitted);
             next.run(request).await
         }
-        Err(error) => {
-            let body = request.into_body();
-            if !body.is_end_stream() {
-                // Not waited for: the answer depends on nothing in it.
-                tokio::spawn(body::discard(body));
-            }
-            error.into_response()
-        }
+        Err(error) => error.into_response(),
     }
 }
 

@@ -14,10 +14,6 @@ pub(super) const MAX_BYTES: usize = 16 * 1024;
 /// Most bytes of a body that holds a whole batch.
 pub(super) const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
-/// Most bytes that are read of a body that is too large. A client that sends all of it before it
-/// reads would otherwise find a broken connection instead of the answer.
-const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
-
 /// Longest wait for a whole body.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,24 +22,17 @@ pub(super) async fn read(body: Body, max_bytes: usize) -> Result<Vec<u8>, Error>
     timeout(PATIENCE, collect(body, max_bytes)).await.unwrap_or(Err(Error::BodyTooSlow))
 }
 
-/// Reads a body that nobody wants, so that its sender comes to read the answer.
-pub(super) async fn discard(body: Body) {
-    let _ = read(body, 0).await;
-}
-
 async fn collect(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let mut size = 0;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Error::BodyBroken)?.into_data() else { continue };
-        size += data.len();
-        if size <= max_bytes {
-            bytes.extend_from_slice(&data);
-        } else if size > MAX_DISCARDED_BYTES {
-            break;
+        if data.len() > max_bytes.saturating_sub(bytes.len()) {
+            // The server reads the rest, behind the answer.
+            return Err(Error::BodyTooLarge);
         }
+        bytes.extend_from_slice(&data);
     }
-    if size <= max_bytes { Ok(bytes) } else { Err(Error::BodyTooLarge) }
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod admission;
 mod batch;
 mod body;
 mod check;
+mod completion;
 mod health;
 mod metrics;
 mod pages;

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use super::body;
+use super::{body, completion::complete};
 use crate::{
     AppState,
     error::Error,
@@ -53,7 +53,8 @@ pub(crate) async fn refund(
 ) -> Result<Response, Error> {
     let refund = Refund { identifier, algorithm, amount };
     // The module's rules for an amount are those of this service: it refuses none.
-    let refunded = state.store.refund(&refund).await.map_err(|_| Error::Unavailable)?;
+    let refunded = complete(async move { state.store.refund(&refund).await }).await?;
+    let refunded = refunded.map_err(|_| Error::Unavailable)?;
     let answer = Json(RefundAnswer { refunded: refunded.units });
     Ok((headers::of_source(refunded.source), answer).into_response())
 }

@@ -13,13 +13,13 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::path;
+use super::{completion::complete, path};
 use crate::{
     AppState,
     error::{Error, ErrorBody},
     openapi,
     quota::Algorithm,
-    store::StoreError,
+    store::{Store, StoreError},
     value,
 };
 
@@ -51,22 +51,27 @@ pub(crate) async fn reset(
     State(state): State<Arc<AppState>>,
     ResetRequest { identifier, algorithm }: ResetRequest,
 ) -> Result<Json<ResetAnswer>, Error> {
-    let unavailable = |_: StoreError| Error::Unavailable;
-    match algorithm {
-        Some(algorithm) => {
-            if !state.store.reset(&identifier, algorithm).await.map_err(unavailable)? {
-                return Err(Error::NothingStored(identifier));
-            }
-        }
-        None => {
-            // Two commands at once instead of one with two keys, which a cluster can refuse. The
-            // second one is not given up when the first one fails: what it can do, it is to do.
-            let [bucket, window] = Algorithm::ALL.map(|each| state.store.reset(&identifier, each));
-            let (bucket, window) = tokio::join!(bucket, window);
-            bucket.and(window).map_err(unavailable)?;
-        }
+    let reset = ResetRequest { identifier: identifier.clone(), algorithm };
+    let done = complete(async move { reset.run(&state.store).await }).await?;
+    let was_stored = done.map_err(|_| Error::Unavailable)?;
+    if algorithm.is_some() && !was_stored {
+        return Err(Error::NothingStored(identifier));
     }
     Ok(Json(ResetAnswer { message: format!("Rate limit reset for {identifier}") }))
+}
+
+impl ResetRequest {
+    /// Forgets what is to be forgotten. Returns whether anything was stored.
+    async fn run(&self, store: &Store) -> Result<bool, StoreError> {
+        if let Some(algorithm) = self.algorithm {
+            return store.reset(&self.identifier, algorithm).await;
+        }
+        // Two commands at once instead of one with two keys, which a cluster can refuse. The
+        // second one is not given up when the first one fails: what it can do, it is to do.
+        let [bucket, window] = Algorithm::ALL.map(|each| store.reset(&self.identifier, each));
+        let (bucket, window) = tokio::join!(bucket, window);
+        Ok(bucket? | window?)
+    }
 }
 
 impl FromRequestParts<Arc<AppState>> for ResetRequest {

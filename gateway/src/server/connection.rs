@@ -23,10 +23,13 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     Stopping,
+    parse_error::ErrorAnswers,
     timed_stream::{Patience, Phase, TimedStream},
     turns::Turns,
+    unread_body,
 };
 use crate::{
+    access::Arrival,
     config::ListenOptions,
     routes,
     telemetry::{self, Slow},
@@ -117,9 +120,19 @@ impl Connector {
             return;
         }
         let app = TowerToHyperService::new(routes::refusal());
-        let service = service_fn(|request: Request<Incoming>| app.call(request));
+        let service = service_fn(|request: Request<Incoming>| {
+            let (request, unread) = unread_body::watch(request);
+            let answer = app.call(request);
+            async {
+                let mut response = answer.await?;
+                unread.settle(&mut response, &Phase::new());
+                Ok::<_, Infallible>(response)
+            }
+        });
         let mut http = self.http.clone();
-        let connection = http.keep_alive(false).serve_connection(TokioIo::new(stream), service);
+        let connection = http
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(ErrorAnswers::new(stream)), service);
         // Whether the client has heard of it does not matter here.
         let _ = timeout(REFUSAL, connection).await;
     }
@@ -149,13 +162,17 @@ impl Connector {
     {
         let phase = Phase::new();
         let stream = TimedStream::new(stream, self.patience, phase.clone());
+        let stream = ErrorAnswers::new(stream);
         let app = TowerToHyperService::new(app);
         let service = service_fn(|request: Request<Incoming>| {
             phase.begin_answer();
+            let arrival = Arrival::new(request.method());
+            let (request, unread) = unread_body::watch(request);
             let answer = app.call(request);
             async {
+                arrival.begin();
                 let mut response = answer.await?;
-                phase.end_answer();
+                unread.settle(&mut response, &phase);
                 if self.stopping.has_begun() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }

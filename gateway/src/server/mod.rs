@@ -3,10 +3,12 @@
 mod connection;
 mod descriptors;
 mod listener;
+mod parse_error;
 mod stopping;
 mod timed_stream;
 pub mod tls;
 mod turns;
+mod unread_body;
 
 use std::{convert::Infallible, future::pending};
 

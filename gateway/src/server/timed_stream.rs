@@ -3,10 +3,11 @@
 //! A connection goes through the same phases for every request. What is timed is the client: how
 //! long it is silent, how long the head of its request takes, and how long its answer waits to be
 //! taken. The time of an answer is the service's own, and that of a body is bounded where bodies
-//! are read.
+//! are read, or discarded after their answer.
 //!
 //! ```text
-//!   idle ──first byte──▶ head ──whole head──▶ answering ──▶ answered ──write or read──▶ idle
+//!   idle ──first byte──▶ head ──whole head──▶ answering ────────▶ answered ──write or read──▶ idle
+//!                                                 └──▶ discarding ───▲
 //! ```
 
 use std::{
@@ -38,8 +39,8 @@ pub(super) struct Patience {
     pub(super) answer: Duration,
 }
 
-/// Where a connection is with its current request. The service and the stream share it; both run
-/// in the task of the connection, one at a time.
+/// Where a connection is with its current request. The service and the stream share it, which run
+/// in the task of the connection, one at a time; a task that discards a body ends that phase only.
 #[derive(Debug, Clone)]
 pub(super) struct Phase(Arc<AtomicU8>);
 
@@ -47,6 +48,7 @@ const ANSWERED: u8 = 0;
 const IDLE: u8 = 1;
 const HEAD: u8 = 2;
 const ANSWERING: u8 = 3;
+const DISCARDING: u8 = 4;
 
 impl Phase {
     /// That of a new connection.
@@ -62,6 +64,17 @@ impl Phase {
     /// The answer is known, and only remains to be sent.
     pub(super) fn end_answer(&self) {
         self.set(ANSWERED);
+    }
+
+    /// The answer is known, and the rest of the body is read before the next request.
+    pub(super) fn begin_discard(&self) {
+        self.set(DISCARDING);
+    }
+
+    /// The body has been read. The next request can have begun meanwhile, and its phase is kept.
+    pub(super) fn end_discard(&self) {
+        let (order, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.0.compare_exchange(DISCARDING, ANSWERED, order, failure);
     }
 
     fn get(&self) -> u8 {

@@ -13,7 +13,7 @@ task_local! {
 }
 
 /// What lines are about.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Scope {
     /// A request.
     Request(RequestScope),
@@ -22,7 +22,7 @@ pub(crate) enum Scope {
 }
 
 /// What lines say of a request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RequestScope {
     id: HeaderValue,
     trace_id: Option<String>,
@@ -49,6 +49,22 @@ impl Scope {
     /// Does work of which all lines are about this.
     pub(crate) fn around<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
         SCOPE.scope(self, work)
+    }
+
+    /// Does work that waits for nothing, of which all lines are about this.
+    pub(crate) fn around_call<T>(self, work: impl FnOnce() -> T) -> T {
+        SCOPE.sync_scope(self, work)
+    }
+
+    /// Does work in a task of its own, of which all lines are about what the current ones are.
+    pub(crate) fn around_task<F: Future>(work: F) -> impl Future<Output = F::Output> {
+        let scope = SCOPE.try_with(Self::clone).ok();
+        async {
+            match scope {
+                Some(scope) => scope.around(work).await,
+                None => work.await,
+            }
+        }
     }
 
     /// Shows what the current line is about, if anything.

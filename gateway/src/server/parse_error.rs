@@ -1,0 +1,189 @@
+//! Answers to requests that are no HTTP.
+//!
+//! The HTTP library answers them by itself, with a status and an empty body, before any service
+//! sees them, and there is no way to have it do otherwise. So the end of what it writes is looked
+//! at: such an answer is the only one without a request id, and the last one of its connection. It
+//! gets the id, the body, the line in the log and the count that every answer gets.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use axum::http::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{
+    access,
+    error::ErrorBody,
+    headers::{PROCESS_TIME, REQUEST_ID},
+};
+
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+
+/// The beginning of every answer of the HTTP library itself.
+const STATUS_LINE: &[u8] = b"HTTP/1.1 4";
+
+/// The header in it that is replaced.
+const NO_BODY: &str = "\r\ncontent-length: 0";
+
+/// A stream that completes the answers to what is no HTTP.
+#[derive(Debug)]
+pub(super) struct ErrorAnswers<S> {
+    stream: S,
+    /// What stands in for an answer of the HTTP library and is still to be written.
+    answer: Vec<u8>,
+}
+
+impl<S> ErrorAnswers<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, answer: Vec::new() }
+    }
+}
+
+/// Splits `bytes` before an answer of the HTTP library itself at their end, if there is one.
+fn split(bytes: &[u8]) -> Option<(&[u8], &str)> {
+    // Nearly all answers end with their body.
+    if !bytes.ends_with(END_OF_HEAD) {
+        return None;
+    }
+    let begin = bytes.windows(STATUS_LINE.len()).rposition(|window| window == STATUS_LINE)?;
+    let (before, head) = bytes.split_at_checked(begin)?;
+    let head = std::str::from_utf8(head).ok()?;
+    let is_whole = head.find("\r\n\r\n")? + END_OF_HEAD.len() == head.len();
+    (is_whole && head.contains(NO_BODY) && !head.contains(REQUEST_ID.as_str()))
+        .then_some((before, head))
+}
+
+/// The answer in place of the HTTP library's, which is logged and counted here.
+fn complete(head: &str) -> Option<String> {
+    let status = head.split(' ').nth(1).and_then(|code| code.parse::<StatusCode>().ok())?;
+    let id = access::record_parse_error(status);
+    let detail = status.canonical_reason().unwrap_or_default().to_owned();
+    let body = serde_json::to_string(&ErrorBody { detail, error_code: None }).ok()?;
+    let length = body.len();
+    let headers = format!(
+        "\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         {REQUEST_ID}: {}\r\n{PROCESS_TIME}: 0",
+        id.to_str().ok()?
+    );
+    Some(head.replace(NO_BODY, &headers) + &body)
+}
+
+impl<S: AsyncWrite + Unpin> ErrorAnswers<S> {
+    /// Writes what stands in for an answer.
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.answer.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.answer))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.answer.drain(..count.min(self.answer.len())),
+            };
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ErrorAnswers<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ErrorAnswers<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match split(bytes) {
+            None => Pin::new(&mut self.stream).poll_write(context, bytes),
+            Some(([], head)) => {
+                let Some(answer) = complete(head) else {
+                    return Pin::new(&mut self.stream).poll_write(context, bytes);
+                };
+                self.answer = answer.into_bytes();
+                // A flush goes on with it.
+                if let Poll::Ready(Err(error)) = self.poll_answer(context) {
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Ready(Ok(bytes.len()))
+            }
+            // The library writes the rest next, which is the answer then.
+            Some((before, _)) => Pin::new(&mut self.stream).poll_write(context, before),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(last) = parts.iter().rposition(|part| !part.is_empty()) else {
+            return Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        };
+        match (parts.get(last), parts.get(..last)) {
+            (Some(part), Some(before)) if split(part).is_some() => {
+                if before.iter().all(|part| part.is_empty()) {
+                    return self.poll_write(context, part);
+                }
+                Pin::new(&mut self.stream).poll_write_vectored(context, before)
+            }
+            _ => Pin::new(&mut self.stream).poll_write_vectored(context, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_answer(context))?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_answer(context))?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    const ERROR: &str = "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\
+                         date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
+
+    #[test]
+    fn an_answer_of_the_library_is_found_behind_all_others() {
+        let answer = "HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\nx-request-id: 1\r\n\r\n{}";
+        let split = |text: &str| {
+            split(text.as_bytes()).map(|(before, head)| {
+                (String::from_utf8(before.to_vec()).unwrap(), head.to_owned())
+            })
+        };
+        assert_eq!(split(ERROR), Some((String::new(), ERROR.to_owned())));
+        let both = format!("{answer}{ERROR}");
+        assert_eq!(split(&both), Some((answer.to_owned(), ERROR.to_owned())));
+    }
+
+    #[test]
+    fn no_other_answer_is_taken_for_one() {
+        for text in [
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\nx-request-id: 1\r\n\r\n{}",
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nx-request-id: 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "a page about HTTP/1.1 400 Bad Request\r\n\r\n and more\r\n\r\n",
+            "\r\n\r\n",
+            "",
+        ] {
+            assert_eq!(split(text.as_bytes()), None, "{text}");
+        }
+    }
+}
