@@ -180,3 +180,61 @@ fn a_check_that_redis_has_while_it_hangs_counts_once() {
         server.client().decide(&format!("RATELIMIT.PEEK {key} TB 100 31622400"));
     assert_eq!(remaining, 99);
 }
+
+#[test]
+fn a_lasting_outage_is_logged_about_every_ten_seconds_and_once_at_its_end() {
+    let port = free_port();
+    let plain = Server::builder().without_module().config("enable-module-command", "yes").start();
+    let away = Gateway::builder().env("REDIS_URL", &format!("redis://127.0.0.1:{port}/"));
+    let away = away.env("FAIL_MODE", "open").env("DENY_CACHE_SIZE", "0").start();
+    let wrong = Gateway::builder().redis(&plain).start();
+    let lines = |gateway: &Gateway, text: &str| -> Vec<String> {
+        gateway.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    };
+    let begin = Instant::now();
+    let mut checks = 0;
+    eventually("each failure is logged twice", || {
+        assert_eq!((check(&away).status, check(&wrong).status), (200, 503));
+        checks += 1;
+        std::thread::sleep(Duration::from_millis(50));
+        let counts = [
+            lines(&away, "Redis unavailable").len(),
+            lines(&away, "cannot connect to Redis").len(),
+            lines(&wrong, "Redis unavailable").len(),
+            lines(&wrong, "no decision from Redis").len(),
+        ];
+        counts.iter().all(|count| *count >= 2).then_some(())
+    });
+    // One of them has begun with the gateway, before this.
+    let most = 3 + begin.elapsed().as_secs() as usize / 10;
+    for (gateway, text, first, later) in [
+        (&away, "Redis unavailable", "checks are granted without Redis", " s; "),
+        (&away, "cannot connect to Redis", r#""attempts":1,"#, r#""seconds":"#),
+        (
+            &wrong,
+            "Redis unavailable",
+            "checks are answered with status 503",
+            "answered with status 503",
+        ),
+        (&wrong, "no decision from Redis", r#""calls":1,"#, r#""calls":"#),
+    ] {
+        let lines = lines(gateway, text);
+        assert!(lines.len() <= most, "{lines:?}");
+        assert!(lines[0].contains(first) && lines[1].contains(later), "{lines:?}");
+    }
+
+    let _server = Server::builder().port(port).start();
+    plain.load_module();
+    eventually("both ends are logged", || {
+        checks += 1;
+        let _ = (check(&away), check(&wrong));
+        let ends = [&away, &wrong].map(|gateway| lines(gateway, "Redis decides again after").len());
+        (ends == [1, 1]).then_some(())
+    });
+    let end = &lines(&away, "Redis decides again after")[0];
+    let granted = end.split(" s; ").nth(1).and_then(|sums| sums.split(' ').next()?.parse().ok());
+    let granted: u32 = granted.unwrap_or_else(|| panic!("{end}"));
+    assert!(granted > 100 && granted < checks, "{checks} checks, {end}");
+    let closed = &lines(&away, "circuit breaker closed")[0];
+    assert!(closed.contains(r#""attempts":"#) && closed.contains(r#""seconds":"#), "{closed}");
+}

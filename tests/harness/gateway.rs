@@ -26,6 +26,7 @@ pub(crate) struct Builder {
     unheard: bool,
     admin: bool,
     open_files: Option<u64>,
+    port: Option<u16>,
 }
 
 impl Builder {
@@ -53,6 +54,13 @@ impl Builder {
         self
     }
 
+    /// Listens on this port, which must be free, instead of one that is.
+    #[cfg(feature = "web")]
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     /// Listens for probes and operators on a port of their own.
     pub(crate) fn admin(mut self) -> Self {
         self.admin = true;
@@ -75,7 +83,7 @@ impl Builder {
     pub(crate) fn start(self) -> Gateway {
         let log = self.log_path();
         for _ in 0..10 {
-            let port = free_port();
+            let port = self.port.unwrap_or_else(free_port);
             let mut command = self.command(port);
             let admin_port = self.admin.then(free_port);
             command.envs(admin_port.map(|port| ("ADMIN_PORT", port.to_string())));
@@ -175,6 +183,7 @@ impl Gateway {
             unheard: false,
             admin: false,
             open_files: None,
+            port: None,
         }
     }
 

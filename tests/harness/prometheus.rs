@@ -1,5 +1,6 @@
 //! A Prometheus of its own.
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,8 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::document::repository;
+use super::gateway::Gateway;
 use super::http;
 use super::patience::eventually;
 use super::process::{Process, log_tail};
@@ -24,8 +27,29 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
+    /// Starts one that reads these gateways as a job of this name, with the example of a
+    /// configuration and the alerts, and is quick: what lasts minutes there lasts a second here.
+    pub(crate) fn watch<'g>(gateways: impl IntoIterator<Item = &'g Gateway>, job: &str) -> Self {
+        let targets = gateways.into_iter().map(|gateway| format!("{}\n", gateway.admin_address()));
+        let targets = targets.collect::<Vec<_>>().join("          - ");
+        let example = read("observability/prometheus.yml");
+        let configuration =
+            example.replace("localhost:8000\n", &targets).replace(": 15s", ": 500ms");
+        assert!(configuration.contains(&targets) && configuration.contains(": 500ms"), "{example}");
+        let configuration =
+            configuration.replace("job_name: ratelimit-gateway", &format!("job_name: {job}"));
+
+        let rules = read("observability/prometheus-alerts.yml");
+        let rules = ["30s", "1m", "5m"].into_iter().fold(rules, |rules, time| {
+            rules.replace(&format!("        for: {time}\n"), "        for: 1s\n")
+        });
+        // As the file itself says.
+        let rules = rules.replace(r#"job="ratelimit-gateway""#, &format!(r#"job="{job}""#));
+        Self::start(&configuration, ("prometheus-alerts.yml", &rules))
+    }
+
     /// Starts one with a configuration and the rules that it names.
-    pub(crate) fn start(configuration: &str, rules: (&str, &str)) -> Self {
+    fn start(configuration: &str, rules: (&str, &str)) -> Self {
         let directory = TempDir::new().expect("a directory for Prometheus");
         let file = |name: &str| directory.path().join(name);
         fs::write(file("prometheus.yml"), configuration).expect("a configuration");
@@ -62,12 +86,20 @@ impl Prometheus {
         groups.iter().flat_map(|group| group["rules"].as_array().expect("rules").clone()).collect()
     }
 
-    /// The names of the alerts that fire now.
-    pub(crate) fn firing(&self) -> Vec<String> {
+    /// The alerts that fire now: their names, and the gateways that they are about.
+    pub(crate) fn firing(&self) -> HashSet<(String, String)> {
         let answer = self.api("alerts");
         let alerts = answer["data"]["alerts"].as_array().expect("a list of alerts");
         let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
-        firing.filter_map(|alert| Some(alert["labels"]["alertname"].as_str()?.to_owned())).collect()
+        let label = |alert: &Value, name: &str| Some(alert["labels"][name].as_str()?.to_owned());
+        firing
+            .filter_map(|alert| Some((label(alert, "alertname")?, label(alert, "instance")?)))
+            .collect()
+    }
+
+    /// Whether an alert fires for a gateway now.
+    pub(crate) fn fires(&self, alert: &str, gateway: &Gateway) -> bool {
+        self.firing().contains(&(alert.to_owned(), gateway.admin_address().to_string()))
     }
 
     fn api(&self, path: &str) -> Value {
@@ -80,6 +112,10 @@ impl Prometheus {
         // In HTTP 1.0, answers come in one piece.
         http::exchange(self.address, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()
     }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn percent_encoded(text: &str) -> String {
