@@ -56,10 +56,10 @@ fn a_server_survives_every_fork_after_a_load_that_it_refused_itself() {
 }
 
 #[test]
-fn a_setting_that_no_module_has_leaves_a_module_that_works() {
-    // The server finds out when the load is complete, and cannot unload a module with data types:
-    // it answers an error and keeps the module. Redis 7.2, 7.4 and Valkey, which reports 7.2.4,
-    // have a fault there that ends them, whatever the module does.
+fn a_setting_that_no_module_has_leaves_a_module_that_works_or_none() {
+    // The server finds out when the load is complete, and answers an error. Redis 7.0 keeps the
+    // module, since it has data types; Redis 8 unloads it all the same. Redis 7.2, 7.4 and Valkey,
+    // which reports 7.2.4, have a fault there that ends them, whatever the module does.
     let server = without_module().start();
     let version = server.client().info("server", "redis_version");
     if version.starts_with("7.2.") || version.starts_with("7.4.") {
@@ -67,8 +67,11 @@ fn a_setting_that_no_module_has_leaves_a_module_that_works() {
     }
     let rest = "CONFIG ratelimit.no-such-setting 1";
     server.try_to_load_module("MODULE LOADEX", rest).expect_err(rest);
-    assert_eq!(modules(&server), 1);
+    assert_eq!(modules(&server), usize::from(version.starts_with("7.0.")));
     assert_survives_forks(&server);
+    if modules(&server) == 0 {
+        server.load_module();
+    }
     assert_is_whole(&server);
 }
 
