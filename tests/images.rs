@@ -17,19 +17,82 @@ fn read(name: &str) -> String {
 }
 
 #[test]
-fn the_dockerfile_knows_all_members_and_the_toolchain() {
-    let (workspace, dockerfile) = (read("Cargo.toml"), read("Dockerfile"));
-    let (_, members) = workspace.split_once("members = [").expect("members");
-    let (members, _) = members.split_once(']').expect("their end");
-    for member in members.split('"').skip(1).step_by(2) {
-        let line = format!("COPY {member}/Cargo.toml {member}/\n");
+fn the_dockerfile_copies_every_manifest_and_makes_every_empty_source() {
+    let dockerfile = read("Dockerfile");
+    let (_, touched) = dockerfile.split_once("&& touch ").expect("empty sources");
+    let (touched, _) = touched.split_once("\n\n").expect("the end of the stage");
+    let touched: Vec<_> = touched.split_whitespace().collect();
+    for member in members() {
+        let manifest = format!("{member}/Cargo.toml");
+        let line = format!("COPY {manifest} {member}/\n");
         assert!(dockerfile.contains(&line), "Dockerfile lacks {line}");
+        assert!(is_in_context(&manifest), ".dockerignore excludes {manifest}");
+        let sources =
+            ["src/lib.rs", "src/main.rs", "tests.rs"].map(|name| format!("{member}/{name}"));
+        let source = sources.iter().find(|source| path(source).exists()).expect("a source");
+        assert!(touched.contains(&source.as_str()), "Dockerfile does not make {source}");
+        let manifest = read(&manifest);
+        for bench in manifest.split("[[bench]]\nname = \"").skip(1) {
+            let (name, _) = bench.split_once('"').expect("a name");
+            let source = format!("{member}/benches/{name}.rs");
+            assert!(touched.contains(&source.as_str()), "Dockerfile does not make {source}");
+        }
     }
+}
+
+#[test]
+fn the_dockerfile_builds_every_copied_member_again() {
+    // Sources have the times of the context, which are before the build of the empty ones.
+    let dockerfile = read("Dockerfile");
+    let stages: Vec<_> =
+        dockerfile.split("\nFROM ").filter(|stage| stage.contains("cargo clean ")).collect();
+    assert_eq!(stages.len(), 2, "one stage for the module, one for the gateway");
+    for stage in stages {
+        let copies = stage.lines().filter_map(|line| line.strip_prefix("COPY "));
+        let copies: Vec<_> = copies.filter_map(|line| line.split(' ').next()).collect();
+        let (_, clean) = stage.split_once("cargo clean ").expect("cargo clean");
+        let (clean, _) = clean.split_once("\nCOPY ").expect("the sources after it");
+        for member in members() {
+            let beneath = |directory: &&str| Path::new(&member).starts_with(directory);
+            if copies.iter().any(beneath) && is_in_context(&format!("{member}/src")) {
+                let manifest = read(&format!("{member}/Cargo.toml"));
+                let (_, name) = manifest.split_once("name = \"").expect("a name");
+                let (name, _) = name.split_once('"').expect("its end");
+                let mut words = clean.split_whitespace();
+                assert!(words.any(|word| word == name), "cargo clean leaves the empty {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_dockerfile_uses_the_toolchain_of_the_workspace() {
+    let dockerfile = read("Dockerfile");
     let image = format!("FROM rust:{}-", env!("CARGO_PKG_RUST_VERSION"));
     let toolchains: Vec<_> =
         dockerfile.lines().filter(|line| line.starts_with("FROM rust:")).collect();
     assert!(!toolchains.is_empty());
     assert!(toolchains.iter().all(|line| line.starts_with(&image)), "{toolchains:?}");
+}
+
+/// The directories of the workspace's members.
+fn members() -> Vec<String> {
+    let workspace = read("Cargo.toml");
+    let (_, members) = workspace.split_once("members = [").expect("members");
+    let (members, _) = members.split_once(']').expect("their end");
+    members.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Whether Docker gets a file: the last line of .dockerignore that matches its path decides.
+fn is_in_context(file: &str) -> bool {
+    let ignored = read(".dockerignore");
+    let rules = ignored
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.strip_prefix('!').map_or((line, false), |included| (included, true)));
+    let matching =
+        rules.filter(|(pattern, _)| *pattern == "*" || Path::new(file).starts_with(pattern));
+    matching.last().is_none_or(|(_, is_included)| is_included)
 }
 
 #[test]
