@@ -17,7 +17,7 @@ test: ## Run the tests that need Rust and redis-server
 test-web: ## Run the tests that need a browser, Python, Prometheus or kubectl as well
 	@scripts/install test web
 	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- web:: languages:: \
-		gateway_alerts:: gateway_dashboards:: conformance:: helm:: hosting:: kubernetes:: proxies::
+		exporter:: gateway_alerts:: gateway_dashboards:: conformance:: helm:: hosting:: kubernetes:: proxies::
 
 test-images: ## Build the images and run them and docker-compose.yml as the README says
 	@scripts/test-images

@@ -52,6 +52,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo build --release --package ratelimit-module", "make bench"),
     ("cargo build --release --package ratelimit-gateway", "make bench-outage"),
     ("sha256sum --check --ignore-missing SHA256SUMS", "make dist"),
+    ("redis_exporter", "exporter.rs"),
     ("redis-server --loadmodule target/release/libratelimit.so", "every test that starts a server"),
     (
         "REDIS_HOST=localhost REDIS_PORT=6379 target/release/ratelimit-gateway",

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Gateway, Prometheus, Server, eventually};
+use crate::harness::{Gateway, Prometheus, Server, eventually, promtool};
 
 fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -14,14 +13,6 @@ fn in_repository(path: &str) -> PathBuf {
 
 fn read(path: &str) -> String {
     fs::read_to_string(in_repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// What Prometheus says about a file with rules, or with tests of rules.
-fn promtool(arguments: [&str; 2], file: &str) {
-    let mut promtool = Command::new("promtool");
-    let output = promtool.args(arguments).arg(in_repository(file)).output().expect("promtool");
-    let text = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
 }
 
 /// Every query of the dashboard as it is written.

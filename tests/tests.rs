@@ -88,6 +88,8 @@ mod version;
 #[cfg(feature = "web")]
 mod conformance;
 #[cfg(feature = "web")]
+mod exporter;
+#[cfg(feature = "web")]
 mod gateway_alerts;
 #[cfg(feature = "web")]
 mod gateway_dashboards;

@@ -57,7 +57,7 @@ pub(crate) use patience::{eventually, watched, within};
 pub(crate) use payload::{dumped, effect, log, sealed};
 pub(crate) use process::{Process, raise_limit_of_open_files};
 #[cfg(feature = "web")]
-pub(crate) use prometheus::Prometheus;
+pub(crate) use prometheus::{Prometheus, promtool};
 pub(crate) use proxy::{Network, Proxy};
 pub(crate) use random::Random;
 pub(crate) use sentinel::Sentinels;

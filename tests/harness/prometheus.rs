@@ -49,7 +49,7 @@ impl Prometheus {
     }
 
     /// Starts one with a configuration and the rules that it names.
-    fn start(configuration: &str, rules: (&str, &str)) -> Self {
+    pub(crate) fn start(configuration: &str, rules: (&str, &str)) -> Self {
         let directory = TempDir::new().expect("a directory for Prometheus");
         let file = |name: &str| directory.path().join(name);
         fs::write(file("prometheus.yml"), configuration).expect("a configuration");
@@ -86,7 +86,7 @@ impl Prometheus {
         groups.iter().flat_map(|group| group["rules"].as_array().expect("rules").clone()).collect()
     }
 
-    /// The alerts that fire now: their names, and the gateways that they are about.
+    /// The alerts that fire now: their names, and the instances that they are about.
     pub(crate) fn firing(&self) -> HashSet<(String, String)> {
         let answer = self.api("alerts");
         let alerts = answer["data"]["alerts"].as_array().expect("a list of alerts");
@@ -120,4 +120,13 @@ fn read(path: &str) -> String {
 
 fn percent_encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+/// Runs promtool on a file of the repository with rules, or with tests of rules, which must succeed.
+pub(crate) fn promtool(arguments: [&str; 2], file: &str) {
+    let mut promtool = Command::new("promtool");
+    let file = repository().join(file);
+    let output = promtool.args(arguments).arg(file).output().expect("promtool");
+    let text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
 }
