@@ -2,6 +2,8 @@
 //! the language and its client are installed. Which were not run is said, whatever becomes of the
 //! tests.
 
+mod cluster;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
@@ -102,9 +104,7 @@ fn run(language: &str, runs: bool, command: impl Fn(&Path) -> Command) {
 fn run_all(examples: &[Block], what: &str, runs: bool, command: impl Fn(&Path) -> Command) {
     assert!(!examples.is_empty(), "no page has an example in {what}");
     if !runs {
-        // Not with a macro, whose lines are not shown when all is well.
-        let line = format!("SKIPPED: {what} or its client is not installed\n");
-        io::stderr().write_all(line.as_bytes()).unwrap();
+        report_missing(what);
         return;
     }
     for example in examples {
@@ -114,6 +114,26 @@ fn run_all(examples: &[Block], what: &str, runs: bool, command: impl Fn(&Path) -
             program.sends_a_call_once();
         }
     }
+}
+
+/// Reports a language or a client that is not installed, whatever becomes of the tests.
+fn report_missing(what: &str) {
+    // Not with a macro, whose lines are not shown when all is well.
+    let line = format!("SKIPPED: {what} or its client is not installed\n");
+    io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// Closes the connection of a process while the server has the call of that process and has not
+/// answered it, which must be the end of that call and of the process.
+fn is_sent_once(server: &mut Client, process: &mut Process, what: &str) {
+    let first = eventually("the call arrives", || caller(server));
+    server.call::<i64>(&format!("CLIENT KILL ID {first}"));
+    let status = eventually("the program gives up", || {
+        let next = caller(server).filter(|next| *next != first);
+        assert_eq!(next, None, "{what}\nsends its call again");
+        process.status()
+    });
+    assert!(!status.success(), "{what}");
 }
 
 /// An example, and the command that runs a file.
@@ -139,8 +159,6 @@ impl Program<'_> {
         assert!(as_shown, "{}\nprinted\n{printed}{errors}", self.example.text);
     }
 
-    /// Loses its connection while the server has a call and has not answered it, which must be the
-    /// end of that call.
     fn sends_a_call_once(&self) {
         let server = Server::start();
         let mut client = server.client();
@@ -148,14 +166,7 @@ impl Program<'_> {
         let directory = tempfile::tempdir().unwrap();
         let mut command = self.in_directory(directory.path(), &server, 0);
         let mut process = Process::start(&mut command, &directory.path().join("log"));
-        let first = eventually("the call arrives", || caller(&mut client));
-        client.call::<i64>(&format!("CLIENT KILL ID {first}"));
-        let status = eventually("the program gives up", || {
-            let next = caller(&mut client).filter(|next| *next != first);
-            assert_eq!(next, None, "{}\nsends its call again", self.example.text);
-            process.status()
-        });
-        assert!(!status.success(), "{}", self.example.text);
+        is_sent_once(&mut client, &mut process, &self.example.text);
     }
 
     /// The command, with the example's file in a directory and the ports of this test.
