@@ -65,6 +65,8 @@ fn a_server_without_the_module_is_connected_and_unhealthy_until_it_is_loaded() {
         let response = gateway.get(path);
         assert_eq!(response.status, 503);
         assert!(response.body.contains(r#""redis_connected":true"#), "{}", response.body);
+        let failure = r#""last_failure":{"kind":"module_missing","seconds_ago":"#;
+        assert!(response.body.contains(failure), "{}", response.body);
     }
     let advice = "load the ratelimit module into Redis";
     assert_told_and_mended(&gateway, advice, || server.load_module());
@@ -75,6 +77,11 @@ fn a_wrong_password_is_told_and_not_logged_and_can_be_mended_in_redis() {
     let server = Server::builder().password("right").start();
     let url = format!("redis://:wrong-one@127.0.0.1:{}/", server.port());
     let gateway = start_at(&url);
+    // The failure of the connection says more than that there is none.
+    let failure = r#""last_failure":{"kind":"not_allowed","seconds_ago":"#;
+    eventually("the health says why", || {
+        gateway.get("/health").body.contains(failure).then_some(())
+    });
     assert_told_and_mended(&gateway, "cannot connect to Redis", || {
         server.client().call::<()>("CONFIG SET requirepass wrong-one");
     });

@@ -354,9 +354,9 @@ impl Gateway {
     }
 }
 
-/// What `/health` and `/health/ready` say.
+/// What `/health` and `/health/ready` say where Redis has not failed yet.
 pub(crate) fn health(status: &str, redis_connected: bool, store: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let redis = format!(r#""redis_connected":{redis_connected},"version":"{version}""#);
-    format!(r#"{{"status":"{status}",{redis},"store":"{store}"}}"#)
+    format!(r#"{{"status":"{status}",{redis},"store":"{store}","last_failure":null}}"#)
 }

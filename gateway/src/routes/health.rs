@@ -7,10 +7,23 @@ use axum::{Json, extract::State, http::StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{AppState, store::StoreError};
+use crate::{
+    AppState,
+    store::{self, LastFailure, StoreError},
+};
 
 /// The service's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A failure of Redis.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Failure {
+    /// Its kind, as in the log and in `ratelimit_redis_errors_total`.
+    #[schemars(extend("enum" = store::error_kinds().collect::<Vec<_>>()))]
+    pub(crate) kind: &'static str,
+    /// Whole seconds since then.
+    pub(crate) seconds_ago: u64,
+}
 
 /// Whether the service can decide.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -18,6 +31,7 @@ pub(crate) struct HealthAnswer {
     /// `healthy` when Redis answers and has the module, or is not needed; else `unhealthy`.
     /// `/health/ready` alone also says `degraded` when FAIL_MODE decides instead of Redis, and
     /// `stopping` when the process is about to end.
+    #[schemars(extend("enum" = ["healthy", "unhealthy", "degraded", "stopping"]))]
     pub(crate) status: &'static str,
     /// Whether Redis answers.
     pub(crate) redis_connected: bool,
@@ -26,6 +40,8 @@ pub(crate) struct HealthAnswer {
     /// Where states are kept: `redis`, or `memory` with `REDIS_URL=memory://`.
     #[schemars(extend("enum" = ["redis", "memory"]))]
     pub(crate) store: &'static str,
+    /// The last failure of Redis, also when it is over; null when there was none since the start.
+    pub(crate) last_failure: Option<Failure>,
 }
 
 /// That the process runs.
@@ -68,7 +84,12 @@ async fn probe(state: &AppState) -> (StatusCode, Json<HealthAnswer>) {
             (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", true)
         }
     };
-    (code, Json(HealthAnswer { status, redis_connected, version: VERSION, store }))
+    // After the probe, which can be the last failure itself.
+    let last_failure = state
+        .store
+        .last_failure()
+        .map(|LastFailure { kind, age }| Failure { kind, seconds_ago: age.as_secs() });
+    (code, Json(HealthAnswer { status, redis_connected, version: VERSION, store, last_failure }))
 }
 
 /// `GET /health/live`
@@ -92,22 +113,24 @@ pub(crate) fn live_docs(operation: TransformOperation<'_>) -> TransformOperation
 }
 
 fn with_answers(operation: TransformOperation<'_>) -> TransformOperation<'_> {
-    let answer = |status, redis_connected| HealthAnswer {
+    let answer = |status, redis_connected, last_failure| HealthAnswer {
         status,
         redis_connected,
         version: VERSION,
         store: "redis",
+        last_failure,
     };
+    let failure = Failure { kind: "disconnected", seconds_ago: 0 };
     operation
         .tag("health")
         .response_with::<200, Json<HealthAnswer>, _>(|response| {
             response
                 .description("Redis answers and has the module, or is not needed.")
-                .example(answer("healthy", true))
+                .example(answer("healthy", true, None))
         })
         .response_with::<503, Json<HealthAnswer>, _>(|response| {
             response
                 .description("Redis does not answer or does not have the module.")
-                .example(answer("unhealthy", false))
+                .example(answer("unhealthy", false, Some(failure)))
         })
 }

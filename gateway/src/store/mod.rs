@@ -27,6 +27,7 @@ use self::{
 pub use self::{
     decision::{Argument, Decision, Refunded, Source, StoreError},
     options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
+    outage::LastFailure,
     redis::{Redis, RedisOptions, RedisTls, SentinelTopology, Topology},
 };
 use crate::{
@@ -124,6 +125,12 @@ impl Store {
     #[must_use]
     pub fn decides_without_redis(&self) -> bool {
         self.fallback.decides()
+    }
+
+    /// The last failure of Redis since the start of the process, also when it is over.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<LastFailure> {
+        outage::last_failure().filter(|_| self.is_redis())
     }
 
     /// Waits for the first connections, but not for long.

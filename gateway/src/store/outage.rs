@@ -1,11 +1,11 @@
 //! Why Redis gave no decision, and what its operator can do about it.
 
 use std::{
-    sync::{Mutex, PoisonError},
-    time::Instant,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
-use redis::RedisError;
+use redis::{ErrorKind, RedisError};
 
 use super::{Argument, StoreError, redis::UNREACHABLE_ADVICE};
 use crate::telemetry::{self, Recurrence, Sums};
@@ -35,6 +35,37 @@ pub(super) enum Outage {
 /// One for each kind of outage: with thousands of calls in a second, an outage is one line.
 static RECURRENCES: [Mutex<Recurrence>; Outage::ALL.len()] =
     [const { Mutex::new(Recurrence::new()) }; Outage::ALL.len()];
+
+/// The last failure, and its time.
+static LAST: Mutex<Option<(Outage, Instant)>> = Mutex::new(None);
+
+/// The time for which a call that finds no connection does not replace the last failure: the attempt
+/// to connect has failed for a reason that says more, and attempts follow each other in less.
+const ATTEMPT_PERIOD: Duration = Duration::from_secs(1);
+
+/// A failure of Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastFailure {
+    /// Its name in logs and metrics.
+    pub kind: &'static str,
+    /// The time since then.
+    pub age: Duration,
+}
+
+/// Returns the last failure since the start of the process, also when it is over.
+pub(super) fn last_failure() -> Option<LastFailure> {
+    let (outage, time) = (*last())?;
+    Some(LastFailure { kind: outage.kind(), age: time.elapsed() })
+}
+
+/// Makes the failure of an attempt to connect the last one.
+pub(super) fn remember_attempt(error: &RedisError) {
+    Outage::from_error(error, error.detail().unwrap_or_default()).remember(Instant::now());
+}
+
+fn last() -> MutexGuard<'static, Option<(Outage, Instant)>> {
+    LAST.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Sorts an error of the client library: a rule that the caller broke, or an outage.
 pub(super) fn explain(error: &RedisError) -> StoreError {
@@ -92,6 +123,7 @@ impl Outage {
             Some("TRYAGAIN") => Self::SlotMoving,
             Some("WRONGTYPE") => Self::WrongType,
             None if error.is_io_error() => Self::Disconnected,
+            _ if error.kind() == ErrorKind::AuthenticationFailed => Self::NotAllowed,
             _ => Self::Unexpected,
         }
     }
@@ -109,6 +141,7 @@ impl Outage {
             }
         }
         telemetry::count_redis_error(kind);
+        self.remember(Instant::now());
         if self == Self::Overloaded {
             return StoreError::Overloaded;
         }
@@ -119,6 +152,16 @@ impl Outage {
     fn note(self) -> Option<Sums> {
         let recurrence = RECURRENCES.get(self as usize)?;
         recurrence.lock().unwrap_or_else(PoisonError::into_inner).note_unending(Instant::now())
+    }
+
+    fn remember(self, now: Instant) {
+        let mut last = last();
+        let says_more = |(outage, time): (Self, Instant)| {
+            outage != Self::Disconnected && now.duration_since(time) < ATTEMPT_PERIOD
+        };
+        if self != Self::Disconnected || !last.is_some_and(says_more) {
+            *last = Some((self, now));
+        }
     }
 
     /// The name in logs and metrics.

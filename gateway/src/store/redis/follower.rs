@@ -23,7 +23,10 @@ use super::{
     slots::{Address, Share, shares},
     task::Task,
 };
-use crate::telemetry::{Recurrence, Sums};
+use crate::{
+    store::outage::remember_attempt,
+    telemetry::{Recurrence, Sums},
+};
 
 /// How often the map is read again while all is well.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -117,7 +120,10 @@ impl Shared {
                     self.take_over(shares);
                     self.report_gaps(&mut gaps);
                 }
-                Err(error) => report_failure(&mut failures, &error),
+                Err(error) => {
+                    report_failure(&mut failures, &error);
+                    remember_attempt(&error);
+                }
             }
             sleep(SHORTEST_PERIOD).await;
             let period = if self.is_well() { PERIOD } else { SHORT_PERIOD };

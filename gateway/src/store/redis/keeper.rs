@@ -13,6 +13,7 @@ use super::{
     dial::{Connection, Dialer, advice},
     link::LiveLink,
 };
+use crate::store::outage::remember_attempt;
 
 /// Pause after a failed attempt to connect: short, so that service is back soon after Redis is.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -131,6 +132,7 @@ impl Keeper {
                     let fault = error.to_string();
                     let advice = advice(&fault);
                     self.breaker.note(&fault, advice);
+                    remember_attempt(&error);
                     self.upkeep.lost.notify_one();
                 }
             }
