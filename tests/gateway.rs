@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::harness::{Gateway, NOON, Response, Server, health};
 
 /// Server and gateway: the server's clock stands at [`NOON`], and the gateway waits for answers as
@@ -343,6 +345,88 @@ fn pages_of_any_origin_may_call_unless_origins_are_listed() {
             assert!(exposed.contains(&name.to_lowercase()), "{name}: {exposed}");
         }
     }
+}
+
+#[test]
+fn a_slash_at_the_end_and_a_byte_order_mark_are_taken() {
+    let (_server, gateway) = start();
+    let body =
+        r#"{"identifier": "user", "limit": 5, "checks": [{"identifier": "user", "limit": 5}]}"#;
+    for path in ["/rate-limit/check/", "/rate-limit/check/batch/"] {
+        assert_eq!(gateway.post(path, body).status, 200, "{path}");
+        let marked = gateway.post(path.trim_end_matches('/'), &format!("\u{feff}{body}"));
+        assert_eq!(marked.status, 200, "{path}: {}", marked.body);
+    }
+    let status = gateway.get("/rate-limit/status/user/?limit=5").body;
+    assert!(status.starts_with(r#"{"identifier":"user","requests_used":4,"#), "{status}");
+    assert_eq!(gateway.delete("/rate-limit/reset/user/").status, 200);
+    assert_eq!(gateway.get("/health/").status, 200);
+    assert_eq!(gateway.get("/rate-limit/check/").status, 405);
+    assert_eq!(gateway.get("/nowhere/").status, 404);
+    assert_eq!(gateway.get("/rate-limit/status/").status, 404);
+    // An encoded slash is a part of the identifier.
+    let status = gateway.get("/rate-limit/status/user%2F/?limit=5").body;
+    assert!(status.starts_with(r#"{"identifier":"user/","#), "{status}");
+    let fault = gateway.get("/rate-limit/status/%ff/?limit=5");
+    assert!(fault.status == 422 && fault.body.contains(r#""input":"%ff""#), "{}", fault.body);
+
+    // It is the same route in metrics.
+    let metrics = gateway.get("/metrics").body;
+    assert!(metrics.contains(r#"route="/rate-limit/check""#), "{metrics}");
+    assert!(!metrics.contains(r#"/""#), "{metrics}");
+    // A page finds the description beside itself.
+    for page in ["docs", "redoc", "openapi.json"] {
+        let answer = gateway.get(&format!("/{page}/"));
+        let location = format!("../{page}");
+        assert_eq!((answer.status, answer.header("Location")), (307, Some(location.as_str())));
+    }
+}
+
+#[test]
+fn pages_are_compressed_and_sent_again_only_when_they_have_changed() {
+    let (_server, gateway) = start();
+    for page in ["/", "/docs", "/redoc", "/openapi.json"] {
+        let plain = gateway.get(page);
+        assert_eq!(plain.header("Content-Encoding"), None);
+        let tag = plain.header("ETag").unwrap();
+        for known in [tag, "*", &format!("\"x\", {}", tag.trim_start_matches("W/"))] {
+            let again = gateway.request("GET", page, &[("If-None-Match", known)], "");
+            assert_eq!((again.status, again.body.as_str()), (304, ""), "{page} {known}");
+            assert_eq!(again.header("ETag"), Some(tag));
+        }
+        let changed = gateway.request("GET", page, &[("If-None-Match", "\"x\"")], "");
+        assert_eq!((changed.status, changed.body.len()), (200, plain.body.len()));
+        if page != "/openapi.json" {
+            assert!(plain.body.contains("name=\"viewport\""), "{page}");
+            assert!(plain.body.contains("dark"), "{page}");
+        }
+        for (accepted, encoding) in [
+            ("gzip", Some("gzip")),
+            ("br, GZIP;q=0.5", Some("gzip")),
+            ("deflate, gzip;q=0", None),
+            ("gzip;q=0.000, br", None),
+            ("identity", None),
+        ] {
+            let head = gateway.request("HEAD", page, &[("Accept-Encoding", accepted)], "");
+            assert_eq!(head.header("Content-Encoding"), encoding, "{page} {accepted}");
+            let vary = ("vary".to_owned(), "accept-encoding".to_owned());
+            assert!(head.headers.contains(&vary), "{head:?}");
+            let length: usize = head.header("Content-Length").unwrap().parse().unwrap();
+            assert_eq!(length < plain.body.len(), encoding.is_some(), "{page} {accepted}");
+        }
+    }
+}
+
+#[test]
+fn the_description_lists_algorithms_and_leads_to_where_it_is() {
+    let (_server, gateway) = start();
+    let description: Value = serde_json::from_str(&gateway.get("/openapi.json").body).unwrap();
+    assert_eq!(description["servers"], json!([{ "url": "." }]));
+    let algorithm = &description["components"]["schemas"]["Algorithm"];
+    assert_eq!(algorithm["enum"], json!(["token_bucket", "sliding_window"]));
+    assert_eq!((&algorithm["type"], algorithm.get("oneOf")), (&json!("string"), None));
+    let paths: Vec<_> = description["paths"].as_object().unwrap().keys().collect();
+    assert!(paths.iter().all(|path| !path.ends_with('/')), "{paths:?}");
 }
 
 #[test]

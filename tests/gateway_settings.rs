@@ -102,6 +102,24 @@ fn the_log_has_requests_and_no_identifiers() {
 }
 
 #[test]
+fn the_log_has_the_address_of_the_client_when_a_setting_asks_for_it() {
+    let server = Server::start();
+    let client = r#""client":"127.0.0.1""#;
+    for (setting, logged) in [("true", true), ("false", false)] {
+        let gateway = Gateway::builder().redis(&server).env("LOG_CLIENT_ADDRESS", setting).start();
+        gateway.get("/nowhere");
+        let log = gateway.log_with("unmatched");
+        let line = log.lines().find(|line| line.contains("unmatched")).unwrap();
+        assert_eq!(line.contains(client), logged, "{line}");
+        // Lines about what is no request have it, too.
+        gateway.send(b"nonsense\r\n\r\n");
+        let log = gateway.log_with("no valid request");
+        let line = log.lines().find(|line| line.contains("no valid request")).unwrap();
+        assert_eq!(line.contains(client), logged, "{line}");
+    }
+}
+
+#[test]
 fn default_settings_cause_no_warning() {
     let server = Server::start();
     let settings = Gateway::builder().redis(&server).env("LOG_LEVEL", "warning");

@@ -1,6 +1,9 @@
 //! The pages for people, opened in a real browser that can reach nothing but this machine.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::thread;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -34,6 +37,59 @@ fn the_landing_page_links_to_the_others() {
         let link = [format!("href=\"{page}\""), format!("href=\"/{page}\"")];
         assert!(link.iter().any(|link| rendered.contains(link)), "no link to {page}: {rendered}");
     }
+}
+
+/// A proxy that serves a gateway below `/limits` and adds a script to its pages. Returns its port.
+fn serve_below_a_prefix(gateway: SocketAddr, script: &'static str) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let mut line = String::new();
+            BufReader::new(&socket).read_line(&mut line).unwrap();
+            let path = line.split(' ').nth(1).and_then(|path| path.strip_prefix("/limits"));
+            let Some(path) = path else { continue };
+            let mut answer = Vec::new();
+            let mut forwarded = TcpStream::connect(gateway).unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            forwarded.write_all(request.as_bytes()).unwrap();
+            forwarded.read_to_end(&mut answer).unwrap();
+            let answer = String::from_utf8(answer).unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let body = match body.rsplit_once("</body>") {
+                Some((page, end)) => format!("{page}<script>{script}</script></body>{end}"),
+                None => body.to_owned(),
+            };
+            let kind = head.lines().find(|line| line.to_lowercase().starts_with("content-type"));
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\n{}\r\nContent-Length: {length}", kind.unwrap());
+            // The browser may hang up on what it does not need.
+            let _ = write!(socket, "{head}\r\nConnection: close\r\n\r\n{body}");
+        }
+    });
+    port
+}
+
+#[test]
+fn swagger_sends_its_requests_to_where_it_was_found() {
+    // Builds the request that a click would send, as soon as the description is there.
+    const SCRIPT: &str = "
+        const timer = setInterval(() => {
+            const { specSelectors, fn } = ui.getSystem();
+            const spec = specSelectors.specJson().toJS();
+            if (!spec.paths) return;
+            clearInterval(timer);
+            const contextUrl = new URL(specSelectors.url(), location).toString();
+            const request = fn.buildRequest({ spec, operationId: 'live', contextUrl });
+            document.title = 'sends ' + request.url;
+        }, 50);";
+    let server = Server::start();
+    let gateway = Gateway::start(&server);
+    let port = serve_below_a_prefix(gateway.address(), SCRIPT);
+    let rendered = open(&format!("http://127.0.0.1:{port}/limits/docs"));
+    let title = format!("<title>sends http://127.0.0.1:{port}/limits/health/live</title>");
+    assert!(rendered.contains(&title), "{title}\n{}", &rendered[..rendered.len().min(2000)]);
 }
 
 /// The paths and the summaries of all operations in a description.

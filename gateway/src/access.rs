@@ -28,7 +28,7 @@ use crate::{
     head,
     headers::{PROCESS_TIME, REQUEST_ID},
     store::Decision,
-    telemetry::{self, RequestSpan, Scope},
+    telemetry::{self, ClientAddress, RequestSpan, Scope},
 };
 
 /// Longest request id of a caller that is kept, in bytes.
@@ -76,11 +76,12 @@ fn record(
     let method = method_label(request.method());
     // The pattern, not the path: a path can hold an identifier.
     let pattern = request.extensions().get::<MatchedPath>().cloned();
-    let matched = pattern.as_ref().map(MatchedPath::as_str);
+    let matched = pattern.as_ref().map(|pattern| without_slash(pattern.as_str()));
     let is_probe = matched.is_some_and(is_probe);
     let trace =
         if is_probe { None } else { RequestSpan::start(request.headers(), method, matched) };
-    let scope = Scope::request(id.clone(), trace.as_ref().map(RequestSpan::trace_id));
+    let client = request.extensions().get::<ClientAddress>().copied();
+    let scope = Scope::request(id.clone(), trace.as_ref().map(RequestSpan::trace_id), client);
     let mut exchange = Exchange::begin(method);
     (exchange.pattern, exchange.is_probe, exchange.trace) = (pattern, is_probe, trace);
 
@@ -130,7 +131,8 @@ impl Exchange {
         self.is_open = false;
         let (method, time) = (self.method, self.start.elapsed());
         let (code, time_ms) = (status.as_u16(), millis(time));
-        let route = self.pattern.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let pattern = self.pattern.as_ref().map(MatchedPath::as_str);
+        let route = pattern.map_or("unmatched", without_slash);
         let allowed = decision.map(|decision| decision.allowed);
         let source = decision.map(|decision| decision.source.name());
         if self.is_probe {
@@ -162,12 +164,13 @@ impl Drop for Exchange {
 /// by then, and nothing is done.
 pub(crate) struct Arrival {
     method: &'static str,
+    client: Option<ClientAddress>,
     has_begun: bool,
 }
 
 impl Arrival {
-    pub(crate) fn new(method: &Method) -> Self {
-        Self { method: method_label(method), has_begun: false }
+    pub(crate) fn new(method: &Method, client: Option<ClientAddress>) -> Self {
+        Self { method: method_label(method), client, has_begun: false }
     }
 
     /// Leaves it to the work to log and count the end.
@@ -181,24 +184,25 @@ impl Drop for Arrival {
         if !self.has_begun
             && let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST)
         {
-            record_without_route(self.method, status, GAVE_UP);
+            record_without_route(self.method, self.client, status, GAVE_UP);
         }
     }
 }
 
 /// Logs and counts an answer to what could not be read as a request, and returns its id.
-pub(crate) fn record_parse_error(status: StatusCode) -> HeaderValue {
-    record_without_route(OTHER, status, "no valid request")
+pub(crate) fn record_parse_error(status: StatusCode, client: Option<ClientAddress>) -> HeaderValue {
+    record_without_route(OTHER, client, status, "no valid request")
 }
 
 /// Logs and counts the end of a request that has got to no route, and returns its id.
 fn record_without_route(
     method: &'static str,
+    client: Option<ClientAddress>,
     status: StatusCode,
     message: &'static str,
 ) -> HeaderValue {
     let id = request_id(&HeaderMap::new());
-    let scope = Scope::request(id.clone(), None);
+    let scope = Scope::request(id.clone(), None, client);
     scope.around_call(|| Exchange::begin(method).end(status, None, message));
     id
 }
@@ -234,6 +238,14 @@ async fn unless_it_panics(answer: impl Future<Output = Response>) -> Response {
 
 fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
+}
+
+/// The pattern of a route, which has the same name with and without a slash at its end.
+fn without_slash(pattern: &str) -> &str {
+    match pattern.strip_suffix('/') {
+        Some("") | None => pattern,
+        Some(without) => without,
+    }
 }
 
 /// Whether requests of a route only look at this service, again and again: they would crowd out

@@ -4,7 +4,7 @@ use aide::{
     generate,
     openapi::{
         Header, HeaderStyle, Info, License, OpenApi, ParameterSchemaOrContent, ReferenceOr,
-        SchemaObject, Tag,
+        SchemaObject, Server, Tag,
     },
     transform::{TransformOperation, TransformResponse},
 };
@@ -39,6 +39,8 @@ pub(crate) fn start() -> OpenApi {
             }),
             ..Info::default()
         },
+        // Beside the description, also behind a proxy with a prefix.
+        servers: vec![Server { url: ".".to_owned(), ..Server::default() }],
         tags: vec![tag("rate limit"), tag("health")],
         ..OpenApi::default()
     }

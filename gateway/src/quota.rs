@@ -19,11 +19,20 @@ pub const WINDOW: RangeInclusive<Millis> = Millis(1)..=Millis(31_622_400_000);
 /// How grants are counted against a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(transform = list_names)]
 pub enum Algorithm {
     /// Units come back steadily, and up to the capacity can be taken at once.
     TokenBucket,
     /// Every grant counts for exactly one window.
     SlidingWindow,
+}
+
+/// Describes the algorithms as an `enum`, which generators of clients and forms know better than
+/// one constant for each of them.
+fn list_names(schema: &mut Schema) {
+    schema.remove("oneOf");
+    schema.insert("type".to_owned(), "string".into());
+    schema.insert("enum".to_owned(), Algorithm::ALL.map(Algorithm::name).to_vec().into());
 }
 
 impl Algorithm {

@@ -20,8 +20,8 @@ use self::table::{
     ADMIN_HOST, ADMIN_PORT, API_KEYS_FILE, CALLER_LIMIT, CALLER_WINDOW_SECONDS, CORS_ALLOW_ORIGINS,
     DEFAULT_LIMIT, DEFAULT_WINDOW_SECONDS, DENY_CACHE_MAX_MS, DENY_CACHE_SIZE, DENY_STATUS,
     FAIL_MODE, HEADER_TIMEOUT_MS, HOST, IDLE_TIMEOUT_MS, JWT_AUDIENCE, JWT_ISSUER, JWT_JWKS_FILE,
-    JWT_SCOPE_CLAIM, JWT_SCOPE_PREFIX, KEY_PREFIX, LOCAL_MAX_KEYS, LOCAL_SHARE, LOG_FORMAT,
-    LOG_LEVEL, MAX_CONNECTIONS, METRICS_OPEN, OTEL_EXPORTER_OTLP_ENDPOINT,
+    JWT_SCOPE_CLAIM, JWT_SCOPE_PREFIX, KEY_PREFIX, LOCAL_MAX_KEYS, LOCAL_SHARE, LOG_CLIENT_ADDRESS,
+    LOG_FORMAT, LOG_LEVEL, MAX_CONNECTIONS, METRICS_OPEN, OTEL_EXPORTER_OTLP_ENDPOINT,
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_SDK_DISABLED, OTEL_SERVICE_NAME, OTEL_TRACES_EXPORTER,
     PORT, REDIS_DB, REDIS_HOST, REDIS_MAX_BACKLOG, REDIS_MAX_CONNECTIONS, REDIS_PASSWORD,
     REDIS_PORT, REDIS_SSL, REDIS_TIMEOUT_MS, REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE,
@@ -76,6 +76,8 @@ pub struct ListenOptions {
     pub header_timeout: Duration,
     /// Longest wait for the beginning of a request.
     pub idle_timeout: Duration,
+    /// Whether the log has the addresses of clients.
+    pub logs_clients: bool,
 }
 
 /// Where probes and operators connect.
@@ -248,6 +250,7 @@ fn listen(lookup: &impl Fn(&str) -> Option<OsString>) -> Result<ListenOptions, S
         max_connections_is_default: !MAX_CONNECTIONS.is_set(lookup),
         header_timeout: millis(HEADER_TIMEOUT_MS.read(lookup)?),
         idle_timeout: millis(IDLE_TIMEOUT_MS.read(lookup)?),
+        logs_clients: LOG_CLIENT_ADDRESS.read(lookup)?,
     })
 }
 

@@ -351,6 +351,14 @@ pub(super) const LOG_FORMAT: Setting<OneOf<LogFormat>> = Setting {
     meaning: "Form of a log line.",
 };
 
+pub(super) const LOG_CLIENT_ADDRESS: Setting<OneOf<bool>> = Setting {
+    name: "LOG_CLIENT_ADDRESS",
+    default: "false",
+    rule: TRUE_OR_FALSE,
+    meaning: "Whether lines about a request have the address that it comes from: that of the last \
+              proxy.",
+};
+
 pub(super) const OTEL_EXPORTER_OTLP_ENDPOINT: Setting<HttpUrl> = Setting {
     name: "OTEL_EXPORTER_OTLP_ENDPOINT",
     default: "",
@@ -508,6 +516,7 @@ pub fn table() -> Vec<Row> {
         CORS_ALLOW_ORIGINS.row(),
         LOG_LEVEL.row(),
         LOG_FORMAT.row(),
+        LOG_CLIENT_ADDRESS.row(),
         OTEL_EXPORTER_OTLP_ENDPOINT.row(),
         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.row(),
         OTEL_TRACES_EXPORTER.row(),

@@ -92,7 +92,8 @@ impl Sitemap {
                 methods = methods.route_layer(middleware::from_fn_with_state(gate, admit));
                 requirements.push(requirement);
             }
-            router = router.api_route(path, methods);
+            // The original service takes a slash at the end as well.
+            router = router.route(&format!("{path}/"), methods.clone()).api_route(path, methods);
         }
         router.finish_api_with(document, |mut api| {
             if let Some(callers) = callers {

@@ -14,12 +14,21 @@ pub(super) const MAX_BYTES: usize = 16 * 1024;
 /// Most bytes of a body that holds a whole batch.
 pub(super) const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Longest wait for a whole body.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Reads a whole body of at most `max_bytes`.
+/// Reads a whole body of at most `max_bytes`, without the byte order mark that some clients put
+/// before JSON.
 pub(super) async fn read(body: Body, max_bytes: usize) -> Result<Vec<u8>, Error> {
-    timeout(PATIENCE, collect(body, max_bytes)).await.unwrap_or(Err(Error::BodyTooSlow))
+    let body = timeout(PATIENCE, collect(body, max_bytes)).await;
+    let mut body = body.unwrap_or(Err(Error::BodyTooSlow))?;
+    if body.starts_with(BYTE_ORDER_MARK) {
+        body.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(body)
 }
 
 async fn collect(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, Error> {

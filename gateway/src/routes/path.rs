@@ -26,7 +26,9 @@ struct IdentifierPath {
 /// The field `identifier` of a path, percent-decoded.
 pub(super) async fn fields(parts: &mut Parts) -> Result<Fields, Error> {
     let Ok(Path(identifier)) = Path::<String>::from_request_parts(parts, &()).await else {
-        let encoded = parts.uri.path().rsplit('/').next().unwrap_or_default();
+        let path = parts.uri.path();
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let encoded = path.rsplit('/').next().unwrap_or_default();
         let rule = BrokenRule::new(
             "string_unicode",
             "Input should be a valid string, unable to parse raw data as a unicode string",

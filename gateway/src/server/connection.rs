@@ -32,7 +32,7 @@ use crate::{
     access::Arrival,
     config::ListenOptions,
     routes,
-    telemetry::{self, Slow},
+    telemetry::{self, ClientAddress, Slow},
     watched_files::WatchedFiles,
 };
 
@@ -57,6 +57,8 @@ pub(super) struct Connector {
     patience: Patience,
     /// For the work of TLS handshakes, of which one takes as long as many requests.
     handshakes: Turns,
+    /// Whether requests get the address of their client, for the log.
+    logs_clients: bool,
     stopping: Stopping,
 }
 
@@ -76,7 +78,8 @@ impl Connector {
             .max_buf_size(MAX_BUFFER_BYTES);
         let patience =
             Patience { idle: options.idle_timeout, head: options.header_timeout, answer: ANSWER };
-        Self { http, tls, patience, handshakes: Turns::new(handshakes), stopping }
+        let (handshakes, logs_clients) = (Turns::new(handshakes), options.logs_clients);
+        Self { http, tls, patience, handshakes, logs_clients, stopping }
     }
 
     /// Serves a connection until its end, which comes after the running request once `drain`
@@ -87,6 +90,7 @@ impl Connector {
         app: Router,
         mut drain: watch::Receiver<()>,
     ) {
+        let client = self.client(&stream);
         // What has arrived already comes before the end.
         match &self.tls {
             None => {
@@ -98,7 +102,7 @@ impl Connector {
                     _ = drain.changed() => return,
                 };
                 if let Ok(Ok(1)) = arrived {
-                    Box::pin(self.serve_http(stream, app, drain)).await;
+                    Box::pin(self.serve_http(stream, client, app, drain)).await;
                 }
             }
             Some(config) => {
@@ -108,10 +112,16 @@ impl Connector {
                     _ = drain.changed() => return,
                 };
                 if let Some(stream) = stream {
-                    Box::pin(self.serve_http(stream, app, drain)).await;
+                    Box::pin(self.serve_http(stream, client, app, drain)).await;
                 }
             }
         }
+    }
+
+    /// The address of the client, if the log is to have it.
+    fn client(&self, stream: &TcpStream) -> Option<ClientAddress> {
+        let address = if self.logs_clients { stream.peer_addr().ok() } else { None };
+        address.map(|address| ClientAddress(address.ip()))
     }
 
     /// Tells a client that it is one too many, unless it speaks TLS, which would cost too much.
@@ -119,8 +129,12 @@ impl Connector {
         if self.tls.is_some() {
             return;
         }
+        let client = self.client(&stream);
         let app = TowerToHyperService::new(routes::refusal());
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            if let Some(client) = client {
+                request.extensions_mut().insert(client);
+            }
             let (request, unread) = unread_body::watch(request);
             let answer = app.call(request);
             async {
@@ -132,7 +146,7 @@ impl Connector {
         let mut http = self.http.clone();
         let connection = http
             .keep_alive(false)
-            .serve_connection(TokioIo::new(ErrorAnswers::new(stream)), service);
+            .serve_connection(TokioIo::new(ErrorAnswers::new(stream, client)), service);
         // Whether the client has heard of it does not matter here.
         let _ = timeout(REFUSAL, connection).await;
     }
@@ -156,17 +170,25 @@ impl Connector {
         }
     }
 
-    async fn serve_http<S>(&self, stream: S, app: Router, mut drain: watch::Receiver<()>)
-    where
+    async fn serve_http<S>(
+        &self,
+        stream: S,
+        client: Option<ClientAddress>,
+        app: Router,
+        mut drain: watch::Receiver<()>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let phase = Phase::new();
         let stream = TimedStream::new(stream, self.patience, phase.clone());
-        let stream = ErrorAnswers::new(stream);
+        let stream = ErrorAnswers::new(stream, client);
         let app = TowerToHyperService::new(app);
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             phase.begin_answer();
-            let arrival = Arrival::new(request.method());
+            if let Some(client) = client {
+                request.extensions_mut().insert(client);
+            }
+            let arrival = Arrival::new(request.method(), client);
             let (request, unread) = unread_body::watch(request);
             let answer = app.call(request);
             async {

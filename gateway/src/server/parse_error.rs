@@ -18,6 +18,7 @@ use crate::{
     access,
     error::ErrorBody,
     headers::{PROCESS_TIME, REQUEST_ID},
+    telemetry::ClientAddress,
 };
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
@@ -32,13 +33,15 @@ const NO_BODY: &str = "\r\ncontent-length: 0";
 #[derive(Debug)]
 pub(super) struct ErrorAnswers<S> {
     stream: S,
+    /// The address of the client, if the log is to have it.
+    client: Option<ClientAddress>,
     /// What stands in for an answer of the HTTP library and is still to be written.
     answer: Vec<u8>,
 }
 
 impl<S> ErrorAnswers<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, answer: Vec::new() }
+    pub(super) fn new(stream: S, client: Option<ClientAddress>) -> Self {
+        Self { stream, client, answer: Vec::new() }
     }
 }
 
@@ -57,9 +60,9 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &str)> {
 }
 
 /// The answer in place of the HTTP library's, which is logged and counted here.
-fn complete(head: &str) -> Option<String> {
+fn complete(head: &str, client: Option<ClientAddress>) -> Option<String> {
     let status = head.split(' ').nth(1).and_then(|code| code.parse::<StatusCode>().ok())?;
-    let id = access::record_parse_error(status);
+    let id = access::record_parse_error(status, client);
     let detail = status.canonical_reason().unwrap_or_default().to_owned();
     let body = serde_json::to_string(&ErrorBody { detail, error_code: None }).ok()?;
     let length = body.len();
@@ -103,7 +106,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ErrorAnswers<S> {
         match split(bytes) {
             None => Pin::new(&mut self.stream).poll_write(context, bytes),
             Some(([], head)) => {
-                let Some(answer) = complete(head) else {
+                let Some(answer) = complete(head, self.client) else {
                     return Pin::new(&mut self.stream).poll_write(context, bytes);
                 };
                 self.answer = answer.into_bytes();

@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn request() -> Scope {
-        Scope::request(HeaderValue::from_static("id-7"), Some("4bf9".to_owned()))
+        Scope::request(HeaderValue::from_static("id-7"), Some("4bf9".to_owned()), None)
     }
 
     #[test]

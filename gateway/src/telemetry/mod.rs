@@ -16,7 +16,7 @@ pub(crate) use self::{
     callers::{count_auth_failure, count_limited_caller},
     decisions::count_no_room,
     recurrence::{Recurrence, Sums},
-    scope::{Scope, log_caller, log_refusal},
+    scope::{ClientAddress, Scope, log_caller, log_refusal},
     traces::RequestSpan,
 };
 pub use self::{

@@ -3,7 +3,7 @@
 //! Spans of `tracing` say the same, but each is formatted and kept whether a line comes or not.
 //! For a request with one line, that and writing it took a tenth of all its time.
 
-use std::sync::OnceLock;
+use std::{net::IpAddr, sync::OnceLock};
 
 use axum::http::HeaderValue;
 use tokio::task_local;
@@ -21,11 +21,16 @@ pub(crate) enum Scope {
     Link(usize),
 }
 
+/// The address of the client of a request. Requests have it when the log is to have it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
+
 /// What lines say of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestScope {
     id: HeaderValue,
     trace_id: Option<String>,
+    client: Option<String>,
     /// Who calls, or why that is not known: set when it has been found out.
     caller: OnceLock<String>,
     refusal: OnceLock<&'static str>,
@@ -40,10 +45,17 @@ pub(super) enum Field<'s> {
 }
 
 impl Scope {
-    /// A request with this id, and with that of its trace if it has one.
-    pub(crate) fn request(id: HeaderValue, trace_id: Option<String>) -> Self {
+    /// A request with this id, with that of its trace if it has one, and with the address of its
+    /// client if the log is to have it.
+    pub(crate) fn request(
+        id: HeaderValue,
+        trace_id: Option<String>,
+        client: Option<ClientAddress>,
+    ) -> Self {
         let (caller, refusal) = (OnceLock::new(), OnceLock::new());
-        Self::Request(RequestScope { id, trace_id, caller, refusal })
+        // IPv4 clients of a socket that listens on IPv6 as well.
+        let client = client.map(|ClientAddress(address)| address.to_canonical().to_string());
+        Self::Request(RequestScope { id, trace_id, client, caller, refusal })
     }
 
     /// Does work of which all lines are about this.
@@ -84,11 +96,13 @@ impl Scope {
             Self::Request(request) => [
                 ("request_id", request.id.to_str().ok().map(Field::Text)),
                 ("trace_id", request.trace_id.as_deref().map(Field::Text)),
+                ("client", request.client.as_deref().map(Field::Text)),
                 ("caller", request.caller.get().map(|caller| Field::Name(caller))),
                 ("refusal", request.refusal.get().map(|refusal| Field::Text(refusal))),
             ],
             Self::Link(number) => {
-                [("number", Some(Field::Number(*number))), ("", None), ("", None), ("", None)]
+                let none = ("", None);
+                [("number", Some(Field::Number(*number))), none, none, none, none]
             }
         };
         fields.into_iter().filter_map(|(name, field)| Some((name, field?)))
