@@ -22,8 +22,13 @@ pub trait Algorithm: Clone + Default {
     #[must_use]
     fn peek(&self, limit: &Self::Limit, cost: Units, now: Instant) -> Decision;
 
-    /// Gives back up to `amount` of what is used at `now`, by the limit of the latest grant.
+    /// Gives back up to `amount` of what is used at `now` as the latest grant counts it, any part
+    /// of a unit as a whole one. A state of which nothing stays used is the default one again.
     fn refund(&mut self, amount: Units, now: Instant) -> Refund;
+
+    /// Whether the state counts for nothing at `now` and at any later time.
+    #[must_use]
+    fn has_ended(&self, now: Instant) -> bool;
 
     /// What a call at `now` that was granted `units` has changed; this is the state after it.
     #[must_use]

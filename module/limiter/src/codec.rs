@@ -7,13 +7,18 @@
 //! | version | kind | what | fields |
 //! |---|---|---|---|
 //! | 1 | 1 | a token bucket | time, window in ms, limit, units, parts |
-//! | 1 | 2 | a sliding window log | window in ms, then per grant: µs since the one before, units |
+//! | 1 | 2 | a sliding window log | window in ms, then per entry: µs since the one before, units |
 //! | 1 | 3 | a grant that was logged | time, window in ms, units |
 //! | 1 | 4 | a refund from a log | time, units |
 //! | 2 | 5 | the deletion of a state | none |
+//! | 2 | 6 | a sliding window log | window in ms, age of the first grant, then as kind 2 |
 //!
 //! Times are in microseconds since the epoch. A kind is of the version that was the first to have
 //! it, so that an older reader refuses no more than it must.
+//!
+//! The age of the first grant is that in the newest entry of a log: µs until the latest one, or 0
+//! if the time of the first grant was not kept. A log without it has one time in its newest entry,
+//! and is written as kind 2.
 //!
 //! Bytes of a newer version are refused, bytes of an older one are read for ever. Decoding checks
 //! every bound that the algorithms rely on; it does not ask whether any calls could have led to a
@@ -34,6 +39,7 @@ const SLIDING_WINDOW_LOG: u8 = 2;
 const GRANT: u8 = 3;
 const REFUND: u8 = 4;
 const DELETION: u8 = 5;
+const LOG_WITH_AGE: u8 = 6;
 
 /// Why bytes were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +105,10 @@ impl Change {
             [] | [0, ..] => Err(DecodeError::Malformed),
             [1, ref fields @ ..] => Self::decode_version_1(fields),
             [2, DELETION] => Ok(Self::Deletion),
+            [2, LOG_WITH_AGE, ref fields @ ..] => {
+                let log = Fields(fields).log_with_age();
+                log.map(Self::SlidingWindowLog).ok_or(DecodeError::Malformed)
+            }
             [2, ..] => Err(DecodeError::Malformed),
             [newer, ..] => Err(DecodeError::NewerVersion(newer)),
         }
@@ -130,9 +140,16 @@ pub(crate) fn put_token_bucket(bucket: &TokenBucket, bytes: &mut impl Extend<u8>
     put(bytes, TOKEN_BUCKET, &[time.as_micros(), window.as_millis(), limit, units, parts]);
 }
 
-/// Three to eight bytes for each logged grant.
+/// Three to eight bytes for each entry.
 pub(crate) fn put_sliding_window_log(log: &SlidingWindowLog, bytes: &mut impl Extend<u8>) {
-    put(bytes, SLIDING_WINDOW_LOG, &[log.window.as_millis()]);
+    let (first, latest) = (log.grants.newest_first(), log.grants.newest_time());
+    if first == Some(latest) {
+        put(bytes, SLIDING_WINDOW_LOG, &[log.window.as_millis()]);
+    } else {
+        bytes.extend([2, LOG_WITH_AGE]);
+        varint::put(bytes, log.window.as_millis());
+        varint::put(bytes, first.map_or(0, |first| latest.micros_since(first)));
+    }
     let mut last = Instant::EPOCH;
     for grant in log.grants.iter() {
         varint::put(bytes, grant.time.micros_since(last));
@@ -149,7 +166,7 @@ fn put(bytes: &mut impl Extend<u8>, kind: u8, fields: &[u64]) {
     }
 }
 
-/// The fields of version 1 that have not been read yet.
+/// The fields that have not been read yet.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -163,7 +180,20 @@ impl Fields<'_> {
     }
 
     fn sliding_window_log(&mut self) -> Option<SlidingWindowLog> {
-        let mut log = SlidingWindowLog { window: self.window()?, ..SlidingWindowLog::new() };
+        let window = self.window()?;
+        self.entries(window)
+    }
+
+    fn log_with_age(&mut self) -> Option<SlidingWindowLog> {
+        let (window, age) = (self.window()?, self.integer()?);
+        let mut log = self.entries(window)?;
+        let first = log.grants.newest_time().as_micros().checked_sub(age)?;
+        log.grants.set_newest_first((age > 0).then_some(Instant::from_micros(first)));
+        Some(log)
+    }
+
+    fn entries(&mut self, window: Window) -> Option<SlidingWindowLog> {
+        let mut log = SlidingWindowLog { window, ..SlidingWindowLog::new() };
         let (mut time, mut total) = (Instant::EPOCH, 0_u64);
         while !self.0.is_empty() {
             let step = self.integer()?;
@@ -281,6 +311,31 @@ mod tests {
     }
 
     #[test]
+    fn a_log_whose_newest_entry_has_more_than_one_time_is_written_with_an_age() {
+        let mut joined = log();
+        assert!(joined.replay(minute(), units(1), now().plus_micros(1_600)));
+        let mut refunded = joined.clone();
+        assert_eq!(refunded.refund(units(301), now().plus_micros(1_700)).refunded, 301);
+        for (log, age, entries) in
+            [(joined, 100, &[NOW_MICROS, 1, 1_600, 301][..]), (refunded, 0, &[NOW_MICROS, 1])]
+        {
+            let fields = [&[60_000, age], entries].concat();
+            let expected = [&[2], &bytes(LOG_WITH_AGE, &fields)[1..]].concat();
+            assert_eq!(encoded(&Change::SlidingWindowLog(log.clone())), expected);
+            assert_eq!(SlidingWindowLog::decode(&expected), Ok(log));
+        }
+    }
+
+    #[test]
+    fn a_first_grant_that_is_too_old_is_refused() {
+        for (age, valid) in [(7, true), (8, false), (u64::MAX, false)] {
+            let fields = bytes(LOG_WITH_AGE, &[1, age, 7, 1]);
+            let read = SlidingWindowLog::decode(&[&[2], &fields[1..]].concat());
+            assert_eq!(read.is_ok(), valid, "{age}");
+        }
+    }
+
+    #[test]
     fn a_grant_and_a_refund_are_written_and_read_as_version_1() {
         let (time, window, five) = (now(), minute(), units(5));
         let grant = Change::Grant { time, window, units: five };
@@ -326,9 +381,12 @@ mod tests {
             &[1, 0],
             &[1, 5],
             &[1, 5, 1, 1, 1],
+            &[1, 6, 1, 0, 1, 1],
             &[2],
             &[2, 1, 1],
+            &[2, 2, 1, 1, 1],
             &[2, 5, 0],
+            &[2, 6, 1, 0],
         ] {
             assert_eq!(Change::decode(malformed), Err(DecodeError::Malformed), "{malformed:?}");
         }

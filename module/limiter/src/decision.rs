@@ -22,9 +22,10 @@ pub struct Decision {
 pub enum RetryAfter {
     /// Everything that was asked for was granted.
     Granted,
-    /// The same call would be granted after this time, and not a microsecond earlier.
+    /// The missing units would be granted after this time, and not a microsecond earlier: the same
+    /// call if nothing was granted, and of a call that takes any number of units the first one.
     Wait(Duration),
-    /// More was asked for than can ever be there at once.
+    /// More units are missing than can ever be there at once.
     Never,
 }
 

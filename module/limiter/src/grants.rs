@@ -28,10 +28,16 @@ pub(crate) struct Grant {
 }
 
 /// The queue. Times strictly increase; at most 2^32 - 1 units.
+///
+/// The fields of the newest entry stand side by side, without padding.
 #[derive(Clone, Debug)]
 pub(crate) struct Grants {
-    /// The latest grant; no units if and only if the queue is empty.
-    newest: Grant,
+    /// Time of the newest entry: that of its latest grant.
+    newest_time: Instant,
+    /// Time of the first grant of the newest entry; [`UNKNOWN`] if other entries were newer.
+    newest_first: Instant,
+    /// Units of the newest entry; none if and only if the queue is empty.
+    newest_units: u32,
     /// All grants before the newest, oldest first. No chunk is empty.
     older: VecDeque<Chunk>,
     /// Units ever queued in `older`; only differences count, so it may wrap.
@@ -52,6 +58,9 @@ struct Chunk {
     bytes: Vec<u8>,
 }
 
+/// The time of a first grant that was not kept: no entry but one at this time itself began so late.
+const UNKNOWN: Instant = Instant::MAX;
+
 /// A chunk is closed once it has this many bytes: small enough to be read through at once, large
 /// enough that its own fields weigh little.
 const CHUNK_BYTES: usize = 240;
@@ -64,27 +73,43 @@ const GROWTH_BYTES: usize = 32;
 
 impl Grants {
     pub(crate) const fn new() -> Self {
-        let newest = Grant { time: Instant::EPOCH, units: 0 };
-        Self { newest, older: VecDeque::new(), queued: 0 }
+        Self {
+            newest_time: Instant::EPOCH,
+            newest_first: Instant::EPOCH,
+            newest_units: 0,
+            older: VecDeque::new(),
+            queued: 0,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.newest.units == 0
+        self.newest_units == 0
     }
 
     /// Units in the whole queue.
     pub(crate) fn units(&self) -> u32 {
-        self.older_units().wrapping_add(self.newest.units)
+        self.older_units().wrapping_add(self.newest_units)
     }
 
     /// Time of the latest grant, or the epoch if there is none.
     pub(crate) fn newest_time(&self) -> Instant {
-        self.newest.time
+        self.newest_time
+    }
+
+    /// Time of the first grant of the newest entry, or `None` if it was not kept: the entry became
+    /// the newest one when others were dropped.
+    pub(crate) fn newest_first(&self) -> Option<Instant> {
+        (self.newest_first <= self.newest_time).then_some(self.newest_first)
+    }
+
+    /// Sets what [`Grants::newest_first`] returns, which is not after [`Grants::newest_time`].
+    pub(crate) fn set_newest_first(&mut self, first: Option<Instant>) {
+        self.newest_first = first.unwrap_or(UNKNOWN);
     }
 
     /// Units granted at or before `time`.
     pub(crate) fn units_until(&self, time: Instant) -> u32 {
-        if self.newest.time <= time {
+        if self.newest_time <= time {
             return self.units();
         }
         let Some(chunk) = self.last_chunk(|chunk| chunk.first <= time) else {
@@ -98,10 +123,10 @@ impl Grants {
     /// number beyond the queue.
     pub(crate) fn time_of_unit(&self, nth: u32) -> Instant {
         if nth > self.older_units() {
-            return self.newest.time;
+            return self.newest_time;
         }
         let Some(chunk) = self.last_chunk(|chunk| self.units_before(chunk) < nth) else {
-            return self.newest.time;
+            return self.newest_time;
         };
         let mut until = self.units_before(chunk);
         let holds_nth = |grant: &Grant| {
@@ -115,9 +140,9 @@ impl Grants {
     ///
     /// If that is not after the newest grant, it joins that one.
     pub(crate) fn push(&mut self, time: Instant, units: u32) {
-        if time > self.newest.time && !self.is_empty() {
-            self.push_older(self.newest);
-            self.newest = Grant { time, units };
+        if time > self.newest_time && !self.is_empty() {
+            self.push_older(self.newest());
+            (self.newest_time, self.newest_first, self.newest_units) = (time, time, units);
         } else {
             self.join_newest(time, units);
         }
@@ -125,13 +150,16 @@ impl Grants {
 
     /// Adds a grant to the newest entry, which then counts as made at the later of both times.
     pub(crate) fn join_newest(&mut self, time: Instant, units: u32) {
-        let time = if self.is_empty() { time } else { self.newest.time.max(time) };
-        self.newest = Grant { time, units: self.newest.units.saturating_add(units) };
+        if self.is_empty() {
+            (self.newest_time, self.newest_first) = (time, time);
+        }
+        self.newest_time = self.newest_time.max(time);
+        self.newest_units = self.newest_units.saturating_add(units);
     }
 
     /// Drops all grants at or before `time`.
     pub(crate) fn drop_until(&mut self, time: Instant) {
-        if self.newest.time <= time {
+        if self.newest_time <= time {
             *self = Self::new();
             return;
         }
@@ -154,15 +182,17 @@ impl Grants {
         }
         let older = self.older_units();
         if units > older {
-            self.newest.units = self.newest.units.min(units.wrapping_sub(older));
+            self.newest_units = self.newest_units.min(units.wrapping_sub(older));
             return;
         }
         let dropped = self.dropped();
         while let Some(mut chunk) = self.older.pop_back() {
             let before = chunk.before.wrapping_sub(dropped);
             if before < units {
-                self.newest = chunk.split_off_unit(units.wrapping_sub(before));
-                self.queued = dropped.wrapping_add(units).wrapping_sub(self.newest.units);
+                let newest = chunk.split_off_unit(units.wrapping_sub(before));
+                (self.newest_time, self.newest_units) = (newest.time, newest.units);
+                self.newest_first = UNKNOWN;
+                self.queued = dropped.wrapping_add(units).wrapping_sub(newest.units);
                 if !chunk.is_empty() {
                     self.older.push_back(chunk);
                 }
@@ -174,7 +204,7 @@ impl Grants {
 
     /// All grants, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Grant> + '_ {
-        let newest = (!self.is_empty()).then_some(self.newest);
+        let newest = (!self.is_empty()).then_some(self.newest());
         self.older.iter().flat_map(Chunk::grants).chain(newest)
     }
 
@@ -197,6 +227,10 @@ impl Grants {
         for chunk in self.older.iter_mut().skip(first).take(count) {
             chunk.bytes = visitor.visit(mem::take(&mut chunk.bytes));
         }
+    }
+
+    fn newest(&self) -> Grant {
+        Grant { time: self.newest_time, units: self.newest_units }
     }
 
     /// The last chunk of which `holds` is true, as it is of all chunks before that.
@@ -428,6 +462,31 @@ mod tests {
         queue.join_newest(Instant::from_micros(7), 16);
         let entry = |micros, units| Grant { time: Instant::from_micros(micros), units };
         assert_holds(&queue, &[entry(5, 7), entry(7, 24)]);
+        assert_eq!(queue.newest_first(), Some(Instant::from_micros(6)));
+    }
+
+    #[test]
+    fn the_time_of_the_first_grant_is_kept_as_long_as_its_entry_is_the_newest() {
+        let first_of = |queue: &Grants| queue.newest_first().map(Instant::as_micros);
+        let mut queue = Grants::new();
+        queue.push(Instant::from_micros(5), 2);
+        queue.join_newest(Instant::from_micros(7), 2);
+        queue.truncate(1);
+        assert_eq!(first_of(&queue), Some(5));
+        queue.push(Instant::from_micros(9), 1);
+        assert_eq!(first_of(&queue), Some(9));
+        queue.truncate(1);
+        assert_eq!(first_of(&queue), None);
+        queue.join_newest(Instant::from_micros(8), 1);
+        assert_eq!(first_of(&queue), None);
+        queue.drop_until(Instant::from_micros(8));
+        queue.push(Instant::from_micros(8), 1);
+        assert_eq!(first_of(&queue), Some(8));
+    }
+
+    #[test]
+    fn a_queue_takes_56_bytes_with_the_time_of_a_first_grant() {
+        assert_eq!(size_of::<Grants>(), 56);
     }
 
     #[test]

@@ -35,6 +35,8 @@
 //! * Token bucket: over every interval of length T, at most `capacity + limit * T / window` units.
 //! * Sliding window log: in every half-open interval as long as the window, at most `limit` units.
 //! * A denied call changes nothing; repeated after `retry_after` it is granted, and not before.
+//! * Every state has an end, as its latest grant counts: from then on it counts for nothing, and no
+//!   call waits beyond it.
 //! * Time that runs backwards grants nothing extra, and blocks a key for two windows at most.
 //! * Limits, windows and costs may change at any call; what was used carries over.
 //! * No combination of values within their bounds overflows, and no bytes make decoding panic.

@@ -140,6 +140,15 @@ impl Demand {
             _ => 0,
         }
     }
+
+    /// Units that a call waits for after it was granted so many: the rest, and only the first one
+    /// if the call would have taken any number of units and there was none.
+    pub(crate) fn missing_after(self, granted: u32) -> u32 {
+        match granted {
+            0 if self.partial => 1,
+            _ => self.cost.get().saturating_sub(granted),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,14 @@
 //! The log is exact (it keeps what was granted and when, not an average), and small: an entry takes
 //! three to six bytes, and grants of the same tick share one. A tick is a thousandth of the
 //! window, at most 1 ms; a shared entry counts from its latest grant, so that none of its grants
-//! counts for less than the window. Memory is bounded by the limit and by the ticks in a window,
-//! whichever is less.
+//! counts for less than the window, and a grant joins it only within the tick of its first one, so
+//! that none counts for a whole tick more. Memory is bounded by the limit and by the ticks in a
+//! window, whichever is less.
+//!
+//! # The end of a log
+//!
+//! When its newest grant has left the window of the latest grant, a log counts for nothing, also
+//! for a call with a wider window. No call waits beyond this end.
 //!
 //! # Clocks that step
 //!
@@ -35,7 +41,7 @@ use crate::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct SlidingWindowLog {
     pub(crate) grants: Grants,
-    /// The window of the latest grant, by which a refund knows what still counts.
+    /// The window of the latest grant, which says when the log ends.
     pub(crate) window: Window,
 }
 
@@ -48,7 +54,9 @@ impl Default for SlidingWindowLog {
 /// Two logs are equal when they hold the same grants, however these are laid out in memory.
 impl PartialEq for SlidingWindowLog {
     fn eq(&self, other: &Self) -> bool {
-        self.window == other.window && self.grants.iter().eq(other.grants.iter())
+        self.window == other.window
+            && self.grants.newest_first() == other.grants.newest_first()
+            && self.grants.iter().eq(other.grants.iter())
     }
 }
 
@@ -71,14 +79,13 @@ impl Algorithm for SlidingWindowLog {
             }
             None => before,
         };
-        let missing = demand.cost.get().saturating_sub(granted);
-        self.decision(limit.limit, &after, granted, missing)
+        self.decision(limit.limit, &after, granted, demand.missing_after(granted))
     }
 
     fn peek(&self, limit: &Self::Limit, cost: Units, now: Instant) -> Decision {
-        let view = self.view(limit.window, now);
-        let granted = Demand::all(cost).granted_of(view.available(limit.limit));
-        self.decision(limit.limit, &view, granted, cost.get().saturating_sub(granted))
+        let (view, demand) = (self.view(limit.window, now), Demand::all(cost));
+        let granted = demand.granted_of(view.available(limit.limit));
+        self.decision(limit.limit, &view, granted, demand.missing_after(granted))
     }
 
     fn refund(&mut self, amount: Units, now: Instant) -> Refund {
@@ -87,11 +94,19 @@ impl Algorithm for SlidingWindowLog {
         if refunded == 0 {
             return Refund::NOTHING;
         }
-        self.forget(&before);
         let used = before.used.saturating_sub(refunded);
-        self.grants.truncate(used);
-        let after = View { left: 0, used, held: used, ..before };
+        if used == 0 {
+            *self = Self::new();
+            return Refund { refunded, reset_after: Duration::ZERO };
+        }
+        // Grants that have left stay: they may still count for a call with a wider window.
+        self.grants.truncate(before.left.saturating_add(used));
+        let after = View { used, held: used, ..before };
         Refund { refunded, reset_after: self.reset_after(&after) }
+    }
+
+    fn has_ended(&self, now: Instant) -> bool {
+        self.is_empty() || self.end_micros() <= now.as_micros()
     }
 
     /// A whole log would be too long to send for every grant: replaying the grant on the same log
@@ -160,7 +175,8 @@ impl SlidingWindowLog {
         self.forget(before);
         let View { now, window, .. } = *before;
         let tick = tick_micros(window);
-        if self.grants.newest_time().tick(tick) == now.tick(tick) {
+        let first = self.grants.newest_first();
+        if first.is_some_and(|first| first.tick(tick) == now.tick(tick)) {
             self.grants.join_newest(now, units.get());
         } else {
             self.grants.push(now, units.get());
@@ -171,7 +187,7 @@ impl SlidingWindowLog {
     /// Drops the grants that do not count: those that have left the window, and those from a clock
     /// that was wrong.
     fn forget(&mut self, view: &View) {
-        if let Some(left) = view.now.checked_sub(view.window).filter(|_| view.left > 0) {
+        if let Some(left) = view.left_until.filter(|_| view.left > 0) {
             self.grants.drop_until(left);
         }
         if view.held > view.used {
@@ -181,15 +197,26 @@ impl SlidingWindowLog {
 
     #[inline(always)]
     fn view(&self, window: Window, now: Instant) -> View {
-        let left = now.checked_sub(window).map_or(0, |left| self.grants.units_until(left));
+        let left_until = match self.end_micros() <= now.as_micros() {
+            true => Some(Instant::MAX),
+            false => now.checked_sub(window),
+        };
+        let left = left_until.map_or(0, |left| self.grants.units_until(left));
         let counted = self.grants.units_until(now.plus_micros(window.as_micros()));
         View {
             now,
             window,
+            left_until,
             left,
             used: counted.saturating_sub(left),
             held: self.grants.units().saturating_sub(left),
         }
+    }
+
+    /// The end of the log, which may be after the last instant there is.
+    #[inline(always)]
+    fn end_micros(&self) -> u64 {
+        self.grants.newest_time().as_micros().saturating_add(self.window.as_micros())
     }
 
     #[inline(always)]
@@ -213,7 +240,7 @@ impl SlidingWindowLog {
                 // Grants ahead of the clock do not count now, but will when it reaches them.
                 let must_leave = view.held.saturating_sub(room);
                 let last = self.grants.time_of_unit(view.left.saturating_add(must_leave));
-                RetryAfter::Wait(view.time_until_left(last))
+                RetryAfter::Wait(self.time_until_left(view, last))
             }
         }
     }
@@ -223,7 +250,16 @@ impl SlidingWindowLog {
         if view.used == 0 {
             return Duration::ZERO;
         }
-        view.time_until_left(self.grants.newest_time())
+        self.time_until_left(view, self.grants.newest_time())
+    }
+
+    /// Time until a grant made at `granted` no longer counts: it has left the window of the call,
+    /// or the log has ended.
+    fn time_until_left(&self, view: &View, granted: Instant) -> Duration {
+        // This may be after the last instant there is, and is answered all the same.
+        let left = granted.as_micros().saturating_add(view.window.as_micros());
+        let left = left.min(self.end_micros()).saturating_sub(view.now.as_micros());
+        Duration::from_micros(u128::from(left))
     }
 }
 
@@ -232,7 +268,9 @@ impl SlidingWindowLog {
 struct View {
     now: Instant,
     window: Window,
-    /// Units that have left the window but are still in the log.
+    /// Grants at or before this time have left the window, or all of them the log that has ended.
+    left_until: Option<Instant>,
+    /// Units that have left but are still in the log.
     left: u32,
     /// Units that count.
     used: u32,
@@ -243,13 +281,6 @@ struct View {
 impl View {
     fn available(&self, limit: Units) -> u32 {
         limit.get().saturating_sub(self.used)
-    }
-
-    /// Time until a grant made at `granted` no longer counts.
-    fn time_until_left(&self, granted: Instant) -> Duration {
-        // This may be after the last instant there is, and is told all the same.
-        let left = granted.as_micros().saturating_add(self.window.as_micros());
-        Duration::from_micros(u128::from(left.saturating_sub(self.now.as_micros())))
     }
 }
 
@@ -265,206 +296,4 @@ fn tick_micros(window: Window) -> NonZeroU64 {
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
-mod tests {
-    use alloc::vec::Vec;
-
-    use super::*;
-
-    /// `limit` units per second.
-    fn per_second(limit: u64) -> WindowLimit {
-        WindowLimit { limit: units(limit), window: Window::from_millis(1_000).unwrap() }
-    }
-
-    fn units(units: u64) -> Units {
-        Units::new(units).unwrap()
-    }
-
-    fn all(cost: u64) -> Demand {
-        Demand::all(units(cost))
-    }
-
-    fn at_micros(micros: u64) -> Instant {
-        Instant::from_micros(micros)
-    }
-
-    fn at_millis(millis: u64) -> Instant {
-        at_micros(millis * 1_000)
-    }
-
-    fn millis(millis: u128) -> Duration {
-        Duration::from_micros(millis * 1_000)
-    }
-
-    /// A log with these grants, in milliseconds and units.
-    fn log_of(grants: &[(u64, u64)]) -> SlidingWindowLog {
-        let mut log = SlidingWindowLog::new();
-        for &(time, units) in grants {
-            assert!(log.take(&per_second(1_000), all(units), at_millis(time)).granted > 0);
-        }
-        log
-    }
-
-    /// The times in microseconds and the units of all entries.
-    fn entries(log: &SlidingWindowLog) -> Vec<(u64, u32)> {
-        log.grants.iter().map(|grant| (grant.time.as_micros(), grant.units)).collect()
-    }
-
-    #[test]
-    fn a_grant_counts_until_just_before_its_time_plus_the_window() {
-        let mut log = log_of(&[(0, 2), (400, 1)]);
-        let denied = log.take(&per_second(3), all(1), at_micros(999_999));
-        assert_eq!((denied.granted, denied.remaining, denied.limit), (0, 0, 3));
-        assert_eq!(denied.retry_after, RetryAfter::Wait(Duration::from_micros(1)));
-        assert_eq!(denied.reset_after, Duration::from_micros(400_001));
-        assert_eq!(log.take(&per_second(3), all(2), at_millis(1_000)).granted, 2);
-    }
-
-    #[test]
-    fn a_wait_lasts_until_enough_of_the_oldest_grants_have_left() {
-        let log = log_of(&[(0, 1), (100, 1), (200, 3), (300, 1)]);
-        let now = at_millis(300);
-        for (limit, cost, wait) in
-            [(6, 1, 700), (6, 2, 800), (6, 3, 900), (6, 5, 900), (6, 6, 1_000)]
-        {
-            let retry_after = log.peek(&per_second(limit), units(cost), now).retry_after;
-            assert_eq!(retry_after, RetryAfter::Wait(millis(wait)), "{cost} of {limit}");
-        }
-    }
-
-    #[test]
-    fn a_lowered_limit_waits_for_as_many_more_to_leave() {
-        let log = log_of(&[(0, 1), (100, 1), (200, 3), (300, 1)]);
-        let denied = log.peek(&per_second(2), units(1), at_millis(300));
-        assert_eq!((denied.remaining, denied.limit), (0, 2));
-        assert_eq!(denied.retry_after, RetryAfter::Wait(millis(900)));
-    }
-
-    #[test]
-    fn a_raised_limit_keeps_what_was_used() {
-        let mut log = SlidingWindowLog::new();
-        log.take(&per_second(100), all(100), at_millis(0));
-        assert_eq!(log.take(&per_second(1_000), all(1), at_millis(0)).remaining, 899);
-    }
-
-    #[test]
-    fn a_partial_call_takes_what_there_is_and_waits_for_the_rest() {
-        let mut log = log_of(&[(0, 4)]);
-        let partial = log.take(&per_second(10), Demand::up_to(units(8)), at_millis(500));
-        assert_eq!((partial.granted, partial.remaining), (6, 0));
-        assert_eq!(partial.retry_after, RetryAfter::Wait(millis(500)));
-        assert_eq!(partial.reset_after, millis(1_000));
-    }
-
-    #[test]
-    fn more_than_the_limit_is_never_granted() {
-        let denied = SlidingWindowLog::new().take(&per_second(5), all(6), at_millis(0));
-        assert_eq!((denied.granted, denied.remaining), (0, 5));
-        assert_eq!((denied.retry_after, denied.reset_after), (RetryAfter::Never, Duration::ZERO));
-    }
-
-    #[test]
-    fn grants_of_one_tick_count_from_the_latest_and_others_from_their_own_time() {
-        let mut log = SlidingWindowLog::new();
-        for micros in [7_000, 7_999, 8_000, 9_500] {
-            log.take(&per_second(10), all(1), at_micros(micros));
-        }
-        assert_eq!(entries(&log), [(7_999, 2), (8_000, 1), (9_500, 1)]);
-    }
-
-    #[test]
-    fn a_tick_is_a_thousandth_of_the_window_and_at_most_a_millisecond() {
-        for (window, tick) in [(1, 1), (20, 20), (999, 999), (1_000, 1_000), (1_001, 1_000)] {
-            assert_eq!(tick_micros(Window::from_millis(window).unwrap()).get(), tick);
-        }
-        assert_eq!(tick_micros(Window::MAX).get(), 1_000);
-    }
-
-    #[test]
-    fn a_refund_takes_the_newest_grants_first() {
-        let mut log = log_of(&[(0, 5), (100, 5), (200, 5)]);
-        let refund = log.refund(units(7), at_millis(300));
-        assert_eq!(refund, Refund { refunded: 7, reset_after: millis(800) });
-        assert_eq!(entries(&log), [(0, 5), (100_000, 3)]);
-    }
-
-    #[test]
-    fn a_refund_gives_back_only_what_still_counts() {
-        let mut log = log_of(&[(0, 5), (100, 5)]);
-        assert_eq!((log.refundable(at_millis(999)), log.refundable(at_millis(1_000))), (10, 5));
-        assert_eq!(log.refund(units(20), at_millis(1_000)).refunded, 5);
-        assert!(log.is_empty());
-        assert_eq!(log.refund(units(1), at_millis(1_000)), Refund::NOTHING);
-    }
-
-    #[test]
-    fn a_clock_that_stepped_back_logs_at_the_newest_time_there_is() {
-        let mut log = log_of(&[(5_000, 1)]);
-        let decision = log.take(&per_second(2), all(1), at_millis(4_000));
-        assert_eq!((decision.granted, decision.reset_after), (1, millis(2_000)));
-        assert_eq!(entries(&log), [(5_000_000, 2)]);
-        let denied = log.take(&per_second(2), all(1), at_millis(4_000));
-        assert_eq!(denied.retry_after, RetryAfter::Wait(millis(2_000)));
-    }
-
-    #[test]
-    fn a_grant_from_more_than_a_window_ahead_does_not_count_and_is_forgotten_by_the_next() {
-        let mut log = log_of(&[(5_000, 1)]);
-        let now = at_micros(3_999_999);
-        assert_eq!(log.take(&per_second(1), all(2), now).retry_after, RetryAfter::Never);
-        assert_eq!(entries(&log), [(5_000_000, 1)]);
-        assert_eq!(log.take(&per_second(1), all(1), now).granted, 1);
-        assert_eq!(entries(&log), [(3_999_999, 1)]);
-    }
-
-    #[test]
-    fn a_wait_counts_grants_that_the_clock_will_catch_up_with() {
-        let log = log_of(&[(5_000, 1), (5_500, 1)]);
-        let denied = log.peek(&per_second(1), units(1), at_millis(4_200));
-        assert_eq!((denied.granted, denied.retry_after), (0, RetryAfter::Wait(millis(2_300))));
-    }
-
-    #[test]
-    fn waits_reach_beyond_the_last_instant() {
-        let mut log = SlidingWindowLog::new();
-        let granted = log.take(&per_second(1), all(1), Instant::MAX);
-        let denied = log.take(&per_second(1), all(1), Instant::MAX);
-        assert_eq!((granted.granted, granted.reset_after), (1, millis(1_000)));
-        assert_eq!((denied.granted, denied.retry_after), (0, RetryAfter::Wait(millis(1_000))));
-    }
-
-    #[test]
-    fn a_replayed_grant_need_not_fit_the_limit_but_the_log() {
-        let mut log = SlidingWindowLog::new();
-        let window = Window::from_millis(1_000).unwrap();
-        assert!(log.replay(window, units(999_999_999), at_millis(0)));
-        assert!(!log.replay(window, units(2), at_millis(999)));
-        assert_eq!(entries(&log), [(0, 999_999_999)]);
-        assert!(log.replay(window, units(1), at_millis(999)));
-        assert!(log.replay(window, Units::MAX, at_millis(1_999)));
-        assert_eq!(entries(&log), [(1_999_000, 1_000_000_000)]);
-    }
-
-    #[test]
-    fn logs_of_the_same_grants_are_equal_however_they_came_about() {
-        let (mut log, mut other) = (SlidingWindowLog::new(), SlidingWindowLog::new());
-        for time in 0..1_000 {
-            log.take(&per_second(2_000), all(1), at_millis(time));
-        }
-        for time in 100..1_000 {
-            other.take(&per_second(2_000), all(1), at_millis(time));
-        }
-        assert_ne!(log, other);
-        log.take(&per_second(2_000), all(1), at_millis(1_099));
-        other.take(&per_second(2_000), all(1), at_millis(1_099));
-        assert_eq!(log, other);
-    }
-
-    #[test]
-    fn an_empty_log_holds_no_memory() {
-        let log = SlidingWindowLog::new();
-        assert!(log.is_empty());
-        assert_eq!(log.buffers(), 0);
-        // One entry needs none either.
-        assert_eq!(log_of(&[(0, 5)]).buffers(), 0);
-    }
-}
+mod tests;

@@ -62,9 +62,13 @@ impl Instant {
     #[must_use]
     pub const fn expiry_millis(self, lifetime: Duration) -> u64 {
         const MAX: u64 = 1 << 62;
-        let end = Duration(lifetime.0.saturating_add(self.0 as u128));
-        let expiry = end.ceil_millis().unsigned_abs();
-        if expiry > MAX { MAX } else { expiry }
+        let end = lifetime.0.saturating_add(self.0 as u128);
+        // Nearly every instant fits into 63 bits, where calculating is cheap.
+        if end < 1 << 63 {
+            return (end as u64).wrapping_add(999) / 1_000;
+        }
+        let expiry = end.div_ceil(1_000);
+        if expiry > MAX as u128 { MAX } else { expiry as u64 }
     }
 }
 
@@ -91,17 +95,20 @@ impl Duration {
         self.0
     }
 
-    /// The duration in milliseconds, rounded up so that whoever waits as told has waited enough;
-    /// `i64::MAX` (292 million years) for anything longer than that.
+    /// The duration in milliseconds as callers are answered: rounded up, so that a caller that waits
+    /// as long has waited enough, and [`Duration::MAX_MILLIS`] for anything longer than that.
     #[must_use]
     pub const fn ceil_millis(self) -> i64 {
-        // Nearly every duration fits into 63 bits, where calculating is cheap.
-        if self.0 < 1 << 63 {
-            return ((self.0 as u64).wrapping_add(999) / 1_000).cast_signed();
+        const LONGEST: u128 = Duration::MAX_MILLIS.unsigned_abs() as u128 * 1_000;
+        if self.0 > LONGEST {
+            return Self::MAX_MILLIS;
         }
-        let millis = self.0.div_ceil(1_000);
-        if millis > i64::MAX as u128 { i64::MAX } else { millis as i64 }
+        ((self.0 as u64).wrapping_add(999) / 1_000).cast_signed()
     }
+
+    /// The longest time that callers are answered, some 285,000 years: 2^53 - 1 milliseconds, the
+    /// largest integer up to which Lua, JavaScript and JSON have every integer.
+    pub const MAX_MILLIS: i64 = (1 << 53) - 1;
 }
 
 #[cfg(test)]
@@ -127,19 +134,20 @@ mod tests {
 
     #[test]
     fn milliseconds_are_rounded_up() {
-        let longest_u64 = u128::from(u64::MAX);
+        let longest = 9_007_199_254_740_991_000;
         for (micros, millis) in [
             (0, 0),
             (1, 1),
             (999, 1),
             (1_000, 1),
             (1_001, 2),
-            (longest_u64, 18_446_744_073_709_552),
-            (longest_u64 + 385, 18_446_744_073_709_552),
-            (longest_u64 + 386, 18_446_744_073_709_553),
-            (9_223_372_036_854_775_806_001, i64::MAX),
-            (9_223_372_036_854_775_807_001, i64::MAX),
-            (u128::MAX, i64::MAX),
+            (longest - 1_000, Duration::MAX_MILLIS - 1),
+            (longest - 999, Duration::MAX_MILLIS),
+            (longest, Duration::MAX_MILLIS),
+            (longest + 1, Duration::MAX_MILLIS),
+            (u128::from(u64::MAX), Duration::MAX_MILLIS),
+            (u128::from(u64::MAX) + 1, Duration::MAX_MILLIS),
+            (u128::MAX, Duration::MAX_MILLIS),
         ] {
             assert_eq!(Duration::from_micros(micros).ceil_millis(), millis, "{micros}");
         }
@@ -169,6 +177,9 @@ mod tests {
         let longest = Duration::from_micros(u128::MAX);
         assert_eq!(Instant::MAX.expiry_millis(longest), 1 << 62);
         assert_eq!(Instant::EPOCH.expiry_millis(longest), 1 << 62);
+        // Longer than any time that callers are answered, and exact all the same.
+        let lifetime = Duration::from_micros(1 << 70);
+        assert_eq!(Instant::from_micros(1).expiry_millis(lifetime), 1_180_591_620_717_411_304);
     }
 
     #[test]

@@ -135,6 +135,9 @@ trait Model: Default + Debug {
 
     fn grant(&mut self, quota: &BucketLimit, units: u32, now: u64);
 
+    /// Whether the state counts for nothing any more.
+    fn has_ended(&self, now: u64) -> bool;
+
     /// Gives back up to `amount`; how much that was, and the time until nothing is used.
     fn refund(&mut self, amount: u32, now: u64) -> (u32, u128);
 
@@ -150,7 +153,8 @@ trait Model: Default + Debug {
         if granted > 0 {
             self.grant(quota, granted, now);
         }
-        self.answer(quota, granted, cost - granted, now)
+        let missing = if demand.partial && granted == 0 { 1 } else { cost - granted };
+        self.answer(quota, granted, missing, now)
     }
 
     fn peek(&self, quota: &BucketLimit, cost: u32, now: u64) -> Decision {
@@ -180,6 +184,7 @@ fn compare<M: Model, A: Algorithm>(calls: &[(Call, Kind)]) -> TestCaseResult {
     for &(call, kind) in calls {
         let Call { now, quota, demand } = call;
         let micros = now.as_micros();
+        prop_assert_eq!(real.has_ended(now), model.has_ended(micros), "before {:?}", call);
         match kind {
             Kind::Take => {
                 let expected = model.take(&quota, demand, micros);
@@ -231,14 +236,27 @@ impl Default for BucketModel {
 }
 
 impl BucketModel {
-    /// What is used by the state's own time, as a call sees it: another window rounds it up to a
-    /// multiple of a part, which is a unit divided by the window in microseconds, and then halved
-    /// as often as it takes for a unit to be at least 2^45 of them.
-    fn used_before(&self, quota: &BucketLimit) -> BigRational {
-        let parts = (0..64).map(|doublings| u128::from(quota.window.as_micros()) << doublings);
+    /// What is used in the parts of another window, rounded up to a multiple of a part, which is a
+    /// unit divided by the window in microseconds, and then halved as often as it takes for a unit
+    /// to be at least 2^45 of them.
+    fn in_parts_of(&self, used: BigRational, window: Window) -> BigRational {
+        let parts = (0..64).map(|doublings| u128::from(window.as_micros()) << doublings);
         let parts = exact(parts.into_iter().find(|&parts| parts >= 1 << 45).unwrap());
-        if self.rounds && self.quota.window != quota.window {
-            return (&self.used * &parts).ceil() / &parts;
+        if self.rounds && self.quota.window != window {
+            return (used * &parts).ceil() / &parts;
+        }
+        used
+    }
+
+    /// The faster of the rates of the latest grant and of a call.
+    fn rate(&self, quota: &BucketLimit) -> BigRational {
+        rate(&self.quota).max(rate(quota))
+    }
+
+    /// What is used by the state's own time, as a call sees it: in the parts of the faster rate.
+    fn used_before(&self, quota: &BucketLimit) -> BigRational {
+        if rate(quota) > rate(&self.quota) {
+            return self.in_parts_of(self.used.clone(), quota.window);
         }
         self.used.clone()
     }
@@ -254,7 +272,7 @@ impl BucketModel {
         } else {
             now.saturating_sub(self.time)
         };
-        let used = self.used_before(quota) - rate(quota) * exact(drained);
+        let used = self.used_before(quota) - self.rate(quota) * exact(drained);
         used.max(exact(0_u32))
     }
 
@@ -262,7 +280,7 @@ impl BucketModel {
     /// the state's own time, use drains from what it was then.
     fn time_to_drain_to(&self, units: u32, quota: &BucketLimit, now: u64) -> u128 {
         let excess = self.used_before(quota) - exact(units);
-        let drained_at = exact(self.time) + excess / rate(quota);
+        let drained_at = exact(self.time) + excess / self.rate(quota);
         u128::try_from((drained_at - exact(now)).ceil().to_integer()).unwrap()
     }
 }
@@ -289,20 +307,27 @@ impl Model for BucketModel {
     }
 
     fn grant(&mut self, quota: &BucketLimit, units: u32, now: u64) {
-        self.used = self.used(quota, now) + exact(units);
+        self.used = self.in_parts_of(self.used(quota, now), quota.window) + exact(units);
         if self.time < now || self.is_far_ahead(quota, now) {
             self.time = now;
         }
         self.quota = *quota;
     }
 
+    fn has_ended(&self, now: u64) -> bool {
+        exact(self.time) + &self.used / rate(&self.quota) <= exact(now)
+    }
+
     fn refund(&mut self, amount: u32, now: u64) -> (u32, u128) {
         let quota = self.quota;
-        let used = self.used(&quota, now).to_integer();
+        let used = self.used(&quota, now).ceil().to_integer();
         let refunded = amount.min(u32::try_from(used).unwrap());
-        if refunded > 0 {
-            self.grant(&quota, 0, now);
-            self.used -= exact(refunded);
+        if refunded == 0 {
+            return (0, 0);
+        }
+        self.used -= exact(refunded);
+        if self.used(&quota, now) == exact(0_u32) {
+            *self = Self { rounds: self.rounds, ..Self::default() };
         }
         (refunded, self.reset(&quota, now))
     }
@@ -335,35 +360,57 @@ fn compare_with_exact_fractions(calls: &[Call]) -> TestCaseResult {
     Ok(())
 }
 
-/// A sliding window log as a list of times, in microseconds, and units.
+/// A sliding window log as a list of entries.
 #[derive(Debug)]
 struct LogModel {
-    grants: Vec<(u64, u32)>,
+    entries: Vec<Entry>,
     /// The window of the latest grant.
     window: u64,
 }
 
+/// Grants that count from the same time. Times are in microseconds.
+#[derive(Debug)]
+struct Entry {
+    /// The time of its first grant, while no entry is newer.
+    first: Option<u64>,
+    /// The time of its latest grant.
+    time: u64,
+    units: u32,
+}
+
 impl Default for LogModel {
     fn default() -> Self {
-        Self { grants: Vec::new(), window: Window::MIN.as_micros() }
+        Self { entries: Vec::new(), window: Window::MIN.as_micros() }
     }
 }
 
 impl LogModel {
-    /// Whether a grant counts: not once the window has left it, nor while it is more than a window
-    /// ahead of the clock.
-    fn counts(time: u64, window: u64, now: u64) -> bool {
-        now < time + window && time <= now + window
+    /// When the newest grant leaves the window of the latest grant.
+    fn end(&self) -> u64 {
+        self.entries.last().map_or(0, |newest| newest.time + self.window)
+    }
+
+    /// When a grant at `time` ceases to count for a call with this window.
+    fn leaves_at(&self, time: u64, window: u64) -> u64 {
+        self.end().min(time + window)
+    }
+
+    /// Whether a grant counts: not once it has left, nor while it is more than a window ahead of
+    /// the clock.
+    fn counts(&self, time: u64, window: u64, now: u64) -> bool {
+        now < self.leaves_at(time, window) && time <= now + window
     }
 
     fn used(&self, window: u64, now: u64) -> u32 {
-        let counted = self.grants.iter().filter(|grant| Self::counts(grant.0, window, now));
-        counted.map(|grant| grant.1).sum()
+        let counted = self.entries.iter().filter(|entry| self.counts(entry.time, window, now));
+        counted.map(|entry| entry.units).sum()
     }
 
     fn time_until_newest_left(&self, window: u64, now: u64) -> u128 {
-        match self.grants.last() {
-            Some(newest) if self.used(window, now) > 0 => u128::from(newest.0 + window - now),
+        match self.entries.last() {
+            Some(newest) if self.used(window, now) > 0 => {
+                u128::from(self.leaves_at(newest.time, window) - now)
+            }
             _ => 0,
         }
     }
@@ -383,12 +430,13 @@ impl Model for LogModel {
     fn wait(&self, quota: &BucketLimit, units: u32, now: u64) -> u128 {
         let window = quota.window.as_micros();
         let room = quota.limit.get() - units;
-        let not_left: Vec<_> = self.grants.iter().filter(|grant| now < grant.0 + window).collect();
-        let mut used: u32 = not_left.iter().map(|grant| grant.1).sum();
-        for (time, units) in not_left {
-            used -= units;
+        let left_at = |entry: &Entry| self.leaves_at(entry.time, window);
+        let not_left: Vec<_> = self.entries.iter().filter(|entry| now < left_at(entry)).collect();
+        let mut used: u32 = not_left.iter().map(|entry| entry.units).sum();
+        for entry in not_left {
+            used -= entry.units;
             if used <= room {
-                return u128::from(time + window - now);
+                return u128::from(left_at(entry) - now);
             }
         }
         0
@@ -398,34 +446,57 @@ impl Model for LogModel {
         self.time_until_newest_left(quota.window.as_micros(), now)
     }
 
-    /// A grant shares the entry of the newest one if that lies in the same tick, or ahead of the
-    /// clock; the entry then counts from the later time of both.
+    /// A grant shares the newest entry if it lies in the same tick as the entry's first grant, or if
+    /// the entry is ahead of the clock; the entry then counts from the later time of both.
     fn grant(&mut self, quota: &BucketLimit, units: u32, now: u64) {
-        self.window = quota.window.as_micros();
-        let tick = (self.window / 1_000).min(1_000);
-        self.grants.retain(|grant| Self::counts(grant.0, self.window, now));
-        match self.grants.last_mut() {
-            Some((time, sum)) if now <= *time || now / tick == *time / tick => {
-                *time = now.max(*time);
-                *sum += units;
+        let window = quota.window.as_micros();
+        let tick = (window / 1_000).min(1_000);
+        let counts: Vec<_> =
+            self.entries.iter().map(|entry| self.counts(entry.time, window, now)).collect();
+        let mut counts = counts.into_iter();
+        self.entries.retain(|_| counts.next().unwrap());
+        self.window = window;
+        match self.entries.last_mut() {
+            Some(newest)
+                if now <= newest.time
+                    || newest.first.is_some_and(|first| now / tick == first / tick) =>
+            {
+                newest.time = now.max(newest.time);
+                newest.units += units;
             }
-            _ => self.grants.push((now, units)),
+            newest => {
+                if let Some(newest) = newest {
+                    newest.first = None;
+                }
+                self.entries.push(Entry { first: Some(now), time: now, units });
+            }
         }
     }
 
+    fn has_ended(&self, now: u64) -> bool {
+        self.end() <= now
+    }
+
     fn refund(&mut self, amount: u32, now: u64) -> (u32, u128) {
-        let refunded = amount.min(self.used(self.window, now));
-        if refunded == 0 {
-            return (0, 0);
+        let used = self.used(self.window, now);
+        let refunded = amount.min(used);
+        if refunded == used {
+            if used > 0 {
+                *self = Self::default();
+            }
+            return (refunded, 0);
         }
-        self.grants.retain(|grant| Self::counts(grant.0, self.window, now));
-        let mut left = refunded;
-        while let Some((time, units)) = self.grants.pop() {
-            if units > left {
-                self.grants.push((time, units - left));
+        let (window, mut left) = (self.window, refunded);
+        while let Some(mut newest) = self.entries.pop() {
+            if newest.time > now + window {
+                continue;
+            }
+            if newest.units > left {
+                newest.units -= left;
+                self.entries.push(newest);
                 break;
             }
-            left -= units;
+            left -= newest.units;
         }
         (refunded, self.time_until_newest_left(self.window, now))
     }

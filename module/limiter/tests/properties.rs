@@ -7,7 +7,7 @@ mod algorithm;
 mod arbitrary;
 
 use algorithm::Algorithm;
-use arbitrary::{Call, Clock, Limits, calls, instant, pause, quota, units};
+use arbitrary::{Call, Clock, Limits, Pause, calls, instant, pause, quota, units};
 use limiter::codec::Change;
 use limiter::{
     BucketLimit, Decision, Demand, Duration, Instant, RetryAfter, SlidingWindowLog, TokenBucket,
@@ -30,6 +30,15 @@ proptest! {
         calls in calls(Limits::Same, Clock::Forward, 1..150),
     ) {
         keeps_to_the_rate(&calls[0].quota, &grants::<TokenBucket>(&calls).0)?;
+    }
+
+    /// Promise 1 with changing parameters: at most the largest capacity and the fastest rate among
+    /// the calls of the interval.
+    #[test]
+    fn a_bucket_never_exceeds_the_largest_burst_and_the_fastest_rate(
+        calls in calls(Limits::Changing, Clock::Forward, 1..150),
+    ) {
+        keeps_to_the_fastest_rate(&calls)?;
     }
 
     /// Promise 1, and no fraction is lost either: a caller who always takes all there is,
@@ -71,6 +80,18 @@ proptest! {
     ) {
         waits_are_tight::<TokenBucket>(&calls)?;
         waits_are_tight::<SlidingWindowLog>(&calls)?;
+    }
+
+    /// Promises 3 and 5: no time is answered beyond the end of the state, whatever limits the calls
+    /// have. At the end the state counts for nothing, and not a microsecond earlier.
+    #[test]
+    fn a_state_counts_for_nothing_from_its_end_on_and_no_time_lies_beyond(
+        calls in calls(Limits::Changing, Clock::Forward, 1..40),
+        refunds in vec(prop::bool::weighted(0.2), 40),
+    ) {
+        let calls: Vec<_> = calls.into_iter().zip(refunds).collect();
+        ends_in_time::<TokenBucket>(&calls)?;
+        ends_in_time::<SlidingWindowLog>(&calls)?;
     }
 
     /// Promise 3, whatever the clock did before.
@@ -180,6 +201,18 @@ proptest! {
         refunds_are_bounded_by_use::<SlidingWindowLog>(&calls, amount)?;
     }
 
+    /// A refund gives back as many units to a call with any other limit.
+    #[test]
+    fn a_refund_is_the_same_for_every_limit(
+        calls in calls(Limits::Changing, Clock::Forward, 1..40),
+        pause in pause(),
+        amount in units(),
+        other in quota(),
+    ) {
+        refunds_are_seen_alike::<TokenBucket>(&calls, pause, amount, &other)?;
+        refunds_are_seen_alike::<SlidingWindowLog>(&calls, pause, amount, &other)?;
+    }
+
     /// A refund takes the newest grants: giving back the latest call undoes exactly that call.
     #[test]
     fn giving_a_call_back_undoes_it(
@@ -282,6 +315,33 @@ fn keeps_to_the_rate(quota: &BucketLimit, grants: &[Grant]) -> TestCaseResult {
     Ok(())
 }
 
+/// The same with limits that change, of which those of the grants themselves decide.
+fn keeps_to_the_fastest_rate(calls: &[Call]) -> TestCaseResult {
+    let mut bucket = TokenBucket::new();
+    let granted = |&Call { now, quota, demand }: &Call| {
+        let units = Algorithm::take(&mut bucket, &quota, demand, now).granted;
+        (units > 0).then_some((now, quota, units))
+    };
+    let grants: Vec<_> = calls.iter().filter_map(granted).collect();
+    for (index, &(first, quota, _)) in grants.iter().enumerate() {
+        let (mut fastest, mut capacity, mut granted) = (quota, 0, 0);
+        for &(last, quota, units) in &grants[index..] {
+            let crossed = |a: &BucketLimit, b: &BucketLimit| {
+                u128::from(a.limit.get()) * u128::from(b.window.as_micros())
+            };
+            if crossed(&quota, &fastest) > crossed(&fastest, &quota) {
+                fastest = quota;
+            }
+            capacity = capacity.max(u128::from(quota.capacity.get()));
+            granted += u128::from(units);
+            let window = u128::from(fastest.window.as_micros());
+            let drained = u128::from(fastest.limit.get()) * u128::from(last.micros_since(first));
+            prop_assert!(granted * window <= capacity * window + drained, "{first:?} to {last:?}");
+        }
+    }
+    Ok(())
+}
+
 /// In every half-open window that starts with a grant, at most `limit` units.
 fn keeps_to_the_window(quota: &BucketLimit, grants: &[Grant]) -> TestCaseResult {
     for (index, first) in grants.iter().enumerate() {
@@ -294,13 +354,18 @@ fn keeps_to_the_window(quota: &BucketLimit, grants: &[Grant]) -> TestCaseResult 
 }
 
 /// What is missing is granted after the wait that the call was told, also as the milliseconds that
-/// a client is told, and not a microsecond or a millisecond earlier.
+/// a client is told, and not a microsecond or a millisecond earlier. If any number of units would
+/// have been taken and there was none, the first one is missing.
 fn a_wait_is_tight<A: Algorithm>(state: &A, call: &Call, decision: &Decision) -> TestCaseResult {
     let Call { now, quota, demand } = *call;
-    let missing = Units::new(u64::from(demand.cost.get() - decision.granted));
+    let missing = match decision.granted {
+        0 if demand.partial => Some(Units::MIN),
+        granted => Units::new(u64::from(demand.cost.get() - granted)),
+    };
     let (Some(missing), RetryAfter::Wait(wait)) = (missing, decision.retry_after) else {
         let never = demand.cost > A::most(&quota);
         let granted = decision.granted == demand.cost.get();
+        prop_assert!(granted || decision.granted > 0 || !demand.partial, "never a first unit");
         prop_assert!(never && decision.retry_after == RetryAfter::Never || granted);
         return Ok(());
     };
@@ -316,6 +381,39 @@ fn a_wait_is_tight<A: Algorithm>(state: &A, call: &Call, decision: &Decision) ->
     prop_assert_ne!(granted_after(wait_micros.saturating_sub(1_000)), Some(true));
     prop_assert_ne!(granted_after(wait_millis * 1_000), Some(false), "as a client is told");
     prop_assert_ne!(granted_after((wait_millis - 1) * 1_000), Some(true), "one millisecond early");
+    Ok(())
+}
+
+/// The end is `reset_after` from the latest change, and that of each state that a history leaves.
+fn ends_in_time<A: Algorithm>(calls: &[(Call, bool)]) -> TestCaseResult {
+    let (mut state, mut end) = (A::default(), Some(Instant::EPOCH));
+    for &(Call { now, quota, demand }, refund) in calls {
+        let left = end.map(|end| u128::from(end.micros_since(now)));
+        prop_assert_eq!(state.has_ended(now), left == Some(0));
+        if refund {
+            let refund = state.refund(demand.cost, now);
+            prop_assert!(left != Some(0) || refund.refunded == 0, "nothing is there");
+            if refund.refunded > 0 {
+                end = after(now, refund.reset_after);
+            }
+        } else {
+            let decision = state.take(&quota, demand, now);
+            if decision.granted > 0 {
+                end = after(now, decision.reset_after);
+            } else {
+                let beyond = |time: Duration| left.is_some_and(|left| time.as_micros() > left);
+                let beyond_end =
+                    matches!(decision.retry_after, RetryAfter::Wait(wait) if beyond(wait));
+                prop_assert!(!beyond_end && !beyond(decision.reset_after), "{decision:?}");
+            }
+        }
+        let Some(end) = end.filter(|end| *end > now) else { continue };
+        prop_assert!(state.has_ended(end));
+        prop_assert_eq!(state.peek(&quota, demand.cost, end), {
+            A::default().peek(&quota, demand.cost, end)
+        });
+        prop_assert!(!state.has_ended(Instant::from_micros(end.as_micros() - 1)));
+    }
     Ok(())
 }
 
@@ -491,14 +589,32 @@ fn refunds_are_bounded_by_use<A: Algorithm>(calls: &[Call], amount: Units) -> Te
         let used = state.used(&quota, now);
         let mut refunded = state.clone();
         let refund = refunded.refund(amount, now);
-        prop_assert!(refund.refunded <= amount.get().min(used));
-        prop_assert!(refund.refunded + 1 >= amount.get().min(used), "only a part stays used");
+        prop_assert_eq!(refund.refunded, amount.get().min(used));
         prop_assert_eq!(refunded.used(&quota, now), used - refund.refunded);
         let peek = refunded.peek(&quota, Units::MIN, now);
         prop_assert_eq!(refund.reset_after, peek.reset_after);
         let again = Units::new(u64::from(refund.refunded));
         prop_assert!(again.is_none_or(|units| grants_all(&refunded, &quota, units, now)));
     }
+    Ok(())
+}
+
+/// Some time after a history, a refund makes the same difference to calls with any limit.
+fn refunds_are_seen_alike<A: Algorithm>(
+    calls: &[Call],
+    pause: Pause,
+    amount: Units,
+    other: &BucketLimit,
+) -> TestCaseResult {
+    let (state, last) = (state::<A>(calls), calls.last().unwrap());
+    let now = last.now.plus_micros(pause.micros(&last.quota));
+    let mut refunded = state.clone();
+    let refund = refunded.refund(amount, now);
+    let left = match refund.reset_after {
+        Duration::ZERO if refund.refunded > 0 => 0,
+        _ => state.used(other, now).saturating_sub(refund.refunded),
+    };
+    prop_assert_eq!(refunded.used(other, now), left);
     Ok(())
 }
 

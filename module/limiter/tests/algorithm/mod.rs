@@ -23,6 +23,7 @@ pub(crate) trait Algorithm: Clone + Debug + Default + PartialEq {
     fn take(&mut self, quota: &BucketLimit, demand: Demand, now: Instant) -> Decision;
     fn peek(&self, quota: &BucketLimit, cost: Units, now: Instant) -> Decision;
     fn refund(&mut self, amount: Units, now: Instant) -> Refund;
+    fn has_ended(&self, now: Instant) -> bool;
 
     /// What a server sends after a call that took `granted`.
     fn granted(&self, quota: &BucketLimit, granted: Units, now: Instant) -> Change;
@@ -66,6 +67,10 @@ impl Algorithm for TokenBucket {
 
     fn refund(&mut self, amount: Units, now: Instant) -> Refund {
         limiter::Algorithm::refund(self, amount, now)
+    }
+
+    fn has_ended(&self, now: Instant) -> bool {
+        limiter::Algorithm::has_ended(self, now)
     }
 
     fn granted(&self, quota: &BucketLimit, granted: Units, now: Instant) -> Change {
@@ -123,6 +128,10 @@ impl Algorithm for SlidingWindowLog {
 
     fn refund(&mut self, amount: Units, now: Instant) -> Refund {
         limiter::Algorithm::refund(self, amount, now)
+    }
+
+    fn has_ended(&self, now: Instant) -> bool {
+        limiter::Algorithm::has_ended(self, now)
     }
 
     fn granted(&self, quota: &BucketLimit, granted: Units, now: Instant) -> Change {

@@ -1,0 +1,274 @@
+use alloc::vec::Vec;
+
+use super::*;
+
+/// `limit` units per second.
+fn per_second(limit: u64) -> WindowLimit {
+    WindowLimit { limit: units(limit), window: Window::from_millis(1_000).unwrap() }
+}
+
+fn units(units: u64) -> Units {
+    Units::new(units).unwrap()
+}
+
+fn all(cost: u64) -> Demand {
+    Demand::all(units(cost))
+}
+
+fn at_micros(micros: u64) -> Instant {
+    Instant::from_micros(micros)
+}
+
+fn at_millis(millis: u64) -> Instant {
+    at_micros(millis * 1_000)
+}
+
+fn millis(millis: u128) -> Duration {
+    Duration::from_micros(millis * 1_000)
+}
+
+/// A log with these grants, in milliseconds and units.
+fn log_of(grants: &[(u64, u64)]) -> SlidingWindowLog {
+    let mut log = SlidingWindowLog::new();
+    for &(time, units) in grants {
+        assert!(log.take(&per_second(1_000), all(units), at_millis(time)).granted > 0);
+    }
+    log
+}
+
+/// The times in microseconds and the units of all entries.
+fn entries(log: &SlidingWindowLog) -> Vec<(u64, u32)> {
+    log.grants.iter().map(|grant| (grant.time.as_micros(), grant.units)).collect()
+}
+
+#[test]
+fn a_grant_counts_until_just_before_its_time_plus_the_window() {
+    let mut log = log_of(&[(0, 2), (400, 1)]);
+    let denied = log.take(&per_second(3), all(1), at_micros(999_999));
+    assert_eq!((denied.granted, denied.remaining, denied.limit), (0, 0, 3));
+    assert_eq!(denied.retry_after, RetryAfter::Wait(Duration::from_micros(1)));
+    assert_eq!(denied.reset_after, Duration::from_micros(400_001));
+    assert_eq!(log.take(&per_second(3), all(2), at_millis(1_000)).granted, 2);
+}
+
+#[test]
+fn a_wait_lasts_until_enough_of_the_oldest_grants_have_left() {
+    let log = log_of(&[(0, 1), (100, 1), (200, 3), (300, 1)]);
+    let now = at_millis(300);
+    for (limit, cost, wait) in [(6, 1, 700), (6, 2, 800), (6, 3, 900), (6, 5, 900), (6, 6, 1_000)] {
+        let retry_after = log.peek(&per_second(limit), units(cost), now).retry_after;
+        assert_eq!(retry_after, RetryAfter::Wait(millis(wait)), "{cost} of {limit}");
+    }
+}
+
+#[test]
+fn a_lowered_limit_waits_for_as_many_more_to_leave() {
+    let log = log_of(&[(0, 1), (100, 1), (200, 3), (300, 1)]);
+    let denied = log.peek(&per_second(2), units(1), at_millis(300));
+    assert_eq!((denied.remaining, denied.limit), (0, 2));
+    assert_eq!(denied.retry_after, RetryAfter::Wait(millis(900)));
+}
+
+#[test]
+fn a_raised_limit_keeps_what_was_used() {
+    let mut log = SlidingWindowLog::new();
+    log.take(&per_second(100), all(100), at_millis(0));
+    assert_eq!(log.take(&per_second(1_000), all(1), at_millis(0)).remaining, 899);
+}
+
+#[test]
+fn a_partial_call_takes_what_there_is_and_waits_for_the_rest() {
+    let mut log = log_of(&[(0, 4)]);
+    let partial = log.take(&per_second(10), Demand::up_to(units(8)), at_millis(500));
+    assert_eq!((partial.granted, partial.remaining), (6, 0));
+    assert_eq!(partial.retry_after, RetryAfter::Wait(millis(500)));
+    assert_eq!(partial.reset_after, millis(1_000));
+}
+
+#[test]
+fn more_than_the_limit_is_never_granted() {
+    let denied = SlidingWindowLog::new().take(&per_second(5), all(6), at_millis(0));
+    assert_eq!((denied.granted, denied.remaining), (0, 5));
+    assert_eq!((denied.retry_after, denied.reset_after), (RetryAfter::Never, Duration::ZERO));
+}
+
+#[test]
+fn grants_of_one_tick_count_from_the_latest_and_others_from_their_own_time() {
+    let mut log = SlidingWindowLog::new();
+    for micros in [7_000, 7_999, 8_000, 9_500] {
+        log.take(&per_second(10), all(1), at_micros(micros));
+    }
+    assert_eq!(entries(&log), [(7_999, 2), (8_000, 1), (9_500, 1)]);
+}
+
+#[test]
+fn a_grant_joins_the_newest_entry_only_in_the_tick_of_its_first_grant() {
+    // Ticks of 1000 and 999 microseconds, of which each two calls share one.
+    let calls = [(10_000, 1_000), (10_900, 1_000), (10_988, 999), (10_989, 1_000)];
+    let mut log = SlidingWindowLog::new();
+    for (micros, window) in calls {
+        let window = Window::from_millis(window).unwrap();
+        log.take(&WindowLimit { limit: units(10), window }, all(1), at_micros(micros));
+    }
+    assert_eq!(entries(&log), [(10_989, 4)]);
+    let limit = WindowLimit { window: Window::from_millis(999).unwrap(), ..per_second(10) };
+    log.take(&limit, all(1), at_micros(10_990));
+    assert_eq!(entries(&log), [(10_989, 4), (10_990, 1)]);
+}
+
+#[test]
+fn alternating_windows_do_not_keep_a_grant_alive() {
+    let (mut log, mut now) = (SlidingWindowLog::new(), 0);
+    for call in 0..5_000_u64 {
+        now = 999_000_000 + call * 400;
+        let window = Window::from_millis(999 + call % 2).unwrap();
+        log.take(&WindowLimit { limit: Units::MAX, window }, all(1), at_micros(now));
+    }
+    let newest = log.grants.newest_first().unwrap();
+    assert!(now - newest.as_micros() < 1_000, "{newest:?} at {now}");
+    assert!(entries(&log).iter().all(|&(_, units)| units <= 3));
+}
+
+#[test]
+fn an_entry_that_a_refund_has_made_the_newest_is_not_joined() {
+    let mut log = SlidingWindowLog::new();
+    for micros in [7_000, 7_500, 8_000] {
+        log.take(&per_second(10), all(1), at_micros(micros));
+    }
+    assert_eq!(log.refund(units(1), at_micros(8_000)).refunded, 1);
+    // The clock has stepped back to the tick of the entry.
+    log.take(&per_second(10), all(1), at_micros(7_600));
+    assert_eq!(entries(&log), [(7_500, 2), (7_600, 1)]);
+}
+
+#[test]
+fn a_log_ends_when_its_newest_grant_has_left_the_window_of_the_latest_grant() {
+    let mut log = log_of(&[(0, 10)]);
+    let minute = WindowLimit { window: Window::from_millis(60_000).unwrap(), ..per_second(10) };
+    let denied = log.take(&minute, all(1), at_millis(900));
+    assert_eq!(denied.retry_after, RetryAfter::Wait(millis(100)));
+    assert_eq!(denied.reset_after, millis(100));
+    assert_eq!(log.take(&minute, all(1), at_micros(999_999)).granted, 0);
+    assert!(!log.has_ended(at_micros(999_999)));
+    assert!(log.has_ended(at_millis(1_000)));
+    assert_eq!(log.refund(units(1), at_millis(1_000)), Refund::NOTHING);
+    let granted = log.take(&minute, all(10), at_millis(1_000));
+    assert_eq!((granted.granted, granted.reset_after), (10, millis(60_000)));
+    assert_eq!(entries(&log), [(1_000_000, 10)]);
+}
+
+#[test]
+fn a_wider_window_counts_what_has_left_the_narrower_one_until_the_end() {
+    let mut log = log_of(&[(0, 5), (900, 2)]);
+    let minute = WindowLimit { window: Window::from_millis(60_000).unwrap(), ..per_second(10) };
+    let peek = |log: &SlidingWindowLog| log.peek(&minute, units(9), at_millis(1_500));
+    assert_eq!(peek(&log).remaining, 3);
+    assert_eq!(peek(&log).retry_after, RetryAfter::Wait(millis(400)));
+    // A refund of one is one for it, too.
+    assert_eq!(log.refund(units(1), at_millis(1_500)).refunded, 1);
+    assert_eq!(peek(&log).remaining, 4);
+}
+
+#[test]
+fn a_partial_call_that_gets_nothing_waits_for_the_first_unit() {
+    let mut log = log_of(&[(0, 4), (100, 6)]);
+    let nothing = log.take(&per_second(10), Demand::up_to(units(1_000)), at_millis(500));
+    assert_eq!((nothing.granted, nothing.retry_after), (0, RetryAfter::Wait(millis(500))));
+}
+
+#[test]
+fn a_tick_is_a_thousandth_of_the_window_and_at_most_a_millisecond() {
+    for (window, tick) in [(1, 1), (20, 20), (999, 999), (1_000, 1_000), (1_001, 1_000)] {
+        assert_eq!(tick_micros(Window::from_millis(window).unwrap()).get(), tick);
+    }
+    assert_eq!(tick_micros(Window::MAX).get(), 1_000);
+}
+
+#[test]
+fn a_refund_takes_the_newest_grants_first() {
+    let mut log = log_of(&[(0, 5), (100, 5), (200, 5)]);
+    let refund = log.refund(units(7), at_millis(300));
+    assert_eq!(refund, Refund { refunded: 7, reset_after: millis(800) });
+    assert_eq!(entries(&log), [(0, 5), (100_000, 3)]);
+}
+
+#[test]
+fn a_refund_gives_back_only_what_still_counts() {
+    let mut log = log_of(&[(0, 5), (100, 5)]);
+    assert_eq!((log.refundable(at_millis(999)), log.refundable(at_millis(1_000))), (10, 5));
+    assert_eq!(log.refund(units(20), at_millis(1_000)).refunded, 5);
+    assert!(log.is_empty());
+    assert_eq!(log.refund(units(1), at_millis(1_000)), Refund::NOTHING);
+}
+
+#[test]
+fn a_clock_that_stepped_back_logs_at_the_newest_time_there_is() {
+    let mut log = log_of(&[(5_000, 1)]);
+    let decision = log.take(&per_second(2), all(1), at_millis(4_000));
+    assert_eq!((decision.granted, decision.reset_after), (1, millis(2_000)));
+    assert_eq!(entries(&log), [(5_000_000, 2)]);
+    let denied = log.take(&per_second(2), all(1), at_millis(4_000));
+    assert_eq!(denied.retry_after, RetryAfter::Wait(millis(2_000)));
+}
+
+#[test]
+fn a_grant_from_more_than_a_window_ahead_does_not_count_and_is_forgotten_by_the_next() {
+    let mut log = log_of(&[(5_000, 1)]);
+    let now = at_micros(3_999_999);
+    assert_eq!(log.take(&per_second(1), all(2), now).retry_after, RetryAfter::Never);
+    assert_eq!(entries(&log), [(5_000_000, 1)]);
+    assert_eq!(log.take(&per_second(1), all(1), now).granted, 1);
+    assert_eq!(entries(&log), [(3_999_999, 1)]);
+}
+
+#[test]
+fn a_wait_counts_grants_that_the_clock_will_catch_up_with() {
+    let log = log_of(&[(5_000, 1), (5_500, 1)]);
+    let denied = log.peek(&per_second(1), units(1), at_millis(4_200));
+    assert_eq!((denied.granted, denied.retry_after), (0, RetryAfter::Wait(millis(2_300))));
+}
+
+#[test]
+fn waits_reach_beyond_the_last_instant() {
+    let mut log = SlidingWindowLog::new();
+    let granted = log.take(&per_second(1), all(1), Instant::MAX);
+    let denied = log.take(&per_second(1), all(1), Instant::MAX);
+    assert_eq!((granted.granted, granted.reset_after), (1, millis(1_000)));
+    assert_eq!((denied.granted, denied.retry_after), (0, RetryAfter::Wait(millis(1_000))));
+}
+
+#[test]
+fn a_replayed_grant_need_not_fit_the_limit_but_the_log() {
+    let mut log = SlidingWindowLog::new();
+    let window = Window::from_millis(1_000).unwrap();
+    assert!(log.replay(window, units(999_999_999), at_millis(0)));
+    assert!(!log.replay(window, units(2), at_millis(999)));
+    assert_eq!(entries(&log), [(0, 999_999_999)]);
+    assert!(log.replay(window, units(1), at_millis(999)));
+    assert!(log.replay(window, Units::MAX, at_millis(1_999)));
+    assert_eq!(entries(&log), [(1_999_000, 1_000_000_000)]);
+}
+
+#[test]
+fn logs_of_the_same_grants_are_equal_however_they_came_about() {
+    let (mut log, mut other) = (SlidingWindowLog::new(), SlidingWindowLog::new());
+    for time in 0..1_000 {
+        log.take(&per_second(2_000), all(1), at_millis(time));
+    }
+    for time in 100..1_000 {
+        other.take(&per_second(2_000), all(1), at_millis(time));
+    }
+    assert_ne!(log, other);
+    log.take(&per_second(2_000), all(1), at_millis(1_099));
+    other.take(&per_second(2_000), all(1), at_millis(1_099));
+    assert_eq!(log, other);
+}
+
+#[test]
+fn an_empty_log_holds_no_memory() {
+    let log = SlidingWindowLog::new();
+    assert!(log.is_empty());
+    assert_eq!(log.buffers(), 0);
+    // One entry needs none either.
+    assert_eq!(log_of(&[(0, 5)]).buffers(), 0);
+}
