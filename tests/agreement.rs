@@ -11,6 +11,10 @@ use crate::harness::{Client, NOON, Random, Server};
 
 const STEPS: usize = 30_000;
 
+/// The longest wait that is tried, in milliseconds: all of them together must not take the clock
+/// further than a server can count.
+const LONGEST_WAIT: u64 = 366 * 86_400_000;
+
 #[test]
 fn buckets_agree() {
     agrees::<TokenBucket>();
@@ -68,6 +72,7 @@ trait Oracle: Default {
     fn take(&mut self, call: Call, now: Instant) -> Decision;
     fn peek(&self, call: Call, now: Instant) -> Decision;
     fn give_back(&mut self, amount: Units, now: Instant) -> Refund;
+    fn has_ended(&self, now: Instant) -> bool;
 
     /// The limit, window and options that only this algorithm has.
     fn parameters(call: Call) -> String;
@@ -86,6 +91,10 @@ impl Oracle for TokenBucket {
 
     fn give_back(&mut self, amount: Units, now: Instant) -> Refund {
         self.refund(amount, now)
+    }
+
+    fn has_ended(&self, now: Instant) -> bool {
+        Algorithm::has_ended(self, now)
     }
 
     fn parameters(call: Call) -> String {
@@ -114,6 +123,10 @@ impl Oracle for SlidingWindowLog {
         self.refund(amount, now)
     }
 
+    fn has_ended(&self, now: Instant) -> bool {
+        Algorithm::has_ended(self, now)
+    }
+
     fn parameters(call: Call) -> String {
         call.text()
     }
@@ -131,9 +144,11 @@ struct Kept<S> {
 }
 
 impl<S: Oracle> Kept<S> {
+    /// Forgets a state whose key the server removes now, which must have ended.
     fn expire(&mut self, now: Instant) {
         let now_millis = now.as_micros() / 1_000;
         if self.expiry_millis.is_some_and(|expiry| now_millis > expiry) {
+            assert!(self.state.has_ended(now), "a key is removed before its state has ended");
             *self = Self::default();
         }
     }
@@ -194,6 +209,10 @@ fn agrees<S: Oracle>() {
                 let expected = kept.take(call, now);
                 assert_eq!(client.decide(&line), reply(&expected), "step {step}: {line}");
                 *if expected.granted > 0 { &mut granted } else { &mut denied } += 1;
+                if expected.granted == 0 && random.once_in(10) {
+                    waits_as_told::<S>(&server, &mut client, call, &expected);
+                    kept.expire(Instant::from_micros(server.clock().micros()));
+                }
             }
         }
         let expiry_millis: i64 = client.call("PEXPIRETIME key");
@@ -202,6 +221,24 @@ fn agrees<S: Oracle>() {
     }
     let enough = STEPS / 20;
     assert!(granted > enough && denied > enough, "{granted} granted, {denied} denied");
+}
+
+/// Waits for as long as a denied call was told, after which the server grants it: not a millisecond
+/// earlier, and whether or not the state has ended by then.
+fn waits_as_told<S: Oracle>(server: &Server, client: &mut Client, call: Call, denied: &Decision) {
+    let RetryAfter::Wait(wait) = denied.retry_after else { return };
+    let millis = wait.ceil_millis().unsigned_abs();
+    if millis > LONGEST_WAIT {
+        return;
+    }
+    let cost = if call.partial { 1 } else { call.cost };
+    let (command, parameters) = (S::COMMAND, S::parameters(call));
+    let peek = format!("RATELIMIT.PEEK key {command} {parameters} COST {cost}");
+    server.clock().advance(Duration::from_millis(millis - 1));
+    assert_eq!(client.decide(&peek)[0], 0, "a millisecond before {wait:?}: {peek}");
+    server.clock().advance(Duration::from_millis(1));
+    let granted = client.decide(&peek)[0];
+    assert_eq!(granted.unsigned_abs(), cost, "after {wait:?}: {peek}");
 }
 
 fn refunds_alike<S: Oracle>(

@@ -92,6 +92,48 @@ fn scripts_and_functions_that_only_read_may_not_take() {
     assert_eq!(client.call::<i64>("EXISTS {user}bucket"), 0);
 }
 
+#[test]
+fn a_refund_in_a_script_gives_back_what_the_script_took() {
+    let server = Server::start();
+    let mut client = server.client();
+    for (take, amount) in [
+        ("'RATELIMIT.TB', KEYS[1], 1, 86400", 1),
+        ("'RATELIMIT.TB', KEYS[1], 5, 3600, 'COST', 5", 5),
+        ("'RATELIMIT.SW', KEYS[1], 5, 3600, 'COST', 5", 5),
+    ] {
+        let script =
+            format!("redis.call({take}) return redis.call('RATELIMIT.REFUND', KEYS[1], {amount})");
+        assert_eq!(run(&mut client, &["EVAL", &script]), amount, "{take}");
+        assert_eq!(client.call::<i64>("EXISTS {user}bucket"), 0, "{take}");
+    }
+}
+
+#[test]
+fn the_longest_time_is_exact_in_a_script() {
+    let server = Server::start();
+    let mut client = server.client();
+    let script = "
+        local quota = {1, 31622400, 'BURST', 1000000000, 'COST', 1000000000}
+        redis.call('RATELIMIT.TB', KEYS[1], unpack(quota))
+        return redis.call('RATELIMIT.TB', KEYS[1], unpack(quota))";
+    let [granted, _, remaining, retry_after_ms, reset_after_ms]: [i64; 5] =
+        client.send(&with_keys(&["EVAL", script]));
+    assert_eq!((granted, remaining), (0, 0));
+    assert_eq!((retry_after_ms, reset_after_ms), ((1 << 53) - 1, (1 << 53) - 1));
+}
+
+#[test]
+fn set_repl_does_not_stop_the_replication_of_a_grant() {
+    let (primary, replica) = pair();
+    let mut client = primary.client();
+    let script = format!("redis.set_repl(redis.REPL_NONE) {TAKE}");
+    assert_eq!(run(&mut client, &["EVAL", &script]), 1);
+    replica.catch_up_with(&primary);
+    let bucket = &KEYS[..1];
+    assert_eq!(Held::all(&mut replica.client(), bucket), Held::all(&mut client, bucket));
+    assert_eq!(replica.client().call::<i64>("EXISTS {user}bucket"), 1);
+}
+
 /// Asserts that three granted calls reach a replica as three transactions with nothing beside
 /// their effects, and that what is held afterwards is the same.
 fn assert_arrives_as_one(mut grant: impl FnMut(&mut Client) -> i64) {

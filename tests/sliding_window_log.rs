@@ -81,7 +81,8 @@ fn partial_takes_what_there_is_and_waits_for_the_rest() {
     let partial = "RATELIMIT.SW user 10 60 COST 9 PARTIAL";
     // Two of nine are missing, and two of the first three leave in fifty seconds.
     assert_eq!(client.decide(partial), [7, 10, 0, 50_000, 60_000]);
-    assert_eq!(client.decide(partial), [0, 10, 0, 60_000, 60_000]);
+    // Nothing is there, and the first unit will do.
+    assert_eq!(client.decide(partial), [0, 10, 0, 50_000, 60_000]);
     assert_eq!(client.decide("RATELIMIT.SW other 10 60 PARTIAL COST 25"), [10, 10, 0, -1, 60_000]);
 }
 
@@ -189,7 +190,39 @@ fn another_window_counts_the_grants_that_lie_in_it() {
     client.decide("RATELIMIT.SW user 10 60 COST 3");
     assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 20"), [1, 10, 7, 0, 20_000]);
     assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 21"), [1, 10, 3, 0, 21_000]);
-    assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 3600"), [1, 10, 3, 0, 3_600_000]);
+    assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 3600"), [1, 10, 3, 0, 60_000]);
+}
+
+#[test]
+fn a_wider_window_waits_no_longer_than_to_the_end_of_the_log() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.SW user 10 1 COST 10");
+    server.clock().advance(900 * MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 10 60"), [0, 10, 0, 100, 100]);
+    server.clock().advance(99 * MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 10 60"), [0, 10, 0, 1, 1]);
+    server.clock().advance(MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.SW user 10 60 COST 10"), [10, 10, 0, 0, 60_000]);
+}
+
+#[test]
+fn windows_with_different_ticks_do_not_keep_a_grant_alive() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    // Calls 0.6 ms apart: any two of them may lie in the same tick of 0.999 or 1 ms.
+    for call in 0..1_000 {
+        server.clock().set(NOON + 600 * call);
+        let window = 999 + call % 2;
+        client.decide(
+            &format!("RATELIMIT.SW user 1000000 0.{window:03} COST 2").replace("0.1000", "1"),
+        );
+    }
+    server.clock().set(NOON + 1_300_000);
+    // Those of the first 300 ms have left, less than a tick late.
+    let [_, _, remaining, ..] = client.decide("RATELIMIT.PEEK user SW 1000000 1");
+    let used = 1_000_000 - remaining;
+    assert!((2 * 499..=2 * 502).contains(&used), "{used}");
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod audience;
 mod cluster;
 mod denied;
 mod failover;
+mod key_events;
 mod memory;
 mod payloads;
 mod persistence;

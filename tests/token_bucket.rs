@@ -80,7 +80,8 @@ fn partial_takes_what_there_is_and_waits_for_the_rest() {
     let partial = "RATELIMIT.TB user 10 60 COST 7 PARTIAL";
     assert_eq!(client.decide(partial), [7, 10, 3, 0, 42_000]);
     assert_eq!(client.decide(partial), [3, 10, 0, 24_000, 60_000]);
-    assert_eq!(client.decide(partial), [0, 10, 0, 42_000, 60_000]);
+    // Nothing is there, and the first unit will do.
+    assert_eq!(client.decide(partial), [0, 10, 0, 6_000, 60_000]);
     server.clock().advance(24 * SECOND);
     assert_eq!(client.decide("RATELIMIT.TB user 10 60 COST 4"), [4, 10, 0, 0, 60_000]);
 }
@@ -91,6 +92,12 @@ fn partial_never_gets_more_than_the_capacity() {
     let mut client = server.client();
     let more = "RATELIMIT.TB user 10 60 COST 25 PARTIAL";
     assert_eq!(client.decide(more), [10, 10, 0, -1, 60_000]);
+    // Units will come back one by one, however many are asked for.
+    assert_eq!(client.decide(more), [0, 10, 0, 6_000, 60_000]);
+    server.clock().advance(6 * SECOND - MILLISECOND);
+    assert_eq!(client.decide(more), [0, 10, 0, 1, 54_001]);
+    server.clock().advance(MILLISECOND);
+    assert_eq!(client.decide(more), [1, 10, 0, -1, 60_000]);
 }
 
 #[test]
@@ -136,9 +143,39 @@ fn a_refund_gives_back_at_most_the_whole_units_that_are_used() {
     assert_eq!(client.call::<i64>("PTTL user"), 36_000);
     // After three more seconds half a unit has drained beyond five whole ones.
     server.clock().advance(3 * SECOND);
-    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 1000000000"), 5);
-    assert_eq!(client.decide("RATELIMIT.PEEK user TB 10 60"), [1, 10, 9, 0, 3_000]);
-    assert_eq!(client.call::<i64>("PTTL user"), 3_000);
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 2"), 2);
+    assert_eq!(client.decide("RATELIMIT.PEEK user TB 10 60"), [1, 10, 6, 0, 21_000]);
+    assert_eq!(client.call::<i64>("PTTL user"), 21_000);
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 1000000000"), 4);
+    assert_eq!(client.call::<i64>("EXISTS user"), 0);
+}
+
+#[test]
+fn a_call_that_is_given_back_a_moment_later_leaves_the_bucket_full() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    for (call, cost) in [("RATELIMIT.TB user 1 86400", 1), ("RATELIMIT.TB user 5 3600 COST 5", 5)] {
+        assert_eq!(client.decide(call)[0], cost);
+        server.clock().advance(Duration::from_micros(200));
+        assert_eq!(client.call::<i64>(&format!("RATELIMIT.REFUND user {cost}")), cost, "{call}");
+        assert_eq!(client.call::<i64>("EXISTS user"), 0, "{call}");
+    }
+}
+
+#[test]
+fn a_refund_leaves_the_time_and_the_rate_of_the_latest_grant() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB user 100 3600 COST 100");
+    let fast = "RATELIMIT.PEEK user TB 100 5";
+    server.clock().advance(Duration::from_millis(2_500));
+    assert_eq!(client.decide(fast), [1, 100, 50, 0, 2_500]);
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 1"), 1);
+    assert_eq!(client.decide(fast), [1, 100, 51, 0, 2_450]);
+    // A refund sees what the latest grant sees.
+    server.clock().advance(3 * SECOND);
+    assert_eq!(client.decide(fast), [1, 100, 100, 0, 0]);
+    assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 200"), 99);
 }
 
 #[test]
@@ -167,8 +204,59 @@ fn what_was_used_carries_over_to_another_limit() {
     client.decide("RATELIMIT.TB user 100 60 COST 100");
     assert_eq!(client.decide("RATELIMIT.PEEK user TB 1000 60"), [1, 1_000, 900, 0, 6_000]);
     assert_eq!(client.decide("RATELIMIT.TB user 1000 60 COST 400"), [400, 1_000, 500, 0, 30_000]);
-    // 500 are used; at 100 a minute 401 of them must drain first.
-    assert_eq!(client.decide("RATELIMIT.TB user 100 60"), [0, 100, 0, 240_600, 300_000]);
+    // 500 are used, of which 401 must drain first: at 1000 a minute, as it was granted them.
+    assert_eq!(client.decide("RATELIMIT.TB user 100 60"), [0, 100, 0, 24_060, 30_000]);
+}
+
+#[test]
+fn time_drains_at_the_faster_rate_of_the_latest_grant_and_the_call() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB user 100 5 COST 100");
+    server.clock().advance(Duration::from_millis(4_500));
+    assert_eq!(client.decide("RATELIMIT.TB user 1 3600"), [0, 1, 0, 500, 500]);
+    server.clock().advance(499 * MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.TB user 1 3600"), [0, 1, 0, 1, 1]);
+    server.clock().advance(MILLISECOND);
+    assert_eq!(client.decide("RATELIMIT.TB user 1 3600"), [1, 1, 0, 0, 3_600_000]);
+    // Other callers decide the rate for all, if they are faster.
+    assert_eq!(client.decide("RATELIMIT.TB user 100 5 COST 100"), [0, 100, 99, 50, 50]);
+}
+
+#[test]
+fn a_state_that_has_ended_is_missing_for_every_command() {
+    let server = Server::at(NOON + 700);
+    let mut client = server.client();
+    for end in ["RATELIMIT.TB user 1 0.05 COST 1", "RATELIMIT.SW user 1 0.05 COST 1"] {
+        for (call, answer) in [
+            ("RATELIMIT.RESET user", "0"),
+            ("RATELIMIT.REFUND user 1", "0"),
+            ("RATELIMIT.PEEK user TB 1 60", "[1, 1, 1, 0, 0]"),
+            ("RATELIMIT.PEEK user SW 1 60", "[1, 1, 1, 0, 0]"),
+            ("RATELIMIT.TB user 1 60", "[1, 1, 0, 0, 60000]"),
+            ("RATELIMIT.SW user 1 60", "[1, 1, 0, 0, 60000]"),
+            ("RATELIMIT.MULTI 1 user SW 1 60", "[1, [1, 1, 0, 0, 60000]]"),
+        ] {
+            client.call::<i64>("RATELIMIT.RESET user");
+            server.clock().set(NOON + 700);
+            assert_eq!(client.decide(end)[0], 1);
+            server.clock().set(NOON + 50_700);
+            assert_eq!(client.call::<i64>("EXISTS user"), 1, "the server has not removed the key");
+            let found = client.call::<redis::Value>(call);
+            assert_eq!(integers(&found), answer, "{call} after {end}");
+        }
+    }
+}
+
+/// Writes a reply of integers and arrays.
+fn integers(reply: &redis::Value) -> String {
+    match reply {
+        redis::Value::Int(integer) => integer.to_string(),
+        redis::Value::Array(replies) => {
+            format!("[{}]", replies.iter().map(integers).collect::<Vec<_>>().join(", "))
+        }
+        other => format!("{other:?}"),
+    }
 }
 
 #[test]
@@ -237,12 +325,13 @@ fn a_key_that_nobody_asks_for_is_not_removed_while_it_is_needed() {
 }
 
 #[test]
-fn the_longest_wait_there_is_saturates() {
+fn the_longest_time_is_the_largest_integer_that_every_client_has() {
+    const LONGEST: i64 = (1 << 53) - 1;
     let server = Server::at(NOON);
     let mut client = server.client();
     let all = "RATELIMIT.TB user 1 31622400 BURST 1000000000 COST 1000000000";
-    assert_eq!(client.decide(all), [1_000_000_000, 1_000_000_000, 0, 0, i64::MAX]);
-    assert_eq!(client.decide(all), [0, 1_000_000_000, 0, i64::MAX, i64::MAX]);
+    assert_eq!(client.decide(all), [1_000_000_000, 1_000_000_000, 0, 0, LONGEST]);
+    assert_eq!(client.decide(all), [0, 1_000_000_000, 0, LONGEST, LONGEST]);
     let expiry: i64 = client.call("PEXPIRETIME user");
     assert!(expiry > i64::MAX / 4, "{expiry}");
 }

@@ -20,6 +20,7 @@ mod cluster;
 mod collector;
 mod credentials;
 mod document;
+mod exchange;
 mod gateway;
 mod held;
 mod http;
@@ -47,6 +48,7 @@ pub(crate) use cluster::Cluster;
 pub(crate) use collector::{Collector, attribute};
 pub(crate) use credentials::{ApiKey, Issuer};
 pub(crate) use document::{Block, Document, repository};
+pub(crate) use exchange::exchange;
 pub(crate) use gateway::{Builder as GatewayBuilder, Gateway, health};
 pub(crate) use held::Held;
 #[cfg(feature = "web")]

@@ -15,9 +15,9 @@
 use std::ffi::CStr;
 
 use limiter::codec::{Change, DecodeError};
-use limiter::{Algorithm, Instant, SlidingWindowLog, TokenBucket, Units, Window};
+use limiter::{Algorithm, Instant, SlidingWindowLog, Units, Window};
 
-use crate::commands::{KEY, arguments, is_limiter};
+use crate::commands::{GRANT_EVENT, KEY, REFUND_EVENT, arguments, check_missing, is_limiter};
 use crate::error::Error;
 use crate::replicate;
 use crate::reply::Reply;
@@ -57,9 +57,13 @@ impl Command for Apply {
             DecodeError::Malformed => Error::argument(MALFORMED),
         })?;
         let mut key = call.open(KEY, Mode::Write)?;
+        let event = event(&key, &change);
         match change {
-            Change::TokenBucket(bucket) => replace::<TokenBucket>(&mut key, bucket)?,
-            Change::SlidingWindowLog(log) => replace::<SlidingWindowLog>(&mut key, log)?,
+            Change::TokenBucket(bucket) => {
+                let time = bucket.time();
+                replace(&mut key, bucket, time)?;
+            }
+            Change::SlidingWindowLog(log) => replace(&mut key, log, Instant::EPOCH)?,
             Change::Grant { time, window, units } => grant(&mut key, time, window, units)?,
             Change::Refund { time, units } => refund(&mut key, time, units)?,
             Change::Deletion => delete(&mut key)?,
@@ -69,6 +73,10 @@ impl Command for Apply {
         }
         replicate::verbatim(call);
         key.signal_modified();
+        // A value without its expiry is part of a copy, and a deletion publishes its own event.
+        if expiry_millis > 0 {
+            key.notify(event);
+        }
         Ok(Reply::Ok)
     }
 }
@@ -78,10 +86,27 @@ const NEWER: &CStr = c"ERR payload was sent by a newer version of ratelimit: upg
 const NEWER_IN_FILE: &str = "the append-only file has a change that was stored by a newer version \
                              of ratelimit: upgrade the module of this server";
 
-fn replace<T: DataType>(key: &mut Key<'_>, value: T) -> Result<(), Error> {
-    match key.get_mut::<T>()? {
-        Some(stored) => *stored = value,
-        None => key.set(value),
+/// The key event of the call that has made this change. A bucket travels whole after grants and
+/// after refunds.
+fn event(key: &Key<'_>, change: &Change) -> &'static CStr {
+    let refund = match change {
+        Change::TokenBucket(after) => {
+            key.get().is_ok_and(|before| before.is_some_and(|before| after.is_refund_of(before)))
+        }
+        Change::Refund { .. } => true,
+        Change::SlidingWindowLog(_) | Change::Grant { .. } | Change::Deletion => false,
+    };
+    if refund { REFUND_EVENT } else { GRANT_EVENT }
+}
+
+/// Gives a key a value that was made at `time`.
+fn replace<T: DataType>(key: &mut Key<'_>, value: T, time: Instant) -> Result<(), Error> {
+    match key.get_mut::<T>() {
+        Ok(Some(stored)) => *stored = value,
+        none => {
+            check_missing(none.err(), key, time)?;
+            key.set(value);
+        }
     }
     Ok(())
 }
@@ -90,9 +115,10 @@ fn grant(key: &mut Key<'_>, time: Instant, window: Window, units: Units) -> Resu
     let replay = |log: &mut SlidingWindowLog| {
         log.replay(window, units, time).then_some(()).ok_or(Error::argument(MALFORMED))
     };
-    match key.get_mut()? {
-        Some(log) => replay(log),
-        None => {
+    match key.get_mut() {
+        Ok(Some(log)) => replay(log),
+        none => {
+            check_missing(none.err(), key, time)?;
             let mut log = SlidingWindowLog::new();
             replay(&mut log)?;
             key.set(log);

@@ -19,6 +19,8 @@ pub(crate) use sliding_window_log::TakeSlidingWindowLog;
 pub(crate) use token_bucket::TakeTokenBucket;
 pub(crate) use top::Top;
 
+use std::ffi::CStr;
+
 use limiter::codec::Change;
 use limiter::{Decision, Demand, Instant, SlidingWindowLog, TokenBucket, Units};
 
@@ -34,6 +36,10 @@ use crate::top_keys;
 /// Where the key stands in every command that takes one.
 const KEY: usize = 1;
 
+/// The key events of units that were taken and given back.
+const GRANT_EVENT: &CStr = c"ratelimit.grant";
+const REFUND_EVENT: &CStr = c"ratelimit.refund";
+
 /// Takes units from a key. If none are granted, nothing is written anywhere.
 ///
 /// This, and what it and its callers call on every path, is inlined into each command: that saves
@@ -47,9 +53,10 @@ fn take<T: DataType + Counted>(
     now: Instant,
 ) -> Result<Decision, Error> {
     let mut key = call.open(index, Mode::Write)?;
-    let decision = match key.get_mut::<T>()? {
-        Some(state) => state.take(limit, demand, now),
-        None => {
+    let decision = match key.get_mut::<T>() {
+        Ok(Some(state)) => state.take(limit, demand, now),
+        none => {
+            check_missing(none.err(), &key, now)?;
             let mut state = T::default();
             let decision = state.take(limit, demand, now);
             if decision.granted > 0 {
@@ -63,7 +70,8 @@ fn take<T: DataType + Counted>(
         return Ok(decision);
     };
     let expiry_millis = now.expiry_millis(decision.reset_after);
-    record(call, &mut key, expiry_millis, |state: &T| state.granted(limit, granted, now));
+    let change = |state: &T| state.granted(limit, granted, now);
+    record(call, &mut key, GRANT_EVENT, expiry_millis, change);
     T::counters().granted(decision.granted);
     Ok(decision)
 }
@@ -93,23 +101,48 @@ fn peek_at<T: DataType>(
     demand: Demand,
     now: Instant,
 ) -> Result<Decision, Error> {
-    Ok(match key.get::<T>()? {
-        Some(state) => state.peek(limit, demand.cost, now),
-        None => T::default().peek(limit, demand.cost, now),
-    })
+    match key.get::<T>() {
+        Ok(Some(state)) => Ok(state.peek(limit, demand.cost, now)),
+        none => {
+            check_missing(none.err(), key, now)?;
+            Ok(T::default().peek(limit, demand.cost, now))
+        }
+    }
 }
 
-/// Makes known what a call has changed in a key: to its expiry, to replicas, to who watches it.
+/// Checks that a key that has no state of one type, for this reason, counts as missing.
+#[inline(always)]
+fn check_missing(error: Option<Error>, key: &Key<'_>, now: Instant) -> Result<(), Error> {
+    match error {
+        Some(error) if !has_ended(key, now) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a key holds a state that has ended: it counts as missing, whatever its type.
+fn has_ended(key: &Key<'_>, now: Instant) -> bool {
+    let bucket = key.get::<TokenBucket>().is_ok_and(|state| ended(state, now));
+    bucket || key.get::<SlidingWindowLog>().is_ok_and(|state| ended(state, now))
+}
+
+fn ended<T: DataType>(state: Option<&T>, now: Instant) -> bool {
+    state.is_some_and(|state| state.has_ended(now))
+}
+
+/// Records what a call has changed in a key: in its expiry, for replicas, for clients that watch
+/// it or subscribe to its events.
 #[inline(always)]
 fn record<T: DataType>(
     call: &Call<'_>,
     key: &mut Key<'_>,
+    event: &CStr,
     expiry_millis: u64,
     change: impl FnOnce(&T) -> Change,
 ) {
     key.expire_at(expiry_millis);
     replicate::change(call, key, expiry_millis, change);
     key.signal_modified();
+    key.notify(event);
 }
 
 /// Whether a key holds the state of an algorithm.

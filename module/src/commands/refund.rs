@@ -4,15 +4,15 @@
 //! RATELIMIT.REFUND key amount
 //! ```
 //!
-//! Answers how many units were given back: at most what is used, and 0 for a missing key. A log
-//! gives back its newest grants first. When the whole quota is back, the key is gone. Constant
-//! cost, amortised over the grants.
+//! Answers how many units were given back: at most what is used as the latest grant counts it, any
+//! part of a unit as a whole one, and 0 for a missing key. A log gives back its newest grants
+//! first. When the whole quota is back, the key is gone. Constant cost, amortised over the grants.
 
 use limiter::{Duration, SlidingWindowLog, TokenBucket, Units};
 
 use crate::args::Args;
 use crate::clock;
-use crate::commands::{KEY, arguments, record, remove};
+use crate::commands::{KEY, REFUND_EVENT, arguments, record, remove};
 use crate::error::Error;
 use crate::info::Counted;
 use crate::reply::Reply;
@@ -66,10 +66,12 @@ fn refund<T: DataType + Counted>(
         return Ok(0);
     };
     if refund.reset_after == Duration::ZERO {
+        key.notify(REFUND_EVENT);
         remove(call, &mut key);
     } else {
         let expiry_millis = now.expiry_millis(refund.reset_after);
-        record(call, &mut key, expiry_millis, |state: &T| state.refunded(refunded, now));
+        let change = |state: &T| state.refunded(refunded, now);
+        record(call, &mut key, REFUND_EVENT, expiry_millis, change);
     }
     T::counters().refunded(refund.refunded);
     Ok(refund.refunded)

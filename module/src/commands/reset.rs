@@ -4,11 +4,13 @@
 //! RATELIMIT.RESET key [key ...]
 //! ```
 //!
-//! Answers how many of the keys there were. If one of them is of another type, none is removed.
+//! Answers how many of the keys there were, without those whose state has ended. If one of them is
+//! of another type, none is removed.
 //! RATELIMIT.TOP forgets all of them, also those that there were not.
 //! Costs as much as there are keys; large logs are freed in the background.
 
-use crate::commands::{arguments, is_limiter, remove};
+use crate::clock;
+use crate::commands::{arguments, has_ended, is_limiter, remove};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
@@ -43,13 +45,14 @@ impl Command for Reset {
                 return Err(Error::WrongType);
             }
         }
+        let now = clock::now();
         let mut removed = 0;
         for index in 1..call.len() {
             let mut key = call.open(index, Mode::Write)?;
             // A key that was named twice is already gone the second time.
             if is_limiter(&key) {
+                removed += i64::from(!has_ended(&key, now));
                 remove(call, &mut key);
-                removed += 1;
             }
             if let Some(name) = call.arg(index) {
                 top_keys::forget(call.database(), name);

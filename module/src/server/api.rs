@@ -48,6 +48,7 @@ required!(
     RedisModule_GetCommand,
     RedisModule_GetContextFlags,
     RedisModule_GetModuleUserFromUserName,
+    RedisModule_GetNotifyKeyspaceEvents,
     RedisModule_GetSelectedDb,
     RedisModule_GetServerInfo,
     RedisModule_InfoAddFieldULongLong,

@@ -1,6 +1,6 @@
 //! One key, opened for reading or for writing.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 use std::ptr;
 
@@ -104,14 +104,25 @@ impl Key<'_> {
         // SAFETY: the key is open for writing; no borrow of its value exists, as `self` is
         // borrowed mutably.
         unsafe { api!(RedisModule_UnlinkKey)(self.key) };
+        self.publish(raw::REDISMODULE_NOTIFY_GENERIC, c"del");
+    }
+
+    /// Publishes an event of this key, in the class of modules, if the server publishes that class.
+    ///
+    /// The server calls other modules before it looks at the class, so it is asked first.
+    #[inline(always)]
+    pub(crate) fn notify(&self, event: &CStr) {
+        // SAFETY: the function has no requirements.
+        let published = unsafe { api!(RedisModule_GetNotifyKeyspaceEvents)() };
+        if published & raw::REDISMODULE_NOTIFY_MODULE != 0 {
+            self.publish(raw::REDISMODULE_NOTIFY_MODULE, event);
+        }
+    }
+
+    fn publish(&self, class: c_int, event: &CStr) {
         // SAFETY: context and name are valid until the callback returns; the event is a C string.
         unsafe {
-            api!(RedisModule_NotifyKeyspaceEvent)(
-                self.ctx,
-                raw::REDISMODULE_NOTIFY_GENERIC,
-                c"del".as_ptr(),
-                self.name,
-            );
+            api!(RedisModule_NotifyKeyspaceEvent)(self.ctx, class, event.as_ptr(), self.name);
         }
     }
 

@@ -299,11 +299,12 @@ fn weight(buffers: usize) -> usize {
     (buffers * BUFFER_BYTES).div_ceil(1024).max(1)
 }
 
-/// The end of a state whose whole quota is back after this time: the next full millisecond, at
-/// which Redis removes a key. A state of which nothing is used has ended.
+/// The end of a state whose whole quota is back after this time. A state of which nothing is used
+/// has ended.
 fn end(reset_after: Duration, now: Instant) -> Instant {
-    if reset_after == Duration::ZERO {
-        return Instant::EPOCH;
+    match u64::try_from(reset_after.as_micros()) {
+        Ok(0) => Instant::EPOCH,
+        Ok(micros) => now.plus_micros(micros),
+        Err(_) => Instant::MAX,
     }
-    Instant::from_micros(now.expiry_millis(reset_after).saturating_mul(1_000))
 }

@@ -1,7 +1,6 @@
 //! The states of one algorithm, by identifier.
 //!
-//! A state is what Redis would hold under a key: it has ended once the whole quota is back, at the
-//! next full millisecond.
+//! A state is what Redis would hold under a key. Once it has ended it counts as missing.
 
 use std::{
     hash::{BuildHasher, RandomState},

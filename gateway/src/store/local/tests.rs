@@ -98,9 +98,10 @@ fn a_refund_gives_back_at_most_what_was_used() {
         let quota = quota(algorithm, 10, 60_000);
         assert_eq!(store.refund(&refund("user", algorithm, 1), at(0)).units, 0);
         store.check(&check("user", &quota, 7), at(0)).unwrap();
-        assert_eq!(store.refund(&refund("user", algorithm, 3), at(0)).units, 3);
-        assert_eq!(store.peek("user", &quota, at(0)).unwrap().remaining, 6);
-        assert_eq!(store.refund(&refund("user", algorithm, 10), at(0)).units, 4);
+        // A moment later a part of a unit has come back to a bucket, and counts all the same.
+        assert_eq!(store.refund(&refund("user", algorithm, 3), at(1)).units, 3);
+        assert_eq!(store.peek("user", &quota, at(1)).unwrap().remaining, 6);
+        assert_eq!(store.refund(&refund("user", algorithm, 10), at(1)).units, 4);
         assert!(!store.reset("user", algorithm, at(0)), "nothing is left of {algorithm:?}");
     }
 }
@@ -119,30 +120,64 @@ fn a_reset_tells_whether_there_was_anything() {
 }
 
 #[test]
-fn a_state_is_gone_when_its_quota_is_whole() {
-    for (algorithm, whole_after) in
-        [(Algorithm::TokenBucket, 600), (Algorithm::SlidingWindow, 60_000)]
+fn a_state_counts_as_missing_from_its_end_on_to_the_microsecond() {
+    const GRANTED: u64 = NOON + 300;
+    for (algorithm, life) in
+        [(Algorithm::TokenBucket, 600_000), (Algorithm::SlidingWindow, 60_000_000)]
     {
-        let taken = |wait| {
+        let quota = quota(algorithm, 100, 60_000);
+        // Another quota, of which a unit takes longer to come back.
+        let other = Quota { window: Millis(86_400_000), ..quota.clone() };
+        let after = |micros| {
             let store = LocalStore::new(10);
-            let quota = quota(algorithm, 100, 60_000);
-            store.check(&check("user", &quota, 1), at(0)).unwrap();
-            // Another quota would still see the unit if the state were there.
-            let other = Quota { window: Millis(86_400_000), ..quota };
-            let looked = 100 - store.peek("user", &other, at(wait)).unwrap().remaining;
-            let took = 100 - store.check(&check("user", &other, 1), at(wait)).unwrap().remaining;
-            (looked, took)
+            let granted = Instant::from_micros(GRANTED);
+            store.check(&check("user", &quota, 1), granted).unwrap();
+            (store, Instant::from_micros(GRANTED + micros))
         };
-        assert_eq!(taken(whole_after - 1), (1, 2), "{algorithm:?}");
-        assert_eq!(taken(whole_after), (0, 1), "{algorithm:?}");
-
-        let there = |wait| {
-            let store = LocalStore::new(10);
-            store.check(&check("user", &quota(algorithm, 100, 60_000), 1), at(0)).unwrap();
-            store.reset("user", algorithm, at(wait))
+        let looked = |micros| {
+            let (store, now) = after(micros);
+            store.peek("user", &other, now).unwrap().remaining
         };
-        assert_eq!([there(whole_after - 1), there(whole_after)], [true, false], "{algorithm:?}");
+        assert_eq!([looked(life - 1), looked(life)], [99, 100], "{algorithm:?}");
+        let took = |micros| {
+            let (store, now) = after(micros);
+            store.check(&check("user", &other, 1), now).unwrap().remaining
+        };
+        assert_eq!([took(life - 1), took(life)], [98, 99], "{algorithm:?}");
+        let refunded = |micros| {
+            let (store, now) = after(micros);
+            store.refund(&refund("user", algorithm, 1), now).units
+        };
+        assert_eq!([refunded(life - 1), refunded(life)], [1, 0], "{algorithm:?}");
+        let there = |micros| {
+            let (store, now) = after(micros);
+            store.reset("user", algorithm, now)
+        };
+        assert_eq!([there(life - 1), there(life)], [true, false], "{algorithm:?}");
     }
+}
+
+#[test]
+fn a_wait_ends_with_the_state_whatever_the_quota() {
+    for algorithm in Algorithm::ALL {
+        let store = LocalStore::new(10);
+        store.check(&check("user", &quota(algorithm, 10, 1_000), 10), at(0)).unwrap();
+        let slow = check("user", &quota(algorithm, 1, 3_600_000), 1);
+        let denied = store.check(&slow, at(900)).unwrap();
+        let told = (denied.allowed, denied.retry_after, denied.reset_after);
+        assert_eq!(told, (false, Millis(100), Millis(100)), "{algorithm:?}");
+        assert!(!store.check(&slow, at(999)).unwrap().allowed, "{algorithm:?}");
+        assert!(store.check(&slow, at(1_000)).unwrap().allowed, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn the_longest_time_is_exact_in_json() {
+    let store = LocalStore::new(10);
+    let slowest = quota(Algorithm::TokenBucket, 1, 31_622_400_000);
+    let slowest = Quota { burst: Some(1_000_000_000), ..slowest };
+    let granted = store.check(&check("user", &slowest, 1_000_000_000), at(0)).unwrap();
+    assert_eq!(granted.reset_after, Millis((1 << 53) - 1));
 }
 
 #[test]
