@@ -8,13 +8,13 @@ use redis::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream, lookup_host},
+    net::{TcpStream, UnixStream},
     sync::Notify,
     task::JoinSet,
     time::timeout,
 };
 
-use super::{RedisTls, gathered::Gathered, task::Task};
+use super::{RedisTls, gathered::Gathered, lookup::lookup, task::Task};
 use crate::config::SettingsError;
 
 /// Longest wait for a connection, its TLS handshake and its login, unless single answers may take
@@ -112,7 +112,7 @@ impl Dialer {
 /// Connects to the first address of a host that answers.
 async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut attempts = JoinSet::new();
-    for address in lookup_host((host, port)).await? {
+    for address in lookup(host, port).await? {
         attempts.spawn(TcpStream::connect(address));
     }
     let mut fault = io::Error::other("the host has no address");

@@ -10,6 +10,7 @@ mod follower;
 mod gathered;
 mod keeper;
 mod link;
+mod lookup;
 mod sentinel;
 mod server;
 mod slots;
