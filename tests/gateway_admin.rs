@@ -9,7 +9,7 @@ use crate::harness::{
     ApiKey, Authority, Connection, Gateway, GatewayBuilder, Server, eventually, kept_request,
 };
 
-/// What there is for probes and operators.
+/// The paths for probes and operators.
 const PATHS: [&str; 4] = ["/health", "/health/live", "/health/ready", "/metrics"];
 
 fn memory() -> GatewayBuilder {

@@ -20,7 +20,7 @@ fn check(gateway: &Gateway) -> u16 {
     gateway.post("/rate-limit/check", r#"{"identifier": "user"}"#).status
 }
 
-/// What fires while Redis is away.
+/// The alerts that fire while Redis is away.
 fn alerts_of_an_outage(fail_mode: &str) -> [&'static str; 2] {
     match fail_mode {
         "closed" => ["RatelimitRedisUnavailable", "RatelimitHighErrorRate"],

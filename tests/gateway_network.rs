@@ -30,7 +30,7 @@ fn a_thousand_clients_connect_at_once_although_none_is_accepted_yet() {
     gateway.freeze();
     let mut waiting = vec![];
     for number in 0..clients {
-        // What finds no place is sent again by the system after a second.
+        // The system sends a SYN without a place in the backlog again after a second.
         let socket = TcpStream::connect_timeout(&gateway.address(), Duration::from_millis(900));
         waiting.push(socket.unwrap_or_else(|error| panic!("client {number}: {error}")));
     }

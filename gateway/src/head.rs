@@ -1,4 +1,4 @@
-//! What the head of every request must be, whatever its path.
+//! Rules for the head of every request, on any path.
 
 use axum::http::{
     HeaderMap, HeaderValue, Method, Request, Version,
@@ -31,13 +31,14 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Whether routes may do more than look with this method.
+/// Returns true for methods with which routes may do more than look.
 fn changes_something(method: &Method) -> bool {
     // A browser asks with OPTIONS what a page may do.
     !method.is_safe()
 }
 
-/// Whether a request comes from no page, from one of these origins, or from a page of this service.
+/// Returns true for a request from no page, from one of these origins, or from a page of this
+/// service.
 ///
 /// That a browser keeps answers from a page does not keep the page from sending requests.
 fn comes_from(headers: &HeaderMap, origins: &Origins) -> bool {
@@ -46,8 +47,8 @@ fn comes_from(headers: &HeaderMap, origins: &Origins) -> bool {
     headers.get_all(ORIGIN).iter().all(is_allowed)
 }
 
-/// Whether the host of an origin is the one that the request is for. The scheme can be another one:
-/// that of a proxy in front of this service.
+/// Returns true when the host of an origin is the one that the request is for. The scheme can be
+/// another one: that of a proxy in front of this service.
 fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     let host = host.and_then(|host| host.to_str().ok());

@@ -13,7 +13,7 @@
 //! * [`fault`]: what can be wrong with them.
 //! * [`quota`], [`millis`]: the vocabulary.
 //! * [`store`]: decisions, in Redis and in this process, and the connections to Redis.
-//! * `head`: what every request must be.
+//! * `head`: rules for every request.
 //! * `headers`, [`error`]: what answers look like.
 //! * `access`, [`telemetry`]: what every answer gets; log, metrics and traces.
 //! * [`server`]: connections and their end. [`crypto`]: what TLS uses, there and towards Redis.

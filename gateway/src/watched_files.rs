@@ -73,7 +73,7 @@ impl<T: Send + Sync + 'static> WatchedFiles<T> {
     }
 }
 
-/// Why the former content is still in use.
+/// Messages about a former content that stays in use.
 const UNREADABLE: &str = "cannot read a file again; the former content is used";
 const REFUSED: &str = "a change cannot be used; the former content is";
 

@@ -105,7 +105,7 @@ impl Sitemap {
 }
 
 impl Access {
-    /// Whether a listener for this audience serves the route.
+    /// Returns true when a listener for this audience serves the route.
     fn is_for(self, audience: Audience) -> bool {
         match self {
             Self::Probes | Self::Inspection => true,

@@ -33,7 +33,7 @@ use crate::{
     headers, openapi,
 };
 
-/// For whom a listener is.
+/// The audience of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
     /// All: there is no other listener.

@@ -46,7 +46,7 @@ pub struct Server {
     drain: watch::Sender<()>,
 }
 
-/// What is served on each port.
+/// The service on each port.
 #[derive(Debug, Clone)]
 pub struct Apps {
     /// To clients.

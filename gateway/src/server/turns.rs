@@ -1,12 +1,20 @@
 //! Long work that must not crowd out short work.
 //!
-//! A runtime takes tasks in turn. When hundreds of them are ready and each computes for a
-//! millisecond, a request on an open connection waits for all of them. Here only a few are ready at
-//! a time, and the others wait outside of the runtime's queue.
+//! A runtime takes tasks in turn, and looks at sockets when no task is ready, or after some dozens of
+//! them. When hundreds of tasks are ready and each computes for a millisecond, a request on an open
+//! connection waits for all of them. Here only a few are ready at a time, and the others wait outside
+//! of the runtime's queue.
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+};
 
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::yield_now,
+};
 
 /// Turns to work, of which a few can be taken at once.
 #[derive(Debug)]
@@ -22,27 +30,31 @@ impl Turns {
     /// meanwhile.
     pub(super) async fn take<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
         loop {
             // It is never closed.
             let turn = self.0.acquire().await;
-            let step = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+            let step = work.as_mut().poll(&mut Context::from_waker(&waker));
+            // The turn is kept until the runtime has looked at the sockets.
+            yield_now().await;
             drop(turn);
             match step {
                 Poll::Ready(output) => return output,
-                Poll::Pending => until_woken().await,
+                Poll::Pending => wakes.0.notified().await,
             }
         }
     }
 }
 
-/// Waits until the task is woken, which whatever it has waited for last will do.
-async fn until_woken() {
-    let mut is_woken = false;
-    poll_fn(|_| match std::mem::replace(&mut is_woken, true) {
-        true => Poll::Ready(()),
-        false => Poll::Pending,
-    })
-    .await;
+/// Wakes of some work, which are kept while its task waits for something else.
+#[derive(Debug, Default)]
+struct Wakes(Notify);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
 }
 
 #[cfg(test)]

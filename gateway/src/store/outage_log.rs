@@ -1,4 +1,4 @@
-//! What the log says while Redis gives no decisions.
+//! Lines of the log about the time in which Redis gives no decisions.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use crate::telemetry::{Recurrence, Sums};
 #[derive(Debug)]
 pub(super) struct OutageLog {
     mode: FailMode,
-    /// Whether there is an outage, so that decisions need not look at it otherwise.
+    /// Set while there is an outage: decisions take no lock otherwise.
     is_failing: AtomicBool,
     outage: Mutex<Outage>,
 }
@@ -27,7 +27,7 @@ struct Outage {
     checks: Checks,
 }
 
-/// What checks got instead of a decision of Redis.
+/// Checks that got something else than a decision of Redis.
 #[derive(Debug, Default)]
 struct Checks {
     granted: u64,
@@ -107,7 +107,7 @@ impl Checks {
     }
 }
 
-/// What checks get while Redis is away.
+/// The answer to checks while Redis is away, in words.
 fn meanwhile(mode: FailMode) -> &'static str {
     match mode {
         FailMode::Closed => "answered with status 503",

@@ -1,4 +1,4 @@
-//! When lines about failures that go on are written.
+//! The times of lines about failures that go on.
 //!
 //! One rule for all of them: at once, then about every ten seconds with sums, and one line at the
 //! end. A log then shows how long an outage has lasted, and is not filled by it.
@@ -14,24 +14,24 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Most faults of a course that have a line at once. Addresses and times may make each another one.
 const MAX_FAULTS: usize = 8;
 
-/// A failure that can go on: when lines about it are written, and what they count.
+/// A failure that can go on, with the time of the last line about it and the sums for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Recurrence {
     begin: Option<Instant>,
     last: Option<Instant>,
     count: u64,
-    /// When a line was written last, about this failure or the one before.
+    /// The time of the last line, about this failure or the one before.
     line: Option<Instant>,
-    /// Whether a line about this failure was written.
+    /// Set when a line about this failure was written.
     is_known: bool,
     /// The faults that had a line.
     faults: Vec<String>,
 }
 
-/// What a line counts.
+/// Sums for a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
-    /// How often it has failed.
+    /// Number of failures.
     pub(crate) count: u64,
     /// Whole seconds from the first failure to the last.
     pub(crate) seconds: u64,
@@ -77,7 +77,7 @@ impl Recurrence {
         noted.or_else(|| is_another.then(|| self.write(now)))
     }
 
-    /// Whether it has not failed for as long as the end of a failure must last.
+    /// Returns true when the last failure is as long ago as the end of an outage must last.
     pub(crate) fn is_calm(&self, now: Instant) -> bool {
         self.last.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE)
     }
