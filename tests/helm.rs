@@ -73,9 +73,7 @@ redis:
     assert_eq!(autoscaler["spec"]["maxReplicas"], 2_000_000);
     let text = serde_json::to_string(&objects).unwrap();
     assert!(text.contains(r"\nmaxmemory 1000000000\n"), "{text}");
-    for place in text.match_indices("e+0") {
-        panic!("{}", &text[place.0.saturating_sub(40)..place.0 + 10]);
-    }
+    assert!(!text.contains("e+0"), "{text}");
 }
 
 #[test]
