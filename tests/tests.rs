@@ -62,6 +62,7 @@ mod gateway_errors;
 mod gateway_fail_modes;
 mod gateway_faults;
 mod gateway_figures;
+mod gateway_floods;
 mod gateway_https;
 mod gateway_load;
 mod gateway_logins;

@@ -56,6 +56,9 @@ pub enum Error {
     NothingStored(String),
     /// Redis gave no decision.
     Unavailable,
+    /// There is no room, or no time, for one more request now. Nothing was decided, and FAIL_MODE
+    /// does not decide: Redis is not at fault.
+    Overloaded,
     /// The client came on a connection more than there may be.
     TooManyConnections,
     /// A bug.
@@ -89,7 +92,7 @@ impl Error {
         cost: u32,
     ) -> Self {
         let StoreError::Refused { argument, rule } = error else {
-            return Self::Unavailable;
+            return Self::without_answer(&error);
         };
         let (name, input) = match argument {
             Argument::Limit => ("limit", json!(quota.limit)),
@@ -100,6 +103,14 @@ impl Error {
         let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));
         loc.push(Place::Name(name));
         Self::Invalid(vec![rule.at(loc, input)])
+    }
+
+    /// The error when the store has no answer to a request that keeps its rules.
+    pub(crate) const fn without_answer(error: &StoreError) -> Self {
+        match error {
+            StoreError::Overloaded => Self::Overloaded,
+            StoreError::Unavailable { .. } | StoreError::Refused { .. } => Self::Unavailable,
+        }
     }
 
     /// The status of the answer.
@@ -115,7 +126,9 @@ impl Error {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotFound | Self::NothingStored(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unavailable | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::Overloaded | Self::TooManyConnections => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -135,6 +148,7 @@ impl Error {
             Self::Forbidden(scope) => format!("The caller needs the scope {}", scope.name()),
             Self::CallerLimited(_) => "Too many requests".to_owned(),
             Self::Unavailable => "Rate limiting service temporarily unavailable".to_owned(),
+            Self::Overloaded => "The service is overloaded".to_owned(),
             Self::TooManyConnections => "Too many connections".to_owned(),
             Self::Internal => "Internal server error".to_owned(),
             Self::NothingStored(identifier) => {
@@ -151,6 +165,7 @@ impl Error {
             Self::Forbidden(_) => Some("FORBIDDEN"),
             Self::CallerLimited(_) => Some("CALLER_LIMITED"),
             Self::Unavailable => Some("REDIS_ERROR"),
+            Self::Overloaded => Some("OVERLOADED"),
             Self::TooManyConnections => Some("TOO_MANY_CONNECTIONS"),
             Self::Internal => Some("INTERNAL_ERROR"),
             _ => None,
@@ -171,7 +186,7 @@ impl Error {
                 Some((WWW_AUTHENTICATE, HeaderValue::try_from(challenge).unwrap_or(CHALLENGE)))
             }
             Self::CallerLimited(wait) => Some((RETRY_AFTER, wait.whole_seconds().max(1).into())),
-            Self::Unavailable | Self::TooManyConnections => {
+            Self::Unavailable | Self::Overloaded | Self::TooManyConnections => {
                 Some((RETRY_AFTER, RETRY_AFTER_SECONDS))
             }
             _ => None,
@@ -240,6 +255,11 @@ mod tests {
                 Error::Unavailable,
                 503,
                 r#"{"detail":"Rate limiting service temporarily unavailable","error_code":"REDIS_ERROR"}"#,
+            ),
+            (
+                Error::Overloaded,
+                503,
+                r#"{"detail":"The service is overloaded","error_code":"OVERLOADED"}"#,
             ),
             (
                 Error::TooManyConnections,

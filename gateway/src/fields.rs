@@ -3,24 +3,29 @@
 //! Reading a field that is wrong adds a [`Fault`] and goes on, so that a caller learns of all
 //! faults at once.
 
-use std::ops::RangeInclusive;
+use std::{borrow::Cow, ops::RangeInclusive};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     config::Defaults,
     error::Error,
     fault::{BrokenRule, Fault, Place},
+    input::Input,
+    json,
     quota::{Algorithm, Quota},
     value,
 };
 
 /// The fields of one part of a request, and the faults found up to now.
 #[derive(Debug)]
-pub(crate) struct Fields {
+pub(crate) struct Fields<'a> {
     /// The way to the fields.
     loc: Vec<Place>,
-    values: Map<String, Value>,
+    /// All of the part, also what no field of it has asked for.
+    part: Input<'a>,
+    /// The fields in their order. Of equal names the last one counts.
+    values: Vec<(&'static str, Input<'a>)>,
     faults: Vec<Fault>,
 }
 
@@ -28,48 +33,65 @@ pub(crate) struct Fields {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Noted;
 
-impl Fields {
+impl<'a> Fields<'a> {
     /// The fields of a JSON body.
-    pub(crate) fn from_body(body: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn from_body(body: &'a [u8]) -> Result<Self, Error> {
         let loc = vec![Place::Name("body")];
         if body.is_empty() {
-            let rule = BrokenRule::new("missing", "Field required");
-            return Err(Error::Invalid(vec![rule.at(loc, Value::Null)]));
+            return Err(Error::Invalid(vec![missing().at(loc, Value::Null)]));
         }
-        match serde_json::from_slice(body) {
-            Ok(value) => Self::from_value(value, loc),
-            Err(error) => {
-                let ctx = json!({ "error": error.to_string() });
-                let rule =
-                    BrokenRule::with_ctx("json_invalid", "JSON decode error".to_owned(), ctx);
-                let loc = vec![Place::Name("body"), Place::Position(offset(body, &error))];
-                Err(Error::Invalid(vec![rule.at(loc, json!({}))]))
-            }
-        }
+        let text = str::from_utf8(body)
+            .map_err(|error| broken_json(error.valid_up_to(), "invalid unicode code point"))?;
+        let members = json::members(text)
+            .map_err(|error| broken_json(offset(body, &error), &error.to_string()))?;
+        Self::from_members(members, text, loc)
     }
 
-    /// The fields of a JSON object that was found at `loc`.
-    pub(crate) fn from_value(value: Value, loc: Vec<Place>) -> Result<Self, Error> {
-        if let Value::Object(values) = value {
-            return Ok(Self { loc, values, faults: Vec::new() });
-        }
-        let rule = BrokenRule::new(
-            "model_attributes_type",
-            "Input should be a valid dictionary or object to extract fields from",
-        );
-        Err(Error::Invalid(vec![rule.at(loc, value)]))
+    /// The fields of a JSON value that was found at `loc`.
+    pub(crate) fn from_json(value: &'a RawValue, loc: Vec<Place>) -> Result<Self, Error> {
+        // The grammar was looked at when the value was found.
+        let members = json::members(value.get()).unwrap_or(None);
+        Self::from_members(members, value.get(), loc)
     }
 
-    /// The fields in the path of a request.
-    pub(crate) fn from_path(values: Map<String, Value>) -> Self {
-        Self { loc: vec![Place::Name("path")], values, faults: Vec::new() }
+    fn from_members(
+        members: Option<Vec<json::Member<'a>>>,
+        text: &'a str,
+        loc: Vec<Place>,
+    ) -> Result<Self, Error> {
+        let text = text.trim_matches([' ', '\t', '\r', '\n']);
+        let Some(members) = members else {
+            let rule = BrokenRule::new(
+                "model_attributes_type",
+                "Input should be a valid dictionary or object to extract fields from",
+            );
+            return Err(Error::Invalid(vec![rule.at(loc, Input::from_text(text).echo())]));
+        };
+        let values = members.into_iter().map(|(name, value)| (name, Input::from_json(value)));
+        let part = Input::Object(text);
+        Ok(Self { loc, part, values: values.collect(), faults: Vec::new() })
     }
 
-    /// Goes on with the query of the same request. Of equal names the last one counts.
-    pub(crate) fn go_on_with_query(&mut self, query: Option<&str>) {
+    /// The identifier in the path of a request.
+    pub(crate) fn from_path(identifier: String) -> Self {
+        let loc = vec![Place::Name("path")];
+        let values = vec![("identifier", Input::Text(Cow::Owned(identifier)))];
+        Self { loc, part: Input::Null, values, faults: Vec::new() }
+    }
+
+    /// The fields in the query of a request.
+    pub(crate) fn from_query(query: Option<&'a str>) -> Self {
+        let mut fields =
+            Self { loc: Vec::new(), part: Input::Null, values: Vec::new(), faults: Vec::new() };
+        fields.go_on_with_query(query);
+        fields
+    }
+
+    /// Goes on with the query of the same request.
+    pub(crate) fn go_on_with_query(&mut self, query: Option<&'a str>) {
         self.loc = vec![Place::Name("query")];
         self.values = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-            .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
+            .filter_map(|(name, value)| Some((json::known_name(&name)?, Input::Text(value))))
             .collect();
     }
 
@@ -77,14 +99,13 @@ impl Fields {
     pub(crate) fn required<T>(
         &mut self,
         name: &'static str,
-        parse: impl FnOnce(&Value) -> Result<T, BrokenRule>,
+        parse: impl FnOnce(&Input<'a>) -> Result<T, BrokenRule>,
     ) -> Result<T, Noted> {
         match self.optional(name, parse)? {
             Some(value) => Ok(value),
             None => {
-                let rule = BrokenRule::new("missing", "Field required");
-                let input = Value::Object(self.values.clone());
-                Err(self.note_input(name, rule, input))
+                let input = self.part.echo();
+                Err(self.note_input(name, missing(), input))
             }
         }
     }
@@ -93,25 +114,28 @@ impl Fields {
     pub(crate) fn optional<T>(
         &mut self,
         name: &'static str,
-        parse: impl FnOnce(&Value) -> Result<T, BrokenRule>,
+        parse: impl FnOnce(&Input<'a>) -> Result<T, BrokenRule>,
     ) -> Result<Option<T>, Noted> {
-        match self.values.get(name).map(parse).transpose() {
-            Ok(value) => Ok(value),
-            Err(rule) => Err(self.note(name, rule)),
-        }
+        let value = match self.value(name) {
+            None => return Ok(None),
+            Some(Input::Unreadable(_, reason)) => Err(not_json(reason)),
+            Some(value) => parse(value),
+        };
+        value.map(Some).map_err(|rule| self.note(name, rule))
     }
 
-    /// Takes a list that must be there, of any values but not of any length.
+    /// Reads a list that must be there, of any values but not of any length.
     pub(crate) fn list(
         &mut self,
         name: &'static str,
         length: &RangeInclusive<usize>,
-    ) -> Result<Vec<Value>, Noted> {
-        self.required(name, |value| value::list(value, length))?;
-        match self.values.remove(name) {
-            Some(Value::Array(list)) => Ok(list),
-            _ => Ok(Vec::new()),
-        }
+    ) -> Result<Vec<&'a RawValue>, Noted> {
+        self.required(name, |value| value::list(value, length))
+    }
+
+    fn value(&self, name: &'static str) -> Option<&Input<'a>> {
+        debug_assert!(json::known_name(name).is_some(), "{name} is skipped");
+        self.values.iter().rfind(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
     /// Reads what a caller may take, with defaults for what is left out.
@@ -135,7 +159,7 @@ impl Fields {
 
     /// Adds a fault of a field.
     pub(crate) fn note(&mut self, name: &'static str, rule: BrokenRule) -> Noted {
-        let input = self.values.get(name).cloned().unwrap_or(Value::Null);
+        let input = self.value(name).map_or(Value::Null, Input::echo);
         self.note_input(name, rule, input)
     }
 
@@ -155,6 +179,20 @@ impl Fields {
     }
 }
 
+fn missing() -> BrokenRule {
+    BrokenRule::new("missing", "Field required")
+}
+
+fn not_json(reason: &str) -> BrokenRule {
+    BrokenRule::with_ctx("json_invalid", "JSON decode error".to_owned(), json!({ "error": reason }))
+}
+
+/// The fault of a body that is not JSON from a position on.
+fn broken_json(offset: usize, reason: &str) -> Error {
+    let loc = vec![Place::Name("body"), Place::Position(offset)];
+    Error::Invalid(vec![not_json(reason).at(loc, json!({}))])
+}
+
 /// The position in bytes at which a body stops being JSON.
 fn offset(body: &[u8], error: &serde_json::Error) -> usize {
     let lines_before =
@@ -172,6 +210,7 @@ mod tests {
         error::Error,
         millis::Millis,
         quota::{Algorithm, Quota},
+        value,
     };
 
     const DEFAULTS: Defaults = Defaults { limit: 100, window: Millis(60_000) };
@@ -183,7 +222,8 @@ mod tests {
 
     /// The quota in a body, or all faults of the body.
     fn quota(body: &Value) -> Result<Quota, Value> {
-        let mut fields = Fields::from_body(body.to_string().as_bytes()).map_err(faults)?;
+        let body = body.to_string();
+        let mut fields = Fields::from_body(body.as_bytes()).map_err(faults)?;
         let quota = fields.quota(DEFAULTS);
         fields.finish(quota).map_err(faults)
     }
@@ -235,8 +275,7 @@ mod tests {
 
     #[test]
     fn the_last_of_equal_names_in_a_query_counts() {
-        let mut fields =
-            Fields::from_path([("identifier".to_owned(), json!("x"))].into_iter().collect());
+        let mut fields = Fields::from_path("x".to_owned());
         fields.go_on_with_query(Some("limit=1&limit=%32&window_seconds=0.5"));
         let quota = fields.quota(DEFAULTS).unwrap();
         assert_eq!((quota.limit, quota.window), (2, Millis(500)));
@@ -251,6 +290,38 @@ mod tests {
             assert_eq!(listed[0]["type"], "json_invalid", "{body}");
             assert_eq!(listed[0]["loc"], json!(["body", offset]), "{body}");
         }
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_is_located_too() {
+        let listed = faults(Fields::from_body(b"{\"limit\": \"\xff\"}").unwrap_err());
+        assert_eq!(listed[0]["loc"], json!(["body", 11]));
+    }
+
+    #[test]
+    fn a_value_that_json_cannot_express_is_a_fault_of_its_field() {
+        let body = br#"{"identifier": "\ud800", "limit": 1e400}"#;
+        let mut fields = Fields::from_body(body).unwrap();
+        let identifier = fields.required("identifier", value::identifier);
+        let quota = fields.quota(DEFAULTS);
+        let listed = faults(fields.finish(identifier.and(quota)).unwrap_err());
+        for (fault, name) in [(&listed[0], "identifier"), (&listed[1], "limit")] {
+            assert_eq!((&fault["type"], &fault["loc"][1]), (&json!("json_invalid"), &json!(name)));
+        }
+    }
+
+    #[test]
+    fn a_fault_repeats_no_large_value() {
+        let members: Vec<_> = (0..95_000).map(|name| format!("\"{name}\":0")).collect();
+        let large = format!("{{{}}}", members.join(","));
+        let body = format!("{{\"limit\":{large},\"other\":{large}}}");
+        let mut fields = Fields::from_body(body.as_bytes()).unwrap();
+        let identifier = fields.required("identifier", value::identifier);
+        let quota = fields.quota(DEFAULTS);
+        let listed = faults(fields.finish(identifier.and(quota)).unwrap_err());
+        let short = json!({ "…": "…" });
+        let inputs = listed.as_array().unwrap().iter().map(|fault| &fault["input"]);
+        assert_eq!(inputs.collect::<Vec<_>>(), [&short, &short]);
     }
 
     #[test]

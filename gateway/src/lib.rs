@@ -9,7 +9,7 @@
 //! * [`command_line`], [`config`]: every command and every setting.
 //! * [`callers`]: who may call.
 //! * `routes`: the sitemap, then one file for each resource.
-//! * `fields`, `value`, `number`: reading requests.
+//! * `fields`, `json`, `input`, `value`, `number`: reading requests.
 //! * [`fault`]: what can be wrong with them.
 //! * [`quota`], [`millis`]: the vocabulary.
 //! * [`store`]: decisions, in Redis and in this process, and the connections to Redis.
@@ -41,6 +41,8 @@ mod fields;
 mod head;
 mod headers;
 pub mod health_check;
+mod input;
+mod json;
 pub mod millis;
 mod number;
 mod openapi;

@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::{
     error::{Error, ErrorBody, FaultsBody},
     fault::Place,
+    input::Input,
     value,
 };
 
@@ -82,17 +83,26 @@ pub(crate) fn with_body_errors(
     error::<413>(operation, &Error::BodyTooLarge, &too_large)
 }
 
+/// Adds the error of a route that has no other one when there is no time.
+pub(crate) fn with_overload(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    error::<503>(operation, &Error::Overloaded, "The service is overloaded.")
+}
+
 /// Adds the errors of a route that asks Redis.
 pub(crate) fn with_store_errors(operation: TransformOperation<'_>) -> TransformOperation<'_> {
-    error::<503>(with_faults(operation), &Error::Unavailable, "Redis cannot answer.")
+    error::<503>(
+        with_faults(operation),
+        &Error::Unavailable,
+        "Redis cannot answer, or the service is overloaded.",
+    )
 }
 
 /// Adds the errors of a route that reads fields.
 pub(crate) fn with_faults(operation: TransformOperation<'_>) -> TransformOperation<'_> {
     let operation = operation.response_with::<422, Json<FaultsBody>, _>(|response| {
-        let input = json!(0);
+        let input = Input::Number(0.into());
         let loc = vec![Place::Name("body"), Place::Name("limit")];
-        let fault = value::units(&input).err().map(|rule| rule.at(loc, input));
+        let fault = value::units(&input).err().map(|rule| rule.at(loc, input.echo()));
         response
             .description("The request has faults. All of them are listed.")
             .example(FaultsBody { detail: Vec::from_iter(fault) })

@@ -3,10 +3,12 @@
 
 use std::ops::RangeInclusive;
 
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     fault::BrokenRule,
+    input::Input,
+    json,
     millis::Millis,
     number::{NumberFault, thousandths},
     quota::{Algorithm, COST, UNITS, WINDOW},
@@ -19,8 +21,8 @@ pub(crate) const MAX_IDENTIFIER_BYTES: usize = 256;
 pub(crate) const TOP_COUNT: RangeInclusive<u32> = 1..=1_000;
 
 /// A text of 1 to 256 bytes.
-pub(crate) fn identifier(value: &Value) -> Result<String, BrokenRule> {
-    let Value::String(text) = value else {
+pub(crate) fn identifier(value: &Input<'_>) -> Result<String, BrokenRule> {
+    let Input::Text(text) = value else {
         return Err(BrokenRule::new("string_type", "Input should be a valid string"));
     };
     if text.is_empty() {
@@ -37,12 +39,13 @@ pub(crate) fn identifier(value: &Value) -> Result<String, BrokenRule> {
             json!({ "max_length": MAX_IDENTIFIER_BYTES }),
         ));
     }
-    Ok(text.clone())
+    Ok(text.clone().into_owned())
 }
 
 /// The name of an algorithm.
-pub(crate) fn algorithm(value: &Value) -> Result<Algorithm, BrokenRule> {
-    Algorithm::ALL.into_iter().find(|algorithm| value == algorithm.name()).ok_or_else(|| {
+pub(crate) fn algorithm(value: &Input<'_>) -> Result<Algorithm, BrokenRule> {
+    let is = |name| matches!(value, Input::Text(text) if text == name);
+    Algorithm::ALL.into_iter().find(|algorithm| is(algorithm.name())).ok_or_else(|| {
         let expected = Algorithm::ALL.map(|algorithm| format!("'{}'", algorithm.name()));
         let expected = expected.join(" or ");
         BrokenRule::with_ctx(
@@ -54,25 +57,25 @@ pub(crate) fn algorithm(value: &Value) -> Result<Algorithm, BrokenRule> {
 }
 
 /// A number of units, at least 1.
-pub(crate) fn units(value: &Value) -> Result<u32, BrokenRule> {
+pub(crate) fn units(value: &Input<'_>) -> Result<u32, BrokenRule> {
     whole(value, &UNITS)
 }
 
 /// A number of units to ask for, which may be 0.
-pub(crate) fn cost(value: &Value) -> Result<u32, BrokenRule> {
+pub(crate) fn cost(value: &Input<'_>) -> Result<u32, BrokenRule> {
     whole(value, &COST)
 }
 
 /// A number of most denied identifiers.
-pub(crate) fn top_count(value: &Value) -> Result<u32, BrokenRule> {
+pub(crate) fn top_count(value: &Input<'_>) -> Result<u32, BrokenRule> {
     whole(value, &TOP_COUNT)
 }
 
 /// An integer within a range.
-fn whole(value: &Value, range: &RangeInclusive<u32>) -> Result<u32, BrokenRule> {
+fn whole(value: &Input<'_>, range: &RangeInclusive<u32>) -> Result<u32, BrokenRule> {
     let number = match (number(value), value) {
         (Some(Ok(number)), _) if number % 1000 == 0 => number / 1000,
-        (Some(_), Value::String(_)) => {
+        (Some(_), Input::Text(_)) => {
             return Err(BrokenRule::new(
                 "int_parsing",
                 "Input should be a valid integer, unable to parse string as an integer",
@@ -96,12 +99,12 @@ fn whole(value: &Value, range: &RangeInclusive<u32>) -> Result<u32, BrokenRule> 
 }
 
 /// A number of units, or null for none.
-pub(crate) fn units_or_null(value: &Value) -> Result<Option<u32>, BrokenRule> {
-    if value.is_null() { Ok(None) } else { units(value).map(Some) }
+pub(crate) fn units_or_null(value: &Input<'_>) -> Result<Option<u32>, BrokenRule> {
+    if *value == Input::Null { Ok(None) } else { units(value).map(Some) }
 }
 
 /// A window in seconds with at most three decimals.
-pub(crate) fn window(value: &Value) -> Result<Millis, BrokenRule> {
+pub(crate) fn window(value: &Input<'_>) -> Result<Millis, BrokenRule> {
     let number = match number(value) {
         Some(Ok(number)) => number,
         Some(Err(NumberFault::NotANumber)) => {
@@ -128,12 +131,19 @@ pub(crate) fn window(value: &Value) -> Result<Millis, BrokenRule> {
     }
 }
 
-/// A list whose length is within a range.
-pub(crate) fn list(value: &Value, length: &RangeInclusive<usize>) -> Result<(), BrokenRule> {
-    let Value::Array(list) = value else {
+/// The items of a list whose length is within a range.
+pub(crate) fn list<'a>(
+    value: &Input<'a>,
+    length: &RangeInclusive<usize>,
+) -> Result<Vec<&'a RawValue>, BrokenRule> {
+    let (min, max) = (length.start(), length.end());
+    let items = match value {
+        Input::List(json) => json::items(json, *max).ok(),
+        _ => None,
+    };
+    let Some((items, actual)) = items else {
         return Err(BrokenRule::new("list_type", "Input should be a valid list"));
     };
-    let (min, max, actual) = (length.start(), length.end(), list.len());
     if actual < *min {
         return Err(BrokenRule::with_ctx(
             "too_short",
@@ -148,18 +158,18 @@ pub(crate) fn list(value: &Value, length: &RangeInclusive<usize>) -> Result<(), 
             json!({ "field_type": "List", "max_length": max, "actual_length": actual }),
         ));
     }
-    Ok(())
+    Ok(items)
 }
 
-/// The thousandths of a JSON number or of a text; nothing for any other value.
-fn number(value: &Value) -> Option<Result<i128, NumberFault>> {
+/// The thousandths of a number or of a text; nothing for any other value.
+fn number(value: &Input<'_>) -> Option<Result<i128, NumberFault>> {
     match value {
-        Value::String(text) => Some(thousandths(text)),
-        Value::Number(number) if let Some(whole) = number.as_u64() => {
+        Input::Text(text) => Some(thousandths(text)),
+        Input::Number(number) if let Some(whole) = number.as_u64() => {
             Some(Ok(i128::from(whole) * 1000))
         }
         // A float of the standard library prints without an exponent, unlike one of serde_json.
-        Value::Number(number) => Some(match number.as_f64().filter(|_| number.is_f64()) {
+        Input::Number(number) => Some(match number.as_f64().filter(|_| number.is_f64()) {
             Some(float) => thousandths(&float.to_string()),
             None => thousandths(&number.to_string()),
         }),
@@ -181,8 +191,24 @@ fn too_large(max: &Value) -> BrokenRule {
 mod tests {
     use serde_json::json;
 
-    use super::{algorithm, cost, identifier, units, units_or_null, window};
+    use std::borrow::Cow;
+
+    use serde_json::Value;
+
+    use super::{Input, algorithm, cost, identifier, units, units_or_null, window};
     use crate::{millis::Millis, quota::Algorithm};
+
+    /// The input that a JSON value is.
+    fn input(value: &Value) -> Input<'_> {
+        match value {
+            Value::Null => Input::Null,
+            Value::Bool(value) => Input::Bool(*value),
+            Value::Number(number) => Input::Number(number.clone()),
+            Value::String(text) => Input::Text(Cow::Borrowed(text)),
+            Value::Array(_) => Input::List("[]"),
+            Value::Object(_) => Input::Object("{}"),
+        }
+    }
 
     #[test]
     fn numbers_of_units_are_read_from_every_way_to_write_them() {
@@ -194,7 +220,7 @@ mod tests {
             (json!("60.0"), 60),
             (json!(1e9), 1_000_000_000),
         ] {
-            assert_eq!(units(&value), Ok(expected), "{value}");
+            assert_eq!(units(&input(&value)), Ok(expected), "{value}");
         }
     }
 
@@ -218,16 +244,16 @@ mod tests {
             (json!([1]), "int_type"),
             (json!({}), "int_type"),
         ] {
-            assert_eq!(units(&value).unwrap_err().kind, kind, "{value}");
+            assert_eq!(units(&input(&value)).unwrap_err().kind, kind, "{value}");
         }
     }
 
     #[test]
     fn a_cost_may_be_nothing_and_no_less() {
-        assert_eq!(cost(&json!(0)), Ok(0));
-        assert_eq!(cost(&json!("1")), Ok(1));
-        assert_eq!(cost(&json!(-1)).unwrap_err().ctx, Some(json!({ "ge": 0 })));
-        assert_eq!(cost(&json!(1_000_000_001)).unwrap_err().kind, "less_than_equal");
+        assert_eq!(cost(&input(&json!(0))), Ok(0));
+        assert_eq!(cost(&input(&json!("1"))), Ok(1));
+        assert_eq!(cost(&input(&json!(-1))).unwrap_err().ctx, Some(json!({ "ge": 0 })));
+        assert_eq!(cost(&input(&json!(1_000_000_001))).unwrap_err().kind, "less_than_equal");
     }
 
     #[test]
@@ -241,7 +267,7 @@ mod tests {
             (json!(0.1), 100),
             (json!(31_622_400), 31_622_400_000),
         ] {
-            assert_eq!(window(&value), Ok(Millis(expected)), "{value}");
+            assert_eq!(window(&input(&value)), Ok(Millis(expected)), "{value}");
         }
         for (value, kind) in [
             (json!(0), "greater_than_equal"),
@@ -254,14 +280,14 @@ mod tests {
             (json!(false), "decimal_type"),
             (json!(null), "decimal_type"),
         ] {
-            assert_eq!(window(&value).unwrap_err().kind, kind, "{value}");
+            assert_eq!(window(&input(&value)).unwrap_err().kind, kind, "{value}");
         }
     }
 
     #[test]
     fn identifiers_are_counted_in_bytes() {
         for text in ["x".to_owned(), "/%\0\u{1f980}".to_owned(), "x".repeat(256)] {
-            assert_eq!(identifier(&json!(text)), Ok(text));
+            assert_eq!(identifier(&input(&json!(text))), Ok(text));
         }
         for (value, kind) in [
             (json!(""), "string_too_short"),
@@ -270,22 +296,22 @@ mod tests {
             (json!(1), "string_type"),
             (json!(null), "string_type"),
         ] {
-            assert_eq!(identifier(&value).unwrap_err().kind, kind, "{value}");
+            assert_eq!(identifier(&input(&value)).unwrap_err().kind, kind, "{value}");
         }
     }
 
     #[test]
     fn algorithms_go_by_their_names() {
-        assert_eq!(algorithm(&json!("token_bucket")), Ok(Algorithm::TokenBucket));
-        assert_eq!(algorithm(&json!("sliding_window")), Ok(Algorithm::SlidingWindow));
+        assert_eq!(algorithm(&input(&json!("token_bucket"))), Ok(Algorithm::TokenBucket));
+        assert_eq!(algorithm(&input(&json!("sliding_window"))), Ok(Algorithm::SlidingWindow));
         for value in [json!("leaky_bucket"), json!("TOKEN_BUCKET"), json!(0), json!(null)] {
-            assert_eq!(algorithm(&value).unwrap_err().kind, "enum");
+            assert_eq!(algorithm(&input(&value)).unwrap_err().kind, "enum");
         }
     }
 
     #[test]
     fn a_burst_can_be_null() {
-        assert_eq!(units_or_null(&json!(null)), Ok(None));
-        assert_eq!(units_or_null(&json!(5)), Ok(Some(5)));
+        assert_eq!(units_or_null(&input(&json!(null))), Ok(None));
+        assert_eq!(units_or_null(&input(&json!(5))), Ok(Some(5)));
     }
 }

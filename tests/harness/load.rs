@@ -291,7 +291,7 @@ fn connect(port: u16) -> Option<Connection> {
 }
 
 /// Tells the clients of a load to stop.
-pub(super) struct StopOnDrop<'a>(pub(super) &'a AtomicBool);
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {

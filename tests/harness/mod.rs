@@ -54,7 +54,7 @@ pub(crate) use held::Held;
 #[cfg(feature = "web")]
 pub(crate) use http::exchange as http_exchange;
 pub(crate) use http::{Connection, Response, kept_request, request as http_request};
-pub(crate) use load::{Ledger, Load, is_primary};
+pub(crate) use load::{Ledger, Load, StopOnDrop, is_primary};
 pub(crate) use patience::{eventually, watched, within};
 pub(crate) use payload::{dumped, effect, log, sealed};
 pub(crate) use process::{Process, raise_limit_of_open_files};

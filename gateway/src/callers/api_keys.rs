@@ -13,10 +13,10 @@ use aws_lc_rs::{
     rand,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{Caller, CallerLimit, Credential, Scope, Scopes, file_fault};
-use crate::{quota::UNITS, value};
+use crate::{input::Input, quota::UNITS, value};
 
 /// Most keys of a file. All of them are compared with each key that is shown.
 const MAX_KEYS: usize = 1_000;
@@ -52,7 +52,7 @@ struct Entry {
     sha256: String,
     scopes: Vec<String>,
     limit: Option<Value>,
-    window_seconds: Option<Value>,
+    window_seconds: Option<Box<RawValue>>,
 }
 
 impl ApiKeys {
@@ -100,7 +100,7 @@ impl Entry {
         let digest = digest_from_hex(&self.sha256)
             .ok_or("sha256 is not 64 hexadecimal digits, the SHA-256 of the key")?;
         let scopes = scopes(self.scopes.iter().map(String::as_str))?;
-        let limit = limit(self.limit.as_ref(), self.window_seconds.as_ref(), default)?;
+        let limit = limit(self.limit.as_ref(), self.window_seconds.as_deref(), default)?;
         let caller = Caller { credential: Credential::Key, name: self.name, scopes, limit };
         Ok((digest, caller))
     }
@@ -152,10 +152,10 @@ fn scopes<'n>(names: impl Iterator<Item = &'n str>) -> Result<Scopes, String> {
 
 fn limit(
     limit: Option<&Value>,
-    window: Option<&Value>,
+    window: Option<&RawValue>,
     default: &CallerLimit,
 ) -> Result<CallerLimit, String> {
-    let window = match window.map(value::window).transpose() {
+    let window = match window.map(|window| value::window(&Input::from_json(window))).transpose() {
         Ok(window) => window,
         Err(rule) => return Err(format!("window_seconds: {}", rule.msg)),
     };

@@ -204,7 +204,8 @@ impl Admitted {
         let Some(quota) = self.caller.quota() else { return Ok(()) };
         let check = Check { identifier: self.caller.to_string(), quota, cost: requests };
         // A caller's limit keeps every rule of the module: none is refused.
-        let decision = self.limits.check(&check).await.map_err(|_| Error::Unavailable)?;
+        let decided = self.limits.check(&check).await;
+        let decision = decided.map_err(|error| Error::without_answer(&error))?;
         if decision.allowed {
             Ok(())
         } else {

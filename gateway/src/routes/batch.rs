@@ -7,17 +7,21 @@ use aide::{
 };
 use axum::{
     Json,
+    body::Bytes,
     extract::{FromRequest, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
+use tokio::task::yield_now;
 
 use super::{
     admission::Admitted,
-    body,
+    body::{self, RequestBytes, Room},
     check::{self, CheckAnswer, CheckRequest},
+    work::{self, WorkPermit},
 };
 use crate::{
     AppState,
@@ -32,12 +36,40 @@ use crate::{
     store::Decision,
 };
 
+/// The media type of an answer.
+const JSON: &str = "application/json";
+
 /// How many checks a batch may have.
 const CHECKS: RangeInclusive<usize> = 1..=1_000;
 
+/// Results that are made in one go, before other requests have their turn.
+const RESULTS_IN_A_ROW: usize = 250;
+
+/// Bytes that the result of a decision may take in an answer, and a fault.
+const RESULT_BYTES: usize = 192;
+const FAULT_BYTES: usize = 1024;
+
 /// Checks, or for each what is wrong with it.
 #[derive(Debug)]
-pub(crate) struct Batch(Vec<Result<Check, Error>>);
+pub(crate) struct Batch {
+    items: Vec<Result<Check, Error>>,
+    /// Memory of the body and of the answer.
+    room: Room,
+    permit: WorkPermit,
+}
+
+/// The JSON of an answer, which takes its room until all of it is sent.
+#[derive(Debug)]
+struct AnswerBytes {
+    json: Vec<u8>,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for AnswerBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.json
+    }
+}
 
 /// Checks that are decided in their order, each as if alone.
 #[derive(Debug, JsonSchema)]
@@ -116,20 +148,54 @@ struct FailedResult {
 /// `POST /rate-limit/check/batch`
 pub(crate) async fn check_all(
     State(state): State<Arc<AppState>>,
-    Batch(items): Batch,
-) -> ([(HeaderName, HeaderValue); 1], Json<BatchAnswer>) {
+    Batch { items, mut room, permit }: Batch,
+) -> Result<Response, Error> {
+    // Before anything is taken from a quota.
+    room.grow(items.iter().map(answer_bytes).sum())?;
     let mut checks = Vec::with_capacity(items.len());
-    let items: Vec<Result<(), Error>> =
-        items.into_iter().map(|item| item.map(|check| checks.push(check))).collect();
-    let mut decided = checks.iter().zip(state.store.check_all(&checks).await);
-    let results = items.into_iter().enumerate().map(|(position, item)| {
-        let decision = item.and_then(|()| match decided.next() {
-            Some((check, decided)) => check::conclude(check, decided, place(position)),
-            None => Err(Error::Internal),
-        });
-        BatchResult::new(decision, state.deny_status)
-    });
-    (headers::NO_STORE, Json(BatchAnswer { results: results.collect() }))
+    let mut faults = Vec::with_capacity(items.len());
+    for item in items {
+        match item {
+            Ok(check) => {
+                checks.push(check);
+                faults.push(None);
+            }
+            Err(fault) => faults.push(Some(fault)),
+        }
+    }
+    let decided = state.store.check_all(&checks).await;
+    let mut decided = checks.iter().zip(decided);
+    let mut json = Vec::from(br#"{"results":["#);
+    for (position, fault) in faults.into_iter().enumerate() {
+        let decision = match (fault, &mut decided) {
+            (Some(fault), _) => Err(fault),
+            (None, decided) => match decided.next() {
+                Some((check, decided)) => check::conclude(check, decided, place(position)),
+                None => Err(Error::Internal),
+            },
+        };
+        if position > 0 {
+            json.push(b',');
+        }
+        let result = BatchResult::new(decision, state.deny_status);
+        serde_json::to_writer(&mut json, &result).map_err(|_| Error::Internal)?;
+        if position % RESULTS_IN_A_ROW == RESULTS_IN_A_ROW - 1 {
+            yield_now().await;
+        }
+    }
+    json.extend_from_slice(b"]}");
+    drop(permit);
+    let headers = (headers::NO_STORE, [(CONTENT_TYPE, HeaderValue::from_static(JSON))]);
+    let body = Bytes::from_owner(AnswerBytes { json, _room: room });
+    Ok((headers, body).into_response())
+}
+
+/// Bytes that the result of a check takes, at most or nearly so.
+fn answer_bytes(item: &Result<Check, Error>) -> usize {
+    match item {
+        Err(Error::Invalid(faults)) => RESULT_BYTES + faults.len() * FAULT_BYTES,
+        _ => RESULT_BYTES,
+    }
 }
 
 impl BatchResult {
@@ -161,8 +227,20 @@ fn place(position: usize) -> Vec<Place> {
     vec![Place::Name("body"), Place::Name("checks"), Place::Position(position)]
 }
 
-fn read_check(value: Value, position: usize, defaults: Defaults) -> Result<Check, Error> {
-    let mut fields = Fields::from_value(value, place(position))?;
+/// Reads the checks of a body, of which there may be so many.
+fn read_checks(
+    body: &[u8],
+    most: usize,
+    defaults: Defaults,
+) -> Result<Vec<Result<Check, Error>>, Error> {
+    let mut fields = Fields::from_body(body)?;
+    let values = fields.list("checks", &(*CHECKS.start()..=most));
+    let values = fields.finish(values)?.into_iter().enumerate();
+    Ok(values.map(|(position, value)| read_check(value, position, defaults)).collect())
+}
+
+fn read_check(value: &RawValue, position: usize, defaults: Defaults) -> Result<Check, Error> {
+    let mut fields = Fields::from_json(value, place(position))?;
     let request = CheckRequest::read(&mut fields, defaults);
     fields.finish(request).map(Check::from)
 }
@@ -173,17 +251,15 @@ impl FromRequest<Arc<AppState>> for Batch {
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
         let (mut parts, body) = request.into_parts();
         let caller = parts.extensions.remove::<Admitted>();
-        let body = body::read(body, body::MAX_BATCH_BYTES).await?;
-        let mut fields = Fields::from_body(&body)?;
+        let RequestBytes { bytes, room } = body::BATCH.read(body).await?;
+        let permit = work::begin(bytes.len()).await?;
         let most = caller.as_ref().map_or(usize::MAX, Admitted::most_requests);
-        let values = fields.list("checks", &(*CHECKS.start()..=most.min(*CHECKS.end())));
-        let values = fields.finish(values)?;
+        let (most, defaults) = (most.min(*CHECKS.end()), state.defaults);
+        let items = work::parse(bytes, move |bytes| read_checks(bytes, most, defaults)).await?;
         if let Some(caller) = caller {
-            caller.count_as(values.len()).await?;
+            caller.count_as(items.len()).await?;
         }
-        let values = values.into_iter().enumerate();
-        let read = |(position, value)| read_check(value, position, state.defaults);
-        Ok(Self(values.map(read).collect()))
+        Ok(Self { items, room, permit })
     }
 }
 
@@ -208,7 +284,8 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                 .description("What each check is answered.")
                 .example(BatchAnswer { results: example() })
         });
-    openapi::with_body_errors(openapi::with_faults(operation), body::MAX_BATCH_BYTES)
+    let operation = openapi::with_overload(openapi::with_faults(operation));
+    openapi::with_body_errors(operation, body::BATCH.max_bytes)
 }
 
 fn example() -> Vec<BatchResult> {

@@ -1,47 +1,114 @@
-//! Bodies, bounded in size and in time.
+//! Bodies, bounded in size, in time, and in the memory of all of them together.
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::HttpBody;
 use http_body_util::BodyExt;
-use tokio::time::timeout;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use crate::error::Error;
-
-/// Most bytes of a body, where nothing else is said.
-pub(super) const MAX_BYTES: usize = 16 * 1024;
-
-/// Most bytes of a body that holds a whole batch.
-pub(super) const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Longest wait for a whole body.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads a whole body of at most `max_bytes`, without the byte order mark that some clients put
-/// before JSON.
-pub(super) async fn read(body: Body, max_bytes: usize) -> Result<Vec<u8>, Error> {
-    let body = timeout(PATIENCE, collect(body, max_bytes)).await;
-    let mut body = body.unwrap_or(Err(Error::BodyTooSlow))?;
-    if body.starts_with(BYTE_ORDER_MARK) {
-        body.drain(..BYTE_ORDER_MARK.len());
-    }
-    Ok(body)
+/// What bodies of one kind may take.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// Most bytes of one body.
+    pub(super) max_bytes: usize,
+    /// A permit for each byte that all of them may take together. A body takes permits as it
+    /// arrives, so that one that is only announced takes none.
+    room: Semaphore,
 }
 
-async fn collect(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Error::BodyBroken)?.into_data() else { continue };
-        if data.len() > max_bytes.saturating_sub(bytes.len()) {
-            // The server reads the rest, behind the answer.
-            return Err(Error::BodyTooLarge);
+/// For requests of one operation. A flood of batches takes no room from them.
+pub(super) static SINGLE: Bound =
+    Bound { max_bytes: 16 * 1024, room: Semaphore::const_new(32 * 1024 * 1024) };
+
+/// For batches, and for the answers to them.
+pub(super) static BATCH: Bound =
+    Bound { max_bytes: 1024 * 1024, room: Semaphore::const_new(64 * 1024 * 1024) };
+
+/// Memory that is taken until this is dropped.
+#[derive(Debug)]
+pub(super) struct Room {
+    bound: &'static Bound,
+    permit: Option<SemaphorePermit<'static>>,
+}
+
+/// A whole body.
+#[derive(Debug)]
+pub(super) struct RequestBytes {
+    pub(super) bytes: Vec<u8>,
+    pub(super) room: Room,
+}
+
+impl Bound {
+    /// Reads a whole body, without the byte order mark that some clients put before JSON.
+    ///
+    /// # Errors
+    ///
+    /// When the body is too large, too slow or broken, or when there is no room for it.
+    pub(super) async fn read<B>(&'static self, body: B) -> Result<RequestBytes, Error>
+    where
+        B: HttpBody<Data = axum::body::Bytes> + Unpin,
+    {
+        let body = timeout(TIMEOUT, self.collect(body)).await;
+        let mut body = body.unwrap_or(Err(Error::BodyTooSlow))?;
+        if body.bytes.starts_with(BYTE_ORDER_MARK) {
+            body.bytes.drain(..BYTE_ORDER_MARK.len());
         }
-        bytes.extend_from_slice(&data);
+        Ok(body)
     }
-    Ok(bytes)
+
+    async fn collect<B>(&'static self, mut body: B) -> Result<RequestBytes, Error>
+    where
+        B: HttpBody<Data = axum::body::Bytes> + Unpin,
+    {
+        let (mut bytes, mut room) = (Vec::new(), Room::new(self));
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Error::BodyBroken)?.into_data() else { continue };
+            let size = bytes.len() + data.len();
+            if size > self.max_bytes {
+                // The server reads the rest, behind the answer.
+                return Err(Error::BodyTooLarge);
+            }
+            if size > bytes.capacity() {
+                let capacity = size.max(2 * bytes.capacity()).min(self.max_bytes);
+                room.grow(capacity - bytes.capacity())?;
+                bytes.reserve_exact(capacity - bytes.len());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(RequestBytes { bytes, room })
+    }
+}
+
+impl Room {
+    fn new(bound: &'static Bound) -> Self {
+        Self { bound, permit: None }
+    }
+
+    /// Takes room for more bytes.
+    ///
+    /// # Errors
+    ///
+    /// When there is none: then the caller is to come back later.
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Error> {
+        let count = u32::try_from(bytes).map_err(|_| Error::Overloaded)?;
+        let more = self.bound.room.try_acquire_many(count).map_err(|_| Error::Overloaded)?;
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -54,8 +121,9 @@ mod tests {
 
     use axum::body::{Body, Bytes};
     use hyper::body::Frame;
+    use tokio::sync::Semaphore;
 
-    use super::{MAX_BYTES, read};
+    use super::{Bound, SINGLE};
     use crate::error::Error;
 
     /// A body that never arrives.
@@ -75,16 +143,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_read_up_to_its_largest_size() {
-        for size in [0, 1, MAX_BYTES] {
-            assert_eq!(read(Body::from(vec![b'x'; size]), MAX_BYTES).await.unwrap().len(), size);
+        for size in [0, 1, SINGLE.max_bytes] {
+            let read = SINGLE.read(Body::from(vec![b'x'; size])).await.unwrap();
+            assert_eq!(read.bytes.len(), size);
         }
-        let error = read(Body::from(vec![b'x'; MAX_BYTES + 1]), MAX_BYTES).await.unwrap_err();
+        let error = SINGLE.read(Body::from(vec![b'x'; SINGLE.max_bytes + 1])).await.unwrap_err();
         assert!(matches!(error, Error::BodyTooLarge));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_arrive_is_given_up() {
-        let error = read(Body::new(Silence), MAX_BYTES).await.unwrap_err();
+        let error = SINGLE.read(Body::new(Silence)).await.unwrap_err();
         assert!(matches!(error, Error::BodyTooSlow));
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_have_so_much_room_and_no_more() {
+        static SMALL: Bound = Bound { max_bytes: 100, room: Semaphore::const_new(250) };
+        let read = || SMALL.read(Body::from(vec![b'x'; 100]));
+        let first = read().await.unwrap();
+        let _second = read().await.unwrap();
+        assert!(matches!(read().await.unwrap_err(), Error::Overloaded));
+        // What is refused takes nothing.
+        let _small = SMALL.read(Body::from(vec![b'x'; 50])).await.unwrap();
+        drop(first);
+        let _third = read().await.unwrap();
+        assert!(matches!(read().await.unwrap_err(), Error::Overloaded));
     }
 }

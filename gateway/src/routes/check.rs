@@ -114,7 +114,7 @@ impl From<CheckRequest> for Check {
 
 impl CheckRequest {
     /// Reads a check, with defaults for what is left out.
-    pub(super) fn read(fields: &mut Fields, defaults: Defaults) -> Result<Self, Noted> {
+    pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Self, Noted> {
         let identifier = fields.required("identifier", value::identifier);
         let quota = fields.quota(defaults);
         let cost = fields.optional("cost", value::cost);
@@ -131,8 +131,8 @@ impl FromRequest<Arc<AppState>> for CheckRequest {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
-        let body = body::read(request.into_body(), body::MAX_BYTES).await?;
-        let mut fields = Fields::from_body(&body)?;
+        let body = body::SINGLE.read(request.into_body()).await?;
+        let mut fields = Fields::from_body(&body.bytes)?;
         let request = Self::read(&mut fields, state.defaults);
         fields.finish(request)
     }
@@ -182,7 +182,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                 },
             )
         });
-    openapi::with_body_errors(openapi::with_store_errors(operation), body::MAX_BYTES)
+    openapi::with_body_errors(openapi::with_store_errors(operation), body::SINGLE.max_bytes)
 }
 
 /// Adds the headers of every decision, granted or denied.

@@ -13,6 +13,7 @@ mod refund;
 mod reset;
 mod status;
 mod top;
+mod work;
 
 use std::sync::Arc;
 

@@ -6,12 +6,12 @@ use axum::{
     http::request::Parts,
 };
 use schemars::JsonSchema;
-use serde_json::{Map, Value};
 
 use crate::{
     error::Error,
     fault::{BrokenRule, Place},
     fields::Fields,
+    input::Input,
 };
 
 /// What a path names.
@@ -24,7 +24,7 @@ struct IdentifierPath {
 }
 
 /// The field `identifier` of a path, percent-decoded.
-pub(super) async fn fields(parts: &mut Parts) -> Result<Fields, Error> {
+pub(super) async fn fields(parts: &mut Parts) -> Result<Fields<'static>, Error> {
     let Ok(Path(identifier)) = Path::<String>::from_request_parts(parts, &()).await else {
         let path = parts.uri.path();
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -34,10 +34,9 @@ pub(super) async fn fields(parts: &mut Parts) -> Result<Fields, Error> {
             "Input should be a valid string, unable to parse raw data as a unicode string",
         );
         let loc = vec![Place::Name("path"), Place::Name("identifier")];
-        return Err(Error::Invalid(vec![rule.at(loc, encoded.into())]));
+        return Err(Error::Invalid(vec![rule.at(loc, Input::Text(encoded.into()).echo())]));
     };
-    let identifier = ("identifier".to_owned(), Value::String(identifier));
-    Ok(Fields::from_path(Map::from_iter([identifier])))
+    Ok(Fields::from_path(identifier))
 }
 
 /// Documents the path parameter.

@@ -54,13 +54,13 @@ pub(crate) async fn refund(
     let refund = Refund { identifier, algorithm, amount };
     // The module's rules for an amount are those of this service: it refuses none.
     let refunded = complete(async move { state.store.refund(&refund).await }).await?;
-    let refunded = refunded.map_err(|_| Error::Unavailable)?;
+    let refunded = refunded.map_err(|error| Error::without_answer(&error))?;
     let answer = Json(RefundAnswer { refunded: refunded.units });
     Ok((headers::of_source(refunded.source), answer).into_response())
 }
 
 impl RefundRequest {
-    fn read(fields: &mut Fields) -> Result<Self, Noted> {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, Noted> {
         let identifier = fields.required("identifier", value::identifier);
         let algorithm = fields.optional("algorithm", value::algorithm);
         let amount = fields.optional("amount", value::units);
@@ -76,8 +76,8 @@ impl FromRequest<Arc<AppState>> for RefundRequest {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &Arc<AppState>) -> Result<Self, Error> {
-        let body = body::read(request.into_body(), body::MAX_BYTES).await?;
-        let mut fields = Fields::from_body(&body)?;
+        let body = body::SINGLE.read(request.into_body()).await?;
+        let mut fields = Fields::from_body(&body.bytes)?;
         let request = Self::read(&mut fields);
         fields.finish(request)
     }
@@ -113,5 +113,5 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                 .description("What was given back; 0 when nothing counts.")
                 .example(RefundAnswer { refunded: 5 })
         });
-    openapi::with_body_errors(openapi::with_store_errors(operation), body::MAX_BYTES)
+    openapi::with_body_errors(openapi::with_store_errors(operation), body::SINGLE.max_bytes)
 }

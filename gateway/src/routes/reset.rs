@@ -53,7 +53,7 @@ pub(crate) async fn reset(
 ) -> Result<Json<ResetAnswer>, Error> {
     let reset = ResetRequest { identifier: identifier.clone(), algorithm };
     let done = complete(async move { reset.run(&state.store).await }).await?;
-    let was_stored = done.map_err(|_| Error::Unavailable)?;
+    let was_stored = done.map_err(|error| Error::without_answer(&error))?;
     if algorithm.is_some() && !was_stored {
         return Err(Error::NothingStored(identifier));
     }

@@ -12,7 +12,6 @@ use axum::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Map;
 
 use crate::{
     AppState,
@@ -72,8 +71,7 @@ impl FromRequestParts<Arc<AppState>> for TopRequest {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<AppState>) -> Result<Self, Error> {
-        let mut fields = Fields::from_path(Map::new());
-        fields.go_on_with_query(parts.uri.query());
+        let mut fields = Fields::from_query(parts.uri.query());
         let count = fields.optional("count", value::top_count);
         let request = count.map(|count| Self { count: count.unwrap_or_else(ten) });
         fields.finish(request)

@@ -67,7 +67,8 @@ pub enum StoreError {
         /// Whether Redis answered at all.
         connected: bool,
     },
-    /// As many calls wait for Redis as may. One more was not sent, and none should be decided in
+    /// As many calls wait for Redis as may, and one more was not sent; or this process was too late
+    /// to read an answer in time. Redis is not at fault, so that none of them should be decided in
     /// another way: the caller is to come back.
     Overloaded,
     /// Redis has a stricter rule for an argument than this service.

@@ -14,6 +14,7 @@ mod top_denied;
 use std::{str::Utf8Error, sync::Arc};
 
 use limiter::Instant;
+use tokio::task::yield_now;
 
 pub(crate) use self::top_denied::DeniedIdentifier;
 use self::{
@@ -34,6 +35,10 @@ use crate::{
     config::SettingsError,
     quota::{Algorithm, Check, Quota, Refund},
 };
+
+/// Checks that are sent to Redis at once, and decided in this process in one go. More of them would
+/// keep other requests waiting, in this process and in Redis.
+const CHECKS_AT_ONCE: usize = 250;
 
 /// Put before the keys of callers. No identifier has such a key, whatever it is.
 const CALLERS_PREFIX: &str = "caller:";
@@ -147,9 +152,15 @@ impl Store {
         decided
     }
 
-    /// Decides checks, each as if alone, in their order. Redis is asked for all of them at once.
+    /// Decides checks, each as if alone, in their order, some hundreds of them at once.
     pub async fn check_all(&self, checks: &[Check]) -> Vec<Result<Decision, StoreError>> {
-        let decided = self.decide_all(checks).await;
+        let mut decided = Vec::with_capacity(checks.len());
+        for some in checks.chunks(CHECKS_AT_ONCE) {
+            if !decided.is_empty() {
+                yield_now().await;
+            }
+            decided.extend(self.decide_all(some).await);
+        }
         for (check, decided) in checks.iter().zip(&decided) {
             self.record(check, decided);
         }

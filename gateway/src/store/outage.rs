@@ -16,6 +16,7 @@ pub(super) enum Outage {
     Disconnected,
     TimedOut,
     Overloaded,
+    GatewayLate,
     Loading,
     Busy,
     ModuleMissing,
@@ -83,10 +84,11 @@ pub(super) fn explain(error: &RedisError) -> StoreError {
 
 impl Outage {
     /// Every reason.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Disconnected,
         Self::TimedOut,
         Self::Overloaded,
+        Self::GatewayLate,
         Self::Loading,
         Self::Busy,
         Self::ModuleMissing,
@@ -142,7 +144,7 @@ impl Outage {
         }
         telemetry::count_redis_error(kind);
         self.remember(Instant::now());
-        if self == Self::Overloaded {
+        if matches!(self, Self::Overloaded | Self::GatewayLate) {
             return StoreError::Overloaded;
         }
         StoreError::Unavailable { connected: self.is_answer() }
@@ -170,6 +172,7 @@ impl Outage {
             Self::Disconnected => "disconnected",
             Self::TimedOut => "timeout",
             Self::Overloaded => "overloaded",
+            Self::GatewayLate => "gateway_late",
             Self::Loading => "loading",
             Self::Busy => "busy",
             Self::ModuleMissing => "module_missing",
@@ -193,6 +196,10 @@ impl Outage {
             Self::TimedOut => "look for slow commands in Redis, or raise REDIS_TIMEOUT_MS",
             Self::Overloaded => {
                 "too many calls wait for Redis: find out why it is slow, or raise REDIS_MAX_BACKLOG"
+            }
+            Self::GatewayLate => {
+                "this process had no time to read what Redis answers: give it more processor time, \
+                 or run more instances"
             }
             Self::Loading => "Redis is reading its data from disk: wait until it is done",
             Self::Busy => "a script keeps Redis busy: wait for it, or end it with SCRIPT KILL",
@@ -226,7 +233,7 @@ impl Outage {
 
     /// Whether it was Redis itself that said so.
     fn is_answer(self) -> bool {
-        !matches!(self, Self::Disconnected | Self::TimedOut | Self::Overloaded)
+        !matches!(self, Self::Disconnected | Self::TimedOut | Self::Overloaded | Self::GatewayLate)
     }
 }
 

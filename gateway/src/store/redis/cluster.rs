@@ -11,7 +11,7 @@ use super::{
     cluster_map::Node,
     follower::Follower,
     keeper::Upkeep,
-    server::Patience,
+    server::{CallError, Patience},
     slots::{Redirection, redirection, slot},
 };
 
@@ -32,7 +32,7 @@ struct Call {
     command: Cmd,
     /// Where the last server has sent it.
     redirection: Option<Redirection>,
-    outcome: Result<Value, RedisError>,
+    outcome: Result<Value, CallError>,
 }
 
 /// The commands that one server is sent in one pipeline.
@@ -79,7 +79,7 @@ impl Cluster {
         &self,
         commands: Vec<KeyedCommand>,
         deadline: Instant,
-    ) -> Vec<Result<Value, RedisError>> {
+    ) -> Vec<Result<Value, CallError>> {
         let new = |KeyedCommand { key, command }| Call {
             slot: slot(key.as_bytes()),
             command,
@@ -137,19 +137,19 @@ impl Cluster {
     }
 
     /// Why there is no server for a call.
-    fn homeless(&self) -> RedisError {
+    fn homeless(&self) -> CallError {
         if self.follower.map().is_empty() {
-            return io::Error::from(io::ErrorKind::NotConnected).into();
+            return io::ErrorKind::NotConnected.into();
         }
         cluster_error(ServerErrorKind::ClusterDown, "no server has the slot of this key")
     }
 }
 
-fn cluster_error(kind: ServerErrorKind, detail: &'static str) -> RedisError {
-    RedisError::from((ErrorKind::Server(kind), detail))
+fn cluster_error(kind: ServerErrorKind, detail: &'static str) -> CallError {
+    CallError::Redis(RedisError::from((ErrorKind::Server(kind), detail)))
 }
 
-type Answers = Result<Vec<Value>, RedisError>;
+type Answers = Result<Vec<Value>, CallError>;
 
 /// Sends every batch at the same time.
 async fn send(mut batches: Vec<Batch>, patience: Patience) -> Vec<(Batch, Answers)> {
@@ -198,7 +198,7 @@ impl Batch {
                 }
             };
             call.redirection = redirection(&answer, &self.node.address);
-            call.outcome = answer.extract_error();
+            call.outcome = answer.extract_error().map_err(CallError::Redis);
         }
     }
 }

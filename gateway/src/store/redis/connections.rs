@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, Value};
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, Pipeline, Value};
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit, watch},
     time::{Instant, timeout},
@@ -14,15 +14,12 @@ use super::{
     dial::Dialer,
     keeper::Upkeep,
     sentinel,
-    server::{Patience, Server},
+    server::{CallError, Patience, Server},
     task::Task,
 };
 use crate::{
     config::SettingsError,
-    store::{
-        StoreError,
-        outage::{Outage, explain},
-    },
+    store::{StoreError, outage::Outage},
 };
 
 /// Longest wait for the first connections. A start without Redis takes this much longer, and a
@@ -115,7 +112,7 @@ impl Connections {
         let count = commands.len();
         match self.call_all(commands).await {
             Ok(answers) => {
-                let explained = |answer: Result<_, _>| answer.map_err(|error| explain(&error));
+                let explained = |answer: Result<_, _>| answer.map_err(CallError::report);
                 answers.into_iter().map(explained).collect()
             }
             Err(error) => vec![Err(error); count],
@@ -130,7 +127,7 @@ impl Connections {
     pub(super) async fn call_all(
         &self,
         commands: Vec<KeyedCommand>,
-    ) -> Result<Vec<Result<Value, RedisError>>, StoreError> {
+    ) -> Result<Vec<Result<Value, CallError>>, StoreError> {
         let Some(_waiting) = self.enter(commands.len()) else {
             return Err(Outage::Overloaded.report());
         };
@@ -153,14 +150,17 @@ async fn call_all(
     server: &Server,
     commands: Vec<KeyedCommand>,
     deadline: Instant,
-) -> Vec<Result<Value, RedisError>> {
+) -> Vec<Result<Value, CallError>> {
     let count = commands.len();
     let mut pipeline = Pipeline::with_capacity(count);
     for KeyedCommand { command, .. } in commands {
         pipeline.add_command(command);
     }
     match server.call(&pipeline, Patience { deadline, whole: true }).await {
-        Ok(answers) => answers.into_iter().map(Value::extract_error).collect(),
+        Ok(answers) => {
+            let answers = answers.into_iter().map(Value::extract_error);
+            answers.map(|answer| answer.map_err(CallError::Redis)).collect()
+        }
         Err(error) => vec![Err(error); count],
     }
 }

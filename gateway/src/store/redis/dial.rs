@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{RedisTls, gathered::Gathered, lookup::lookup, task::Task};
+use super::{RedisTls, attention::Attention, gathered::Gathered, lookup::lookup, task::Task};
 use crate::config::SettingsError;
 
 /// Longest wait for a connection, its TLS handshake and its login, unless single answers may take
@@ -39,6 +39,7 @@ pub(super) struct Connection {
     pub(super) calls: MultiplexedConnection,
     /// Notified when the connection breaks.
     pub(super) broken: Arc<Notify>,
+    pub(super) attention: Arc<Attention>,
     /// Reads and writes. Ends with the last clone, even when answers are outstanding.
     _driver: Arc<Task>,
 }
@@ -87,6 +88,8 @@ impl Dialer {
     {
         let broken = Arc::new(Notify::new());
         let closed = Arc::clone(&broken);
+        let attention = Arc::new(Attention::default());
+        let stream = Gathered::new(stream, Arc::clone(&attention));
         let config = AsyncConnectionConfig::new()
             // Calls have deadlines of their own.
             .set_response_timeout(None)
@@ -100,12 +103,12 @@ impl Dialer {
         // Only RESP3 connections tell when they are closed while idle.
         let login = login.clone().set_protocol(ProtocolVersion::RESP3);
         let (mut calls, driver) =
-            MultiplexedConnection::new_with_config(&login, Gathered::new(stream), config).await?;
+            MultiplexedConnection::new_with_config(&login, stream, config).await?;
         let driver = Arc::new(Task::spawn(driver));
         // An answer that is an error does not matter: a user without the right to CLIENT has a
         // connection without a name.
         calls.send_packed_command(redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME)).await?;
-        Ok(Connection { calls, broken, _driver: driver })
+        Ok(Connection { calls, broken, attention, _driver: driver })
     }
 }
 

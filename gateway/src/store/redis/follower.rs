@@ -18,7 +18,7 @@ use super::{
     cluster_map::{ClusterMap, Node},
     dial::advice,
     keeper::Upkeep,
-    server::{Patience, Server},
+    server::{CallError, Patience, Server},
     server_at,
     slots::{Address, Share, shares},
     task::Task,
@@ -191,7 +191,8 @@ impl Shared {
         let mut pipeline = redis::pipe();
         pipeline.cmd("CLUSTER").arg("SLOTS");
         let deadline = time::Instant::now() + self.upkeep.answer_timeout;
-        let answers = node.server.call(&pipeline, Patience { deadline, whole: true }).await?;
+        let answers = node.server.call(&pipeline, Patience { deadline, whole: true }).await;
+        let answers = answers.map_err(CallError::into_redis_error)?;
         let answer = answers.into_iter().next().unwrap_or(Value::Nil).extract_error()?;
         shares(answer, &node.address)
     }

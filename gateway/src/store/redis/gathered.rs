@@ -3,7 +3,8 @@
 //! The task of a connection is woken by the first command, and runs before all other tasks that are
 //! ready. Writing at once would cost a system call for each command, here and in Redis. So what is
 //! to be written waits until these tasks have run, since most of them have a command to add. When
-//! there are none, nothing is waited for.
+//! there are none, nothing is waited for. When they take long, the next command that is added ends
+//! the wait.
 
 use std::{
     io,
@@ -13,6 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker, ready},
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -20,15 +22,22 @@ use tokio::{
     task::yield_now,
 };
 
+use super::attention::Attention;
+
+/// Longest turn of all other tasks, if the writer is woken at its end.
+const LONGEST_TURN: Duration = Duration::from_millis(1);
+
 /// A stream that is written to after other tasks have had their turn.
 pub(super) struct Gathered<S> {
     stream: S,
     /// Begun with the first part of what is to be written, and kept until all of it is flushed.
     turn: Option<Arc<Turn>>,
+    attention: Arc<Attention>,
 }
 
 /// The turn of all other tasks.
 struct Turn {
+    begin: Instant,
     is_over: AtomicBool,
     writer: Waker,
 }
@@ -41,21 +50,23 @@ impl Wake for Turn {
 }
 
 impl<S> Gathered<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, turn: None }
+    pub(super) fn new(stream: S, attention: Arc<Attention>) -> Self {
+        Self { stream, turn: None, attention }
     }
 
     /// Waits until the turn of the others is over, whatever the task is woken for meanwhile.
     fn poll_turn(&mut self, context: &Context<'_>) -> Poll<()> {
         let turn = self.turn.get_or_insert_with(|| {
             let writer = context.waker().clone();
-            let turn = Arc::new(Turn { is_over: AtomicBool::new(false), writer });
+            let (begin, is_over) = (Instant::now(), AtomicBool::new(false));
+            let turn = Arc::new(Turn { begin, is_over, writer });
             let waker = Waker::from(Arc::clone(&turn));
             // The runtime remembers whom to wake, and needs no more of this.
             let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
             turn
         });
-        if turn.is_over.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        let is_over = turn.is_over.load(Ordering::Acquire) || turn.begin.elapsed() >= LONGEST_TURN;
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -65,7 +76,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if outcome.is_pending() && self.turn.is_none() {
+            self.attention.note_rest(context.waker());
+        }
+        outcome
     }
 }
 

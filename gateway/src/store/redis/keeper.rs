@@ -5,11 +5,12 @@ use std::{future::pending, io, sync::Arc, time::Duration};
 use redis::{Cmd, ConnectionInfo, RedisError, Value};
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
     breaker::{Breaker, Counted},
+    deadline::within,
     dial::{Connection, Dialer, advice},
     link::LiveLink,
 };
@@ -152,9 +153,10 @@ impl Keeper {
         Ok(LiveLink { connection, since: Instant::now(), signals: Arc::default() })
     }
 
-    /// Whether the server answers in time.
+    /// Whether the server answers in time. A late process waits on, until that is certain.
     async fn probe(&self, connection: &Connection) -> Result<(), RedisError> {
-        let answer = timeout(self.upkeep.answer_timeout, self.ask(connection)).await;
+        let (time, is_attentive) = (self.upkeep.answer_timeout, connection.attention.watch());
+        let answer = within(time, None, is_attentive, self.ask(connection)).await;
         let silent = || io::Error::other("connected, but a probe was not answered in time");
         answer.unwrap_or_else(|_| Err(silent().into()))
     }

@@ -1,10 +1,12 @@
 //! Decisions by the RATELIMIT commands of Redis.
 
+mod attention;
 mod breaker;
 mod cluster;
 mod cluster_map;
 mod connection_check;
 mod connections;
+mod deadline;
 mod dial;
 mod follower;
 mod gathered;
@@ -22,7 +24,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisConnectionInfo, Value};
 
 pub(super) use self::connection_check::check_connection;
-use self::connections::Connections;
+use self::{connections::Connections, server::CallError};
 use super::{
     Decision, Refunded, Source, StoreError, key,
     outage::{Outage, explain},
@@ -176,8 +178,8 @@ impl Redis {
         match answer.ok_or_else(|| Outage::Unexpected.report())? {
             Ok(reply) => read::<Reply>(reply).map(drop),
             // The module has looked at the key, which then is of another program.
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(()),
-            Err(error) => Err(explain(&error)),
+            Err(CallError::Redis(error)) if error.code() == Some("WRONGTYPE") => Ok(()),
+            Err(error) => Err(error.report()),
         }
     }
 

@@ -10,14 +10,21 @@ use std::{
 };
 
 use redis::{Arg, Pipeline, RedisError, ServerErrorKind, Value};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     breaker::{Breaker, State},
+    deadline::{Overdue, within},
     keeper::{Upkeep, Whereabouts},
     link::{Link, LiveLink, Unanswered},
 };
-use crate::telemetry::RedisCall;
+use crate::{
+    store::{
+        StoreError,
+        outage::{Outage, explain},
+    },
+    telemetry::RedisCall,
+};
 
 /// More connections than this make nothing faster: each carries many commands at once, and Redis
 /// runs one command at a time.
@@ -48,6 +55,39 @@ pub(super) struct Patience {
     /// Whether this server had all of the call's time. One that had less is not at fault when it
     /// runs out.
     pub(super) whole: bool,
+}
+
+/// Why a call has no answers.
+#[derive(Debug, Clone)]
+pub(super) enum CallError {
+    /// There is no connection, it broke, or the server was silent.
+    Redis(RedisError),
+    /// This process was late, so that nothing is known of the server.
+    GatewayLate,
+}
+
+impl From<io::ErrorKind> for CallError {
+    fn from(kind: io::ErrorKind) -> Self {
+        Self::Redis(io::Error::from(kind).into())
+    }
+}
+
+impl CallError {
+    /// Logs and counts the error, and makes it one for the caller.
+    pub(super) fn report(self) -> StoreError {
+        match self {
+            Self::Redis(error) => explain(&error),
+            Self::GatewayLate => Outage::GatewayLate.report(),
+        }
+    }
+
+    /// The error for the log.
+    pub(super) fn into_redis_error(self) -> RedisError {
+        match self {
+            Self::Redis(error) => error,
+            Self::GatewayLate => io::Error::other("this process was late").into(),
+        }
+    }
 }
 
 impl Server {
@@ -97,31 +137,43 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When there is no live link, when it breaks, or when the deadline passes. Nobody can tell
-    /// then which of the commands were run, so they must not be sent again.
+    /// When there is no live link, when it breaks, when the server is silent, or when this process
+    /// is late. Nobody can tell then which of the commands were run, so they must not be sent again.
     pub(super) async fn call(
         &self,
         pipeline: &Pipeline,
         patience: Patience,
-    ) -> Result<Vec<Value>, RedisError> {
+    ) -> Result<Vec<Value>, CallError> {
         let Some(mut link) = self.live_link() else {
-            return Err(io::Error::from(io::ErrorKind::NotConnected).into());
+            return Err(io::ErrorKind::NotConnected.into());
         };
         let sent = Instant::now();
+        let time = patience.deadline.saturating_duration_since(sent);
+        if !patience.whole && time.is_zero() {
+            // Only a late process can have had another server decide after the deadline.
+            return Err(CallError::GatewayLate);
+        }
         let unanswered = Unanswered::new(&self.links);
+        let is_attentive = link.connection.attention.watch();
         let call = link.calls().send_packed_commands(pipeline, 0, pipeline.len());
         let mut shown = RedisCall::start(pipeline.len(), || operation(pipeline));
-        let answers = timeout_at(patience.deadline, call).await;
+        let latest = patience.deadline + self.upkeep.answer_timeout;
+        let answers = within(time, Some(latest), is_attentive, call).await;
         let fault = match &answers {
             Ok(Ok(answers)) => answers.iter().find_map(error_code),
             Ok(Err(_)) => Some("disconnected"),
-            Err(_) => Some("timeout"),
+            Err(Overdue::Server) => Some("timeout"),
+            Err(Overdue::Process) => Some("gateway_late"),
         };
         if let Some(fault) = fault {
             shown.fail(fault);
         }
-        unanswered.settle();
         drop(shown);
+        if let Err(Overdue::Process) = answers {
+            // What is not settled has the connections tried.
+            return Err(CallError::GatewayLate);
+        }
+        unanswered.settle();
         match answers {
             Ok(Ok(answers)) => {
                 if answers.iter().any(is_from_replica) {
@@ -131,14 +183,14 @@ impl Server {
             }
             Ok(Err(error)) => {
                 link.give_up();
-                Err(error)
+                Err(CallError::Redis(error))
             }
             Err(_) => {
                 if patience.whole {
                     // The other links lead to the same server, and it is silent.
                     self.links.iter().for_each(|link| link.give_up_since(sent));
                 }
-                Err(io::Error::from(io::ErrorKind::TimedOut).into())
+                Err(io::ErrorKind::TimedOut.into())
             }
         }
     }
