@@ -19,7 +19,7 @@ test-web: ## Run the tests that need a browser, Python, Prometheus or kubectl as
 	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- web:: languages:: \
 		exporter:: gateway_alerts:: gateway_dashboards:: conformance:: helm:: hosting:: kubernetes:: proxies::
 
-test-images: ## Build the images and run them and docker-compose.yml as the README says
+test-images: ## Build the images and run them and docker-compose.yml as docs/install.md says
 	@scripts/test-images
 
 test-package: ## Build the Debian package, and install and use it on machines of its own

@@ -171,6 +171,20 @@ fn every_command_is_run_or_known_to_be_run_elsewhere() {
 }
 
 #[test]
+fn every_test_that_the_readme_names_exists() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let links = readme.split("[`").filter_map(|link| link.split_once("`](")?.0.into());
+    let names: Vec<&str> = links.filter(|name: &&str| !name.contains('/')).collect();
+    assert!(names.len() >= 9, "the guarantees name their tests: {names:?}");
+    for name in names {
+        let (_, path) = readme.split_once(&format!("[`{name}`](")).unwrap();
+        let (path, _) = path.split_once(')').unwrap();
+        let source = fs::read_to_string(repository().join(path)).unwrap();
+        assert!(source.contains(&format!("fn {name}(")), "{path} has no test {name}");
+    }
+}
+
+#[test]
 fn commands_answer_what_the_pages_show() {
     for document in Document::all() {
         let mut reader = None;
@@ -329,20 +343,27 @@ fn steps(block: &Block) -> Vec<Step> {
         match (steps.last_mut(), start) {
             (Some(step), _) if open => step.command += &format!("\n{line}"),
             (_, Some(line)) => {
-                let command = line.split("  # ").next().unwrap_or_default().trim_end();
+                let command = unlabelled(line);
                 if command.is_empty() || command.starts_with("# ") {
                     continue;
                 }
                 let shown = (block.language == "console").then(Vec::new);
                 steps.push(Step { command: command.to_owned(), shown });
             }
-            (Some(Step { shown: Some(lines), .. }), None) => lines.push(line.to_owned()),
+            (Some(Step { shown: Some(lines), .. }), None) => {
+                lines.push(unlabelled(line).to_owned())
+            }
             _ => panic!("{line}: no command has answered this"),
         }
         let command = steps.last().map_or("", |step| &step.command);
         open = command.ends_with('\\') || command.matches('\'').count() % 2 == 1;
     }
     steps
+}
+
+/// A line of a block without the comment behind it.
+fn unlabelled(line: &str) -> &str {
+    line.split("  # ").next().unwrap_or_default().trim_end()
 }
 
 /// The entry for a command that is not run here.

@@ -16,9 +16,8 @@ fn the_figures_of_the_readme_are_those_of_the_report() {
 
     let granted = instructions("RATELIMIT.TB granted");
     let script = instructions("token bucket in Lua, granted");
-    let words = readme.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains(&format!("A granted call costs {granted:.1} times an `INCR`")));
-    assert!(words.contains(&format!("as a Lua script costs {script:.0} times")));
+    let grant = format!("| instructions of a grant, `INCR` = 1 | {granted:.1} | {script:.0} |");
+    assert!(readme.contains(&grant), "no {grant} in README.md");
 
     let (_, written) = readme.split_once("<!-- written by make bench -->").expect("its start");
     let (written, _) = written.split_once("<!-- until here -->").expect("its end");
@@ -28,7 +27,7 @@ fn the_figures_of_the_readme_are_those_of_the_report() {
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .filter(|cells: &Vec<_>| cells[1].parse::<f64>().is_ok())
         .collect();
-    assert!(rows.len() > 12, "{rows:?}");
+    assert!(rows.len() > 8, "{rows:?}");
     for cells in rows {
         let expected = match cells[..] {
             [name, _, _] => {

@@ -19,7 +19,7 @@ fn the_changelog_begins_with_it() {
 }
 
 #[test]
-fn the_readme_shows_it() {
+fn the_page_of_the_http_api_shows_it() {
     let shown = health("healthy", true, "redis");
-    assert!(read("README.md").contains(&shown), "no {shown} in README.md");
+    assert!(read("docs/http.md").contains(&shown), "no {shown} in docs/http.md");
 }

@@ -367,11 +367,10 @@ fn the_example_file_has_every_setting_and_its_default() {
 }
 
 #[test]
-fn the_readme_has_every_setting_with_its_default_and_meaning() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
-    let readme = readme.unwrap();
-    // The settings of the module come before the HTTP API.
-    let (_, gateway) = readme.split_once("\n## HTTP API\n").unwrap();
+fn the_page_has_every_setting_with_its_default_and_meaning() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/settings.md"));
+    let page = page.unwrap();
+    let (_, gateway) = page.split_once("\n## Settings of the gateway\n").unwrap();
     let (_, rows) = gateway.split_once("| setting | default | values | meaning |\n").unwrap();
     let rows = rows.lines().skip(1).take_while(|line| line.starts_with('|')).map(|row| {
         let cells = row.trim_matches('|').split('|').map(|cell| cell.trim_matches([' ', '`']));
