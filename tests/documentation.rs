@@ -173,8 +173,8 @@ fn every_command_is_run_or_known_to_be_run_elsewhere() {
 #[test]
 fn every_test_that_the_readme_names_exists() {
     let readme = fs::read_to_string(repository().join("README.md")).unwrap();
-    let links = readme.split("[`").filter_map(|link| link.split_once("`](")?.0.into());
-    let names: Vec<&str> = links.filter(|name: &&str| !name.contains('/')).collect();
+    let links = readme.split("[`").filter_map(|link| Some(link.split_once("`](")?.0));
+    let names: Vec<_> = links.filter(|name| !name.contains('/')).collect();
     assert!(names.len() >= 9, "the guarantees name their tests: {names:?}");
     for name in names {
         let (_, path) = readme.split_once(&format!("[`{name}`](")).unwrap();
@@ -351,7 +351,7 @@ fn steps(block: &Block) -> Vec<Step> {
                 steps.push(Step { command: command.to_owned(), shown });
             }
             (Some(Step { shown: Some(lines), .. }), None) => {
-                lines.push(unlabelled(line).to_owned())
+                lines.push(unlabelled(line).to_owned());
             }
             _ => panic!("{line}: no command has answered this"),
         }
