@@ -90,9 +90,9 @@ fn is_in_context(file: &str) -> bool {
         .lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| line.strip_prefix('!').map_or((line, false), |included| (included, true)));
-    let matching =
+    let mut matching =
         rules.filter(|(pattern, _)| *pattern == "*" || Path::new(file).starts_with(pattern));
-    matching.last().is_none_or(|(_, is_included)| is_included)
+    matching.next_back().is_none_or(|(_, is_included)| is_included)
 }
 
 #[test]
