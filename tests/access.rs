@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use limiter::codec::Change;
-use limiter::{Algorithm, BucketLimit, Demand, Instant, TokenBucket, Units, Window};
+use limiter::{Encode, Instant, Limit, Limiter, Request, TokenBucket, Units, Window};
 use redis::Value;
 use tempfile::NamedTempFile;
 
@@ -375,8 +374,8 @@ fn effect() -> Vec<u8> {
     let (now, window) = (Instant::from_micros(NOON), Window::from_millis(60_000).unwrap());
     let [limit, cost] = [10, 3].map(|units| Units::new(units).unwrap());
     let mut bucket = TokenBucket::new();
-    bucket.take(&BucketLimit::new(limit, window), Demand::all(cost), now);
+    bucket.take(&Limit::new(limit, window), Request::all(cost), now);
     let mut effect = (NOON / 1_000 + 18_000).to_be_bytes().to_vec();
-    Change::TokenBucket(bucket).encode(&mut effect);
+    bucket.encode(&mut effect);
     effect
 }

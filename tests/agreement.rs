@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use limiter::{
-    Algorithm, BucketLimit, Decision, Demand, Instant, Refund, RetryAfter, SlidingWindowLog,
-    TokenBucket, Units, Window, WindowLimit,
+    Decision, Instant, Limit, Limiter, Request, RetryAfter, SlidingWindowLog, TokenBucket, Units,
+    Window,
 };
 
 use crate::harness::{Client, NOON, Random, Server};
@@ -55,8 +55,24 @@ impl Call {
         Window::from_millis(self.window_ms).expect("a window within bounds")
     }
 
-    fn demand(self) -> Demand {
-        Demand { cost: Self::units(self.cost), partial: self.partial }
+    fn request(self) -> Request {
+        let cost = Self::units(self.cost);
+        if self.partial { Request::partial(cost) } else { Request::all(cost) }
+    }
+
+    fn limit<S: Limiter>(self) -> Limit {
+        let limit = Limit::new(Self::units(self.limit), self.window());
+        match self.burst.filter(|_| S::ALGORITHM.facts().takes_capacity) {
+            Some(burst) => Limit { capacity: Self::units(burst), ..limit },
+            None => limit,
+        }
+    }
+
+    /// The limit, window and options of an algorithm.
+    fn parameters<S: Limiter>(self) -> String {
+        let burst = self.burst.filter(|_| S::ALGORITHM.facts().takes_capacity);
+        let burst = burst.map(|capacity| format!(" BURST {capacity}"));
+        self.text() + &burst.unwrap_or_default()
     }
 
     /// `limit window` as a client writes them.
@@ -65,85 +81,14 @@ impl Call {
     }
 }
 
-/// The pure code that a command is to agree with.
-trait Oracle: Default {
-    const COMMAND: &str;
-
-    fn take(&mut self, call: Call, now: Instant) -> Decision;
-    fn peek(&self, call: Call, now: Instant) -> Decision;
-    fn give_back(&mut self, amount: Units, now: Instant) -> Refund;
-    fn has_ended(&self, now: Instant) -> bool;
-
-    /// The limit, window and options that only this algorithm has.
-    fn parameters(call: Call) -> String;
-}
-
-impl Oracle for TokenBucket {
-    const COMMAND: &str = "TB";
-
-    fn take(&mut self, call: Call, now: Instant) -> Decision {
-        Algorithm::take(self, &bucket_limit(call), call.demand(), now)
-    }
-
-    fn peek(&self, call: Call, now: Instant) -> Decision {
-        Algorithm::peek(self, &bucket_limit(call), call.demand().cost, now)
-    }
-
-    fn give_back(&mut self, amount: Units, now: Instant) -> Refund {
-        self.refund(amount, now)
-    }
-
-    fn has_ended(&self, now: Instant) -> bool {
-        Algorithm::has_ended(self, now)
-    }
-
-    fn parameters(call: Call) -> String {
-        let burst = call.burst.map(|capacity| format!(" BURST {capacity}"));
-        call.text() + &burst.unwrap_or_default()
-    }
-}
-
-fn bucket_limit(call: Call) -> BucketLimit {
-    let capacity = Call::units(call.burst.unwrap_or(call.limit));
-    BucketLimit { limit: Call::units(call.limit), window: call.window(), capacity }
-}
-
-impl Oracle for SlidingWindowLog {
-    const COMMAND: &str = "SW";
-
-    fn take(&mut self, call: Call, now: Instant) -> Decision {
-        Algorithm::take(self, &window_limit(call), call.demand(), now)
-    }
-
-    fn peek(&self, call: Call, now: Instant) -> Decision {
-        Algorithm::peek(self, &window_limit(call), call.demand().cost, now)
-    }
-
-    fn give_back(&mut self, amount: Units, now: Instant) -> Refund {
-        self.refund(amount, now)
-    }
-
-    fn has_ended(&self, now: Instant) -> bool {
-        Algorithm::has_ended(self, now)
-    }
-
-    fn parameters(call: Call) -> String {
-        call.text()
-    }
-}
-
-fn window_limit(call: Call) -> WindowLimit {
-    WindowLimit { limit: Call::units(call.limit), window: call.window() }
-}
-
-/// A state as a server keeps it: until the expiry that came with its latest change.
+/// A state as a server stores it: until the expiry that came with its latest change.
 #[derive(Default)]
 struct Kept<S> {
     state: S,
     expiry_millis: Option<u64>,
 }
 
-impl<S: Oracle> Kept<S> {
+impl<S: Limiter> Kept<S> {
     /// Forgets a state whose key the server removes now, which must have ended.
     fn expire(&mut self, now: Instant) {
         let now_millis = now.as_micros() / 1_000;
@@ -154,7 +99,7 @@ impl<S: Oracle> Kept<S> {
     }
 
     fn take(&mut self, call: Call, now: Instant) -> Decision {
-        let decision = self.state.take(call, now);
+        let decision = self.state.take(&call.limit::<S>(), call.request(), now);
         if decision.granted > 0 {
             self.expiry_millis = Some(now.expiry_millis(decision.reset_after));
         }
@@ -162,7 +107,7 @@ impl<S: Oracle> Kept<S> {
     }
 
     fn give_back(&mut self, amount: Units, now: Instant) -> u32 {
-        let refund = self.state.give_back(amount, now);
+        let refund = self.state.refund(amount, now);
         if refund.refunded > 0 {
             self.expiry_millis = Some(now.expiry_millis(refund.reset_after));
             if refund.reset_after.as_micros() == 0 {
@@ -174,7 +119,7 @@ impl<S: Oracle> Kept<S> {
 }
 
 /// Runs a random history on a server and on the pure code, and compares every answer.
-fn agrees<S: Oracle>() {
+fn agrees<S: Limiter>() {
     let server = Server::at(NOON);
     let mut client = server.client();
     // The server must forget keys when they are asked for, as the pure code here does, and not at
@@ -195,15 +140,16 @@ fn agrees<S: Oracle>() {
             0 => refunds_alike(&mut client, &mut kept, &mut random, now),
             1 | 2 => {
                 let peek = "RATELIMIT.PEEK key";
-                let (command, parameters) = (S::COMMAND, S::parameters(call));
+                let (command, parameters) = (S::ALGORITHM.word(), call.parameters::<S>());
                 let line = format!("{peek} {command} {parameters} COST {}", call.cost);
-                let expected = reply(&kept.state.peek(call, now));
+                let expected =
+                    reply(&kept.state.peek(&call.limit::<S>(), call.request().cost, now));
                 assert_eq!(client.decide(&line), expected, "step {step}: {line}");
             }
             _ => {
                 let partial = if call.partial { " PARTIAL" } else { "" };
-                let parameters = S::parameters(call);
-                let command = S::COMMAND;
+                let parameters = call.parameters::<S>();
+                let command = S::ALGORITHM.word();
                 let line =
                     format!("RATELIMIT.{command} key {parameters} COST {}{partial}", call.cost);
                 let expected = kept.take(call, now);
@@ -225,14 +171,14 @@ fn agrees<S: Oracle>() {
 
 /// Waits for as long as a denied call was told, after which the server grants it: not a millisecond
 /// earlier, and whether or not the state has ended by then.
-fn waits_as_told<S: Oracle>(server: &Server, client: &mut Client, call: Call, denied: &Decision) {
+fn waits_as_told<S: Limiter>(server: &Server, client: &mut Client, call: Call, denied: &Decision) {
     let RetryAfter::Wait(wait) = denied.retry_after else { return };
     let millis = wait.ceil_millis().unsigned_abs();
     if millis > LONGEST_WAIT {
         return;
     }
     let cost = if call.partial { 1 } else { call.cost };
-    let (command, parameters) = (S::COMMAND, S::parameters(call));
+    let (command, parameters) = (S::ALGORITHM.word(), call.parameters::<S>());
     let peek = format!("RATELIMIT.PEEK key {command} {parameters} COST {cost}");
     server.clock().advance(Duration::from_millis(millis - 1));
     assert_eq!(client.decide(&peek)[0], 0, "a millisecond before {wait:?}: {peek}");
@@ -241,7 +187,7 @@ fn waits_as_told<S: Oracle>(server: &Server, client: &mut Client, call: Call, de
     assert_eq!(granted.unsigned_abs(), cost, "after {wait:?}: {peek}");
 }
 
-fn refunds_alike<S: Oracle>(
+fn refunds_alike<S: Limiter>(
     client: &mut Client,
     kept: &mut Kept<S>,
     random: &mut Random,
@@ -263,7 +209,7 @@ fn move_clock(server: &Server, call: Call, random: &mut Random) {
     }
 }
 
-/// The reply that tells a client of this decision.
+/// Returns the reply of the server that makes this decision.
 fn reply(decision: &Decision) -> [i64; 5] {
     let retry_after_ms = match decision.retry_after {
         RetryAfter::Granted => 0,
@@ -272,7 +218,7 @@ fn reply(decision: &Decision) -> [i64; 5] {
     };
     [
         i64::from(decision.granted),
-        i64::from(decision.limit),
+        i64::from(decision.capacity),
         i64::from(decision.remaining),
         retry_after_ms,
         decision.reset_after.ceil_millis(),

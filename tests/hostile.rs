@@ -4,10 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use limiter::codec::Change;
 use limiter::{
-    Algorithm, BucketLimit, Demand, Instant, SlidingWindowLog, TokenBucket, Units, Window,
-    WindowLimit,
+    Effect, Instant, Limit, Limiter, LogEffect, Request, SlidingWindowLog, TokenBucket, Units,
+    Window,
 };
 use redis::Value;
 
@@ -271,18 +270,19 @@ fn damages(bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
 fn effects() -> [Vec<u8>; 5] {
     let now = Instant::from_micros(NOON);
     let window = Window::from_millis(60_000).unwrap();
-    let (units, limit) = (Units::new(5).unwrap(), Units::new(100).unwrap());
+    let [units, refunded, limit] = [5, 3, 100].map(|units| Units::new(units).unwrap());
+    let (limit, five) = (Limit::new(limit, window), Request::all(units));
     let mut bucket = TokenBucket::new();
-    bucket.take(&BucketLimit::new(limit, window), Demand::all(units), now);
+    bucket.take(&limit, five, now);
     let mut log = SlidingWindowLog::new();
-    log.take(&WindowLimit { limit, window }, Demand::all(units), now);
+    log.take(&limit, five, now);
     let expiry_millis = NOON / 1_000 + 60_000;
     [
-        (expiry_millis, Change::TokenBucket(bucket)),
-        (expiry_millis, Change::SlidingWindowLog(log)),
-        (expiry_millis, Change::Grant { time: now, window, units }),
-        (expiry_millis, Change::Refund { time: now, units: Units::new(3).unwrap() }),
-        (0, Change::Deletion),
+        (expiry_millis, Effect::TokenBucket(bucket)),
+        (expiry_millis, Effect::SlidingWindowLog(LogEffect::Whole(log))),
+        (expiry_millis, Effect::SlidingWindowLog(LogEffect::Grant { time: now, window, units })),
+        (expiry_millis, Effect::SlidingWindowLog(LogEffect::Refund { time: now, units: refunded })),
+        (0, Effect::Deletion),
     ]
     .map(|(expiry_millis, change)| effect(expiry_millis, &change))
 }

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use limiter::codec::Change;
+use limiter::{Effect, LogEffect};
 use redis::Value;
 
 use crate::harness::{Client, Held, NOON, Server, effect, eventually, log};
@@ -235,7 +235,7 @@ const LARGE_LOGS: usize = 200;
 
 /// Stores logs with 5000 entries of one unit, the latest of which expire in a day.
 fn store_large_logs(client: &mut Client, count: usize) {
-    let log = Change::SlidingWindowLog(log(5_000, NOON));
+    let log = Effect::SlidingWindowLog(LogEffect::Whole(log(5_000, NOON)));
     let effect = effect(NOON / 1_000 + 86_400_000, &log);
     for index in 0..count {
         let key = format!("large:{index}");

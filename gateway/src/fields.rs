@@ -145,12 +145,15 @@ impl<'a> Fields<'a> {
         let window = self.optional("window_seconds", value::window);
         let burst = self.optional("burst", value::units_or_null);
         let (algorithm, burst) = (algorithm?, burst?.flatten());
-        if algorithm == Some(Algorithm::SlidingWindow) && burst.is_some() {
-            let rule = "Value error, burst is for token_bucket only";
+        let algorithm = algorithm.unwrap_or(Algorithm::TokenBucket);
+        if burst.is_some() && !algorithm.facts().takes_capacity {
+            let with_burst = Algorithm::ALL.into_iter().filter(|each| each.facts().takes_capacity);
+            let names = with_burst.map(Algorithm::name).collect::<Vec<_>>().join(" or ");
+            let rule = format!("Value error, burst is for {names} only");
             return Err(self.note("burst", BrokenRule::new("value_error", rule)));
         }
         Ok(Quota {
-            algorithm: algorithm.unwrap_or(Algorithm::TokenBucket),
+            algorithm,
             limit: limit?.unwrap_or(defaults.limit),
             window: window?.unwrap_or(defaults.window),
             burst,

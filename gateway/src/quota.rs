@@ -1,9 +1,10 @@
 //! What a caller may take: the vocabulary that requests, headers and the store share.
 
-use std::ops::RangeInclusive;
+use std::{borrow::Cow, ops::RangeInclusive};
 
-use schemars::{JsonSchema, Schema};
-use serde::Serialize;
+pub use limiter::Algorithm;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serializer;
 
 use crate::millis::Millis;
 
@@ -16,36 +17,32 @@ pub const COST: RangeInclusive<u32> = 0..=*UNITS.end();
 /// What a window may be: 1 ms to 366 days.
 pub const WINDOW: RangeInclusive<Millis> = Millis(1)..=Millis(31_622_400_000);
 
-/// How grants are counted against a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(transform = list_names)]
-pub enum Algorithm {
-    /// Units come back steadily, and up to the capacity can be taken at once.
-    TokenBucket,
-    /// Every grant counts for exactly one window.
-    SlidingWindow,
+/// The name of an algorithm in JSON, for `serde(serialize_with)` and `schemars(with)`.
+#[derive(Debug)]
+pub(crate) struct AlgorithmName;
+
+impl AlgorithmName {
+    /// Writes the name of an algorithm.
+    pub(crate) fn serialize<S: Serializer>(
+        algorithm: &Algorithm,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(algorithm.name())
+    }
 }
 
-/// Describes the algorithms as an `enum`, which generators of clients and forms know better than
-/// one constant for each of them.
-fn list_names(schema: &mut Schema) {
-    schema.remove("oneOf");
-    schema.insert("type".to_owned(), "string".into());
-    schema.insert("enum".to_owned(), Algorithm::ALL.map(Algorithm::name).to_vec().into());
-}
+impl JsonSchema for AlgorithmName {
+    fn schema_name() -> Cow<'static, str> {
+        "Algorithm".into()
+    }
 
-impl Algorithm {
-    /// Every algorithm.
-    pub const ALL: [Self; 2] = [Self::TokenBucket, Self::SlidingWindow];
-
-    /// The name in JSON, in keys and in metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TokenBucket => "token_bucket",
-            Self::SlidingWindow => "sliding_window",
-        }
+    /// An `enum`, which generators of clients and forms know better than one constant for each name.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "How grants are counted against a limit.",
+            "type": "string",
+            "enum": Algorithm::ALL.map(Algorithm::name),
+        })
     }
 }
 
@@ -54,6 +51,7 @@ impl Algorithm {
 #[schemars(inline, transform = require_nothing)]
 pub struct Quota {
     /// How grants are counted; `token_bucket` when left out.
+    #[schemars(with = "AlgorithmName")]
     pub algorithm: Algorithm,
     /// Units per window; the service's DEFAULT_LIMIT when left out.
     #[schemars(range(min = *UNITS.start(), max = *UNITS.end()))]

@@ -44,8 +44,11 @@ pub(crate) fn identifier(value: &Input<'_>) -> Result<String, BrokenRule> {
 
 /// The name of an algorithm.
 pub(crate) fn algorithm(value: &Input<'_>) -> Result<Algorithm, BrokenRule> {
-    let is = |name| matches!(value, Input::Text(text) if text == name);
-    Algorithm::ALL.into_iter().find(|algorithm| is(algorithm.name())).ok_or_else(|| {
+    let named = match value {
+        Input::Text(text) => Algorithm::from_name(text),
+        _ => None,
+    };
+    named.ok_or_else(|| {
         let expected = Algorithm::ALL.map(|algorithm| format!("'{}'", algorithm.name()));
         let expected = expected.join(" or ");
         BrokenRule::with_ctx(

@@ -1,10 +1,10 @@
-//! Text to validated limits, and every message to a client about its arguments.
+//! Text to validated limits and requests, and every message to a client about its arguments.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::ops::Range;
 
-use limiter::{BucketLimit, Demand, Units, Window, WindowLimit};
+use limiter::{Algorithm, Limit, Mode, Request, Units, Window};
 
 use crate::config;
 use crate::error::Error;
@@ -24,49 +24,35 @@ const COUNT: &CStr = c"ERR count must be an integer between 1 and 10000";
 /// How many keys are listed unless a call says it.
 const DEFAULT_COUNT: u32 = 10;
 
-/// The options of one command. COST is always among them.
-pub(crate) struct Syntax {
-    burst: bool,
-    partial: bool,
-    /// Whether another limit may follow.
-    repeated: bool,
-    /// What a word that is none of them is answered.
-    rule: &'static CStr,
+/// The place of a limit in a command, which decides the options that may follow it. COST always may;
+/// BURST may if the algorithm takes a capacity.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Syntax {
+    /// At the end of a call that takes units, where PARTIAL may follow.
+    Take,
+    /// At the end of a call that takes nothing.
+    Peek,
+    /// In a list, where another limit may follow.
+    List,
 }
 
 impl Syntax {
-    pub(crate) const TAKE_TOKEN_BUCKET: Self = Self {
-        burst: true,
-        partial: true,
-        repeated: false,
-        rule: c"ERR options must be BURST capacity, COST cost or PARTIAL",
-    };
-    pub(crate) const TAKE_SLIDING_WINDOW: Self = Self {
-        burst: false,
-        partial: true,
-        repeated: false,
-        rule: c"ERR options must be COST cost or PARTIAL",
-    };
-    const PEEK_TOKEN_BUCKET: Self = Self {
-        burst: true,
-        partial: false,
-        repeated: false,
-        rule: c"ERR options must be BURST capacity or COST cost",
-    };
-    const PEEK_SLIDING_WINDOW: Self = Self {
-        burst: false,
-        partial: false,
-        repeated: false,
-        rule: c"ERR options must be COST cost",
-    };
-    const MULTI_TOKEN_BUCKET: Self = Self { repeated: true, ..Self::PEEK_TOKEN_BUCKET };
-    const MULTI_SLIDING_WINDOW: Self = Self { repeated: true, ..Self::PEEK_SLIDING_WINDOW };
+    /// Returns the message about a word that is none of the options.
+    const fn rule(self, algorithm: Algorithm) -> &'static CStr {
+        match (algorithm.facts().takes_capacity, self) {
+            (true, Self::Take) => c"ERR options must be BURST capacity, COST cost or PARTIAL",
+            (false, Self::Take) => c"ERR options must be COST cost or PARTIAL",
+            (true, _) => c"ERR options must be BURST capacity or COST cost",
+            (false, _) => c"ERR options must be COST cost",
+        }
+    }
 }
 
-/// The limit of one key and what is asked of it, where a call names the algorithm.
-pub(crate) enum Limit {
-    TokenBucket(BucketLimit, Demand),
-    SlidingWindow(WindowLimit, Demand),
+/// The algorithm and the limit of one key, and the request to it.
+pub(crate) struct KeyRequest {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) limit: Limit,
+    pub(crate) request: Request,
 }
 
 /// The arguments of a call, read from left to right.
@@ -86,21 +72,21 @@ impl<'a> Args<'a> {
         Self { call, next: 2 }
     }
 
-    /// `TB limit window [options]` or `SW limit window [options]`, up to the end.
-    pub(crate) fn limit(&mut self) -> Result<Limit, Error> {
-        self.limit_of_either(&Syntax::PEEK_TOKEN_BUCKET, &Syntax::PEEK_SLIDING_WINDOW)
+    /// Reads `algorithm limit window [options]`, up to the end.
+    pub(crate) fn request(&mut self) -> Result<KeyRequest, Error> {
+        self.request_with(Syntax::Peek)
     }
 
-    /// As many limits as there are keys, up to the end.
-    pub(crate) fn limits(&mut self, keys: usize) -> Result<Vec<Limit>, Error> {
-        let limits = (0..keys).map(|_| {
+    /// Reads as many requests as there are keys, up to the end.
+    pub(crate) fn requests(&mut self, keys: usize) -> Result<Vec<KeyRequest>, Error> {
+        let requests = (0..keys).map(|_| {
             if self.is_at_end() {
                 return Err(Error::argument(LIMITS));
             }
-            self.limit_of_either(&Syntax::MULTI_TOKEN_BUCKET, &Syntax::MULTI_SLIDING_WINDOW)
+            self.request_with(Syntax::List)
         });
-        let limits = limits.collect::<Result<_, _>>()?;
-        if self.is_at_end() { Ok(limits) } else { Err(Error::argument(LIMITS)) }
+        let requests = requests.collect::<Result<_, _>>()?;
+        if self.is_at_end() { Ok(requests) } else { Err(Error::argument(LIMITS)) }
     }
 
     /// `numkeys key [key ...]`: where the keys stand. Each may be given once.
@@ -118,28 +104,22 @@ impl<'a> Args<'a> {
         Ok(first..end)
     }
 
-    /// `limit window [options]` of a token bucket.
+    /// Reads `limit window [options]` of an algorithm.
     #[inline(always)]
-    pub(crate) fn bucket_limit(&mut self, syntax: &Syntax) -> Result<(BucketLimit, Demand), Error> {
-        let limit = self.units(LIMIT)?;
-        let window = self.window()?;
-        let options = self.options(syntax)?;
-        let capacity = options.capacity.unwrap_or(limit);
-        Ok((BucketLimit { limit, window, capacity }, options.demand()))
-    }
-
-    /// `limit window [options]` of a sliding window log.
-    #[inline(always)]
-    pub(crate) fn window_limit(&mut self, syntax: &Syntax) -> Result<(WindowLimit, Demand), Error> {
-        let limit = self.next()?;
-        let max = config::sliding_window_max_limit();
-        let limit = match units(limit) {
-            Some(limit) if limit <= max => limit,
-            _ => return Err(limit_up_to(max)),
+    pub(crate) fn limit(
+        &mut self,
+        algorithm: Algorithm,
+        syntax: Syntax,
+    ) -> Result<(Limit, Request), Error> {
+        let limit = if algorithm.facts().has_bounded_limit {
+            self.bounded_limit()?
+        } else {
+            self.units(LIMIT)?
         };
         let window = self.window()?;
-        let options = self.options(syntax)?;
-        Ok((WindowLimit { limit, window }, options.demand()))
+        let options = self.options(algorithm, syntax)?;
+        let capacity = options.capacity.unwrap_or(limit);
+        Ok((Limit { limit, window, capacity }, options.request()))
     }
 
     /// An amount to give back.
@@ -162,18 +142,10 @@ impl<'a> Args<'a> {
         }
     }
 
-    fn limit_of_either(&mut self, bucket: &Syntax, window: &Syntax) -> Result<Limit, Error> {
-        match Algorithm::named(self.next()?) {
-            Some(Algorithm::TokenBucket) => {
-                let (limit, demand) = self.bucket_limit(bucket)?;
-                Ok(Limit::TokenBucket(limit, demand))
-            }
-            Some(Algorithm::SlidingWindow) => {
-                let (limit, demand) = self.window_limit(window)?;
-                Ok(Limit::SlidingWindow(limit, demand))
-            }
-            None => Err(Error::argument(c"ERR algorithm must be TB or SW")),
-        }
+    fn request_with(&mut self, syntax: Syntax) -> Result<KeyRequest, Error> {
+        let algorithm = Algorithm::from_word(self.next()?).ok_or_else(unknown_algorithm)?;
+        let (limit, request) = self.limit(algorithm, syntax)?;
+        Ok(KeyRequest { algorithm, limit, request })
     }
 
     /// The next argument, which must be there.
@@ -187,6 +159,14 @@ impl<'a> Args<'a> {
         self.next >= self.call.len()
     }
 
+    /// Reads a limit that is bounded by a setting.
+    #[inline(always)]
+    fn bounded_limit(&mut self) -> Result<Units, Error> {
+        let max = config::sliding_window_max_limit();
+        let limit = units(self.next()?).filter(|&limit| limit <= max);
+        limit.ok_or_else(|| limit_up_to(max))
+    }
+
     fn units(&mut self, rule: &'static CStr) -> Result<Units, Error> {
         units(self.next()?).ok_or(Error::argument(rule))
     }
@@ -197,31 +177,32 @@ impl<'a> Args<'a> {
     }
 
     #[inline(always)]
-    fn options(&mut self, syntax: &Syntax) -> Result<Options, Error> {
+    fn options(&mut self, algorithm: Algorithm, syntax: Syntax) -> Result<Options, Error> {
         if self.is_at_end() {
             return Ok(Options::default());
         }
-        self.given_options(syntax)
+        self.given_options(algorithm, syntax)
     }
 
-    fn given_options(&mut self, syntax: &Syntax) -> Result<Options, Error> {
+    fn given_options(&mut self, algorithm: Algorithm, syntax: Syntax) -> Result<Options, Error> {
+        let takes_capacity = algorithm.facts().takes_capacity;
         let mut options = Options::default();
         while let Some(word) = self.call.arg(self.next) {
-            if syntax.repeated && Algorithm::named(word).is_some() {
+            if syntax == Syntax::List && Algorithm::from_word(word).is_some() {
                 break;
             }
             self.next += 1;
             if word.eq_ignore_ascii_case(b"COST") {
                 self.option(&mut options.cost, &COST_OPTION)?;
-            } else if word.eq_ignore_ascii_case(b"BURST") && syntax.burst {
+            } else if word.eq_ignore_ascii_case(b"BURST") && takes_capacity {
                 self.option(&mut options.capacity, &BURST_OPTION)?;
-            } else if word.eq_ignore_ascii_case(b"PARTIAL") && syntax.partial {
-                if options.partial {
+            } else if word.eq_ignore_ascii_case(b"PARTIAL") && syntax == Syntax::Take {
+                if options.mode == Mode::Partial {
                     return Err(Error::argument(c"ERR PARTIAL may be given only once"));
                 }
-                options.partial = true;
+                options.mode = Mode::Partial;
             } else {
-                return Err(Error::argument(syntax.rule));
+                return Err(Error::argument(syntax.rule(algorithm)));
             }
         }
         Ok(options)
@@ -239,35 +220,17 @@ impl<'a> Args<'a> {
     }
 }
 
-/// An algorithm as calls name it.
-enum Algorithm {
-    TokenBucket,
-    SlidingWindow,
-}
-
-impl Algorithm {
-    fn named(word: &[u8]) -> Option<Self> {
-        if word.eq_ignore_ascii_case(b"TB") {
-            Some(Self::TokenBucket)
-        } else if word.eq_ignore_ascii_case(b"SW") {
-            Some(Self::SlidingWindow)
-        } else {
-            None
-        }
-    }
-}
-
 /// The options that a call gave.
 #[derive(Default)]
 struct Options {
     capacity: Option<Units>,
     cost: Option<Units>,
-    partial: bool,
+    mode: Mode,
 }
 
 impl Options {
-    fn demand(&self) -> Demand {
-        Demand { cost: self.cost.unwrap_or(Units::MIN), partial: self.partial }
+    fn request(&self) -> Request {
+        Request { cost: self.cost.unwrap_or(Units::MIN), mode: self.mode }
     }
 }
 
@@ -294,7 +257,14 @@ const COUNT_OPTION: Messages = Messages {
     rule: COUNT,
 };
 
-/// The rule for a limit that is bounded by a setting.
+/// The error of a word that names no algorithm.
+fn unknown_algorithm() -> Error {
+    let words = Algorithm::ALL.map(Algorithm::word).join(" or ");
+    let rule = format!("ERR algorithm must be {words}");
+    Error::Argument(CString::new(rule).map_or(Cow::Borrowed(c"ERR algorithm"), Cow::Owned))
+}
+
+/// The error of a limit that is bounded by a setting.
 fn limit_up_to(max: Units) -> Error {
     let rule = format!("ERR limit must be an integer between 1 and {}", max.get());
     Error::Argument(CString::new(rule).map_or(Cow::Borrowed(LIMIT), Cow::Owned))

@@ -1,8 +1,8 @@
-//! What INFO says about the module: the section `ratelimit`.
+//! The section `ratelimit` of INFO.
 //!
 //! Every count is of this server since the module was loaded: what replicas and the append-only
 //! file receive is not counted again. CONFIG RESETSTAT does not reach modules, so it leaves these
-//! counts alone. For either algorithm (`token_bucket`, `sliding_window`), with the prefix
+//! counts alone. For each algorithm (`token_bucket`, `sliding_window`), with the prefix
 //! `ratelimit_`:
 //!
 //! | field | counts |
@@ -21,36 +21,17 @@
 //! refused to send to replicas and the append-only file. `top_keys_tracked` is the number of keys,
 //! of all databases, whose recent denials are known; it is left out of crash reports.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use limiter::{SlidingWindowLog, TokenBucket};
+use limiter::Algorithm;
 
 use crate::clock;
 use crate::replicate;
 use crate::server::info::Section;
 use crate::top_keys;
 
-/// An algorithm whose calls are counted.
-pub(crate) trait Counted {
-    /// What was counted since the module was loaded.
-    fn counters() -> &'static Counters;
-}
-
-impl Counted for TokenBucket {
-    fn counters() -> &'static Counters {
-        static COUNTERS: Counters = Counters::new();
-        &COUNTERS
-    }
-}
-
-impl Counted for SlidingWindowLog {
-    fn counters() -> &'static Counters {
-        static COUNTERS: Counters = Counters::new();
-        &COUNTERS
-    }
-}
-
-/// What is counted for one algorithm.
+/// The counters of one algorithm, since the module was loaded.
 pub(crate) struct Counters {
     granted: Counter,
     granted_units: Counter,
@@ -58,6 +39,14 @@ pub(crate) struct Counters {
     peeks: Counter,
     refunds: Counter,
     refunded_units: Counter,
+}
+
+/// Returns the counters of an algorithm.
+#[inline(always)]
+pub(crate) fn counters(algorithm: Algorithm) -> &'static Counters {
+    static COUNTERS: [Counters; Algorithm::ALL.len()] =
+        [const { Counters::new() }; Algorithm::ALL.len()];
+    &COUNTERS[algorithm as usize]
 }
 
 impl Counters {
@@ -73,23 +62,23 @@ impl Counters {
     }
 
     /// Counts a grant of that many units.
-    pub(crate) fn granted(&self, units: u32) {
+    pub(crate) fn add_grant(&self, units: u32) {
         self.granted.add(1);
         self.granted_units.add(units);
     }
 
     /// Counts a denial.
-    pub(crate) fn denied(&self) {
+    pub(crate) fn add_denial(&self) {
         self.denied.add(1);
     }
 
     /// Counts a peek.
-    pub(crate) fn peeked(&self) {
+    pub(crate) fn add_peek(&self) {
         self.peeks.add(1);
     }
 
     /// Counts a refund of that many units.
-    pub(crate) fn refunded(&self, units: u32) {
+    pub(crate) fn add_refund(&self, units: u32) {
         self.refunds.add(1);
         self.refunded_units.add(units);
     }
@@ -117,30 +106,42 @@ impl Counter {
     }
 }
 
-/// Fills the section. A crash report is written wherever the server happened to be, perhaps with
-/// the lock of the denied keys held, so it gets the counters alone.
+/// Fills the section. A crash report can be written at any point of the server's code, also while
+/// the lock of the denied keys is held, so it has the counters alone.
 pub(crate) fn show(section: &Section, in_crash_report: bool) {
-    let (bucket, window) = (TokenBucket::counters(), SlidingWindowLog::counters());
-    for (field, value) in [
-        (c"token_bucket_calls", bucket.calls()),
-        (c"token_bucket_granted", bucket.granted.get()),
-        (c"token_bucket_denied", bucket.denied.get()),
-        (c"token_bucket_granted_units", bucket.granted_units.get()),
-        (c"token_bucket_peeks", bucket.peeks.get()),
-        (c"token_bucket_refunds", bucket.refunds.get()),
-        (c"token_bucket_refunded_units", bucket.refunded_units.get()),
-        (c"sliding_window_calls", window.calls()),
-        (c"sliding_window_granted", window.granted.get()),
-        (c"sliding_window_denied", window.denied.get()),
-        (c"sliding_window_granted_units", window.granted_units.get()),
-        (c"sliding_window_peeks", window.peeks.get()),
-        (c"sliding_window_refunds", window.refunds.get()),
-        (c"sliding_window_refunded_units", window.refunded_units.get()),
-        (c"replication_failures", replicate::failures()),
-    ] {
-        section.field(field, value);
+    for algorithm in Algorithm::ALL {
+        let counters = counters(algorithm);
+        for (count, value) in [
+            ("calls", counters.calls()),
+            ("granted", counters.granted.get()),
+            ("denied", counters.denied.get()),
+            ("granted_units", counters.granted_units.get()),
+            ("peeks", counters.peeks.get()),
+            ("refunds", counters.refunds.get()),
+            ("refunded_units", counters.refunded_units.get()),
+        ] {
+            add_field(section, algorithm, count, value);
+        }
     }
+    section.field(c"replication_failures", replicate::failures());
     if !in_crash_report {
         section.field(c"top_keys_tracked", top_keys::len(clock::now()) as u64);
+    }
+}
+
+/// Adds the field of a count of one algorithm. Its name is made without an allocation, as a crash
+/// report can be written inside the allocator.
+fn add_field(section: &Section, algorithm: Algorithm, count: &str, value: u64) {
+    /// More than the longest name, so that a zero follows it.
+    const MAX_BYTES: usize = 64;
+    let mut name = [0; MAX_BYTES];
+    let bytes = [algorithm.name(), "_", count].into_iter().flat_map(str::bytes);
+    for (place, byte) in name.iter_mut().zip(bytes) {
+        *place = byte;
+    }
+    let name = CStr::from_bytes_until_nul(&name);
+    debug_assert!(name.is_ok(), "a name of fewer than {MAX_BYTES} bytes");
+    if let Ok(name) = name {
+        section.field(name, value);
     }
 }

@@ -23,10 +23,9 @@ mod server;
 mod top_keys;
 mod types;
 
-use limiter::{SlidingWindowLog, TokenBucket};
 use redis_module::{Context, RedisString, Status};
 
-use server::{api, command, data_type, replication};
+use server::{api, command, replication};
 
 /// Registers everything that the module adds to the server, which calls this when it loads it.
 ///
@@ -42,8 +41,7 @@ fn init(ctx: &Context, arguments: &[RedisString]) -> Status {
     };
     let steps = [
         api::prepare,
-        data_type::register::<TokenBucket>,
-        data_type::register::<SlidingWindowLog>,
+        types::register,
         command::add_category,
         command::register::<commands::TakeTokenBucket>,
         command::register::<commands::TakeSlidingWindowLog>,

@@ -17,7 +17,7 @@ pub(crate) enum Reply {
     Counts(Vec<(Vec<u8>, u64)>),
 }
 
-/// granted, limit, remaining, retry_after_ms, reset_after_ms.
+/// granted, capacity, remaining, retry_after_ms, reset_after_ms.
 pub(crate) type Integers = [i64; 5];
 
 impl From<Decision> for Reply {
@@ -41,7 +41,7 @@ fn integers(decision: &Decision) -> Integers {
     };
     [
         i64::from(decision.granted),
-        i64::from(decision.limit),
+        i64::from(decision.capacity),
         i64::from(decision.remaining),
         retry_after_ms,
         decision.reset_after.ceil_millis(),

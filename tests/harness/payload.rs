@@ -1,7 +1,6 @@
 //! The bytes in which values and their changes leave a server, made without one.
 
-use limiter::codec::Change;
-use limiter::{Algorithm, Demand, Instant, SlidingWindowLog, Units, Window, WindowLimit};
+use limiter::{Effect, Encode, Instant, Limit, Limiter, Request, SlidingWindowLog, Units, Window};
 
 /// A value with the footer that RESTORE checks before it lets the module see anything: the version
 /// of the server's format, as its own DUMP ends, and a checksum.
@@ -24,11 +23,11 @@ fn crc64(bytes: &[u8]) -> u64 {
     })
 }
 
-/// A change as a primary sends it.
-pub(crate) fn effect(expiry_millis: u64, change: &Change) -> Vec<u8> {
-    let mut effect = expiry_millis.to_be_bytes().to_vec();
-    change.encode(&mut effect);
-    effect
+/// The payload of an effect as a primary sends it.
+pub(crate) fn effect(expiry_millis: u64, effect: &Effect) -> Vec<u8> {
+    let mut payload = expiry_millis.to_be_bytes().to_vec();
+    effect.encode(&mut payload);
+    payload
 }
 
 /// What DUMP answers for a log, where `sample` is its answer for any other log.
@@ -46,10 +45,10 @@ pub(crate) fn dumped(log: &SlidingWindowLog, sample: &[u8]) -> Vec<u8> {
 /// A log of one unit every two milliseconds, the last of them at `now`, in a window of a day.
 pub(crate) fn log(entries: u32, now: u64) -> SlidingWindowLog {
     let window = Window::from_millis(86_400_000).expect("a window");
-    let limit = WindowLimit { limit: Units::MAX, window };
+    let limit = Limit::new(Units::MAX, window);
     let mut log = SlidingWindowLog::new();
     for age in (0..u64::from(entries)).rev() {
-        log.take(&limit, Demand::all(Units::MIN), Instant::from_micros(now - age * 2_000));
+        log.take(&limit, Request::all(Units::MIN), Instant::from_micros(now - age * 2_000));
     }
     log
 }

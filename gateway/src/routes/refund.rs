@@ -20,7 +20,7 @@ use crate::{
     error::Error,
     fields::{Fields, Noted},
     headers, openapi,
-    quota::{Algorithm, Refund, UNITS},
+    quota::{Algorithm, AlgorithmName, Refund, UNITS},
     value::{self, MAX_IDENTIFIER_BYTES},
 };
 
@@ -32,7 +32,7 @@ pub(crate) struct RefundRequest {
     #[schemars(length(min = 1, max = MAX_IDENTIFIER_BYTES))]
     identifier: String,
     /// How its grants are counted.
-    #[schemars(default = "token_bucket")]
+    #[schemars(with = "AlgorithmName", default = "token_bucket")]
     algorithm: Algorithm,
     /// Most units to give back.
     #[schemars(range(min = *UNITS.start(), max = *UNITS.end()), default = "one")]

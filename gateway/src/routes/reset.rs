@@ -18,7 +18,7 @@ use crate::{
     AppState,
     error::{Error, ErrorBody},
     openapi,
-    quota::Algorithm,
+    quota::{Algorithm, AlgorithmName},
     store::{Store, StoreError},
     value,
 };
@@ -36,6 +36,7 @@ pub(crate) struct ResetRequest {
 struct ResetQuery {
     /// The algorithm whose state to forget; both when left out.
     #[expect(dead_code, reason = "describes the parameter; its value is read into Fields")]
+    #[schemars(with = "Option<AlgorithmName>")]
     algorithm: Option<Algorithm>,
 }
 

@@ -22,7 +22,7 @@ use crate::{
     headers,
     millis::Millis,
     openapi,
-    quota::{Algorithm, Quota},
+    quota::{Algorithm, AlgorithmName, Quota},
     value,
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct StatusAnswer {
     /// The window in seconds.
     pub(crate) window_seconds: Millis,
     /// How grants are counted.
+    #[serde(serialize_with = "AlgorithmName::serialize")]
+    #[schemars(with = "AlgorithmName")]
     pub(crate) algorithm: Algorithm,
     /// Seconds until the whole quota is back.
     pub(crate) reset_in_seconds: Millis,

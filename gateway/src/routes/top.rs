@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     fields::Fields,
     headers, openapi,
-    quota::Algorithm,
+    quota::{Algorithm, AlgorithmName},
     store::DeniedIdentifier,
     value::{self, TOP_COUNT},
 };
@@ -45,6 +45,8 @@ struct TopEntry {
     /// What was denied.
     identifier: String,
     /// How its grants are counted.
+    #[serde(serialize_with = "AlgorithmName::serialize")]
+    #[schemars(with = "AlgorithmName")]
     algorithm: Algorithm,
     /// Recent denials. They halve at every full minute.
     denied: u64,

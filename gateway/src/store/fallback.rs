@@ -4,7 +4,7 @@ use limiter::Instant;
 
 use super::{
     Decision, FailMode, Refunded, Source, StoreError, Thousandths,
-    local::{LocalStore, MAX_WINDOW_LIMIT},
+    local::{LocalStore, MAX_BOUNDED_LIMIT},
     outage_log::OutageLog,
 };
 use crate::{
@@ -98,10 +98,10 @@ impl Fallback {
         };
         let limit = part(quota.limit);
         Quota {
-            limit: match quota.algorithm {
-                Algorithm::TokenBucket => limit,
-                // Redis may be set to take more, which is no reason to fail now.
-                Algorithm::SlidingWindow => limit.min(MAX_WINDOW_LIMIT),
+            // Redis may be set to take more, which is no reason to fail now.
+            limit: match quota.algorithm.facts().has_bounded_limit {
+                true => limit.min(MAX_BOUNDED_LIMIT),
+                false => limit,
             },
             burst: quota.burst.map(part),
             ..quota.clone()

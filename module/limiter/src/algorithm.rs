@@ -1,66 +1,104 @@
-//! What all algorithms have in common.
+//! The algorithms, and the facts about each of them that commands, JSON and metrics depend on.
 
-use alloc::vec::Vec;
-use core::fmt::Debug;
-use core::ops::Range;
-
-use crate::codec::{Change, DecodeError};
-use crate::decision::{Decision, Refund};
-use crate::limits::{Demand, Units};
-use crate::time::Instant;
-
-/// The state of an algorithm, and what can be done with it. The default state has used nothing.
-pub trait Algorithm: Clone + Default {
-    /// What a call is allowed.
-    type Limit: Copy + Debug;
-
-    /// Decides a call at `now`, and records what it was granted. A denied call changes nothing.
-    fn take(&mut self, limit: &Self::Limit, demand: Demand, now: Instant) -> Decision;
-
-    /// What [`Algorithm::take`] would grant of `cost` at `now`, and when; `remaining` and
-    /// `reset_after` are those of the state as it is.
-    #[must_use]
-    fn peek(&self, limit: &Self::Limit, cost: Units, now: Instant) -> Decision;
-
-    /// Gives back up to `amount` of what is used at `now` as the latest grant counts it, any part
-    /// of a unit as a whole one. A state of which nothing stays used is the default one again.
-    fn refund(&mut self, amount: Units, now: Instant) -> Refund;
-
-    /// Whether the state counts for nothing at `now` and at any later time.
-    #[must_use]
-    fn has_ended(&self, now: Instant) -> bool;
-
-    /// What a call at `now` that was granted `units` has changed; this is the state after it.
-    #[must_use]
-    fn granted(&self, limit: &Self::Limit, units: Units, now: Instant) -> Change;
-
-    /// What a refund of `units` at `now` has changed; this is the state after it.
-    #[must_use]
-    fn refunded(&self, units: Units, now: Instant) -> Change;
-
-    /// Appends the bytes of this state to `bytes`.
-    fn encode(&self, bytes: &mut impl Extend<u8>);
-
-    /// Reads back what [`Algorithm::encode`] wrote.
-    ///
-    /// # Errors
-    ///
-    /// [`DecodeError`] for any other bytes.
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
-
-    /// Number of buffers that the state holds on the heap. Constant cost.
-    #[must_use]
-    fn buffers(&self) -> usize;
-
-    /// Lends the buffers with these numbers, of 0 to [`Algorithm::buffers`], to `visitor`.
-    ///
-    /// The state stays the same, and so do the numbers until the state is changed.
-    fn visit_buffers(&mut self, numbers: Range<usize>, visitor: &mut impl BufferVisitor);
+/// The facts about one algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The name of the algorithm in commands.
+    pub word: &'static str,
+    /// The name of the command that takes units.
+    pub command: &'static str,
+    /// The name of the algorithm in JSON, in keys, in metrics and in INFO.
+    pub name: &'static str,
+    /// Whether the algorithm uses the capacity of a limit. If not, its capacity is the limit.
+    pub takes_capacity: bool,
+    /// Whether the setting `ratelimit.sliding-window-max-limit` bounds its limit, because its
+    /// memory grows with the limit.
+    pub has_bounded_limit: bool,
 }
 
-/// Something that is lent the buffers of a state one by one: to measure them, or to move them.
-pub trait BufferVisitor {
-    /// Takes a buffer, which is allocated, and gives back one with the same elements and the same
-    /// capacity.
-    fn visit<T>(&mut self, buffer: Vec<T>) -> Vec<T>;
+/// Defines [`Algorithm`] from one table, so that no list can lack an algorithm.
+macro_rules! algorithms {
+    ($($algorithm:ident: $summary:literal { $($fact:ident: $value:expr,)* })*) => {
+        /// How grants are counted against a limit.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Algorithm {
+            $(#[doc = $summary] $algorithm,)*
+        }
+
+        impl Algorithm {
+            /// Every algorithm.
+            pub const ALL: [Self; [$(Self::$algorithm),*].len()] = [$(Self::$algorithm),*];
+
+            /// Returns the facts about this algorithm.
+            #[must_use]
+            #[inline(always)]
+            pub const fn facts(self) -> &'static Facts {
+                match self {
+                    $(Self::$algorithm => &Facts { $($fact: $value,)* },)*
+                }
+            }
+        }
+    };
+}
+
+algorithms! {
+    TokenBucket: "Units come back steadily, and up to the capacity can be taken at once." {
+        word: "TB",
+        command: "RATELIMIT.TB",
+        name: "token_bucket",
+        takes_capacity: true,
+        has_bounded_limit: false,
+    }
+    SlidingWindow: "Every grant counts for exactly one window." {
+        word: "SW",
+        command: "RATELIMIT.SW",
+        name: "sliding_window",
+        takes_capacity: false,
+        has_bounded_limit: true,
+    }
+}
+
+impl Algorithm {
+    /// The name in JSON, in keys, in metrics and in INFO.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// The name in commands.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        self.facts().word
+    }
+
+    /// Returns the algorithm that commands call by this word, in capitals or not.
+    #[must_use]
+    pub fn from_word(word: &[u8]) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| word.eq_ignore_ascii_case(algorithm.word().as_bytes()))
+    }
+
+    /// Returns the algorithm with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| name == algorithm.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_algorithm_is_found_by_its_word_and_by_its_name() {
+        for algorithm in Algorithm::ALL {
+            let word = algorithm.word().to_ascii_lowercase();
+            assert_eq!(Algorithm::from_word(word.as_bytes()), Some(algorithm));
+            assert_eq!(Algorithm::from_word(algorithm.word().as_bytes()), Some(algorithm));
+            assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));
+        }
+        assert_eq!(Algorithm::from_word(b"TBS"), None);
+        assert_eq!(Algorithm::from_name("Token_bucket"), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! What a call is told.
+//! The answers to calls.
 
 use crate::time::Duration;
 
@@ -7,8 +7,8 @@ use crate::time::Duration;
 pub struct Decision {
     /// Units that this call took; for a peek, units that it would have taken.
     pub granted: u32,
-    /// The most units that can be taken at once: a bucket's capacity or a window's limit.
-    pub limit: u32,
+    /// The most units that can be taken at once: a bucket's capacity or a log's limit.
+    pub capacity: u32,
     /// Whole units that could still be taken after this call.
     pub remaining: u32,
     /// How long to wait until what was not granted would be.
@@ -40,6 +40,6 @@ pub struct Refund {
 }
 
 impl Refund {
-    /// What giving back nothing answers.
+    /// The answer when nothing was given back.
     pub(crate) const NOTHING: Self = Self { refunded: 0, reset_after: Duration::ZERO };
 }

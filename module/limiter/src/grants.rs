@@ -16,7 +16,8 @@ use alloc::vec::Vec;
 use core::mem;
 use core::ops::Range;
 
-use crate::algorithm::BufferVisitor;
+use crate::buffers::BufferVisitor;
+use crate::math::Exact;
 use crate::time::Instant;
 use crate::varint;
 
@@ -88,7 +89,7 @@ impl Grants {
 
     /// Units in the whole queue.
     pub(crate) fn units(&self) -> u32 {
-        self.older_units().wrapping_add(self.newest_units)
+        self.older_units().plus(self.newest_units)
     }
 
     /// Time of the latest grant, or the epoch if there is none.
@@ -116,7 +117,7 @@ impl Grants {
             return 0;
         };
         let within = chunk.grants().take_while(|grant| grant.time <= time);
-        within.fold(self.units_before(chunk), |sum, grant| sum.wrapping_add(grant.units))
+        within.fold(self.units_before(chunk), |sum, grant| sum.plus(grant.units))
     }
 
     /// Time at which the `nth` oldest unit was granted, counted from 1; the latest grant's for any
@@ -130,7 +131,7 @@ impl Grants {
         };
         let mut until = self.units_before(chunk);
         let holds_nth = |grant: &Grant| {
-            until = until.wrapping_add(grant.units);
+            until = until.plus(grant.units);
             until >= nth
         };
         chunk.grants().find(holds_nth).map_or(chunk.last, |grant| grant.time)
@@ -154,7 +155,7 @@ impl Grants {
             (self.newest_time, self.newest_first) = (time, time);
         }
         self.newest_time = self.newest_time.max(time);
-        self.newest_units = self.newest_units.saturating_add(units);
+        self.newest_units = self.newest_units.plus(units);
     }
 
     /// Drops all grants at or before `time`.
@@ -182,14 +183,14 @@ impl Grants {
         }
         let older = self.older_units();
         if units > older {
-            self.newest_units = self.newest_units.min(units.wrapping_sub(older));
+            self.newest_units = self.newest_units.min(units.minus(older));
             return;
         }
         let dropped = self.dropped();
         while let Some(mut chunk) = self.older.pop_back() {
             let before = chunk.before.wrapping_sub(dropped);
             if before < units {
-                let newest = chunk.split_off_unit(units.wrapping_sub(before));
+                let newest = chunk.split_off_unit(units.minus(before));
                 (self.newest_time, self.newest_units) = (newest.time, newest.units);
                 self.newest_first = UNKNOWN;
                 self.queued = dropped.wrapping_add(units).wrapping_sub(newest.units);
@@ -210,7 +211,7 @@ impl Grants {
 
     /// Number of buffers on the heap: the bytes of each chunk, and before them the chunks.
     pub(crate) fn buffers(&self) -> usize {
-        self.older.len().saturating_add(usize::from(self.older.capacity() > 0))
+        self.older.len().plus(usize::from(self.older.capacity() > 0))
     }
 
     /// Lends the buffers with these numbers to `visitor`.
@@ -265,7 +266,7 @@ impl Grants {
     /// this constant on average.
     fn give_memory_back(&mut self) {
         if self.older.len() < self.older.capacity() / 4 {
-            self.older.shrink_to(self.older.len().saturating_mul(2));
+            self.older.shrink_to(self.older.len().times(2));
         }
     }
 
@@ -275,7 +276,7 @@ impl Grants {
             _ => {
                 // By half of what there is: less than a queue that doubles, which weighs in short logs.
                 if self.older.len() == self.older.capacity() {
-                    self.older.reserve_exact((self.older.len() / 2).saturating_add(1));
+                    self.older.reserve_exact((self.older.len() / 2).plus(1));
                 }
                 self.older.push_back(Chunk::new(grant, self.queued));
             }
@@ -305,9 +306,9 @@ impl Chunk {
     /// One integer says how many microseconds after it: bit 0 is set when a number of units
     /// follows, and clear for one unit.
     fn push(&mut self, grant: Grant) {
-        let room = self.bytes.capacity().saturating_sub(self.bytes.len());
+        let room = self.bytes.capacity().minus(self.bytes.len());
         if room < GRANT_BYTES {
-            self.bytes.reserve_exact(room.saturating_add(GROWTH_BYTES));
+            self.bytes.reserve_exact(room.plus(GROWTH_BYTES));
         }
         let step = grant.time.micros_since(self.last);
         varint::put(&mut self.bytes, step << 1 | u64::from(grant.units != 1));
@@ -329,7 +330,7 @@ impl Chunk {
         let mut left = grants.rest.len();
         let first = loop {
             match grants.next() {
-                Some(grant) if grant.time <= time => dropped = dropped.wrapping_add(grant.units),
+                Some(grant) if grant.time <= time => dropped = dropped.plus(grant.units),
                 Some(grant) => break grant.time,
                 None => return,
             }
@@ -337,7 +338,7 @@ impl Chunk {
         };
         self.first = first;
         self.before = self.before.wrapping_add(dropped);
-        self.start = self.bytes.len().saturating_sub(left) as u32;
+        self.start = self.bytes.len().minus(left) as u32;
     }
 
     /// Takes off the grant that holds the `nth` unit, cut down to that unit, and drops what was
@@ -348,8 +349,8 @@ impl Chunk {
         let mut left = grants.rest.len();
         let found = loop {
             match grants.next() {
-                Some(grant) if before.wrapping_add(grant.units) < nth => {
-                    before = before.wrapping_add(grant.units);
+                Some(grant) if before.plus(grant.units) < nth => {
+                    before = before.plus(grant.units);
                     last = grant.time;
                     left = grants.rest.len();
                 }
@@ -358,8 +359,8 @@ impl Chunk {
             }
         };
         self.last = last;
-        self.bytes.truncate(self.bytes.len().saturating_sub(left));
-        Grant { time: found, units: nth.wrapping_sub(before) }
+        self.bytes.truncate(self.bytes.len().minus(left));
+        Grant { time: found, units: nth.minus(before) }
     }
 }
 

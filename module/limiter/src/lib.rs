@@ -1,14 +1,14 @@
 //! Rate limiting decisions as pure integer code.
 //!
-//! Two algorithms, [`TokenBucket`] and [`SlidingWindowLog`], decide from (state, limit, demand,
+//! Two algorithms, [`TokenBucket`] and [`SlidingWindowLog`], decide from (state, limit, request,
 //! now) and from nothing else. The Redis module keeps their states in the server's keys.
 //!
 //! ```
-//! use limiter::{Algorithm, BucketLimit, Demand, Duration, Instant, RetryAfter, TokenBucket};
+//! use limiter::{Duration, Instant, Limit, Limiter, Request, RetryAfter, TokenBucket};
 //! use limiter::{Units, Window};
 //!
-//! let limit = BucketLimit::new(Units::new(100).unwrap(), Window::from_millis(60_000).unwrap());
-//! let one = Demand::all(Units::MIN);
+//! let limit = Limit::new(Units::new(100).unwrap(), Window::from_millis(60_000).unwrap());
+//! let one = Request::all(Units::MIN);
 //! let now = Instant::from_micros(1_800_000_000_000_000);
 //! let mut bucket = TokenBucket::new();
 //!
@@ -16,19 +16,25 @@
 //! assert_eq!((decision.granted, decision.remaining), (1, 99));
 //! assert_eq!(decision.reset_after, Duration::from_micros(600_000));
 //!
-//! let decision = bucket.take(&limit, Demand::all(limit.limit), now);
+//! let decision = bucket.take(&limit, Request::all(limit.limit), now);
 //! assert_eq!(decision.granted, 0);
 //! assert_eq!(decision.retry_after, RetryAfter::Wait(Duration::from_micros(600_000)));
 //! ```
 //!
 //! # Layout
 //!
+//! Each file imports only files above it in this list.
+//!
+//! * [`Algorithm`]: the algorithms, with one table of facts.
 //! * [`Instant`] and [`Duration`]: microseconds, and the only rounding.
-//! * [`BucketLimit`], [`WindowLimit`], [`Demand`]: what is asked, checked once.
-//! * [`Decision`]: what is answered.
-//! * [`Algorithm`]: `take`, `peek` and `refund`, as [`TokenBucket`] and [`SlidingWindowLog`] do it.
-//! * [`TopKeys`]: which keys were denied most lately.
-//! * [`codec`]: the bytes in which states are stored and their changes are sent.
+//! * [`Limit`], [`Request`]: the parameters of a call, checked once.
+//! * [`Decision`]: the answer to a call.
+//! * [`codec`]: the versions, kinds and fields of bytes that are stored and sent.
+//! * [`Stored`]: a state that is stored and replicated; [`Limiter`]: one that decides, with `take`,
+//!   `peek` and `refund`.
+//! * [`TokenBucket`] and [`SlidingWindowLog`]: each decides, encodes itself and applies its effects.
+//! * [`Effect`]: an effect on any state, or a deletion.
+//! * [`TopKeys`]: the keys that were denied most lately.
 //!
 //! # Guarantees
 //!
@@ -55,20 +61,30 @@
 extern crate alloc;
 
 mod algorithm;
+mod buffers;
 pub mod codec;
 mod decision;
+mod effect;
 mod grants;
+mod limiter;
 mod limits;
+mod math;
 mod sliding_window_log;
+mod stored;
 mod time;
 mod token_bucket;
 mod top_keys;
 mod varint;
 
-pub use algorithm::{Algorithm, BufferVisitor};
+pub use algorithm::{Algorithm, Facts};
+pub use buffers::BufferVisitor;
+pub use codec::Encode;
 pub use decision::{Decision, Refund, RetryAfter};
-pub use limits::{BucketLimit, Demand, Units, Window, WindowLimit};
-pub use sliding_window_log::SlidingWindowLog;
+pub use effect::Effect;
+pub use limiter::Limiter;
+pub use limits::{Limit, Mode, Request, Units, Window};
+pub use sliding_window_log::{LogEffect, SlidingWindowLog};
+pub use stored::{Refused, Stored};
 pub use time::{Duration, Instant};
 pub use token_bucket::TokenBucket;
 pub use top_keys::TopKeys;

@@ -1,6 +1,8 @@
-//! What a caller may ask for: each value is checked once, here, and cannot be wrong afterwards.
+//! Limits and requests. Each value is checked once, here, and is within its bounds afterwards.
 
 use core::num::{NonZeroU32, NonZeroU64};
+
+use crate::math::Exact;
 
 /// A number of units that is at least 1: a limit, a capacity, a cost or an amount to give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,10 +12,7 @@ impl Units {
     /// One unit.
     pub const MIN: Self = Self(NonZeroU32::MIN);
     /// A billion units.
-    pub const MAX: Self = match NonZeroU32::new(1_000_000_000) {
-        Some(units) => Self(units),
-        None => Self::MIN,
-    };
+    pub const MAX: Self = Self(NonZeroU32::new(1_000_000_000).unwrap());
 
     /// `units` as a count, or `None` unless it is between [`Units::MIN`] and [`Units::MAX`].
     #[must_use]
@@ -41,15 +40,9 @@ pub struct Window(NonZeroU64);
 
 impl Window {
     /// One millisecond.
-    pub const MIN: Self = match Self::from_millis(1) {
-        Some(window) => window,
-        None => Self(NonZeroU64::MAX),
-    };
+    pub const MIN: Self = Self::from_millis(1).unwrap();
     /// 366 days.
-    pub const MAX: Self = match Self::from_millis(Self::MAX_MILLIS) {
-        Some(window) => window,
-        None => Self::MIN,
-    };
+    pub const MAX: Self = Self::from_millis(Self::MAX_MILLIS).unwrap();
     const MAX_MILLIS: u64 = 366 * 24 * 60 * 60 * 1_000;
 
     /// A window of `millis` milliseconds, or `None` unless that is between [`Window::MIN`] and
@@ -59,7 +52,8 @@ impl Window {
         if millis > Self::MAX_MILLIS {
             return None;
         }
-        match NonZeroU64::new(millis.saturating_mul(1_000)) {
+        // At most 2^45, so that the product fits.
+        match NonZeroU64::new(millis.wrapping_mul(1_000)) {
             Some(micros) => Some(Self(micros)),
             None => None,
         }
@@ -82,18 +76,21 @@ impl Window {
     }
 }
 
-/// What a token bucket allows: `limit` units per `window`, and at most `capacity` at once.
+/// The units that callers may take: `limit` per `window`, and at most `capacity` at once.
+///
+/// A token bucket uses all three. A sliding window log grants `limit` units in any interval as long
+/// as `window`, and ignores `capacity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BucketLimit {
-    /// Units that come back in each window.
+pub struct Limit {
+    /// Units per window.
     pub limit: Units,
-    /// The time in which `limit` units come back.
+    /// The time over which `limit` is counted.
     pub window: Window,
-    /// The most units that can be taken at once, when the bucket is full.
+    /// The most units that can be taken at once.
     pub capacity: Units,
 }
 
-impl BucketLimit {
+impl Limit {
     /// `limit` units per `window`, all of which can be taken at once.
     #[must_use]
     pub const fn new(limit: Units, window: Window) -> Self {
@@ -101,52 +98,53 @@ impl BucketLimit {
     }
 }
 
-/// What a sliding window log allows: `limit` units in any interval as long as `window`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowLimit {
-    /// The most units in any interval as long as the window.
-    pub limit: Units,
-    /// The length of that interval.
-    pub window: Window,
+/// Whether a call takes fewer units than it asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The call takes all units that it asks for, or none.
+    #[default]
+    All,
+    /// The call takes the available units when those are fewer than it asks for.
+    Partial,
 }
 
-/// What one call asks for.
+/// The units that one call asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Demand {
+pub struct Request {
     /// Units asked for.
     pub cost: Units,
-    /// Whether the call takes what there is when that is less than `cost`, instead of nothing.
-    pub partial: bool,
+    /// Whether the call takes fewer.
+    pub mode: Mode,
 }
 
-impl Demand {
+impl Request {
     /// All of `cost` or nothing.
     #[must_use]
     pub const fn all(cost: Units) -> Self {
-        Self { cost, partial: false }
+        Self { cost, mode: Mode::All }
     }
 
-    /// As much of `cost` as there is.
+    /// As much of `cost` as is available.
     #[must_use]
-    pub const fn up_to(cost: Units) -> Self {
-        Self { cost, partial: true }
+    pub const fn partial(cost: Units) -> Self {
+        Self { cost, mode: Mode::Partial }
     }
 
-    /// What is granted of this demand when `available` units could be taken.
+    /// Returns the units that are granted of this request when `available` units can be taken.
     pub(crate) fn granted_of(self, available: u32) -> u32 {
-        match self.cost.get() {
-            cost if cost <= available => cost,
-            _ if self.partial => available,
-            _ => 0,
+        match (self.cost.get(), self.mode) {
+            (cost, _) if cost <= available => cost,
+            (_, Mode::Partial) => available,
+            (_, Mode::All) => 0,
         }
     }
 
-    /// Units that a call waits for after it was granted so many: the rest, and only the first one
-    /// if the call would have taken any number of units and there was none.
+    /// Returns the units that a call waits for after it was granted so many: the rest; and only the
+    /// first one if the call would have taken any number of units and none was available.
     pub(crate) fn missing_after(self, granted: u32) -> u32 {
-        match granted {
-            0 if self.partial => 1,
-            _ => self.cost.get().saturating_sub(granted),
+        match (granted, self.mode) {
+            (0, Mode::Partial) => 1,
+            _ => self.cost.get().minus(granted),
         }
     }
 }

@@ -30,12 +30,17 @@
 use core::num::NonZeroU64;
 use core::ops::Range;
 
-use crate::algorithm::{Algorithm, BufferVisitor};
-use crate::codec::{self, Change, DecodeError};
+use crate::algorithm::Algorithm;
+use crate::buffers::BufferVisitor;
+use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::decision::{Decision, Refund, RetryAfter};
 use crate::grants::Grants;
-use crate::limits::{Demand, Units, Window, WindowLimit};
+use crate::limiter::Limiter;
+use crate::limits::{Limit, Request, Units, Window};
+use crate::math::Exact;
+use crate::stored::{Refused, Stored};
 use crate::time::{Duration, Instant};
+use crate::varint;
 
 /// The state of a sliding window log: the times and units of the grants that still count.
 #[derive(Clone, Debug)]
@@ -64,28 +69,31 @@ impl Eq for SlidingWindowLog {}
 
 /// A grant and a refund have a constant cost, amortised over the grants; a denial and a peek
 /// search, at logarithmic cost. A refund gives back the newest grants first.
-impl Algorithm for SlidingWindowLog {
-    type Limit = WindowLimit;
+impl Limiter for SlidingWindowLog {
+    const ALGORITHM: Algorithm = Algorithm::SlidingWindow;
+
+    /// Version, kind, and the time, the window and the units of a grant.
+    const MAX_EFFECT_BYTES: usize = 2 + 9 + 5 + 5;
 
     #[inline(always)]
-    fn take(&mut self, limit: &Self::Limit, demand: Demand, now: Instant) -> Decision {
+    fn take(&mut self, limit: &Limit, request: Request, now: Instant) -> Decision {
         let before = self.view(limit.window, now);
-        let granted = demand.granted_of(before.available(limit.limit));
+        let granted = request.granted_of(before.available(limit.limit));
         let after = match Units::new(u64::from(granted)) {
             Some(units) => {
                 self.log(&before, units);
-                let used = before.used.saturating_add(granted);
+                let used = before.used.plus(granted);
                 View { left: 0, used, held: used, ..before }
             }
             None => before,
         };
-        self.decision(limit.limit, &after, granted, demand.missing_after(granted))
+        self.decision(limit.limit, &after, granted, request.missing_after(granted))
     }
 
-    fn peek(&self, limit: &Self::Limit, cost: Units, now: Instant) -> Decision {
-        let (view, demand) = (self.view(limit.window, now), Demand::all(cost));
-        let granted = demand.granted_of(view.available(limit.limit));
-        self.decision(limit.limit, &view, granted, demand.missing_after(granted))
+    fn peek(&self, limit: &Limit, cost: Units, now: Instant) -> Decision {
+        let (view, request) = (self.view(limit.window, now), Request::all(cost));
+        let granted = request.granted_of(view.available(limit.limit));
+        self.decision(limit.limit, &view, granted, request.missing_after(granted))
     }
 
     fn refund(&mut self, amount: Units, now: Instant) -> Refund {
@@ -94,40 +102,92 @@ impl Algorithm for SlidingWindowLog {
         if refunded == 0 {
             return Refund::NOTHING;
         }
-        let used = before.used.saturating_sub(refunded);
+        let used = before.used.minus(refunded);
         if used == 0 {
             *self = Self::new();
             return Refund { refunded, reset_after: Duration::ZERO };
         }
         // Grants that have left stay: they may still count for a call with a wider window.
-        self.grants.truncate(before.left.saturating_add(used));
+        self.grants.truncate(before.left.plus(used));
         let after = View { used, held: used, ..before };
         Refund { refunded, reset_after: self.reset_after(&after) }
     }
+
+    fn effect_of_grant(&self, limit: &Limit, units: Units, now: Instant) -> LogEffect {
+        LogEffect::Grant { time: now, window: limit.window, units }
+    }
+
+    fn effect_of_refund(&self, units: Units, now: Instant) -> LogEffect {
+        LogEffect::Refund { time: now, units }
+    }
+
+    fn is_refund(&self, effect: &LogEffect) -> bool {
+        matches!(effect, LogEffect::Refund { .. })
+    }
+}
+
+/// A change to a log. A whole log would be too long to send for every grant: the same grant in the
+/// same log gives the same log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogEffect {
+    /// The log is now this one.
+    Whole(SlidingWindowLog),
+    /// The log granted units.
+    Grant {
+        /// The time of the grant.
+        time: Instant,
+        /// The window of the call.
+        window: Window,
+        /// The number of units.
+        units: Units,
+    },
+    /// Units were given back to the log.
+    Refund {
+        /// The time of the refund.
+        time: Instant,
+        /// The number of units.
+        units: Units,
+    },
+}
+
+impl LogEffect {
+    /// Returns the time of the change, or the epoch for a whole log, which does not have it.
+    #[must_use]
+    pub const fn time(&self) -> Instant {
+        match self {
+            Self::Whole(_) => Instant::EPOCH,
+            Self::Grant { time, .. } | Self::Refund { time, .. } => *time,
+        }
+    }
+}
+
+impl Stored for SlidingWindowLog {
+    type Effect = LogEffect;
 
     fn has_ended(&self, now: Instant) -> bool {
         self.is_empty() || self.end_micros() <= now.as_micros()
     }
 
-    /// A whole log would be too long to send for every grant: replaying the grant on the same log
-    /// gives the same log.
-    fn granted(&self, limit: &WindowLimit, units: Units, now: Instant) -> Change {
-        Change::Grant { time: now, window: limit.window, units }
-    }
-
-    fn refunded(&self, units: Units, now: Instant) -> Change {
-        Change::Refund { time: now, units }
-    }
-
-    fn encode(&self, bytes: &mut impl Extend<u8>) {
-        codec::put_sliding_window_log(self, bytes);
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        match Change::decode(bytes)? {
-            Change::SlidingWindowLog(log) => Ok(log),
-            _ => Err(DecodeError::Malformed),
+    /// Refuses a grant of more units than a log can hold, and a refund that leaves nothing: a
+    /// server that makes such a refund deletes the key.
+    fn apply(&mut self, effect: LogEffect) -> Result<(), Refused> {
+        match effect {
+            LogEffect::Whole(log) => *self = log,
+            LogEffect::Grant { time, window, units } => {
+                let before = self.view(window, time);
+                if before.used.plus(units.get()) > Units::MAX.get() {
+                    return Err(Refused);
+                }
+                self.log(&before, units);
+            }
+            LogEffect::Refund { time, units } => {
+                if self.view(self.window, time).used <= units.get() {
+                    return Err(Refused);
+                }
+                self.refund(units, time);
+            }
         }
+        Ok(())
     }
 
     fn buffers(&self) -> usize {
@@ -139,6 +199,75 @@ impl Algorithm for SlidingWindowLog {
     }
 }
 
+/// Three to eight bytes for each entry.
+impl Encode for SlidingWindowLog {
+    fn encode(&self, bytes: &mut impl Extend<u8>) {
+        let (first, latest) = (self.grants.newest_first(), self.grants.newest_time());
+        let window = self.window.as_millis();
+        if first == Some(latest) {
+            codec::put(bytes, Kind::SlidingWindowLog, &[window]);
+        } else {
+            let age = first.map_or(0, |first| latest.micros_since(first));
+            codec::put(bytes, Kind::SlidingWindowLogWithAge, &[window, age]);
+        }
+        let mut last = Instant::EPOCH;
+        for grant in self.grants.iter() {
+            varint::put(bytes, grant.time.micros_since(last));
+            varint::put(bytes, u64::from(grant.units));
+            last = grant.time;
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match LogEffect::decode(bytes)? {
+            LogEffect::Whole(log) => Ok(log),
+            LogEffect::Grant { .. } | LogEffect::Refund { .. } => Err(DecodeError::Malformed),
+        }
+    }
+}
+
+impl Encode for LogEffect {
+    fn encode(&self, bytes: &mut impl Extend<u8>) {
+        match self {
+            Self::Whole(log) => log.encode(bytes),
+            Self::Grant { time, window, units } => {
+                let fields = [time.as_micros(), window.as_millis(), u64::from(units.get())];
+                codec::put(bytes, Kind::GrantOfLog, &fields);
+            }
+            Self::Refund { time, units } => {
+                let fields = [time.as_micros(), u64::from(units.get())];
+                codec::put(bytes, Kind::RefundOfLog, &fields);
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (kind, mut fields) = codec::read(bytes)?;
+        let effect = match kind {
+            Kind::SlidingWindowLog => SlidingWindowLog::read(&mut fields).map(Self::Whole),
+            Kind::SlidingWindowLogWithAge => {
+                SlidingWindowLog::read_with_age(&mut fields).map(Self::Whole)
+            }
+            Kind::GrantOfLog => Self::read_grant(&mut fields),
+            Kind::RefundOfLog => Self::read_refund(&mut fields),
+            Kind::TokenBucket | Kind::Deletion => None,
+        };
+        fields.end(effect)
+    }
+}
+
+impl LogEffect {
+    fn read_grant(fields: &mut Fields<'_>) -> Option<Self> {
+        let (time, window, units) = (fields.time()?, fields.window()?, fields.units()?);
+        Some(Self::Grant { time, window, units })
+    }
+
+    fn read_refund(fields: &mut Fields<'_>) -> Option<Self> {
+        let (time, units) = (fields.time()?, fields.units()?);
+        Some(Self::Refund { time, units })
+    }
+}
+
 impl SlidingWindowLog {
     /// An empty log. Allocates nothing.
     #[must_use]
@@ -146,22 +275,34 @@ impl SlidingWindowLog {
         Self { grants: Grants::new(), window: Window::MIN }
     }
 
-    /// Logs a grant that was decided elsewhere, and leaves the same log as the decision did there.
-    ///
-    /// Returns `false`, with the log unchanged, when that many units cannot have been granted.
-    pub fn replay(&mut self, window: Window, units: Units, now: Instant) -> bool {
-        let before = self.view(window, now);
-        let fits = before.used.saturating_add(units.get()) <= Units::MAX.get();
-        if fits {
-            self.log(&before, units);
-        }
-        fits
+    /// Returns the log of which these are the fields, if they are within their bounds.
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let window = fields.window()?;
+        Self::read_entries(window, fields)
     }
 
-    /// Units that a refund at `now` could give back. Logarithmic cost.
-    #[must_use]
-    pub fn refundable(&self, now: Instant) -> u32 {
-        self.view(self.window, now).used
+    fn read_with_age(fields: &mut Fields<'_>) -> Option<Self> {
+        let (window, age) = (fields.window()?, fields.integer()?);
+        let mut log = Self::read_entries(window, fields)?;
+        let first = log.grants.newest_time().as_micros().checked_sub(age)?;
+        log.grants.set_newest_first((age > 0).then_some(Instant::from_micros(first)));
+        Some(log)
+    }
+
+    fn read_entries(window: Window, fields: &mut Fields<'_>) -> Option<Self> {
+        let mut log = Self { window, ..Self::new() };
+        let (mut time, mut total) = (Instant::EPOCH, 0_u64);
+        while !fields.is_empty() {
+            let step = fields.integer()?;
+            let next =
+                time.as_micros().checked_add(step).filter(|&t| t <= Instant::MAX.as_micros());
+            time = Instant::from_micros(next.filter(|_| step > 0 || log.is_empty())?);
+            let units = fields.units()?;
+            total = total.plus(u64::from(units.get()));
+            Units::new(total)?;
+            log.grants.push(time, units.get());
+        }
+        (!log.is_empty()).then_some(log)
     }
 
     /// Whether the log holds no grants.
@@ -209,21 +350,21 @@ impl SlidingWindowLog {
             left_until,
             left,
             used: counted.saturating_sub(left),
-            held: self.grants.units().saturating_sub(left),
+            held: self.grants.units().minus(left),
         }
     }
 
     /// The end of the log, which may be after the last instant there is.
     #[inline(always)]
     fn end_micros(&self) -> u64 {
-        self.grants.newest_time().as_micros().saturating_add(self.window.as_micros())
+        self.grants.newest_time().as_micros().plus(self.window.as_micros())
     }
 
     #[inline(always)]
     fn decision(&self, limit: Units, view: &View, granted: u32, missing: u32) -> Decision {
         Decision {
             granted,
-            limit: limit.get(),
+            capacity: limit.get(),
             remaining: view.available(limit),
             retry_after: self.retry_after(limit, view, missing),
             reset_after: self.reset_after(view),
@@ -239,7 +380,7 @@ impl SlidingWindowLog {
             Some(room) => {
                 // Grants ahead of the clock do not count now, but will when it reaches them.
                 let must_leave = view.held.saturating_sub(room);
-                let last = self.grants.time_of_unit(view.left.saturating_add(must_leave));
+                let last = self.grants.time_of_unit(view.left.plus(must_leave));
                 RetryAfter::Wait(self.time_until_left(view, last))
             }
         }
@@ -257,7 +398,7 @@ impl SlidingWindowLog {
     /// or the log has ended.
     fn time_until_left(&self, view: &View, granted: Instant) -> Duration {
         // This may be after the last instant there is, and is answered all the same.
-        let left = granted.as_micros().saturating_add(view.window.as_micros());
+        let left = granted.as_micros().plus(view.window.as_micros());
         let left = left.min(self.end_micros()).saturating_sub(view.now.as_micros());
         Duration::from_micros(u128::from(left))
     }
@@ -286,10 +427,7 @@ impl View {
 
 /// The time within which grants share an entry: a thousandth of the window, 1 ms at most.
 fn tick_micros(window: Window) -> NonZeroU64 {
-    const MAX: NonZeroU64 = match NonZeroU64::new(1_000) {
-        Some(micros) => micros,
-        None => NonZeroU64::MIN,
-    };
+    const MAX: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
     // A window in milliseconds is as long as its thousandths are in microseconds.
     NonZeroU64::new(window.as_millis()).map_or(MAX, |micros| micros.min(MAX))
 }

@@ -3,6 +3,7 @@
 use core::num::NonZeroU64;
 
 use crate::limits::Window;
+use crate::math::Exact;
 
 /// A point in time: microseconds since the Unix epoch, at most [`Instant::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,12 +61,13 @@ impl Instant {
     /// background), others when it has passed it. At most 2^62, which leaves servers room to
     /// calculate.
     #[must_use]
-    pub const fn expiry_millis(self, lifetime: Duration) -> u64 {
+    pub fn expiry_millis(self, lifetime: Duration) -> u64 {
         const MAX: u64 = 1 << 62;
-        let end = lifetime.0.saturating_add(self.0 as u128);
+        // A caller can pass any lifetime, so that the sum saturates.
+        let end = lifetime.0.saturating_add(u128::from(self.0));
         // Nearly every instant fits into 63 bits, where calculating is cheap.
         if end < 1 << 63 {
-            return (end as u64).wrapping_add(999) / 1_000;
+            return (end as u64).plus(999) / 1_000;
         }
         let expiry = end.div_ceil(1_000);
         if expiry > MAX as u128 { MAX } else { expiry as u64 }
@@ -98,12 +100,12 @@ impl Duration {
     /// The duration in milliseconds as callers are answered: rounded up, so that a caller that waits
     /// as long has waited enough, and [`Duration::MAX_MILLIS`] for anything longer than that.
     #[must_use]
-    pub const fn ceil_millis(self) -> i64 {
+    pub fn ceil_millis(self) -> i64 {
         const LONGEST: u128 = Duration::MAX_MILLIS.unsigned_abs() as u128 * 1_000;
         if self.0 > LONGEST {
             return Self::MAX_MILLIS;
         }
-        ((self.0 as u64).wrapping_add(999) / 1_000).cast_signed()
+        ((self.0 as u64).plus(999) / 1_000).cast_signed()
     }
 
     /// The longest time that callers are answered, some 285,000 years: 2^53 - 1 milliseconds, the

@@ -47,10 +47,14 @@
 use core::num::{NonZeroU32, NonZeroU64, NonZeroU128};
 use core::ops::Range;
 
-use crate::algorithm::{Algorithm, BufferVisitor};
-use crate::codec::{self, Change, DecodeError};
+use crate::algorithm::Algorithm;
+use crate::buffers::BufferVisitor;
+use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::decision::{Decision, Refund, RetryAfter};
-use crate::limits::{BucketLimit, Demand, Units, Window};
+use crate::limiter::Limiter;
+use crate::limits::{Limit, Request, Units, Window};
+use crate::math::Exact;
+use crate::stored::{Refused, Stored};
 use crate::time::{Duration, Instant};
 
 /// The state of a token bucket, in 32 bytes: what was used, when, and how it drains.
@@ -75,28 +79,30 @@ impl Default for TokenBucket {
 }
 
 /// Every call has a constant cost.
-impl Algorithm for TokenBucket {
-    type Limit = BucketLimit;
+impl Limiter for TokenBucket {
+    const ALGORITHM: Algorithm = Algorithm::TokenBucket;
+
+    /// Version, kind and five integers within their bounds.
+    const MAX_EFFECT_BYTES: usize = 2 + 9 + 5 + 5 + 5 + 7;
 
     #[inline(always)]
-    fn take(&mut self, limit: &Self::Limit, demand: Demand, now: Instant) -> Decision {
+    fn take(&mut self, limit: &Limit, request: Request, now: Instant) -> Decision {
         let before = self.level(*limit, now);
-        let granted = demand.granted_of(before.available());
-        let missing = demand.missing_after(granted);
+        let granted = request.granted_of(before.available());
+        let missing = request.missing_after(granted);
         if granted == 0 {
             return self.unchanged(limit, before, granted, missing, now);
         }
-        // The sum cannot saturate, as a grant fits below the capacity.
-        let after = Level { units: before.units.saturating_add(granted), ..before };
+        let after = Level { units: before.units.plus(granted), ..before };
         let after = after.at_rate_of(*limit);
         *self = after.into_bucket();
         after.decision(granted, missing, now)
     }
 
-    fn peek(&self, limit: &Self::Limit, cost: Units, now: Instant) -> Decision {
-        let (level, demand) = (self.level(*limit, now), Demand::all(cost));
-        let granted = demand.granted_of(level.available());
-        self.unchanged(limit, level, granted, demand.missing_after(granted), now)
+    fn peek(&self, limit: &Limit, cost: Units, now: Instant) -> Decision {
+        let (level, request) = (self.level(*limit, now), Request::all(cost));
+        let granted = request.granted_of(level.available());
+        self.unchanged(limit, level, granted, request.missing_after(granted), now)
     }
 
     fn refund(&mut self, amount: Units, now: Instant) -> Refund {
@@ -111,28 +117,31 @@ impl Algorithm for TokenBucket {
         Refund { refunded, reset_after: self.peek(&rate, Units::MIN, now).reset_after }
     }
 
+    fn effect_of_grant(&self, _limit: &Limit, _units: Units, _now: Instant) -> Self {
+        self.clone()
+    }
+
+    fn effect_of_refund(&self, _units: Units, _now: Instant) -> Self {
+        self.clone()
+    }
+
+    /// A refund leaves the time and the rate; a grant uses more units, or changes the time.
+    fn is_refund(&self, effect: &Self) -> bool {
+        effect.units < self.units && *effect == Self { units: effect.units, ..*self }
+    }
+}
+
+impl Stored for TokenBucket {
+    /// The whole bucket after the change, as it is as short as any description of the change.
+    type Effect = Self;
+
     fn has_ended(&self, now: Instant) -> bool {
         self.time <= now && self.level(self.latest_rate(), now).is_empty()
     }
 
-    /// A bucket is as short as its changes would be: it travels whole.
-    fn granted(&self, _limit: &BucketLimit, _units: Units, _now: Instant) -> Change {
-        Change::TokenBucket(self.clone())
-    }
-
-    fn refunded(&self, _units: Units, _now: Instant) -> Change {
-        Change::TokenBucket(self.clone())
-    }
-
-    fn encode(&self, bytes: &mut impl Extend<u8>) {
-        codec::put_token_bucket(self, bytes);
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        match Change::decode(bytes)? {
-            Change::TokenBucket(bucket) => Ok(bucket),
-            _ => Err(DecodeError::Malformed),
-        }
+    fn apply(&mut self, effect: Self) -> Result<(), Refused> {
+        *self = effect;
+        Ok(())
     }
 
     fn buffers(&self) -> usize {
@@ -140,6 +149,25 @@ impl Algorithm for TokenBucket {
     }
 
     fn visit_buffers(&mut self, _numbers: Range<usize>, _visitor: &mut impl BufferVisitor) {}
+}
+
+impl Encode for TokenBucket {
+    fn encode(&self, bytes: &mut impl Extend<u8>) {
+        let Self { time, window, parts, units, limit } = *self;
+        let (limit, units) = (u64::from(limit.get()), u64::from(units));
+        let fields = [time.as_micros(), window.as_millis(), limit, units, parts];
+        codec::put(bytes, Kind::TokenBucket, &fields);
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match codec::read(bytes)? {
+            (Kind::TokenBucket, mut fields) => {
+                let bucket = Self::read(&mut fields);
+                fields.end(bucket)
+            }
+            _ => Err(DecodeError::Malformed),
+        }
+    }
 }
 
 impl TokenBucket {
@@ -156,16 +184,19 @@ impl TokenBucket {
         self.time
     }
 
-    /// Whether this is what a refund has left of another state. A grant uses more units, or changes
-    /// the time.
-    #[must_use]
-    pub fn is_refund_of(&self, before: &Self) -> bool {
-        self.units < before.units && *self == Self { units: self.units, ..*before }
+    /// Returns the bucket of which these are the fields, if they are within their bounds.
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let (time, window, limit) = (fields.time()?, fields.window()?, fields.units()?);
+        let (units, parts) = (u32::try_from(fields.integer()?).ok()?, fields.integer()?);
+        let used = units.checked_add(u32::from(parts > 0))?;
+        let is_in_bounds =
+            Units::new(u64::from(used)).is_some() && parts < parts_per_unit(window).get();
+        is_in_bounds.then_some(Self { time, window, parts, units, limit })
     }
 
     /// The rate of the latest grant.
-    const fn latest_rate(&self) -> BucketLimit {
-        BucketLimit::new(self.limit, self.window)
+    const fn latest_rate(&self) -> Limit {
+        Limit::new(self.limit, self.window)
     }
 
     /// The answer to a call with this limit at `now` that finds this level and leaves the state as
@@ -173,7 +204,7 @@ impl TokenBucket {
     #[inline(always)]
     fn unchanged(
         &self,
-        limit: &BucketLimit,
+        limit: &Limit,
         level: Level,
         granted: u32,
         missing: u32,
@@ -195,7 +226,7 @@ impl TokenBucket {
 
     /// What is used at `now` as seen by a call with this limit, in parts of the faster rate.
     #[inline(always)]
-    fn level(&self, limit: BucketLimit, now: Instant) -> Level {
+    fn level(&self, limit: Limit, now: Instant) -> Level {
         let ahead = self.time.micros_since(now);
         let (elapsed, time) = match ahead {
             0 => (now.micros_since(self.time), now),
@@ -211,12 +242,12 @@ impl TokenBucket {
     /// The level as seen by a call at another rate than that of the latest grant. Out of line, as
     /// most calls have the same.
     #[inline(never)]
-    fn level_at_another_rate(&self, limit: BucketLimit, time: Instant, elapsed: u64) -> Level {
+    fn level_at_another_rate(&self, limit: Limit, time: Instant, elapsed: u64) -> Level {
         let stored = Level {
             units: self.units,
             parts: self.parts,
             time,
-            limit: BucketLimit { capacity: limit.capacity, ..self.latest_rate() },
+            limit: Limit { capacity: limit.capacity, ..self.latest_rate() },
         };
         if stored.is_empty() {
             return Level { limit, ..stored };
@@ -234,22 +265,23 @@ struct Level {
     /// When this is true: now, or the state's own time when that lies (not far) ahead of now.
     time: Instant,
     /// The rate at which the level drains, and the capacity of the call.
-    limit: BucketLimit,
+    limit: Limit,
 }
 
 impl Level {
     /// This level after `elapsed` microseconds.
     #[inline(always)]
     fn drained(self, elapsed: u64) -> Self {
-        let BucketLimit { limit, window, .. } = self.limit;
+        let Limit { limit, window, .. } = self.limit;
         let drained = product(elapsed, u64::from(limit.get()));
         let (drained_units, rest) = divide(drained, window.nonzero_micros());
         let drained_parts = rest << doublings(window);
         let borrowed = self.parts < drained_parts;
+        // Saturating, as `drained_units` may stand for more units than any state holds.
         match self.units.checked_sub(drained_units.saturating_add(u32::from(borrowed))) {
             Some(units) => {
                 let borrowed = if borrowed { parts_per_unit(window).get() } else { 0 };
-                let parts = self.parts.wrapping_add(borrowed).wrapping_sub(drained_parts);
+                let parts = self.parts.plus(borrowed).minus(drained_parts);
                 Self { units, parts, ..self }
             }
             None => Self { units: 0, parts: 0, ..self },
@@ -258,19 +290,19 @@ impl Level {
 
     /// The same use in the parts of this limit's window, rounded up, to drain at its rate.
     #[inline(always)]
-    fn at_rate_of(self, limit: BucketLimit) -> Self {
+    fn at_rate_of(self, limit: Limit) -> Self {
         if limit.window == self.limit.window {
             return Self { limit, ..self };
         }
         let (from, to) = (parts_per_unit(self.limit.window), parts_per_unit(limit.window));
         let parts = product(self.parts, to.get()).div_ceil(u128::from(from.get()));
         let (carried, parts) = divide(parts, to);
-        Self { units: self.units.saturating_add(carried), parts, limit, ..self }
+        Self { units: self.units.plus(carried), parts, limit, ..self }
     }
 
     /// Units used, any part of a unit as a whole one.
-    const fn units_up(&self) -> u32 {
-        self.units.saturating_add((self.parts > 0) as u32)
+    fn units_up(&self) -> u32 {
+        self.units.plus(u32::from(self.parts > 0))
     }
 
     /// Whole units that could be taken: a unit of which any part is used cannot.
@@ -280,7 +312,7 @@ impl Level {
     }
 
     fn into_bucket(self) -> TokenBucket {
-        let Self { units, parts, time, limit: BucketLimit { limit, window, .. } } = self;
+        let Self { units, parts, time, limit: Limit { limit, window, .. } } = self;
         TokenBucket { time, window, parts, units, limit }
     }
 
@@ -289,7 +321,7 @@ impl Level {
     fn decision(&self, granted: u32, missing: u32, now: Instant) -> Decision {
         Decision {
             granted,
-            limit: self.limit.capacity.get(),
+            capacity: self.limit.capacity.get(),
             remaining: self.available(),
             retry_after: self.retry_after(missing, now),
             reset_after: self.reset_after(now),
@@ -321,21 +353,20 @@ impl Level {
     /// Time from `now` until at most `units` are used, of which more are used now.
     #[inline(always)]
     fn time_to_drain_to(&self, units: u32, now: Instant) -> Duration {
-        let BucketLimit { limit, window, .. } = self.limit;
+        let Limit { limit, window, .. } = self.limit;
         // Undoubling first keeps the numbers small; rounding up twice is rounding up once.
         let doublings = doublings(window);
-        let parts = self.parts.wrapping_add((1_u64 << doublings).wrapping_sub(1)) >> doublings;
+        let parts = self.parts.plus((1_u64 << doublings).minus(1)) >> doublings;
         let excess = product(u64::from(self.units.saturating_sub(units)), window.as_micros())
-            .wrapping_add(u128::from(parts));
+            .plus(u128::from(parts));
         let drain = divide_up(excess, limit.nonzero());
-        Duration::from_micros(drain.saturating_add(u128::from(self.time.micros_since(now))))
+        Duration::from_micros(drain.plus(u128::from(self.time.micros_since(now))))
     }
 }
 
 /// Whether units come back more slowly at the first rate than at the second.
-fn is_slower(first: &BucketLimit, second: &BucketLimit) -> bool {
-    let crossed =
-        |a: &BucketLimit, b: &BucketLimit| product(u64::from(a.limit.get()), b.window.as_micros());
+fn is_slower(first: &Limit, second: &Limit) -> bool {
+    let crossed = |a: &Limit, b: &Limit| product(u64::from(a.limit.get()), b.window.as_micros());
     crossed(first, second) < crossed(second, first)
 }
 
@@ -349,12 +380,12 @@ pub(crate) fn parts_per_unit(window: Window) -> NonZeroU64 {
 
 /// How often a window in microseconds is doubled: 1 to 36 times, as it has 10 to 45 bits.
 fn doublings(window: Window) -> u32 {
-    window.nonzero_micros().leading_zeros().saturating_sub(18)
+    window.nonzero_micros().leading_zeros().minus(18)
 }
 
-/// The product of two 64-bit numbers, which always fits.
-const fn product(a: u64, b: u64) -> u128 {
-    (a as u128).wrapping_mul(b as u128)
+/// The product of two 64-bit numbers.
+fn product(a: u64, b: u64) -> u128 {
+    u128::from(a).times(u128::from(b))
 }
 
 /// Whole units and the rest of a number of parts, of which a unit is so many.

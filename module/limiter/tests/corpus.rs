@@ -7,11 +7,11 @@
     reason = "a helper that panics fails its test"
 )]
 
-#[allow(dead_code, reason = "the module serves other tests too")]
-mod algorithm;
 mod bytes;
 #[path = "../fuzz/corpus.rs"]
 mod corpus;
+#[allow(dead_code, reason = "the module serves other tests too")]
+mod state;
 
 use std::path::Path;
 

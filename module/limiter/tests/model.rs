@@ -4,22 +4,22 @@
 #![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
 #[allow(dead_code, reason = "the properties use the rest")]
-mod algorithm;
-#[allow(dead_code, reason = "the properties use the rest")]
 mod arbitrary;
+#[allow(dead_code, reason = "the properties use the rest")]
+mod state;
 
 use std::fmt::Debug;
 
-use algorithm::Algorithm;
 use arbitrary::{Call, Clock, Limits, calls};
 use limiter::{
-    BucketLimit, Decision, Demand, Duration, Instant, Refund, RetryAfter, SlidingWindowLog,
-    TokenBucket, Units, Window,
+    Decision, Duration, Instant, Limit, Limiter, Mode, Refund, Request, RetryAfter,
+    SlidingWindowLog, TokenBucket, Units, Window,
 };
 use num_rational::BigRational;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
+use state::State;
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
@@ -115,8 +115,9 @@ fn busy_calls(
             now = now.plus_micros(pause);
             let cost = if matches!(kind, Kind::Refund) { cost * 100 } else { cost };
             let cost = Units::new(cost).unwrap();
-            let quota = BucketLimit::new(Units::new(limit).unwrap(), window);
-            (Call { now, quota, demand: Demand { cost, partial } }, kind)
+            let quota = Limit::new(Units::new(limit).unwrap(), window);
+            let request = if partial { Request::partial(cost) } else { Request::all(cost) };
+            (Call { now, quota, request }, kind)
         };
         calls.into_iter().map(concrete).collect()
     })
@@ -125,15 +126,15 @@ fn busy_calls(
 /// The plain form of an algorithm. Times and windows are in microseconds.
 trait Model: Default + Debug {
     /// Units that could be taken at `now`.
-    fn available(&self, quota: &BucketLimit, now: u64) -> u32;
+    fn available(&self, quota: &Limit, now: u64) -> u32;
 
     /// The wait, in microseconds, until `units` fit that do not fit now.
-    fn wait(&self, quota: &BucketLimit, units: u32, now: u64) -> u128;
+    fn wait(&self, quota: &Limit, units: u32, now: u64) -> u128;
 
     /// Time in microseconds until nothing is used.
-    fn reset(&self, quota: &BucketLimit, now: u64) -> u128;
+    fn reset(&self, quota: &Limit, now: u64) -> u128;
 
-    fn grant(&mut self, quota: &BucketLimit, units: u32, now: u64);
+    fn grant(&mut self, quota: &Limit, units: u32, now: u64);
 
     /// Whether the state counts for nothing any more.
     fn has_ended(&self, now: u64) -> bool;
@@ -141,28 +142,29 @@ trait Model: Default + Debug {
     /// Gives back up to `amount`; how much that was, and the time until nothing is used.
     fn refund(&mut self, amount: u32, now: u64) -> (u32, u128);
 
-    fn most(quota: &BucketLimit) -> u32;
+    fn most(quota: &Limit) -> u32;
 
-    fn take(&mut self, quota: &BucketLimit, demand: Demand, now: u64) -> Decision {
-        let (cost, available) = (demand.cost.get(), self.available(quota, now));
-        let granted = match demand.partial {
+    fn take(&mut self, quota: &Limit, request: Request, now: u64) -> Decision {
+        let (cost, available) = (request.cost.get(), self.available(quota, now));
+        let granted = match request.mode {
             _ if cost <= available => cost,
-            true => available,
-            false => 0,
+            Mode::Partial => available,
+            Mode::All => 0,
         };
         if granted > 0 {
             self.grant(quota, granted, now);
         }
-        let missing = if demand.partial && granted == 0 { 1 } else { cost - granted };
+        let missing =
+            if request.mode == Mode::Partial && granted == 0 { 1 } else { cost - granted };
         self.answer(quota, granted, missing, now)
     }
 
-    fn peek(&self, quota: &BucketLimit, cost: u32, now: u64) -> Decision {
+    fn peek(&self, quota: &Limit, cost: u32, now: u64) -> Decision {
         let granted = if cost <= self.available(quota, now) { cost } else { 0 };
         self.answer(quota, granted, cost - granted, now)
     }
 
-    fn answer(&self, quota: &BucketLimit, granted: u32, missing: u32, now: u64) -> Decision {
+    fn answer(&self, quota: &Limit, granted: u32, missing: u32, now: u64) -> Decision {
         let retry_after = match missing {
             0 => RetryAfter::Granted,
             missing if missing > Self::most(quota) => RetryAfter::Never,
@@ -170,7 +172,7 @@ trait Model: Default + Debug {
         };
         Decision {
             granted,
-            limit: Self::most(quota),
+            capacity: Self::most(quota),
             remaining: self.available(quota, now),
             retry_after,
             reset_after: Duration::from_micros(self.reset(quota, now)),
@@ -179,24 +181,24 @@ trait Model: Default + Debug {
 }
 
 /// Makes the same calls on a model and on the real thing.
-fn compare<M: Model, A: Algorithm>(calls: &[(Call, Kind)]) -> TestCaseResult {
+fn compare<M: Model, A: State>(calls: &[(Call, Kind)]) -> TestCaseResult {
     let (mut model, mut real) = (M::default(), A::default());
     for &(call, kind) in calls {
-        let Call { now, quota, demand } = call;
+        let Call { now, quota, request } = call;
         let micros = now.as_micros();
         prop_assert_eq!(real.has_ended(now), model.has_ended(micros), "before {:?}", call);
         match kind {
             Kind::Take => {
-                let expected = model.take(&quota, demand, micros);
-                prop_assert_eq!(real.take(&quota, demand, now), expected, "{:?}", call);
+                let expected = model.take(&quota, request, micros);
+                prop_assert_eq!(real.take(&quota, request, now), expected, "{:?}", call);
             }
             Kind::Peek => {
-                let expected = model.peek(&quota, demand.cost.get(), micros);
-                prop_assert_eq!(real.peek(&quota, demand.cost, now), expected, "{:?}", call);
+                let expected = model.peek(&quota, request.cost.get(), micros);
+                prop_assert_eq!(real.peek(&quota, request.cost, now), expected, "{:?}", call);
             }
             Kind::Refund => {
-                let (refunded, reset) = model.refund(demand.cost.get(), micros);
-                let Refund { refunded: units, reset_after } = real.refund(demand.cost, now);
+                let (refunded, reset) = model.refund(request.cost.get(), micros);
+                let Refund { refunded: units, reset_after } = real.refund(request.cost, now);
                 prop_assert_eq!(units, refunded, "{:?}", call);
                 let reset = if refunded > 0 { reset } else { 0 };
                 prop_assert_eq!(reset_after.as_micros(), reset, "{:?}", call);
@@ -212,7 +214,7 @@ fn exact(number: impl Into<u128>) -> BigRational {
 }
 
 /// `limit / window`, in units per microsecond.
-fn rate(quota: &BucketLimit) -> BigRational {
+fn rate(quota: &Limit) -> BigRational {
     exact(quota.limit.get()) / exact(quota.window.as_micros())
 }
 
@@ -223,14 +225,14 @@ struct BucketModel {
     /// When that was true.
     time: u64,
     /// What the latest grant was made with.
-    quota: BucketLimit,
+    quota: Limit,
     /// Whether a change of window rounds parts of a unit up.
     rounds: bool,
 }
 
 impl Default for BucketModel {
     fn default() -> Self {
-        let quota = BucketLimit::new(Units::MIN, Window::MIN);
+        let quota = Limit::new(Units::MIN, Window::MIN);
         Self { used: exact(0_u32), time: 0, quota, rounds: true }
     }
 }
@@ -249,12 +251,12 @@ impl BucketModel {
     }
 
     /// The faster of the rates of the latest grant and of a call.
-    fn rate(&self, quota: &BucketLimit) -> BigRational {
+    fn rate(&self, quota: &Limit) -> BigRational {
         rate(&self.quota).max(rate(quota))
     }
 
     /// What is used by the state's own time, as a call sees it: in the parts of the faster rate.
-    fn used_before(&self, quota: &BucketLimit) -> BigRational {
+    fn used_before(&self, quota: &Limit) -> BigRational {
         if rate(quota) > rate(&self.quota) {
             return self.in_parts_of(self.used.clone(), quota.window);
         }
@@ -262,11 +264,11 @@ impl BucketModel {
     }
 
     /// Whether the state is from so far ahead that the distance drains it.
-    fn is_far_ahead(&self, quota: &BucketLimit, now: u64) -> bool {
+    fn is_far_ahead(&self, quota: &Limit, now: u64) -> bool {
         self.time > now && self.time - now > quota.window.as_micros()
     }
 
-    fn used(&self, quota: &BucketLimit, now: u64) -> BigRational {
+    fn used(&self, quota: &Limit, now: u64) -> BigRational {
         let drained = if self.is_far_ahead(quota, now) {
             self.time - now
         } else {
@@ -278,7 +280,7 @@ impl BucketModel {
 
     /// Time until at most `units` are used, of which more are used now: once the clock has come to
     /// the state's own time, use drains from what it was then.
-    fn time_to_drain_to(&self, units: u32, quota: &BucketLimit, now: u64) -> u128 {
+    fn time_to_drain_to(&self, units: u32, quota: &Limit, now: u64) -> u128 {
         let excess = self.used_before(quota) - exact(units);
         let drained_at = exact(self.time) + excess / self.rate(quota);
         u128::try_from((drained_at - exact(now)).ceil().to_integer()).unwrap()
@@ -286,27 +288,27 @@ impl BucketModel {
 }
 
 impl Model for BucketModel {
-    fn most(quota: &BucketLimit) -> u32 {
+    fn most(quota: &Limit) -> u32 {
         quota.capacity.get()
     }
 
-    fn available(&self, quota: &BucketLimit, now: u64) -> u32 {
+    fn available(&self, quota: &Limit, now: u64) -> u32 {
         let available = exact(quota.capacity.get()) - self.used(quota, now);
         u32::try_from(available.floor().to_integer()).unwrap_or(0)
     }
 
-    fn wait(&self, quota: &BucketLimit, units: u32, now: u64) -> u128 {
+    fn wait(&self, quota: &Limit, units: u32, now: u64) -> u128 {
         self.time_to_drain_to(quota.capacity.get() - units, quota, now)
     }
 
-    fn reset(&self, quota: &BucketLimit, now: u64) -> u128 {
+    fn reset(&self, quota: &Limit, now: u64) -> u128 {
         if self.used(quota, now) == exact(0_u32) {
             return 0;
         }
         self.time_to_drain_to(0, quota, now)
     }
 
-    fn grant(&mut self, quota: &BucketLimit, units: u32, now: u64) {
+    fn grant(&mut self, quota: &Limit, units: u32, now: u64) {
         self.used = self.in_parts_of(self.used(quota, now), quota.window) + exact(units);
         if self.time < now || self.is_far_ahead(quota, now) {
             self.time = now;
@@ -340,16 +342,16 @@ fn compare_with_exact_fractions(calls: &[Call]) -> TestCaseResult {
     let mut model = BucketModel { rounds: false, ..BucketModel::default() };
     let mut changes = 0;
     for call in calls {
-        let Call { now, quota, demand } = *call;
+        let Call { now, quota, request } = *call;
         let micros = now.as_micros();
         let changes_now = if real.used(&quota, now) == 0 {
             0
         } else {
             changes + u32::from(model.quota.window != quota.window)
         };
-        let decision = real.take(&quota, demand, now);
+        let decision = real.take(&quota, request, now);
         if changes_now <= 1 {
-            let expected = model.clone().take(&quota, demand, micros);
+            let expected = model.clone().take(&quota, request, micros);
             prop_assert_eq!(decision, expected, "{:?}", call);
         }
         if decision.granted > 0 {
@@ -417,17 +419,17 @@ impl LogModel {
 }
 
 impl Model for LogModel {
-    fn most(quota: &BucketLimit) -> u32 {
+    fn most(quota: &Limit) -> u32 {
         quota.limit.get()
     }
 
-    fn available(&self, quota: &BucketLimit, now: u64) -> u32 {
+    fn available(&self, quota: &Limit, now: u64) -> u32 {
         quota.limit.get().saturating_sub(self.used(quota.window.as_micros(), now))
     }
 
     /// The oldest grants leave one after the other; those ahead of the clock will have come to
     /// count by then.
-    fn wait(&self, quota: &BucketLimit, units: u32, now: u64) -> u128 {
+    fn wait(&self, quota: &Limit, units: u32, now: u64) -> u128 {
         let window = quota.window.as_micros();
         let room = quota.limit.get() - units;
         let left_at = |entry: &Entry| self.leaves_at(entry.time, window);
@@ -442,13 +444,13 @@ impl Model for LogModel {
         0
     }
 
-    fn reset(&self, quota: &BucketLimit, now: u64) -> u128 {
+    fn reset(&self, quota: &Limit, now: u64) -> u128 {
         self.time_until_newest_left(quota.window.as_micros(), now)
     }
 
     /// A grant shares the newest entry if it lies in the same tick as the entry's first grant, or if
     /// the entry is ahead of the clock; the entry then counts from the later time of both.
-    fn grant(&mut self, quota: &BucketLimit, units: u32, now: u64) {
+    fn grant(&mut self, quota: &Limit, units: u32, now: u64) {
         let window = quota.window.as_micros();
         let tick = (window / 1_000).min(1_000);
         let counts: Vec<_> =

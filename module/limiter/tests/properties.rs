@@ -3,19 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
-mod algorithm;
 mod arbitrary;
+mod state;
 
-use algorithm::Algorithm;
 use arbitrary::{Call, Clock, Limits, Pause, calls, instant, pause, quota, units};
-use limiter::codec::Change;
 use limiter::{
-    BucketLimit, Decision, Demand, Duration, Instant, RetryAfter, SlidingWindowLog, TokenBucket,
-    Units,
+    Decision, Duration, Effect, Encode, Instant, Limit, Limiter, Mode, Request, RetryAfter,
+    SlidingWindowLog, Stored, TokenBucket, Units,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
+use state::State;
 
 proptest! {
     #![proptest_config(ProptestConfig {
@@ -55,7 +54,7 @@ proptest! {
         let longest = u64::try_from(longest).unwrap_or(u64::MAX);
         let (mut bucket, mut elapsed, mut granted) = (TokenBucket::new(), 0_u64, 0_u128);
         for pause in pauses {
-            let (all_there_is, now) = (Demand::up_to(Units::MAX), Instant::from_micros(elapsed));
+            let (all_there_is, now) = (Request::partial(Units::MAX), Instant::from_micros(elapsed));
             granted += u128::from(bucket.take(&quota, all_there_is, now).granted);
             let rate = u128::from(limit) * u128::from(elapsed) / u128::from(window);
             prop_assert_eq!(granted, u128::from(capacity) + rate);
@@ -223,10 +222,10 @@ proptest! {
         a_refund_undoes_a_grant::<SlidingWindowLog>(&calls, &later)?;
     }
 
-    /// Whoever is sent every change holds the same state as whoever decided, whatever the limits
-    /// and the clock; and what is written is read back as the same.
+    /// A copy to which every effect is applied stays equal to the state that decided, whatever the
+    /// limits and the clock; and decoding the bytes of a state gives the same state.
     #[test]
-    fn a_copy_that_is_sent_every_change_stays_equal(
+    fn a_copy_to_which_every_effect_is_applied_stays_equal(
         calls in calls(Limits::Changing, Clock::Any, 1..40),
         refunds in vec(prop::bool::weighted(0.3), 40),
     ) {
@@ -269,10 +268,10 @@ struct Grant {
 }
 
 /// What a new state grants of a history, and the state after it.
-fn grants<A: Algorithm>(calls: &[Call]) -> (Vec<Grant>, A) {
+fn grants<A: State>(calls: &[Call]) -> (Vec<Grant>, A) {
     let mut state = A::default();
-    let grant = |&Call { now, quota, demand }: &Call| {
-        let units = state.take(&quota, demand, now).granted;
+    let grant = |&Call { now, quota, request }: &Call| {
+        let units = state.take(&quota, request, now).granted;
         (units > 0).then_some(Grant { time: now, units })
     };
     let grants = calls.iter().filter_map(grant).collect();
@@ -280,7 +279,7 @@ fn grants<A: Algorithm>(calls: &[Call]) -> (Vec<Grant>, A) {
 }
 
 /// The state that a history leaves.
-fn state<A: Algorithm>(calls: &[Call]) -> A {
+fn state<A: State>(calls: &[Call]) -> A {
     grants(calls).1
 }
 
@@ -292,15 +291,15 @@ fn after(now: Instant, wait: Duration) -> Option<Instant> {
 }
 
 /// Whether all of `units` would be granted.
-fn grants_all<A: Algorithm>(state: &A, quota: &BucketLimit, units: Units, now: Instant) -> bool {
-    let decision = state.clone().take(quota, Demand::all(units), now);
+fn grants_all<A: State>(state: &A, quota: &Limit, units: Units, now: Instant) -> bool {
+    let decision = state.clone().take(quota, Request::all(units), now);
     assert_eq!(decision.retry_after == RetryAfter::Granted, decision.granted > 0);
     decision.granted == units.get()
 }
 
 /// In every interval that starts and ends with a grant, at most
 /// `capacity + limit * length / window` units. Exact, so that not even a part of a unit may drift.
-fn keeps_to_the_rate(quota: &BucketLimit, grants: &[Grant]) -> TestCaseResult {
+fn keeps_to_the_rate(quota: &Limit, grants: &[Grant]) -> TestCaseResult {
     let window = u128::from(quota.window.as_micros());
     let burst = u128::from(quota.capacity.get()) * window;
     for (index, first) in grants.iter().enumerate() {
@@ -318,17 +317,16 @@ fn keeps_to_the_rate(quota: &BucketLimit, grants: &[Grant]) -> TestCaseResult {
 /// The same with limits that change, of which those of the grants themselves decide.
 fn keeps_to_the_fastest_rate(calls: &[Call]) -> TestCaseResult {
     let mut bucket = TokenBucket::new();
-    let granted = |&Call { now, quota, demand }: &Call| {
-        let units = Algorithm::take(&mut bucket, &quota, demand, now).granted;
+    let granted = |&Call { now, quota, request }: &Call| {
+        let units = bucket.take(&quota, request, now).granted;
         (units > 0).then_some((now, quota, units))
     };
     let grants: Vec<_> = calls.iter().filter_map(granted).collect();
     for (index, &(first, quota, _)) in grants.iter().enumerate() {
         let (mut fastest, mut capacity, mut granted) = (quota, 0, 0);
         for &(last, quota, units) in &grants[index..] {
-            let crossed = |a: &BucketLimit, b: &BucketLimit| {
-                u128::from(a.limit.get()) * u128::from(b.window.as_micros())
-            };
+            let crossed =
+                |a: &Limit, b: &Limit| u128::from(a.limit.get()) * u128::from(b.window.as_micros());
             if crossed(&quota, &fastest) > crossed(&fastest, &quota) {
                 fastest = quota;
             }
@@ -343,7 +341,7 @@ fn keeps_to_the_fastest_rate(calls: &[Call]) -> TestCaseResult {
 }
 
 /// In every half-open window that starts with a grant, at most `limit` units.
-fn keeps_to_the_window(quota: &BucketLimit, grants: &[Grant]) -> TestCaseResult {
+fn keeps_to_the_window(quota: &Limit, grants: &[Grant]) -> TestCaseResult {
     for (index, first) in grants.iter().enumerate() {
         let end = first.time.as_micros() + quota.window.as_micros();
         let within = grants[index..].iter().take_while(|grant| grant.time.as_micros() < end);
@@ -356,16 +354,19 @@ fn keeps_to_the_window(quota: &BucketLimit, grants: &[Grant]) -> TestCaseResult 
 /// What is missing is granted after the wait that the call was told, also as the milliseconds that
 /// a client is told, and not a microsecond or a millisecond earlier. If any number of units would
 /// have been taken and there was none, the first one is missing.
-fn a_wait_is_tight<A: Algorithm>(state: &A, call: &Call, decision: &Decision) -> TestCaseResult {
-    let Call { now, quota, demand } = *call;
+fn a_wait_is_tight<A: State>(state: &A, call: &Call, decision: &Decision) -> TestCaseResult {
+    let Call { now, quota, request } = *call;
     let missing = match decision.granted {
-        0 if demand.partial => Some(Units::MIN),
-        granted => Units::new(u64::from(demand.cost.get() - granted)),
+        0 if request.mode == Mode::Partial => Some(Units::MIN),
+        granted => Units::new(u64::from(request.cost.get() - granted)),
     };
     let (Some(missing), RetryAfter::Wait(wait)) = (missing, decision.retry_after) else {
-        let never = demand.cost > A::most(&quota);
-        let granted = decision.granted == demand.cost.get();
-        prop_assert!(granted || decision.granted > 0 || !demand.partial, "never a first unit");
+        let never = request.cost > A::most(&quota);
+        let granted = decision.granted == request.cost.get();
+        prop_assert!(
+            granted || decision.granted > 0 || request.mode == Mode::All,
+            "never a first unit"
+        );
         prop_assert!(never && decision.retry_after == RetryAfter::Never || granted);
         return Ok(());
     };
@@ -385,19 +386,19 @@ fn a_wait_is_tight<A: Algorithm>(state: &A, call: &Call, decision: &Decision) ->
 }
 
 /// The end is `reset_after` from the latest change, and that of each state that a history leaves.
-fn ends_in_time<A: Algorithm>(calls: &[(Call, bool)]) -> TestCaseResult {
+fn ends_in_time<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
     let (mut state, mut end) = (A::default(), Some(Instant::EPOCH));
-    for &(Call { now, quota, demand }, refund) in calls {
+    for &(Call { now, quota, request }, refund) in calls {
         let left = end.map(|end| u128::from(end.micros_since(now)));
         prop_assert_eq!(state.has_ended(now), left == Some(0));
         if refund {
-            let refund = state.refund(demand.cost, now);
+            let refund = state.refund(request.cost, now);
             prop_assert!(left != Some(0) || refund.refunded == 0, "nothing is there");
             if refund.refunded > 0 {
                 end = after(now, refund.reset_after);
             }
         } else {
-            let decision = state.take(&quota, demand, now);
+            let decision = state.take(&quota, request, now);
             if decision.granted > 0 {
                 end = after(now, decision.reset_after);
             } else {
@@ -409,8 +410,8 @@ fn ends_in_time<A: Algorithm>(calls: &[(Call, bool)]) -> TestCaseResult {
         }
         let Some(end) = end.filter(|end| *end > now) else { continue };
         prop_assert!(state.has_ended(end));
-        prop_assert_eq!(state.peek(&quota, demand.cost, end), {
-            A::default().peek(&quota, demand.cost, end)
+        prop_assert_eq!(state.peek(&quota, request.cost, end), {
+            A::default().peek(&quota, request.cost, end)
         });
         prop_assert!(!state.has_ended(Instant::from_micros(end.as_micros() - 1)));
     }
@@ -418,10 +419,10 @@ fn ends_in_time<A: Algorithm>(calls: &[(Call, bool)]) -> TestCaseResult {
 }
 
 /// [`a_wait_is_tight`] after every call of a history.
-fn waits_are_tight<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
+fn waits_are_tight<A: State>(calls: &[Call]) -> TestCaseResult {
     let mut state = A::default();
     for call in calls {
-        let decision = state.take(&call.quota, call.demand, call.now);
+        let decision = state.take(&call.quota, call.request, call.now);
         a_wait_is_tight(&state, call, &decision)?;
     }
     Ok(())
@@ -429,9 +430,9 @@ fn waits_are_tight<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
 
 /// A key that is full for the history's last call is granted on time, although it is hammered with
 /// the same call, and with greater ones, until then.
-fn hammering_postpones_nothing<A: Algorithm>(calls: &[Call], hammer: &[u16]) -> TestCaseResult {
+fn hammering_postpones_nothing<A: State>(calls: &[Call], hammer: &[u16]) -> TestCaseResult {
     let mut state: A = state(calls);
-    let Some(&Call { now, quota, demand: Demand { cost, .. } }) = calls.last() else {
+    let Some(&Call { now, quota, request: Request { cost, .. } }) = calls.last() else {
         return Ok(());
     };
     let RetryAfter::Wait(wait) = state.peek(&quota, cost, now).retry_after else {
@@ -444,30 +445,30 @@ fn hammering_postpones_nothing<A: Algorithm>(calls: &[Call], hammer: &[u16]) -> 
         let early = (wait.as_micros() - 1) * u128::from(part) / u128::from(u16::MAX);
         let early = after(now, Duration::from_micros(early)).unwrap();
         for cost in [cost, A::most(&quota), Units::MAX] {
-            prop_assert_eq!(state.take(&quota, Demand::all(cost), early).granted, 0);
+            prop_assert_eq!(state.take(&quota, Request::all(cost), early).granted, 0);
         }
     }
-    let decision = state.take(&quota, Demand::all(cost), granted_at);
+    let decision = state.take(&quota, Request::all(cost), granted_at);
     prop_assert_eq!(decision.granted, cost.get());
     Ok(())
 }
 
 /// A denied call leaves the same state and the same bytes, and a peek tells what the call would be
 /// told.
-fn denied_is_free<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
+fn denied_is_free<A: State>(calls: &[Call]) -> TestCaseResult {
     let mut state = A::default();
-    for &Call { now, quota, demand } in calls {
+    for &Call { now, quota, request } in calls {
         let before = state.clone();
-        let peek = state.peek(&quota, demand.cost, now);
-        let all = state.clone().take(&quota, Demand::all(demand.cost), now);
-        prop_assert_eq!((peek.granted, peek.limit, peek.retry_after), {
-            (all.granted, all.limit, all.retry_after)
+        let peek = state.peek(&quota, request.cost, now);
+        let all = state.clone().take(&quota, Request::all(request.cost), now);
+        prop_assert_eq!((peek.granted, peek.capacity, peek.retry_after), {
+            (all.granted, all.capacity, all.retry_after)
         });
         prop_assert_eq!(peek.remaining, all.remaining + all.granted);
         if all.granted == 0 {
             prop_assert_eq!(peek, all);
         }
-        if state.take(&quota, demand, now).granted == 0 {
+        if state.take(&quota, request, now).granted == 0 {
             prop_assert_eq!(&state, &before);
             prop_assert_eq!(state.encoded(), before.encoded());
         }
@@ -477,11 +478,11 @@ fn denied_is_free<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
 
 /// The quota is whole `reset_after` later and not a microsecond earlier, and a server that expires
 /// the key as told never removes anything that still counts.
-fn whole_means_gone<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
+fn whole_means_gone<A: State>(calls: &[Call]) -> TestCaseResult {
     let mut state = A::default();
-    for &Call { now, quota, demand } in calls {
-        let decision = state.take(&quota, demand, now);
-        let whole_at = |time| state.peek(&quota, Units::MIN, time).remaining == decision.limit;
+    for &Call { now, quota, request } in calls {
+        let decision = state.take(&quota, request, now);
+        let whole_at = |time| state.peek(&quota, Units::MIN, time).remaining == decision.capacity;
         prop_assert_eq!(whole_at(now), decision.reset_after == Duration::ZERO);
         let reset = decision.reset_after.as_micros();
         if let Some(time) = after(now, decision.reset_after) {
@@ -504,13 +505,13 @@ fn whole_means_gone<A: Algorithm>(calls: &[Call]) -> TestCaseResult {
 /// Makes the calls with a clock that is never more than a window behind the newest grant. Nothing
 /// is granted beyond what a clock that stood still would have granted; answers every grant at the
 /// highest time of the clock at any grant so far.
-fn grants_with_small_steps_back<A: Algorithm>(calls: &[Call]) -> Result<Vec<Grant>, TestCaseError> {
+fn grants_with_small_steps_back<A: State>(calls: &[Call]) -> Result<Vec<Grant>, TestCaseError> {
     let (mut state, mut grants, mut newest) = (A::default(), Vec::new(), Instant::EPOCH);
-    for &Call { now, quota, demand } in calls {
+    for &Call { now, quota, request } in calls {
         let earliest = newest.as_micros().saturating_sub(quota.window.as_micros());
         let now = now.max(Instant::from_micros(earliest));
-        let stood_still = state.clone().take(&quota, demand, now.max(newest));
-        let decision = state.take(&quota, demand, now);
+        let stood_still = state.clone().take(&quota, request, now.max(newest));
+        let decision = state.take(&quota, request, now);
         prop_assert!(decision.granted <= stood_still.granted);
         if decision.granted > 0 {
             newest = newest.max(now);
@@ -522,7 +523,7 @@ fn grants_with_small_steps_back<A: Algorithm>(calls: &[Call]) -> Result<Vec<Gran
 
 /// Two windows after any instant at the latest, one unit is granted, however far off the clock of
 /// the state's history was, and whatever was denied in these two windows.
-fn recovers_within_two_windows<A: Algorithm>(
+fn recovers_within_two_windows<A: State>(
     calls: &[Call],
     right: Instant,
     hammer: &[u16],
@@ -534,7 +535,7 @@ fn recovers_within_two_windows<A: Algorithm>(
         let later = u128::from(two_windows) * u128::from(*part) / u128::from(u16::MAX);
         let later = right.plus_micros(u64::try_from(later).unwrap());
         let _peeked = state.peek(&quota, Units::MIN, later);
-        if state.take(&quota, Demand::all(Units::MIN), later).granted > 0 {
+        if state.take(&quota, Request::all(Units::MIN), later).granted > 0 {
             return Ok(());
         }
     }
@@ -544,20 +545,21 @@ fn recovers_within_two_windows<A: Algorithm>(
 
 /// No call takes more than it asked for or than its own parameters allow, and what was used before
 /// still is.
-fn used_carries_over<A: Algorithm>(state: &mut A, calls: &[Call]) -> TestCaseResult {
-    for &Call { now, quota, demand } in calls {
+fn used_carries_over<A: State>(state: &mut A, calls: &[Call]) -> TestCaseResult {
+    for &Call { now, quota, request } in calls {
         let before = state.used(&quota, now);
-        let decision = state.take(&quota, demand, now);
+        let decision = state.take(&quota, request, now);
         let after = state.used(&quota, now);
         let most = A::most(&quota).get();
-        prop_assert_eq!(decision.limit, most);
+        prop_assert_eq!(decision.capacity, most);
         prop_assert_eq!(after, before + decision.granted);
         prop_assert_eq!(decision.remaining, most.saturating_sub(after));
         prop_assert!(decision.granted == 0 || after <= most);
         let available = most.saturating_sub(before);
-        let granted = match demand {
-            Demand { cost, .. } if cost.get() <= available => cost.get(),
-            Demand { partial, .. } => available * u32::from(partial),
+        let granted = match request {
+            Request { cost, .. } if cost.get() <= available => cost.get(),
+            Request { mode: Mode::Partial, .. } => available,
+            Request { mode: Mode::All, .. } => 0,
         };
         prop_assert_eq!(decision.granted, granted);
     }
@@ -565,14 +567,11 @@ fn used_carries_over<A: Algorithm>(state: &mut A, calls: &[Call]) -> TestCaseRes
 }
 
 /// Right after a grant, a call with any other limit sees the same units used.
-fn another_limit_sees_the_same_use<A: Algorithm>(
-    calls: &[Call],
-    other: &BucketLimit,
-) -> TestCaseResult {
+fn another_limit_sees_the_same_use<A: State>(calls: &[Call], other: &Limit) -> TestCaseResult {
     let mut state = A::default();
-    for &Call { now, quota, demand } in calls {
-        if state.take(&quota, demand, now).granted > 0 {
-            let other = BucketLimit { window: quota.window, ..*other };
+    for &Call { now, quota, request } in calls {
+        if state.take(&quota, request, now).granted > 0 {
+            let other = Limit { window: quota.window, ..*other };
             prop_assert_eq!(state.used(&quota, now), state.used(&other, now));
         }
     }
@@ -580,10 +579,10 @@ fn another_limit_sees_the_same_use<A: Algorithm>(
 }
 
 /// A refund gives back what is used and no more, and whoever then asks for it again gets it.
-fn refunds_are_bounded_by_use<A: Algorithm>(calls: &[Call], amount: Units) -> TestCaseResult {
+fn refunds_are_bounded_by_use<A: State>(calls: &[Call], amount: Units) -> TestCaseResult {
     let mut state = A::default();
-    for &Call { now, quota, demand } in calls {
-        if state.take(&quota, demand, now).granted == 0 {
+    for &Call { now, quota, request } in calls {
+        if state.take(&quota, request, now).granted == 0 {
             continue;
         }
         let used = state.used(&quota, now);
@@ -600,11 +599,11 @@ fn refunds_are_bounded_by_use<A: Algorithm>(calls: &[Call], amount: Units) -> Te
 }
 
 /// Some time after a history, a refund makes the same difference to calls with any limit.
-fn refunds_are_seen_alike<A: Algorithm>(
+fn refunds_are_seen_alike<A: State>(
     calls: &[Call],
     pause: Pause,
     amount: Units,
-    other: &BucketLimit,
+    other: &Limit,
 ) -> TestCaseResult {
     let (state, last) = (state::<A>(calls), calls.last().unwrap());
     let now = last.now.plus_micros(pause.micros(&last.quota));
@@ -620,11 +619,11 @@ fn refunds_are_seen_alike<A: Algorithm>(
 
 /// A call that is given back was never made: all later calls are answered as if it had not been,
 /// and making it again leaves the same state as making it once.
-fn a_refund_undoes_a_grant<A: Algorithm>(calls: &[Call], later: &[Call]) -> TestCaseResult {
+fn a_refund_undoes_a_grant<A: State>(calls: &[Call], later: &[Call]) -> TestCaseResult {
     let (mut state, mut newest) = (A::default(), None);
-    for &Call { now, quota, demand } in calls {
+    for &Call { now, quota, request } in calls {
         let before = state.clone();
-        let Some(granted) = Units::new(state.take(&quota, demand, now).granted.into()) else {
+        let Some(granted) = Units::new(state.take(&quota, request, now).granted.into()) else {
             continue;
         };
         let mut refunded = state.clone();
@@ -633,39 +632,33 @@ fn a_refund_undoes_a_grant<A: Algorithm>(calls: &[Call], later: &[Call]) -> Test
         let joined = newest.is_some_and(|newest| A::share_an_entry(&quota, newest, now));
         for call in later.iter().filter(|_| !joined) {
             let time = now.max(call.now);
-            let expected = before.peek(&quota, call.demand.cost, time);
-            prop_assert_eq!(refunded.peek(&quota, call.demand.cost, time), expected);
+            let expected = before.peek(&quota, call.request.cost, time);
+            prop_assert_eq!(refunded.peek(&quota, call.request.cost, time), expected);
         }
         newest = Some(now);
-        refunded.take(&quota, Demand::all(granted), now);
+        refunded.take(&quota, Request::all(granted), now);
         prop_assert_eq!(&refunded, &state);
     }
     Ok(())
 }
 
-/// A copy that is made the changes that a server sends stays equal, byte for byte, also when the
-/// copy is itself replaced by one read back from its bytes.
-fn copies_stay_equal<A: Algorithm>(calls: &[(Call, bool)]) -> TestCaseResult {
+/// A copy to which the effects are applied stays equal, byte for byte, also when the copy is itself
+/// replaced by one decoded from its bytes.
+fn copies_stay_equal<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
     let (mut state, mut copy) = (A::default(), A::default());
-    for &(Call { now, quota, demand }, refund) in calls {
-        let changed = if refund {
-            state.refund(demand.cost, now).refunded
-        } else {
-            state.take(&quota, demand, now).granted
-        };
-        if let Some(units) = Units::new(u64::from(changed)) {
-            let change =
-                if refund { state.refunded(units, now) } else { state.granted(&quota, units, now) };
-            let mut bytes = Vec::new();
-            change.encode(&mut bytes);
-            // A bucket that a refund has emptied has no bytes: a server deletes its key.
-            copy = match Change::decode(&bytes) {
-                Ok(change) => {
-                    prop_assert!(copy.make(change));
-                    copy
+    for &(Call { now, quota, request }, is_refund) in calls {
+        if is_refund {
+            let refund = state.refund(request.cost, now);
+            if let Some(units) = Units::new(u64::from(refund.refunded)) {
+                if refund.reset_after == Duration::ZERO {
+                    // A server deletes the key.
+                    copy = A::default();
+                } else {
+                    replicate(&mut copy, &state.effect_of_refund(units, now))?;
                 }
-                Err(_) => state.clone(),
-            };
+            }
+        } else if let Some(units) = Units::new(state.take(&quota, request, now).granted.into()) {
+            replicate(&mut copy, &state.effect_of_grant(&quota, units, now))?;
         }
         prop_assert_eq!(&copy, &state);
         prop_assert_eq!(copy.encoded(), state.encoded());
@@ -675,17 +668,26 @@ fn copies_stay_equal<A: Algorithm>(calls: &[(Call, bool)]) -> TestCaseResult {
     Ok(())
 }
 
+/// Applies an effect to a copy, as a replica does that receives its bytes.
+fn replicate<A: State>(copy: &mut A, effect: &A::Effect) -> TestCaseResult {
+    let mut bytes = Vec::new();
+    effect.encode(&mut bytes);
+    let received = A::Effect::decode(&bytes).map(|effect| copy.apply(effect));
+    prop_assert_eq!(received, Ok(Ok(())), "{:?}", effect);
+    Ok(())
+}
+
 /// Bytes that are accepted can be used in any way, and are written so that they read as the same.
-fn accepted_bytes_can_be_used<A: Algorithm>(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
+fn accepted_bytes_can_be_used<A: State>(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
     let Some(mut state) = A::decoded(bytes) else {
         return Ok(());
     };
     prop_assert_eq!(A::decoded(&state.encoded()), Some(state.clone()));
     used_carries_over(&mut state.clone(), calls)?;
-    for &Call { now, quota, demand } in calls {
-        let sent = state.granted(&quota, demand.cost, now);
-        let _possible = state.make(sent);
-        let refund = state.refund(demand.cost, now);
+    for &Call { now, quota, request } in calls {
+        let effect = state.effect_of_grant(&quota, request.cost, now);
+        let _applied = state.apply(effect);
+        let refund = state.refund(request.cost, now);
         let whole = refund.reset_after == Duration::ZERO;
         prop_assert!(whole || A::decoded(&state.encoded()) == Some(state.clone()));
     }
@@ -712,13 +714,16 @@ fn invented() -> impl Strategy<Value = Vec<u8>> {
 
 /// Whatever `bytes` are: decoding does not panic, and what it accepts can be used.
 fn bytes_are_harmless(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
-    if let Ok(change) = Change::decode(bytes) {
+    if let Ok(effect) = Effect::decode(bytes) {
         let mut again = Vec::new();
-        change.encode(&mut again);
+        effect.encode(&mut again);
         prop_assert!(again.len() <= bytes.len());
-        prop_assert_eq!(Change::decode(&again), Ok(change.clone()));
-        TokenBucket::default().make(change.clone());
-        SlidingWindowLog::default().make(change);
+        prop_assert_eq!(Effect::decode(&again), Ok(effect.clone()));
+        match effect {
+            Effect::TokenBucket(effect) => drop(TokenBucket::default().apply(effect)),
+            Effect::SlidingWindowLog(effect) => drop(SlidingWindowLog::default().apply(effect)),
+            Effect::Deletion => {}
+        }
     }
     accepted_bytes_can_be_used::<TokenBucket>(bytes, calls)?;
     accepted_bytes_can_be_used::<SlidingWindowLog>(bytes, calls)

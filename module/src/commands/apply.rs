@@ -1,4 +1,4 @@
-//! RATELIMIT.APPLY: makes a change that was decided elsewhere.
+//! RATELIMIT.APPLY: applies an effect that another server has decided.
 //!
 //! ```text
 //! RATELIMIT.APPLY key payload
@@ -14,10 +14,10 @@
 
 use std::ffi::CStr;
 
-use limiter::codec::{Change, DecodeError};
-use limiter::{Algorithm, Instant, SlidingWindowLog, Units, Window};
+use limiter::codec::DecodeError;
+use limiter::{Effect, Instant, Limiter, Refused, SlidingWindowLog, TokenBucket};
 
-use crate::commands::{GRANT_EVENT, KEY, REFUND_EVENT, arguments, check_missing, is_limiter};
+use crate::commands::{GRANT_EVENT, KEY, REFUND_EVENT, arguments, check_missing};
 use crate::error::Error;
 use crate::replicate;
 use crate::reply::Reply;
@@ -26,6 +26,7 @@ use crate::server::command::Command;
 use crate::server::command_info::{Access, Argument, Callers, Facts, Keys};
 use crate::server::data_type::DataType;
 use crate::server::key::{Key, Mode};
+use crate::types::algorithm_of;
 
 /// RATELIMIT.APPLY.
 pub(crate) struct Apply;
@@ -49,7 +50,7 @@ impl Command for Apply {
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         let payload = call.arg(2).ok_or(Error::WrongArity)?;
-        let (expiry_millis, change) = replicate::parse(payload).map_err(|error| match error {
+        let (expiry_millis, effect) = replicate::parse(payload).map_err(|error| match error {
             DecodeError::NewerVersion(_) if call.is_from_append_only_file() => {
                 call.end_process(NEWER_IN_FILE)
             }
@@ -57,24 +58,24 @@ impl Command for Apply {
             DecodeError::Malformed => Error::argument(MALFORMED),
         })?;
         let mut key = call.open(KEY, Mode::Write)?;
-        let event = event(&key, &change);
-        match change {
-            Change::TokenBucket(bucket) => {
-                let time = bucket.time();
-                replace(&mut key, bucket, time)?;
+        let time = effect.time();
+        let event = match effect {
+            Effect::TokenBucket(effect) => Some(apply::<TokenBucket>(&mut key, effect, time)?),
+            Effect::SlidingWindowLog(effect) => {
+                Some(apply::<SlidingWindowLog>(&mut key, effect, time)?)
             }
-            Change::SlidingWindowLog(log) => replace(&mut key, log, Instant::EPOCH)?,
-            Change::Grant { time, window, units } => grant(&mut key, time, window, units)?,
-            Change::Refund { time, units } => refund(&mut key, time, units)?,
-            Change::Deletion => delete(&mut key)?,
-        }
+            Effect::Deletion => {
+                delete(&mut key)?;
+                None
+            }
+        };
         if expiry_millis > 0 {
             key.expire_at(expiry_millis);
         }
         replicate::verbatim(call);
         key.signal_modified();
         // A value without its expiry is part of a copy, and a deletion publishes its own event.
-        if expiry_millis > 0 {
+        if let Some(event) = event.filter(|_| expiry_millis > 0) {
             key.notify(event);
         }
         Ok(Reply::Ok)
@@ -86,64 +87,37 @@ const NEWER: &CStr = c"ERR payload was sent by a newer version of ratelimit: upg
 const NEWER_IN_FILE: &str = "the append-only file has a change that was stored by a newer version \
                              of ratelimit: upgrade the module of this server";
 
-/// The key event of the call that has made this change. A bucket travels whole after grants and
-/// after refunds.
-fn event(key: &Key<'_>, change: &Change) -> &'static CStr {
-    let refund = match change {
-        Change::TokenBucket(after) => {
-            key.get().is_ok_and(|before| before.is_some_and(|before| after.is_refund_of(before)))
-        }
-        Change::Refund { .. } => true,
-        Change::SlidingWindowLog(_) | Change::Grant { .. } | Change::Deletion => false,
-    };
-    if refund { REFUND_EVENT } else { GRANT_EVENT }
-}
-
-/// Gives a key a value that was made at `time`.
-fn replace<T: DataType>(key: &mut Key<'_>, value: T, time: Instant) -> Result<(), Error> {
+/// Applies an effect that was made at `time` to the state of a key, which is a new one if the key is
+/// missing. Returns the key event of the call that has made the effect.
+fn apply<T: DataType + Limiter>(
+    key: &mut Key<'_>,
+    effect: T::Effect,
+    time: Instant,
+) -> Result<&'static CStr, Error> {
     match key.get_mut::<T>() {
-        Ok(Some(stored)) => *stored = value,
+        Ok(Some(state)) => apply_to(state, effect),
         none => {
             check_missing(none.err(), key, time)?;
-            key.set(value);
+            let mut state = T::default();
+            let event = apply_to(&mut state, effect)?;
+            key.set(state);
+            Ok(event)
         }
     }
-    Ok(())
 }
 
-fn grant(key: &mut Key<'_>, time: Instant, window: Window, units: Units) -> Result<(), Error> {
-    let replay = |log: &mut SlidingWindowLog| {
-        log.replay(window, units, time).then_some(()).ok_or(Error::argument(MALFORMED))
-    };
-    match key.get_mut() {
-        Ok(Some(log)) => replay(log),
-        none => {
-            check_missing(none.err(), key, time)?;
-            let mut log = SlidingWindowLog::new();
-            replay(&mut log)?;
-            key.set(log);
-            Ok(())
-        }
-    }
+fn apply_to<T: Limiter>(state: &mut T, effect: T::Effect) -> Result<&'static CStr, Error> {
+    let event = if state.is_refund(&effect) { REFUND_EVENT } else { GRANT_EVENT };
+    state.apply(effect).map_err(|Refused| Error::argument(MALFORMED))?;
+    Ok(event)
 }
 
 /// Leaves a key of another type alone, which can only be a mistake.
 fn delete(key: &mut Key<'_>) -> Result<(), Error> {
-    if is_limiter(key) {
+    if algorithm_of(key).is_some() {
         key.delete();
     } else if !key.is_missing() {
         return Err(Error::WrongType);
     }
     Ok(())
-}
-
-/// A refund that leaves nothing travels as a deletion, so this one must leave something.
-fn refund(key: &mut Key<'_>, time: Instant, units: Units) -> Result<(), Error> {
-    match key.get_mut::<SlidingWindowLog>()? {
-        Some(log) if log.refundable(time) > units.get() => {
-            log.refund(units, time);
-            Ok(())
-        }
-        _ => Err(Error::argument(MALFORMED)),
-    }
 }

@@ -1,4 +1,6 @@
-//! The arguments that commands share, as COMMAND DOCS tells them.
+//! The arguments that commands share, as COMMAND DOCS lists them.
+
+use limiter::Algorithm;
 
 use crate::server::command_info::Argument;
 
@@ -12,9 +14,15 @@ pub(super) const PARTIAL: Argument = Argument::word(c"partial", c"PARTIAL").opti
 /// A limit that names its algorithm.
 pub(super) const EITHER_LIMIT: Argument = Argument::one_of(c"algorithm", EITHER);
 
-const EITHER: &[Argument] = &[
-    Argument::block(c"token-bucket", TOKEN_BUCKET),
-    Argument::block(c"sliding-window", SLIDING_WINDOW),
-];
+const EITHER: &[Argument] = &[limit_of(Algorithm::TokenBucket), limit_of(Algorithm::SlidingWindow)];
+const _: () = assert!(EITHER.len() == Algorithm::ALL.len(), "each algorithm has its arguments");
+
+const fn limit_of(algorithm: Algorithm) -> Argument {
+    match algorithm {
+        Algorithm::TokenBucket => Argument::block(c"token-bucket", TOKEN_BUCKET),
+        Algorithm::SlidingWindow => Argument::block(c"sliding-window", SLIDING_WINDOW),
+    }
+}
+
 const TOKEN_BUCKET: &[Argument] = &[LIMIT.after(c"TB"), WINDOW, BURST, COST];
 const SLIDING_WINDOW: &[Argument] = &[LIMIT.after(c"SW"), WINDOW, COST];

@@ -21,17 +21,17 @@ pub(crate) use top::Top;
 
 use std::ffi::CStr;
 
-use limiter::codec::Change;
-use limiter::{Decision, Demand, Instant, SlidingWindowLog, TokenBucket, Units};
+use limiter::{Decision, Instant, Limit, Limiter, Request, Units};
 
-use crate::args::Limit;
+use crate::args::KeyRequest;
 use crate::error::Error;
-use crate::info::Counted;
+use crate::info::counters;
 use crate::replicate;
 use crate::server::call::Call;
 use crate::server::data_type::DataType;
 use crate::server::key::{Key, Mode};
 use crate::top_keys;
+use crate::types::{algorithm_of, with_state};
 
 /// Where the key stands in every command that takes one.
 const KEY: usize = 1;
@@ -45,20 +45,20 @@ const REFUND_EVENT: &CStr = c"ratelimit.refund";
 /// This, and what it and its callers call on every path, is inlined into each command: that saves
 /// 4% of the instructions of a call.
 #[inline(always)]
-fn take<T: DataType + Counted>(
+fn take<T: DataType + Limiter>(
     call: &Call<'_>,
     index: usize,
-    limit: &T::Limit,
-    demand: Demand,
+    limit: &Limit,
+    request: Request,
     now: Instant,
 ) -> Result<Decision, Error> {
     let mut key = call.open(index, Mode::Write)?;
     let decision = match key.get_mut::<T>() {
-        Ok(Some(state)) => state.take(limit, demand, now),
+        Ok(Some(state)) => state.take(limit, request, now),
         none => {
             check_missing(none.err(), &key, now)?;
             let mut state = T::default();
-            let decision = state.take(limit, demand, now);
+            let decision = state.take(limit, request, now);
             if decision.granted > 0 {
                 key.set(state);
             }
@@ -70,42 +70,42 @@ fn take<T: DataType + Counted>(
         return Ok(decision);
     };
     let expiry_millis = now.expiry_millis(decision.reset_after);
-    let change = |state: &T| state.granted(limit, granted, now);
-    record(call, &mut key, GRANT_EVENT, expiry_millis, change);
-    T::counters().granted(decision.granted);
+    let effect = |state: &T| state.effect_of_grant(limit, granted, now);
+    record(call, &mut key, GRANT_EVENT, expiry_millis, effect);
+    counters(T::ALGORITHM).add_grant(decision.granted);
     Ok(decision)
 }
 
 /// Counts that a key has denied a call.
-fn denied<T: Counted>(call: &Call<'_>, key: usize, now: Instant) {
-    T::counters().denied();
+fn denied<T: Limiter>(call: &Call<'_>, key: usize, now: Instant) {
+    counters(T::ALGORITHM).add_denial();
     if let Some(key) = call.arg(key) {
         top_keys::denied(call.database(), key, now);
     }
 }
 
-/// What taking would decide.
-fn peek(call: &Call<'_>, key: usize, limit: &Limit, now: Instant) -> Result<Decision, Error> {
-    let key = call.open(key, Mode::Read)?;
-    match limit {
-        Limit::TokenBucket(limit, demand) => peek_at::<TokenBucket>(&key, limit, *demand, now),
-        Limit::SlidingWindow(limit, demand) => {
-            peek_at::<SlidingWindowLog>(&key, limit, *demand, now)
-        }
-    }
-}
-
-fn peek_at<T: DataType>(
-    key: &Key<'_>,
-    limit: &T::Limit,
-    demand: Demand,
+/// Returns the decision that taking would make.
+fn peek(
+    call: &Call<'_>,
+    key: usize,
+    request: &KeyRequest,
     now: Instant,
 ) -> Result<Decision, Error> {
+    let key = call.open(key, Mode::Read)?;
+    with_state!(request.algorithm, T => peek_at::<T>(&key, request, now))
+}
+
+fn peek_at<T: DataType + Limiter>(
+    key: &Key<'_>,
+    request: &KeyRequest,
+    now: Instant,
+) -> Result<Decision, Error> {
+    let KeyRequest { limit, request, .. } = request;
     match key.get::<T>() {
-        Ok(Some(state)) => Ok(state.peek(limit, demand.cost, now)),
+        Ok(Some(state)) => Ok(state.peek(limit, request.cost, now)),
         none => {
             check_missing(none.err(), key, now)?;
-            Ok(T::default().peek(limit, demand.cost, now))
+            Ok(T::default().peek(limit, request.cost, now))
         }
     }
 }
@@ -119,35 +119,29 @@ fn check_missing(error: Option<Error>, key: &Key<'_>, now: Instant) -> Result<()
     }
 }
 
-/// Whether a key holds a state that has ended: it counts as missing, whatever its type.
+/// Returns whether a key holds a state that has ended: it counts as missing, whatever its type.
 fn has_ended(key: &Key<'_>, now: Instant) -> bool {
-    let bucket = key.get::<TokenBucket>().is_ok_and(|state| ended(state, now));
-    bucket || key.get::<SlidingWindowLog>().is_ok_and(|state| ended(state, now))
+    algorithm_of(key).is_some_and(|algorithm| with_state!(algorithm, T => ended::<T>(key, now)))
 }
 
-fn ended<T: DataType>(state: Option<&T>, now: Instant) -> bool {
-    state.is_some_and(|state| state.has_ended(now))
+fn ended<T: DataType>(key: &Key<'_>, now: Instant) -> bool {
+    key.get::<T>().is_ok_and(|state| state.is_some_and(|state| state.has_ended(now)))
 }
 
 /// Records what a call has changed in a key: in its expiry, for replicas, for clients that watch
 /// it or subscribe to its events.
 #[inline(always)]
-fn record<T: DataType>(
+fn record<T: DataType + Limiter>(
     call: &Call<'_>,
     key: &mut Key<'_>,
     event: &CStr,
     expiry_millis: u64,
-    change: impl FnOnce(&T) -> Change,
+    effect: impl FnOnce(&T) -> T::Effect,
 ) {
     key.expire_at(expiry_millis);
-    replicate::change(call, key, expiry_millis, change);
+    replicate::effect(call, key, expiry_millis, effect);
     key.signal_modified();
     key.notify(event);
-}
-
-/// Whether a key holds the state of an algorithm.
-fn is_limiter(key: &Key<'_>) -> bool {
-    key.holds::<TokenBucket>() || key.holds::<SlidingWindowLog>()
 }
 
 /// Removes a key, here and elsewhere.

@@ -12,9 +12,9 @@
 //! RATELIMIT.TB or RATELIMIT.SW would have answered when granted, as RATELIMIT.PEEK when not. Costs
 //! as much as the calls of which it is made.
 
-use limiter::{Decision, Instant, RetryAfter, SlidingWindowLog, TokenBucket};
+use limiter::{Decision, Instant, RetryAfter};
 
-use crate::args::{Args, Limit};
+use crate::args::{Args, KeyRequest};
 use crate::clock;
 use crate::commands::{arguments, denied, peek, take};
 use crate::error::Error;
@@ -22,6 +22,7 @@ use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::Command;
 use crate::server::command_info::{Access, Argument, Callers, Facts, Keys};
+use crate::types::with_state;
 
 /// RATELIMIT.MULTI.
 pub(crate) struct Multi;
@@ -49,10 +50,13 @@ impl Command for Multi {
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         let mut args = Args::after_name(call);
         let keys = args.keys()?;
-        let limits = args.limits(keys.len())?;
+        let requests = args.requests(keys.len())?;
         let now = clock::now();
         let decide = |decide: Decide| -> Result<Vec<Decision>, Error> {
-            keys.clone().zip(&limits).map(|(key, limit)| decide(call, key, limit, now)).collect()
+            keys.clone()
+                .zip(&requests)
+                .map(|(key, request)| decide(call, key, request, now))
+                .collect()
         };
         // All keys are looked at before any is changed, so that an error leaves them as they were.
         let decisions = decide(peek)?;
@@ -60,29 +64,23 @@ impl Command for Multi {
         if granted {
             return Ok(Reply::decisions(granted, &decide(take_from)?));
         }
-        for ((key, limit), decision) in keys.clone().zip(&limits).zip(&decisions) {
+        for ((key, request), decision) in keys.clone().zip(&requests).zip(&decisions) {
             if decision.retry_after != RetryAfter::Granted {
-                denied_by(call, key, limit, now);
+                with_state!(request.algorithm, T => denied::<T>(call, key, now));
             }
         }
         Ok(Reply::decisions(granted, &decisions))
     }
 }
 
-type Decide = fn(&Call<'_>, usize, &Limit, Instant) -> Result<Decision, Error>;
+type Decide = fn(&Call<'_>, usize, &KeyRequest, Instant) -> Result<Decision, Error>;
 
-fn take_from(call: &Call<'_>, key: usize, limit: &Limit, now: Instant) -> Result<Decision, Error> {
-    match limit {
-        Limit::TokenBucket(limit, demand) => take::<TokenBucket>(call, key, limit, *demand, now),
-        Limit::SlidingWindow(limit, demand) => {
-            take::<SlidingWindowLog>(call, key, limit, *demand, now)
-        }
-    }
-}
-
-fn denied_by(call: &Call<'_>, key: usize, limit: &Limit, now: Instant) {
-    match limit {
-        Limit::TokenBucket(..) => denied::<TokenBucket>(call, key, now),
-        Limit::SlidingWindow(..) => denied::<SlidingWindowLog>(call, key, now),
-    }
+fn take_from(
+    call: &Call<'_>,
+    key: usize,
+    request: &KeyRequest,
+    now: Instant,
+) -> Result<Decision, Error> {
+    let KeyRequest { algorithm, limit, request } = request;
+    with_state!(*algorithm, T => take::<T>(call, key, limit, *request, now))
 }

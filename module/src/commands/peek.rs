@@ -1,4 +1,4 @@
-//! RATELIMIT.PEEK: what RATELIMIT.TB or RATELIMIT.SW would answer, without taking anything.
+//! RATELIMIT.PEEK: the answer that RATELIMIT.TB or RATELIMIT.SW would give, without taking units.
 //!
 //! ```text
 //! RATELIMIT.PEEK key TB limit window [BURST capacity] [COST cost]
@@ -9,13 +9,11 @@
 //! `reset_after_ms` are those of the key as it is. Works on a read-only replica. Constant cost for
 //! a bucket, logarithmic in its length for a log.
 
-use limiter::{SlidingWindowLog, TokenBucket};
-
-use crate::args::{Args, Limit};
+use crate::args::Args;
 use crate::clock;
 use crate::commands::{KEY, arguments, peek};
 use crate::error::Error;
-use crate::info::Counted;
+use crate::info::counters;
 use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::Command;
@@ -41,12 +39,9 @@ impl Command for Peek {
     };
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
-        let limit = Args::after_key(call).limit()?;
-        let decision = peek(call, KEY, &limit, clock::now())?;
-        match limit {
-            Limit::TokenBucket(..) => TokenBucket::counters().peeked(),
-            Limit::SlidingWindow(..) => SlidingWindowLog::counters().peeked(),
-        }
+        let request = Args::after_key(call).request()?;
+        let decision = peek(call, KEY, &request, clock::now())?;
+        counters(request.algorithm).add_peek();
         Ok(decision.into())
     }
 }

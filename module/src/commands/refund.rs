@@ -8,19 +8,20 @@
 //! part of a unit as a whole one, and 0 for a missing key. A log gives back its newest grants
 //! first. When the whole quota is back, the key is gone. Constant cost, amortised over the grants.
 
-use limiter::{Duration, SlidingWindowLog, TokenBucket, Units};
+use limiter::{Duration, Limiter, Units};
 
 use crate::args::Args;
 use crate::clock;
 use crate::commands::{KEY, REFUND_EVENT, arguments, record, remove};
 use crate::error::Error;
-use crate::info::Counted;
+use crate::info::counters;
 use crate::reply::Reply;
 use crate::server::call::Call;
 use crate::server::command::Command;
 use crate::server::command_info::{Access, Argument, Callers, Facts, Keys};
 use crate::server::data_type::DataType;
 use crate::server::key::{Key, Mode};
+use crate::types::{algorithm_of, with_state};
 
 /// RATELIMIT.REFUND.
 pub(crate) struct Refund;
@@ -43,16 +44,16 @@ impl Command for Refund {
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         let amount = Args::after_key(call).amount()?;
         let key = call.open(KEY, Mode::Write)?;
-        let refunded = if key.holds::<SlidingWindowLog>() {
-            refund::<SlidingWindowLog>(call, key, amount)?
-        } else {
-            refund::<TokenBucket>(call, key, amount)?
+        let refunded = match algorithm_of(&key) {
+            Some(algorithm) => with_state!(algorithm, T => refund::<T>(call, key, amount)?),
+            None if key.is_missing() => 0,
+            None => return Err(Error::WrongType),
         };
         Ok(Reply::Integer(i64::from(refunded)))
     }
 }
 
-fn refund<T: DataType + Counted>(
+fn refund<T: DataType + Limiter>(
     call: &Call<'_>,
     mut key: Key<'_>,
     amount: Units,
@@ -70,9 +71,9 @@ fn refund<T: DataType + Counted>(
         remove(call, &mut key);
     } else {
         let expiry_millis = now.expiry_millis(refund.reset_after);
-        let change = |state: &T| state.refunded(refunded, now);
-        record(call, &mut key, REFUND_EVENT, expiry_millis, change);
+        let effect = |state: &T| state.effect_of_refund(refunded, now);
+        record(call, &mut key, REFUND_EVENT, expiry_millis, effect);
     }
-    T::counters().refunded(refund.refunded);
+    counters(T::ALGORITHM).add_refund(refund.refunded);
     Ok(refund.refunded)
 }

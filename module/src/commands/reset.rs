@@ -10,7 +10,7 @@
 //! Costs as much as there are keys; large logs are freed in the background.
 
 use crate::clock;
-use crate::commands::{arguments, has_ended, is_limiter, remove};
+use crate::commands::{arguments, has_ended, remove};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::server::call::Call;
@@ -18,6 +18,7 @@ use crate::server::command::Command;
 use crate::server::command_info::{Access, Callers, Facts, Keys};
 use crate::server::key::Mode;
 use crate::top_keys;
+use crate::types::algorithm_of;
 
 /// RATELIMIT.RESET.
 pub(crate) struct Reset;
@@ -41,7 +42,7 @@ impl Command for Reset {
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
         for index in 1..call.len() {
             let key = call.open(index, Mode::Write)?;
-            if !key.is_missing() && !is_limiter(&key) {
+            if !key.is_missing() && algorithm_of(&key).is_none() {
                 return Err(Error::WrongType);
             }
         }
@@ -50,7 +51,7 @@ impl Command for Reset {
         for index in 1..call.len() {
             let mut key = call.open(index, Mode::Write)?;
             // A key that was named twice is already gone the second time.
-            if is_limiter(&key) {
+            if algorithm_of(&key).is_some() {
                 removed += i64::from(!has_ended(&key, now));
                 remove(call, &mut key);
             }

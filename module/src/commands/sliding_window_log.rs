@@ -9,7 +9,7 @@
 //! limit, remaining, retry_after_ms and reset_after_ms. Constant cost, amortised over the grants;
 //! logarithmic in the log's length when denied.
 
-use limiter::SlidingWindowLog;
+use limiter::{Limiter, SlidingWindowLog};
 
 use crate::args::{Args, Syntax};
 use crate::clock;
@@ -46,7 +46,8 @@ impl Command for TakeSlidingWindowLog {
     };
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
-        let (limit, demand) = Args::after_key(call).window_limit(&Syntax::TAKE_SLIDING_WINDOW)?;
-        Ok(take::<SlidingWindowLog>(call, KEY, &limit, demand, clock::now())?.into())
+        let (limit, request) =
+            Args::after_key(call).limit(SlidingWindowLog::ALGORITHM, Syntax::Take)?;
+        Ok(take::<SlidingWindowLog>(call, KEY, &limit, request, clock::now())?.into())
     }
 }

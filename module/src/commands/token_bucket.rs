@@ -9,7 +9,7 @@
 //! what there is when that is less. Answers granted, capacity, remaining, retry_after_ms and
 //! reset_after_ms. Constant cost.
 
-use limiter::TokenBucket;
+use limiter::{Limiter, TokenBucket};
 
 use crate::args::{Args, Syntax};
 use crate::clock;
@@ -46,7 +46,7 @@ impl Command for TakeTokenBucket {
     };
 
     fn run(call: &Call<'_>) -> Result<Reply, Error> {
-        let (limit, demand) = Args::after_key(call).bucket_limit(&Syntax::TAKE_TOKEN_BUCKET)?;
-        Ok(take::<TokenBucket>(call, KEY, &limit, demand, clock::now())?.into())
+        let (limit, request) = Args::after_key(call).limit(TokenBucket::ALGORITHM, Syntax::Take)?;
+        Ok(take::<TokenBucket>(call, KEY, &limit, request, clock::now())?.into())
     }
 }

@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::{ptr, slice};
 
-use limiter::Algorithm;
+use limiter::Stored;
 use limiter::codec::DecodeError;
 use redis_module::{Context, Status, raw};
 
@@ -17,7 +17,7 @@ use super::memory;
 use crate::replicate;
 
 /// The state of an algorithm as a value that the server stores.
-pub(crate) trait DataType: Algorithm + 'static {
+pub(crate) trait DataType: Stored + 'static {
     /// Its name in the server: nine characters. TYPE shows it and stored values carry it.
     const NAME: &'static CStr;
 

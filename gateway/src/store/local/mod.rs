@@ -14,10 +14,7 @@ use std::{
     time,
 };
 
-use limiter::{
-    BucketLimit, Duration, Instant, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
-    WindowLimit,
-};
+use limiter::{Duration, Instant, Limit, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window};
 
 use self::{shard::NoRoom, states::States};
 use super::{Argument, Decision, Refunded, Source, StoreError};
@@ -27,8 +24,8 @@ use crate::{
     telemetry::{self, Recurrence, Sums},
 };
 
-/// The largest limit of a sliding window: as much as Redis takes unless it is told otherwise.
-pub(super) const MAX_WINDOW_LIMIT: u32 = 1_000_000;
+/// The largest limit of an algorithm whose memory grows with the limit: the default of Redis.
+pub(super) const MAX_BOUNDED_LIMIT: u32 = 1_000_000;
 
 /// Quotas that this process decides by itself.
 #[derive(Debug)]
@@ -37,6 +34,22 @@ pub(super) struct LocalStore {
     logs: States<SlidingWindowLog>,
     /// Says when a line about a store without room is due.
     no_room: Mutex<Recurrence>,
+}
+
+/// Runs an expression with the states of an algorithm: `with_states!(store, algorithm, states => …)`.
+macro_rules! with_states {
+    ($store:expr, $algorithm:expr, $states:ident => $body:expr) => {
+        match $algorithm {
+            Algorithm::TokenBucket => {
+                let $states = &$store.buckets;
+                $body
+            }
+            Algorithm::SlidingWindow => {
+                let $states = &$store.logs;
+                $body
+            }
+        }
+    };
 }
 
 impl LocalStore {
@@ -59,15 +72,10 @@ impl LocalStore {
         if *cost == 0 {
             return self.peek(identifier, quota, now);
         }
-        let cost = units(*cost);
-        let decided = match quota.algorithm {
-            Algorithm::TokenBucket => {
-                self.buckets.take(identifier, &bucket_limit(quota), cost, now)
-            }
-            Algorithm::SlidingWindow => {
-                self.logs.take(identifier, &window_limit(quota)?, cost, now)
-            }
-        };
+        let (limit, cost) = (limit(quota)?, units(*cost));
+        let decided = with_states!(self, quota.algorithm, states => {
+            states.take(identifier, &limit, cost, now)
+        });
         if decided.is_err() {
             self.report_no_room();
         }
@@ -85,29 +93,24 @@ impl LocalStore {
         quota: &Quota,
         now: Instant,
     ) -> Result<Decision, StoreError> {
-        let decided = match quota.algorithm {
-            Algorithm::TokenBucket => self.buckets.peek(identifier, &bucket_limit(quota), now),
-            Algorithm::SlidingWindow => self.logs.peek(identifier, &window_limit(quota)?, now),
-        };
+        let limit = limit(quota)?;
+        let decided =
+            with_states!(self, quota.algorithm, states => states.peek(identifier, &limit, now));
         decision(quota, decided)
     }
 
     /// Gives back units, as many of them as were used.
     pub(super) fn refund(&self, units_back: &Refund, now: Instant) -> Refunded {
         let Refund { identifier, algorithm, amount } = units_back;
-        let units = match algorithm {
-            Algorithm::TokenBucket => self.buckets.refund(identifier, units(*amount), now),
-            Algorithm::SlidingWindow => self.logs.refund(identifier, units(*amount), now),
-        };
+        let units = with_states!(self, algorithm, states => {
+            states.refund(identifier, units(*amount), now)
+        });
         Refunded { source: Source::Local, units }
     }
 
     /// Forgets what was used. Answers whether there was anything.
     pub(super) fn reset(&self, identifier: &str, algorithm: Algorithm, now: Instant) -> bool {
-        match algorithm {
-            Algorithm::TokenBucket => self.buckets.remove(identifier, now),
-            Algorithm::SlidingWindow => self.logs.remove(identifier, now),
-        }
+        with_states!(self, algorithm, states => states.remove(identifier, now))
     }
 
     /// Counts and logs a check that was denied for want of room.
@@ -125,17 +128,13 @@ impl LocalStore {
 pub(super) const NO_ROOM_ADVICE: &str =
     "raise LOCAL_MAX_KEYS: it is taken by quotas that deny, and new ones are denied";
 
-fn bucket_limit(quota: &Quota) -> BucketLimit {
-    let (limit, capacity) = (units(quota.limit), units(quota.capacity()));
-    BucketLimit { limit, window: window(quota), capacity }
-}
-
-fn window_limit(quota: &Quota) -> Result<WindowLimit, StoreError> {
-    if quota.limit > MAX_WINDOW_LIMIT {
-        let rule = format!("limit must be an integer between 1 and {MAX_WINDOW_LIMIT}");
+fn limit(quota: &Quota) -> Result<Limit, StoreError> {
+    if quota.algorithm.facts().has_bounded_limit && quota.limit > MAX_BOUNDED_LIMIT {
+        let rule = format!("limit must be an integer between 1 and {MAX_BOUNDED_LIMIT}");
         return Err(StoreError::Refused { argument: Argument::Limit, rule });
     }
-    Ok(WindowLimit { limit: units(quota.limit), window: window(quota) })
+    let (limit, capacity) = (units(quota.limit), units(quota.capacity()));
+    Ok(Limit { limit, window: window(quota), capacity })
 }
 
 /// A number of units that was checked to be in its range.
@@ -154,7 +153,7 @@ fn decision(
 ) -> Result<Decision, StoreError> {
     let decided = decided.unwrap_or_else(|NoRoom { wait }| limiter::Decision {
         granted: 0,
-        limit: quota.capacity(),
+        capacity: quota.capacity(),
         remaining: 0,
         retry_after: RetryAfter::Wait(wait),
         reset_after: wait,
@@ -163,7 +162,7 @@ fn decision(
         RetryAfter::Granted => Millis(0),
         RetryAfter::Wait(time) => millis(time),
         RetryAfter::Never => {
-            let rule = format!("cost must be at most the capacity, {}", decided.limit);
+            let rule = format!("cost must be at most the capacity, {}", decided.capacity);
             return Err(StoreError::Refused { argument: Argument::Cost, rule });
         }
     };
@@ -171,7 +170,7 @@ fn decision(
         source: Source::Local,
         allowed: decided.granted > 0,
         rate: quota.limit,
-        limit: decided.limit.into(),
+        limit: decided.capacity.into(),
         remaining: decided.remaining.into(),
         retry_after,
         reset_after: millis(decided.reset_after),

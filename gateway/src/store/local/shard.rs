@@ -18,7 +18,7 @@
 mod tests;
 
 use hashbrown::HashTable;
-use limiter::{Algorithm, Decision, Demand, Duration, Instant, RetryAfter, Units};
+use limiter::{Decision, Duration, Instant, Limit, Limiter, Request, RetryAfter, Units};
 use slab::Slab;
 
 use super::eviction_order::{EvictionOrder, Times};
@@ -42,7 +42,7 @@ pub(super) struct NoRoom {
 
 /// States that share a lock.
 #[derive(Debug)]
-pub(super) struct Shard<A: Algorithm> {
+pub(super) struct Shard<A: Limiter> {
     /// The most that all states may weigh, at least 1.
     room: usize,
     /// The most that all states may weigh when a log grows and the others deny.
@@ -57,18 +57,18 @@ pub(super) struct Shard<A: Algorithm> {
 
 /// The state of a key.
 #[derive(Debug)]
-struct Entry<A: Algorithm> {
+struct Entry<A: Limiter> {
     identifier: Box<str>,
     hash: u64,
     state: A,
     /// The limit and the cost of the latest call. They decide whether the key denies.
-    limit: A::Limit,
+    limit: Limit,
     cost: Units,
     times: Times,
     weight: usize,
 }
 
-impl<A: Algorithm> Shard<A> {
+impl<A: Limiter> Shard<A> {
     /// A shard without states.
     pub(super) fn new(room: usize) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl<A: Algorithm> Shard<A> {
     pub(super) fn take(
         &mut self,
         key: Key<'_>,
-        limit: &A::Limit,
+        limit: &Limit,
         cost: Units,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
@@ -120,7 +120,7 @@ impl<A: Algorithm> Shard<A> {
     pub(super) fn peek(
         &mut self,
         key: Key<'_>,
-        limit: &A::Limit,
+        limit: &Limit,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
         self.order.advance(now);
@@ -234,15 +234,15 @@ impl<A: Algorithm> Shard<A> {
     }
 }
 
-impl<A: Algorithm> Entry<A> {
-    fn new(key: Key<'_>, limit: A::Limit, cost: Units) -> Self {
+impl<A: Limiter> Entry<A> {
+    fn new(key: Key<'_>, limit: Limit, cost: Units) -> Self {
         let times = Times { grants_from: Instant::EPOCH, end: Instant::EPOCH };
         let (identifier, hash) = (key.identifier.into(), key.hash);
         Self { identifier, hash, state: A::default(), limit, cost, times, weight: weight(0) }
     }
 
-    fn take(&mut self, limit: &A::Limit, cost: Units, now: Instant) -> Decision {
-        let decision = self.state.take(limit, Demand::all(cost), now);
+    fn take(&mut self, limit: &Limit, cost: Units, now: Instant) -> Decision {
+        let decision = self.state.take(limit, Request::all(cost), now);
         if decision.retry_after == RetryAfter::Never {
             // A call that can never be granted says nothing about the key.
             return decision;

@@ -7,18 +7,18 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use limiter::{Algorithm, Decision, Instant, Units};
+use limiter::{Decision, Instant, Limit, Limiter, Units};
 
 use super::shard::{Key, LONGEST_LOG, NoRoom, Shard};
 
 /// The states of one algorithm. An identifier is always in the same shard.
 #[derive(Debug)]
-pub(super) struct States<A: Algorithm> {
+pub(super) struct States<A: Limiter> {
     shards: Box<[Mutex<Shard<A>>]>,
     hasher: RandomState,
 }
 
-impl<A: Algorithm> States<A> {
+impl<A: Limiter> States<A> {
     /// The most shards. More make no difference, as each is locked for about a microsecond.
     const MAX_SHARDS: usize = 16;
 
@@ -34,7 +34,7 @@ impl<A: Algorithm> States<A> {
     pub(super) fn take(
         &self,
         identifier: &str,
-        limit: &A::Limit,
+        limit: &Limit,
         cost: Units,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
@@ -46,7 +46,7 @@ impl<A: Algorithm> States<A> {
     pub(super) fn peek(
         &self,
         identifier: &str,
-        limit: &A::Limit,
+        limit: &Limit,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
         let (mut shard, key) = self.find(identifier);

@@ -1,6 +1,6 @@
 use std::fs;
 
-use limiter::{Instant, SlidingWindowLog, Units, Window, WindowLimit};
+use limiter::{Instant, Limit, SlidingWindowLog, Units, Window};
 
 use super::{LocalStore, NO_ROOM_ADVICE, states::States};
 use crate::{
@@ -333,7 +333,7 @@ fn a_state_in_use_stays_while_others_come_and_go() {
 fn the_longest_log_does_not_forget_itself() {
     let states = States::<SlidingWindowLog>::new(10_000);
     let window = Window::from_millis(31_622_400_000).unwrap();
-    let limit = WindowLimit { limit: Units::new(1_000_000).unwrap(), window };
+    let limit = Limit::new(Units::new(1_000_000).unwrap(), window);
     let mut remaining = 0;
     for number in 0..1_000_000 {
         let now = at(number * 31_622);

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, io, time::Duration};
 
+use limiter::Facts;
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisError, Value};
 use tokio::time::timeout;
 
@@ -183,10 +184,7 @@ fn commands(key_prefix: &str, callers_prefix: Option<&str>) -> Vec<(&'static str
     };
     let mut commands = vec![("RATELIMIT.PEEK", probe(key_prefix).command)];
     for algorithm in Algorithm::ALL {
-        let (take, word) = match algorithm {
-            Algorithm::TokenBucket => ("RATELIMIT.TB", "TB"),
-            Algorithm::SlidingWindow => ("RATELIMIT.SW", "SW"),
-        };
+        let Facts { command: take, word, .. } = *algorithm.facts();
         let key = key(key_prefix, algorithm, &identifier);
         commands.push(command(take, &key, &["0", "1"]));
         commands.push(command("RATELIMIT.PEEK", &key, &[word, "1", "1"]));

@@ -189,10 +189,7 @@ impl Redis {
             return self.peek_command(identifier, quota);
         }
         let key = key(&self.key_prefix, quota.algorithm, identifier);
-        let mut command = redis::cmd(match quota.algorithm {
-            Algorithm::TokenBucket => "RATELIMIT.TB",
-            Algorithm::SlidingWindow => "RATELIMIT.SW",
-        });
+        let mut command = redis::cmd(quota.algorithm.facts().command);
         command.arg(&key);
         append_quota(&mut command, quota);
         command.arg("COST").arg(*cost);
@@ -202,10 +199,7 @@ impl Redis {
     fn peek_command(&self, identifier: &str, quota: &Quota) -> KeyedCommand {
         let key = key(&self.key_prefix, quota.algorithm, identifier);
         let mut command = redis::cmd("RATELIMIT.PEEK");
-        command.arg(&key).arg(match quota.algorithm {
-            Algorithm::TokenBucket => "TB",
-            Algorithm::SlidingWindow => "SW",
-        });
+        command.arg(&key).arg(quota.algorithm.word());
         append_quota(&mut command, quota);
         KeyedCommand { key, command }
     }

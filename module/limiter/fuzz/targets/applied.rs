@@ -1,8 +1,8 @@
 #![no_main]
 #![allow(dead_code, reason = "the modules serve the tests too")]
 
-#[path = "../../tests/algorithm/mod.rs"]
-mod algorithm;
+#[path = "../../tests/state/mod.rs"]
+mod state;
 #[path = "../../tests/bytes/mod.rs"]
 mod bytes;
 #[path = "../corpus.rs"]

@@ -3,16 +3,16 @@ use alloc::vec::Vec;
 use super::*;
 
 /// `limit` units per second.
-fn per_second(limit: u64) -> WindowLimit {
-    WindowLimit { limit: units(limit), window: Window::from_millis(1_000).unwrap() }
+fn per_second(limit: u64) -> Limit {
+    Limit::new(units(limit), Window::from_millis(1_000).unwrap())
 }
 
 fn units(units: u64) -> Units {
     Units::new(units).unwrap()
 }
 
-fn all(cost: u64) -> Demand {
-    Demand::all(units(cost))
+fn all(cost: u64) -> Request {
+    Request::all(units(cost))
 }
 
 fn at_micros(micros: u64) -> Instant {
@@ -45,7 +45,7 @@ fn entries(log: &SlidingWindowLog) -> Vec<(u64, u32)> {
 fn a_grant_counts_until_just_before_its_time_plus_the_window() {
     let mut log = log_of(&[(0, 2), (400, 1)]);
     let denied = log.take(&per_second(3), all(1), at_micros(999_999));
-    assert_eq!((denied.granted, denied.remaining, denied.limit), (0, 0, 3));
+    assert_eq!((denied.granted, denied.remaining, denied.capacity), (0, 0, 3));
     assert_eq!(denied.retry_after, RetryAfter::Wait(Duration::from_micros(1)));
     assert_eq!(denied.reset_after, Duration::from_micros(400_001));
     assert_eq!(log.take(&per_second(3), all(2), at_millis(1_000)).granted, 2);
@@ -65,7 +65,7 @@ fn a_wait_lasts_until_enough_of_the_oldest_grants_have_left() {
 fn a_lowered_limit_waits_for_as_many_more_to_leave() {
     let log = log_of(&[(0, 1), (100, 1), (200, 3), (300, 1)]);
     let denied = log.peek(&per_second(2), units(1), at_millis(300));
-    assert_eq!((denied.remaining, denied.limit), (0, 2));
+    assert_eq!((denied.remaining, denied.capacity), (0, 2));
     assert_eq!(denied.retry_after, RetryAfter::Wait(millis(900)));
 }
 
@@ -79,7 +79,7 @@ fn a_raised_limit_keeps_what_was_used() {
 #[test]
 fn a_partial_call_takes_what_there_is_and_waits_for_the_rest() {
     let mut log = log_of(&[(0, 4)]);
-    let partial = log.take(&per_second(10), Demand::up_to(units(8)), at_millis(500));
+    let partial = log.take(&per_second(10), Request::partial(units(8)), at_millis(500));
     assert_eq!((partial.granted, partial.remaining), (6, 0));
     assert_eq!(partial.retry_after, RetryAfter::Wait(millis(500)));
     assert_eq!(partial.reset_after, millis(1_000));
@@ -108,10 +108,10 @@ fn a_grant_joins_the_newest_entry_only_in_the_tick_of_its_first_grant() {
     let mut log = SlidingWindowLog::new();
     for (micros, window) in calls {
         let window = Window::from_millis(window).unwrap();
-        log.take(&WindowLimit { limit: units(10), window }, all(1), at_micros(micros));
+        log.take(&Limit::new(units(10), window), all(1), at_micros(micros));
     }
     assert_eq!(entries(&log), [(10_989, 4)]);
-    let limit = WindowLimit { window: Window::from_millis(999).unwrap(), ..per_second(10) };
+    let limit = Limit { window: Window::from_millis(999).unwrap(), ..per_second(10) };
     log.take(&limit, all(1), at_micros(10_990));
     assert_eq!(entries(&log), [(10_989, 4), (10_990, 1)]);
 }
@@ -122,7 +122,7 @@ fn alternating_windows_do_not_keep_a_grant_alive() {
     for call in 0..5_000_u64 {
         now = 999_000_000 + call * 400;
         let window = Window::from_millis(999 + call % 2).unwrap();
-        log.take(&WindowLimit { limit: Units::MAX, window }, all(1), at_micros(now));
+        log.take(&Limit::new(Units::MAX, window), all(1), at_micros(now));
     }
     let newest = log.grants.newest_first().unwrap();
     assert!(now - newest.as_micros() < 1_000, "{newest:?} at {now}");
@@ -144,7 +144,7 @@ fn an_entry_that_a_refund_has_made_the_newest_is_not_joined() {
 #[test]
 fn a_log_ends_when_its_newest_grant_has_left_the_window_of_the_latest_grant() {
     let mut log = log_of(&[(0, 10)]);
-    let minute = WindowLimit { window: Window::from_millis(60_000).unwrap(), ..per_second(10) };
+    let minute = Limit { window: Window::from_millis(60_000).unwrap(), ..per_second(10) };
     let denied = log.take(&minute, all(1), at_millis(900));
     assert_eq!(denied.retry_after, RetryAfter::Wait(millis(100)));
     assert_eq!(denied.reset_after, millis(100));
@@ -160,7 +160,7 @@ fn a_log_ends_when_its_newest_grant_has_left_the_window_of_the_latest_grant() {
 #[test]
 fn a_wider_window_counts_what_has_left_the_narrower_one_until_the_end() {
     let mut log = log_of(&[(0, 5), (900, 2)]);
-    let minute = WindowLimit { window: Window::from_millis(60_000).unwrap(), ..per_second(10) };
+    let minute = Limit { window: Window::from_millis(60_000).unwrap(), ..per_second(10) };
     let peek = |log: &SlidingWindowLog| log.peek(&minute, units(9), at_millis(1_500));
     assert_eq!(peek(&log).remaining, 3);
     assert_eq!(peek(&log).retry_after, RetryAfter::Wait(millis(400)));
@@ -172,7 +172,7 @@ fn a_wider_window_counts_what_has_left_the_narrower_one_until_the_end() {
 #[test]
 fn a_partial_call_that_gets_nothing_waits_for_the_first_unit() {
     let mut log = log_of(&[(0, 4), (100, 6)]);
-    let nothing = log.take(&per_second(10), Demand::up_to(units(1_000)), at_millis(500));
+    let nothing = log.take(&per_second(10), Request::partial(units(1_000)), at_millis(500));
     assert_eq!((nothing.granted, nothing.retry_after), (0, RetryAfter::Wait(millis(500))));
 }
 
@@ -195,7 +195,8 @@ fn a_refund_takes_the_newest_grants_first() {
 #[test]
 fn a_refund_gives_back_only_what_still_counts() {
     let mut log = log_of(&[(0, 5), (100, 5)]);
-    assert_eq!((log.refundable(at_millis(999)), log.refundable(at_millis(1_000))), (10, 5));
+    let used = |millis| log.view(log.window, at_millis(millis)).used;
+    assert_eq!((used(999), used(1_000)), (10, 5));
     assert_eq!(log.refund(units(20), at_millis(1_000)).refunded, 5);
     assert!(log.is_empty());
     assert_eq!(log.refund(units(1), at_millis(1_000)), Refund::NOTHING);
@@ -238,15 +239,27 @@ fn waits_reach_beyond_the_last_instant() {
 }
 
 #[test]
-fn a_replayed_grant_need_not_fit_the_limit_but_the_log() {
+fn an_applied_grant_need_not_fit_the_limit_but_the_log() {
     let mut log = SlidingWindowLog::new();
     let window = Window::from_millis(1_000).unwrap();
-    assert!(log.replay(window, units(999_999_999), at_millis(0)));
-    assert!(!log.replay(window, units(2), at_millis(999)));
+    let grant = |units, time| LogEffect::Grant { time: at_millis(time), window, units };
+    assert_eq!(log.apply(grant(units(999_999_999), 0)), Ok(()));
+    assert_eq!(log.apply(grant(units(2), 999)), Err(Refused));
     assert_eq!(entries(&log), [(0, 999_999_999)]);
-    assert!(log.replay(window, units(1), at_millis(999)));
-    assert!(log.replay(window, Units::MAX, at_millis(1_999)));
+    assert_eq!(log.apply(grant(units(1), 999)), Ok(()));
+    assert_eq!(log.apply(grant(Units::MAX, 1_999)), Ok(()));
     assert_eq!(entries(&log), [(1_999_000, 1_000_000_000)]);
+}
+
+#[test]
+fn an_applied_refund_must_leave_something() {
+    let mut log = log_of(&[(0, 3)]);
+    let refund = |units_back| LogEffect::Refund { time: at_millis(1), units: units(units_back) };
+    assert_eq!(log.apply(refund(3)), Err(Refused));
+    assert_eq!(entries(&log), [(0, 3)]);
+    assert_eq!(log.apply(refund(2)), Ok(()));
+    assert_eq!(entries(&log), [(0, 1)]);
+    assert_eq!(SlidingWindowLog::new().apply(refund(1)), Err(Refused));
 }
 
 #[test]

@@ -3,17 +3,17 @@ use super::*;
 const SECOND: u128 = 1_000_000;
 
 /// `limit` units per `millis`, and at most `capacity` at once.
-fn quota(limit: u64, millis: u64, capacity: u64) -> BucketLimit {
+fn quota(limit: u64, millis: u64, capacity: u64) -> Limit {
     let window = Window::from_millis(millis).unwrap();
-    BucketLimit { limit: units(limit), window, capacity: units(capacity) }
+    Limit { limit: units(limit), window, capacity: units(capacity) }
 }
 
 fn units(units: u64) -> Units {
     Units::new(units).unwrap()
 }
 
-fn all(cost: u64) -> Demand {
-    Demand::all(units(cost))
+fn all(cost: u64) -> Request {
+    Request::all(units(cost))
 }
 
 fn at_micros(micros: u64) -> Instant {
@@ -33,7 +33,7 @@ fn a_full_bucket_grants_its_capacity_and_then_its_rate() {
     let (limit, mut bucket) = (quota(2, 1_000, 5), TokenBucket::new());
     assert_eq!(bucket.take(&limit, all(5), at_secs(0)).granted, 5);
     let denied = bucket.take(&limit, all(1), at_secs(0));
-    assert_eq!((denied.granted, denied.remaining, denied.limit), (0, 0, 5));
+    assert_eq!((denied.granted, denied.remaining, denied.capacity), (0, 0, 5));
     assert_eq!(denied.retry_after, wait(SECOND / 2));
     assert_eq!(denied.reset_after.as_micros(), SECOND * 5 / 2);
 
@@ -83,10 +83,10 @@ fn the_slowest_and_the_fastest_rate_are_exact() {
 #[test]
 fn a_partial_call_takes_what_there_is_and_waits_for_the_rest() {
     let (limit, mut bucket) = (quota(10, 1_000, 10), TokenBucket::new());
-    let partial = bucket.take(&limit, Demand::up_to(units(12)), at_secs(0));
+    let partial = bucket.take(&limit, Request::partial(units(12)), at_secs(0));
     assert_eq!((partial.granted, partial.remaining), (10, 0));
     assert_eq!(partial.retry_after, wait(SECOND / 5));
-    let nothing = bucket.take(&limit, Demand::up_to(units(10)), at_secs(0));
+    let nothing = bucket.take(&limit, Request::partial(units(10)), at_secs(0));
     assert_eq!((nothing.granted, nothing.retry_after), (0, wait(SECOND / 10)));
 }
 
@@ -94,9 +94,9 @@ fn a_partial_call_takes_what_there_is_and_waits_for_the_rest() {
 fn a_partial_call_that_gets_nothing_waits_for_the_first_unit() {
     let (limit, mut bucket) = (quota(10, 1_000, 10), TokenBucket::new());
     bucket.take(&limit, all(10), at_secs(0));
-    let nothing = bucket.take(&limit, Demand::up_to(units(1_000)), at_secs(0));
+    let nothing = bucket.take(&limit, Request::partial(units(1_000)), at_secs(0));
     assert_eq!((nothing.granted, nothing.retry_after), (0, wait(SECOND / 10)));
-    let first = bucket.take(&limit, Demand::up_to(units(1_000)), at_micros(100_000));
+    let first = bucket.take(&limit, Request::partial(units(1_000)), at_micros(100_000));
     assert_eq!((first.granted, first.retry_after), (1, RetryAfter::Never));
 }
 
@@ -166,14 +166,14 @@ fn one_rate_in_two_windows_is_one_rate() {
 }
 
 #[test]
-fn the_fastest_and_the_slowest_rate_are_told_apart_exactly() {
+fn the_fastest_and_the_slowest_rate_are_distinguished_exactly() {
     // 10^9 units in 366 days, and one millisecond less.
     let (slower, faster) =
         (quota(1_000_000_000, 31_622_400_000, 1), quota(1_000_000_000, 31_622_399_999, 1));
     for [first, second] in [[slower, faster], [faster, slower]] {
         assert_eq!(is_slower(&first, &second), first == slower);
         let mut bucket = TokenBucket::new();
-        bucket.take(&BucketLimit { capacity: Units::MAX, ..first }, all(1_000_000_000), at_secs(0));
+        bucket.take(&Limit { capacity: Units::MAX, ..first }, all(1_000_000_000), at_secs(0));
         let reset = bucket.peek(&second, units(1), at_secs(0)).reset_after;
         assert_eq!(reset.as_micros(), u128::from(faster.window.as_micros()));
     }
@@ -217,7 +217,7 @@ fn a_refund_of_an_ended_state_gives_back_nothing() {
 }
 
 #[test]
-fn a_refund_in_a_state_from_far_ahead_is_told_when_all_is_back() {
+fn a_refund_in_a_state_from_far_ahead_returns_the_time_until_all_is_back() {
     let (limit, mut bucket) = (quota(1, 1_000, 10), TokenBucket::new());
     bucket.take(&limit, all(10), at_secs(100));
     // Five windows ahead: five units have drained by the distance.
@@ -301,16 +301,16 @@ fn a_state_takes_32_bytes() {
 }
 
 #[test]
-fn a_refund_is_told_from_a_grant_by_what_it_has_left() {
+fn a_refund_is_distinguished_from_a_grant_by_the_bucket_after_it() {
     let (limit, mut bucket) = (quota(10, 1_000, 100), TokenBucket::new());
     bucket.take(&limit, all(50), at_secs(0));
     let before = bucket.clone();
     bucket.refund(units(3), at_micros(1));
-    assert!(bucket.is_refund_of(&before) && !before.is_refund_of(&bucket));
-    assert!(!before.is_refund_of(&before));
+    assert!(before.is_refund(&bucket) && !bucket.is_refund(&before));
+    assert!(!before.is_refund(&before));
     for (limit, time) in [(limit, 0), (limit, 4_000_000), (quota(10, 999, 100), 0)] {
         let mut granted = before.clone();
         granted.take(&limit, all(1), at_micros(time));
-        assert!(!granted.is_refund_of(&before), "{granted:?}");
+        assert!(!before.is_refund(&granted), "{granted:?}");
     }
 }

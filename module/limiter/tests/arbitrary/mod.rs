@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use limiter::{BucketLimit, Demand, Instant, Units, Window};
+use limiter::{Instant, Limit, Mode, Request, Units, Window};
 use proptest::collection::{SizeRange, vec};
 use proptest::prelude::*;
 
@@ -10,16 +10,16 @@ use proptest::prelude::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     pub(crate) now: Instant,
-    pub(crate) quota: BucketLimit,
-    pub(crate) demand: Demand,
+    pub(crate) quota: Limit,
+    pub(crate) request: Request,
 }
 
 /// One line, so that a history that breaks a promise can be read.
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { now, quota: BucketLimit { limit, window, capacity }, demand } = self;
-        let partial = if demand.partial { "up to " } else { "" };
-        write!(f, "at {} µs {partial}{}", now.as_micros(), demand.cost.get())?;
+        let Self { now, quota: Limit { limit, window, capacity }, request } = self;
+        let partial = if request.mode == Mode::Partial { "up to " } else { "" };
+        write!(f, "at {} µs {partial}{}", now.as_micros(), request.cost.get())?;
         write!(f, " of {} in {} ms, burst {}", limit.get(), window.as_millis(), capacity.get())
     }
 }
@@ -57,10 +57,12 @@ pub(crate) fn calls(
     };
     let call = (change, step, cost(), prop::bool::weighted(0.3));
     (instant(), quota(), vec(call, len)).prop_map(|(mut now, mut quota, calls)| {
-        let concrete = |(change, step, cost, partial): (Option<BucketLimit>, Step, Cost, bool)| {
+        let concrete = |(change, step, cost, partial): (Option<Limit>, Step, Cost, bool)| {
             quota = change.unwrap_or(quota);
             now = step.from(now, &quota);
-            Call { now, quota, demand: Demand { cost: cost.of(&quota), partial } }
+            let cost = cost.of(&quota);
+            let request = if partial { Request::partial(cost) } else { Request::all(cost) };
+            Call { now, quota, request }
         };
         calls.into_iter().map(concrete).collect()
     })
@@ -95,9 +97,9 @@ pub(crate) fn window() -> impl Strategy<Value = Window> {
 }
 
 /// What is allowed: every second bucket has a capacity of its own.
-pub(crate) fn quota() -> impl Strategy<Value = BucketLimit> {
+pub(crate) fn quota() -> impl Strategy<Value = Limit> {
     let quota = (units(), window(), prop::option::of(units()));
-    quota.prop_map(|(limit, window, capacity)| BucketLimit {
+    quota.prop_map(|(limit, window, capacity)| Limit {
         limit,
         window,
         capacity: capacity.unwrap_or(limit),
@@ -129,7 +131,7 @@ pub(crate) enum Pause {
 }
 
 impl Pause {
-    pub(crate) fn micros(self, quota: &BucketLimit) -> u64 {
+    pub(crate) fn micros(self, quota: &Limit) -> u64 {
         let window = quota.window.as_micros();
         match self {
             Self::Micros(micros) => micros,
@@ -162,7 +164,7 @@ enum Step {
 }
 
 impl Step {
-    fn from(self, now: Instant, quota: &BucketLimit) -> Instant {
+    fn from(self, now: Instant, quota: &Limit) -> Instant {
         match self {
             Self::Forward(pause) => now.plus_micros(pause.micros(quota)),
             Self::Back(pause) => {
@@ -190,7 +192,7 @@ enum Cost {
 }
 
 impl Cost {
-    fn of(self, quota: &BucketLimit) -> Units {
+    fn of(self, quota: &Limit) -> Units {
         let part = |whole: Units, thousandths| u64::from(whole.get()) * thousandths / 1_000;
         let units = match self {
             Self::Units(units) => return units,

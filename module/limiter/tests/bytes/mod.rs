@@ -3,43 +3,37 @@
 
 use std::fmt::Debug;
 
-use limiter::codec::Change;
 use limiter::{
-    BucketLimit, BufferVisitor, Decision, Demand, Instant, RetryAfter, SlidingWindowLog,
-    TokenBucket, Units, Window,
+    BufferVisitor, Decision, Effect, Encode, Instant, Limit, Mode, Refused, Request, RetryAfter,
+    SlidingWindowLog, TokenBucket, Units, Window,
 };
 
-use crate::algorithm::Algorithm;
 use crate::corpus::pieces;
+use crate::state::State;
 
 /// Checks bytes that are loaded as a value: they are refused, or make a state which every
 /// operation leaves in order.
 pub(crate) fn stored(bytes: &[u8]) {
-    let Ok(change) = Change::decode(bytes) else {
+    let Ok(effect) = Effect::decode(bytes) else {
         assert_eq!(TokenBucket::decoded(bytes), None);
         assert_eq!(SlidingWindowLog::decoded(bytes), None);
         return;
     };
-    let again = encoded(&change);
+    let again = encoded(&effect);
     assert!(again.len() <= bytes.len(), "nothing is added by reading and writing");
-    assert_eq!(Change::decode(&again).as_ref(), Ok(&change));
-    match change {
-        Change::TokenBucket(bucket) => {
+    assert_eq!(Effect::decode(&again).as_ref(), Ok(&effect));
+    let mut key = Key::Missing;
+    let _applied = key.apply(effect);
+    match key {
+        Key::Missing => {}
+        Key::Bucket(bucket) => {
             assert_eq!(SlidingWindowLog::decoded(bytes), None);
             usable(&bucket, bytes);
         }
-        Change::SlidingWindowLog(log) => {
+        Key::Log(log) => {
             assert_eq!(TokenBucket::decoded(bytes), None);
             usable(&log, bytes);
         }
-        change @ (Change::Grant { .. } | Change::Refund { .. }) => {
-            let mut key = Key::Missing;
-            key.apply(change);
-            if let Key::Log(log) = key {
-                usable(&log, bytes);
-            }
-        }
-        Change::Deletion => {}
     }
 }
 
@@ -56,25 +50,25 @@ pub(crate) fn applied(input: &[u8]) {
     let mut second = first.clone();
     let mut now = Instant::from_micros(1_800_000_000_000_000);
     for piece in pieces {
-        let effect = match piece.split_first() {
+        let replicated = match piece.split_first() {
             Some((b'T', fields)) => first.take(&mut Fields(fields), &mut now),
             Some((b'R', fields)) => first.refund(&mut Fields(fields), &mut now),
             _ => {
-                let Ok(change) = Change::decode(piece) else { continue };
+                let Ok(effect) = Effect::decode(piece) else { continue };
                 let before = first.clone();
-                if !first.apply(change) {
-                    assert_eq!(first, before, "what is refused changes nothing");
+                if first.apply(effect).is_err() {
+                    assert_eq!(first, before, "a refused effect changes nothing");
                     continue;
                 }
-                Effect::Sent(piece.to_vec())
+                Replicated::Effect(piece.to_vec())
             }
         };
-        match effect {
-            Effect::None => {}
-            Effect::Deleted => second = Key::Missing,
-            Effect::Sent(bytes) => {
-                let change = Change::decode(&bytes).expect("what is sent can be read");
-                assert!(second.apply(change), "what one server has granted, the other accepts");
+        match replicated {
+            Replicated::Nothing => {}
+            Replicated::Deletion => second = Key::Missing,
+            Replicated::Effect(bytes) => {
+                let effect = Effect::decode(&bytes).expect("an effect that was encoded");
+                second.apply(effect).expect("an effect that one key accepts");
                 second = second.stored_and_loaded();
             }
         }
@@ -83,17 +77,17 @@ pub(crate) fn applied(input: &[u8]) {
 }
 
 /// Checks what every operation makes of a state that was read from these bytes.
-fn usable<S: Algorithm + limiter::Algorithm>(state: &S, bytes: &[u8]) {
+fn usable<S: State>(state: &S, bytes: &[u8]) {
     let (most, fixed) = (8 * bytes.len(), 512);
     let held = capacity_bytes(state);
     assert!(held <= most + fixed, "{held} bytes for an input of {}", bytes.len());
     let (window, times) = moments(bytes);
     for &now in &times {
         for quota in quotas(window) {
-            for demand in [Demand::all(S::most(&quota)), Demand::up_to(Units::MAX)] {
-                takes(state, &quota, demand, now);
+            for request in [Request::all(S::most(&quota)), Request::partial(Units::MAX)] {
+                takes(state, &quota, request, now);
             }
-            takes(state, &quota, Demand::all(Units::MIN), now);
+            takes(state, &quota, Request::all(Units::MIN), now);
         }
         for amount in [1, 1_000, 1_000_000_000].map(Units::new).into_iter().flatten() {
             gives_back(state, amount, now);
@@ -102,7 +96,7 @@ fn usable<S: Algorithm + limiter::Algorithm>(state: &S, bytes: &[u8]) {
 }
 
 /// What the buffers of a state can hold. Each is replaced, which the state does not notice.
-fn capacity_bytes<S: Algorithm + limiter::Algorithm>(state: &S) -> usize {
+fn capacity_bytes<S: State>(state: &S) -> usize {
     struct Replaced(usize);
     impl BufferVisitor for Replaced {
         fn visit<T>(&mut self, buffer: Vec<T>) -> Vec<T> {
@@ -118,45 +112,45 @@ fn capacity_bytes<S: Algorithm + limiter::Algorithm>(state: &S) -> usize {
     replaced.0
 }
 
-fn takes<S: Algorithm>(state: &S, quota: &BucketLimit, demand: Demand, now: Instant) {
+fn takes<S: State>(state: &S, quota: &Limit, request: Request, now: Instant) {
     let mut after = state.clone();
-    let taken = after.take(quota, demand, now);
-    assert_eq!(taken.limit, S::most(quota).get());
-    assert!(taken.granted <= demand.cost.get().min(taken.limit), "{taken:?}");
-    assert!(taken.remaining <= taken.limit, "{taken:?}");
-    let peeked = state.peek(quota, demand.cost, now);
-    if !demand.partial {
+    let taken = after.take(quota, request, now);
+    assert_eq!(taken.capacity, S::most(quota).get());
+    assert!(taken.granted <= request.cost.get().min(taken.capacity), "{taken:?}");
+    assert!(taken.remaining <= taken.capacity, "{taken:?}");
+    let peeked = state.peek(quota, request.cost, now);
+    if request.mode == Mode::All {
         assert_eq!(peeked.granted, taken.granted);
     }
     let Some(granted) = Units::new(u64::from(taken.granted)) else {
         assert_eq!(&after, state, "a denied call changes nothing");
-        assert!(demand.partial || peeked == taken, "{taken:?} is not {peeked:?}");
-        wait_suffices(state, quota, demand, now, &taken);
+        assert!(request.mode == Mode::Partial || peeked == taken, "{taken:?} is not {peeked:?}");
+        wait_suffices(state, quota, request, now, &taken);
         return;
     };
     assert!(taken.reset_after.as_micros() > 0, "something is used");
-    makes(state.clone(), &after.granted(quota, granted, now), &after);
+    makes(state.clone(), &after.effect_of_grant(quota, granted, now), &after);
 }
 
 /// A call that was denied is granted after its wait. It may be granted before, in a state that no
 /// calls lead to: a log whose grants span many windows ahead of the clock.
-fn wait_suffices<S: Algorithm>(
+fn wait_suffices<S: State>(
     state: &S,
-    quota: &BucketLimit,
-    demand: Demand,
+    quota: &Limit,
+    request: Request,
     now: Instant,
     denied: &Decision,
 ) {
     let RetryAfter::Wait(wait) = denied.retry_after else { return };
     let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
     let then = now.plus_micros(micros);
-    let missing = if demand.partial { Units::MIN } else { demand.cost };
+    let missing = if request.mode == Mode::Partial { Units::MIN } else { request.cost };
     if then < Instant::MAX {
         assert_eq!(state.peek(quota, missing, then).granted, missing.get(), "{denied:?}");
     }
 }
 
-fn gives_back<S: Algorithm>(state: &S, amount: Units, now: Instant) {
+fn gives_back<S: State>(state: &S, amount: Units, now: Instant) {
     let mut after = state.clone();
     let refund = after.refund(amount, now);
     assert!(refund.refunded <= amount.get(), "{refund:?}");
@@ -164,19 +158,19 @@ fn gives_back<S: Algorithm>(state: &S, amount: Units, now: Instant) {
         None => assert_eq!(&after, state, "a refund of nothing changes nothing"),
         // The key is deleted.
         Some(_) if refund.reset_after.as_micros() == 0 => {}
-        Some(units) => makes(state.clone(), &after.refunded(units, now), &after),
+        Some(units) => makes(state.clone(), &after.effect_of_refund(units, now), &after),
     }
 }
 
-/// A change that was sent makes of the state before it the state after it, which can be stored.
-fn makes<S: Algorithm>(mut before: S, change: &Change, after: &S) {
-    let sent = Change::decode(&encoded(change)).expect("what is sent can be read");
-    assert!(before.make(sent), "{change:?} is accepted");
-    assert_eq!(&before, after);
+/// An effect makes the state after a call of the state before it, which can be stored.
+fn makes<S: State>(mut before: S, effect: &S::Effect, after: &S) {
+    let received = S::Effect::decode(&encoded(effect)).expect("an effect that was encoded");
+    before.apply(received).expect("an effect that fits the state");
+    assert_eq!(&before, after, "{effect:?}");
     assert_eq!(S::decoded(&after.encoded()).as_ref(), Some(after));
 }
 
-/// What a server keeps under one key.
+/// The value of one key of a server.
 #[derive(Clone, Debug, PartialEq)]
 enum Key {
     Missing,
@@ -184,11 +178,11 @@ enum Key {
     Log(SlidingWindowLog),
 }
 
-/// What a call leads to elsewhere.
-enum Effect {
-    None,
-    Deleted,
-    Sent(Vec<u8>),
+/// The bytes that replicas receive after a call.
+enum Replicated {
+    Nothing,
+    Deletion,
+    Effect(Vec<u8>),
 }
 
 impl Key {
@@ -206,34 +200,31 @@ impl Key {
         Self::load(&bytes)
     }
 
-    /// Makes a change as RATELIMIT.APPLY does; whether that was possible.
-    fn apply(&mut self, change: Change) -> bool {
-        match (&mut *self, change) {
-            (Self::Missing | Self::Bucket(_), Change::TokenBucket(bucket)) => {
-                *self = Self::Bucket(bucket);
+    /// Applies an effect as RATELIMIT.APPLY does.
+    fn apply(&mut self, effect: Effect) -> Result<(), Refused> {
+        let key = match (self.clone(), effect) {
+            (Self::Missing, Effect::TokenBucket(effect)) => {
+                Self::Bucket(applied_to(TokenBucket::new(), effect)?)
             }
-            (Self::Missing | Self::Log(_), Change::SlidingWindowLog(log)) => *self = Self::Log(log),
-            (Self::Log(log), grant @ Change::Grant { .. }) => return log.make(grant),
-            (Self::Missing, grant @ Change::Grant { .. }) => {
-                let mut log = SlidingWindowLog::new();
-                if !log.make(grant) {
-                    return false;
-                }
-                *self = Self::Log(log);
+            (Self::Bucket(bucket), Effect::TokenBucket(effect)) => {
+                Self::Bucket(applied_to(bucket, effect)?)
             }
-            (Self::Log(log), Change::Refund { time, units })
-                if log.refundable(time) > units.get() =>
-            {
-                return log.make(Change::Refund { time, units });
+            (Self::Missing, Effect::SlidingWindowLog(effect)) => {
+                Self::Log(applied_to(SlidingWindowLog::new(), effect)?)
             }
-            (_, Change::Deletion) => *self = Self::Missing,
-            _ => return false,
-        }
-        true
+            (Self::Log(log), Effect::SlidingWindowLog(effect)) => {
+                Self::Log(applied_to(log, effect)?)
+            }
+            (_, Effect::Deletion) => Self::Missing,
+            (Self::Log(_), Effect::TokenBucket(_))
+            | (Self::Bucket(_), Effect::SlidingWindowLog(_)) => return Err(Refused),
+        };
+        *self = key;
+        Ok(())
     }
 
-    fn take(&mut self, fields: &mut Fields<'_>, now: &mut Instant) -> Effect {
-        let (quota, demand) = (fields.quota(), fields.demand());
+    fn take(&mut self, fields: &mut Fields<'_>, now: &mut Instant) -> Replicated {
+        let (quota, request) = (fields.quota(), fields.request());
         *now = fields.moved(*now);
         let key = match &*self {
             Self::Missing if fields.flag() => Self::Log(SlidingWindowLog::new()),
@@ -242,16 +233,16 @@ impl Key {
         };
         let (key, effect) = match key {
             Self::Bucket(mut bucket) => {
-                let effect = taken(&mut bucket, &quota, demand, *now);
+                let effect = taken(&mut bucket, &quota, request, *now);
                 (Self::Bucket(bucket), effect)
             }
             Self::Log(mut log) => {
-                let effect = taken(&mut log, &quota, demand, *now);
+                let effect = taken(&mut log, &quota, request, *now);
                 (Self::Log(log), effect)
             }
-            Self::Missing => (key, Effect::None),
+            Self::Missing => (key, Replicated::Nothing),
         };
-        if let Effect::Sent(_) = effect {
+        if let Replicated::Effect(_) = effect {
             *self = key;
         } else if *self != Self::Missing {
             assert_eq!(*self, key, "a denied call changes nothing");
@@ -259,46 +250,55 @@ impl Key {
         effect
     }
 
-    fn refund(&mut self, fields: &mut Fields<'_>, now: &mut Instant) -> Effect {
+    fn refund(&mut self, fields: &mut Fields<'_>, now: &mut Instant) -> Replicated {
         let amount = fields.units();
         *now = fields.moved(*now);
         let effect = match self {
-            Self::Missing => Effect::None,
+            Self::Missing => Replicated::Nothing,
             Self::Bucket(bucket) => given_back(bucket, amount, *now),
             Self::Log(log) => given_back(log, amount, *now),
         };
-        if let Effect::Deleted = effect {
+        if let Replicated::Deletion = effect {
             *self = Self::Missing;
         }
         effect
     }
 }
 
-fn taken<S: Algorithm>(state: &mut S, quota: &BucketLimit, demand: Demand, now: Instant) -> Effect {
-    let granted = state.take(quota, demand, now).granted;
+fn taken<S: State>(state: &mut S, quota: &Limit, request: Request, now: Instant) -> Replicated {
+    let granted = state.take(quota, request, now).granted;
     match Units::new(u64::from(granted)) {
-        Some(units) => Effect::Sent(encoded(&state.granted(quota, units, now))),
-        None => Effect::None,
+        Some(units) => Replicated::Effect(encoded(&state.effect_of_grant(quota, units, now))),
+        None => Replicated::Nothing,
     }
 }
 
-fn given_back<S: Algorithm>(state: &mut S, amount: Units, now: Instant) -> Effect {
+fn given_back<S: State>(state: &mut S, amount: Units, now: Instant) -> Replicated {
     let refund = state.refund(amount, now);
     match Units::new(u64::from(refund.refunded)) {
-        None => Effect::None,
-        Some(_) if refund.reset_after.as_micros() == 0 => Effect::Deleted,
-        Some(units) => Effect::Sent(encoded(&state.refunded(units, now))),
+        None => Replicated::Nothing,
+        Some(_) if refund.reset_after.as_micros() == 0 => Replicated::Deletion,
+        Some(units) => Replicated::Effect(encoded(&state.effect_of_refund(units, now))),
     }
 }
 
-fn encoded(change: &Change) -> Vec<u8> {
+fn applied_to<S: State>(mut state: S, effect: S::Effect) -> Result<S, Refused> {
+    let before = state.clone();
+    if let Err(refused) = state.apply(effect) {
+        assert_eq!(state, before, "a refused effect changes nothing");
+        return Err(refused);
+    }
+    Ok(state)
+}
+
+fn encoded(value: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::new();
-    change.encode(&mut bytes);
+    value.encode(&mut bytes);
     bytes
 }
 
-/// Limits that a state is asked with: in its own window and in others, small and large.
-fn quotas(window: Window) -> impl Iterator<Item = BucketLimit> {
+/// Limits of calls to a state: in its own window and in others, small and large.
+fn quotas(window: Window) -> impl Iterator<Item = Limit> {
     const MAX: u64 = 1_000_000_000;
     [
         (1, window, 1),
@@ -310,7 +310,7 @@ fn quotas(window: Window) -> impl Iterator<Item = BucketLimit> {
     ]
     .into_iter()
     .filter_map(|(limit, window, capacity)| {
-        Some(BucketLimit { limit: Units::new(limit)?, window, capacity: Units::new(capacity)? })
+        Some(Limit { limit: Units::new(limit)?, window, capacity: Units::new(capacity)? })
     })
 }
 
@@ -370,15 +370,16 @@ impl Fields<'_> {
         Units::new(units).unwrap_or(Units::MIN)
     }
 
-    fn quota(&mut self) -> BucketLimit {
+    fn quota(&mut self) -> Limit {
         let millis = 1 + self.integer() % Window::MAX.as_millis();
         let window = Window::from_millis(millis).unwrap_or(Window::MIN);
         let (limit, capacity) = (self.units(), self.units());
-        BucketLimit { limit, window, capacity }
+        Limit { limit, window, capacity }
     }
 
-    fn demand(&mut self) -> Demand {
-        Demand { cost: self.units(), partial: self.flag() }
+    fn request(&mut self) -> Request {
+        let cost = self.units();
+        if self.flag() { Request::partial(cost) } else { Request::all(cost) }
     }
 
     /// This time moved by as many microseconds as the next field says, back if that is odd.

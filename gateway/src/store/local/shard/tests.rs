@@ -3,25 +3,13 @@
 use std::collections::BTreeMap;
 
 use limiter::{
-    Algorithm, BucketLimit, Demand, Instant, RetryAfter, SlidingWindowLog, TokenBucket, Units,
-    Window, WindowLimit,
+    Instant, Limit, Limiter, Request, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
 };
 use proptest::{collection::vec, prelude::*};
 
 use super::{Key, NoRoom, Shard, end, weight};
 
 const NOON: Instant = Instant::from_micros(1_800_014_400_000_000);
-
-/// What a call names of its limit.
-type Limits<A> = fn(units: Units, window: Window) -> <A as Algorithm>::Limit;
-
-fn bucket_limit(units: Units, window: Window) -> BucketLimit {
-    BucketLimit::new(units, window)
-}
-
-fn window_limit(limit: Units, window: Window) -> WindowLimit {
-    WindowLimit { limit, window }
-}
 
 #[derive(Debug, Clone)]
 struct Step {
@@ -68,14 +56,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// What the model knows of a key.
-struct Known<A: Algorithm> {
+struct Known<A: Limiter> {
     state: A,
     end: Instant,
-    limit: A::Limit,
+    limit: Limit,
     cost: Units,
 }
 
-impl<A: Algorithm> Known<A> {
+impl<A: Limiter> Known<A> {
     fn denies(&self, now: Instant) -> bool {
         let again = self.state.peek(&self.limit, self.cost, now).retry_after;
         now < self.end && matches!(again, RetryAfter::Wait(_))
@@ -83,12 +71,12 @@ impl<A: Algorithm> Known<A> {
 }
 
 /// A shard, and what it should hold.
-struct Pair<A: Algorithm> {
+struct Pair<A: Limiter> {
     shard: Shard<A>,
     model: BTreeMap<char, Known<A>>,
 }
 
-impl<A: Algorithm> Pair<A> {
+impl<A: Limiter> Pair<A> {
     /// A shard of which logs may outgrow the room by `more`.
     fn new(room: usize, more: usize) -> Self {
         Self { shard: Shard { most: room + more, ..Shard::new(room) }, model: BTreeMap::new() }
@@ -101,7 +89,7 @@ impl<A: Algorithm> Pair<A> {
         others.map(|(_, known)| weight(known.state.buffers())).sum()
     }
 
-    fn take(&mut self, key: char, limit: A::Limit, cost: Units, now: Instant) {
+    fn take(&mut self, key: char, limit: Limit, cost: Units, now: Instant) {
         self.model.retain(|_, known| known.end > now);
         let (room, most) = (self.shard.room, self.shard.most);
         let taken = with_key(key, |key| self.shard.take(key, &limit, cost, now));
@@ -130,7 +118,7 @@ impl<A: Algorithm> Pair<A> {
             }
             Ok(decision) => {
                 assert!(!needs || fits(now), "{key} is stored, and there is no room");
-                assert_eq!(decision, known.state.take(&limit, Demand::all(cost), now));
+                assert_eq!(decision, known.state.take(&limit, Request::all(cost), now));
                 if decision.granted > 0 {
                     known.end = end(decision.reset_after, now);
                 }
@@ -179,14 +167,14 @@ impl<A: Algorithm> Pair<A> {
         assert!(weight <= most && entries.len() <= *room && entries.len() == places.len());
     }
 
-    fn follow(&mut self, steps: Vec<Step>, limits: Limits<A>) {
+    fn follow(&mut self, steps: Vec<Step>) {
         let mut now = NOON;
         let units = |count| Units::new(count).unwrap();
         for Step { pause, key, call } in steps {
             now = now.plus_micros(pause * 1_000);
             match call {
                 Call::Take { limit, window, cost, times } => {
-                    let limit = limits(units(limit), Window::from_millis(window).unwrap());
+                    let limit = Limit::new(units(limit), Window::from_millis(window).unwrap());
                     for _ in 0..times {
                         now = now.plus_micros(1_000);
                         self.take(key, limit, units(cost), now);
@@ -224,11 +212,11 @@ fn with_key<T>(key: char, call: impl FnOnce(Key<'_>) -> T) -> T {
 proptest! {
     #[test]
     fn buckets_are_evicted_by_the_rule(room in 1..6_usize, steps in steps()) {
-        Pair::<TokenBucket>::new(room, 0).follow(steps, bucket_limit);
+        Pair::<TokenBucket>::new(room, 0).follow(steps);
     }
 
     #[test]
     fn logs_are_evicted_by_the_rule(room in 1..6_usize, more in 0..3_usize, steps in steps()) {
-        Pair::<SlidingWindowLog>::new(room, more).follow(steps, window_limit);
+        Pair::<SlidingWindowLog>::new(room, more).follow(steps);
     }
 }

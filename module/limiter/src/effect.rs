@@ -1,0 +1,56 @@
+//! Effects: changes to a key that are complete enough to be made again elsewhere.
+
+use crate::codec::{self, DecodeError, Encode, Kind};
+use crate::sliding_window_log::SlidingWindowLog;
+use crate::stored::Stored;
+use crate::time::Instant;
+use crate::token_bucket::TokenBucket;
+
+/// A change to a key. [`Stored::apply`] makes it to the state of the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A change to a token bucket.
+    TokenBucket(<TokenBucket as Stored>::Effect),
+    /// A change to a sliding window log.
+    SlidingWindowLog(<SlidingWindowLog as Stored>::Effect),
+    /// The key does not exist any more, whatever its state was.
+    Deletion,
+}
+
+impl Effect {
+    /// Returns the time of the change, or the epoch if the effect does not have it.
+    #[must_use]
+    pub const fn time(&self) -> Instant {
+        match self {
+            Self::TokenBucket(bucket) => bucket.time(),
+            Self::SlidingWindowLog(effect) => effect.time(),
+            Self::Deletion => Instant::EPOCH,
+        }
+    }
+}
+
+impl Encode for Effect {
+    fn encode(&self, bytes: &mut impl Extend<u8>) {
+        match self {
+            Self::TokenBucket(effect) => effect.encode(bytes),
+            Self::SlidingWindowLog(effect) => effect.encode(bytes),
+            Self::Deletion => codec::put(bytes, Kind::Deletion, &[]),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (kind, fields) = codec::read(bytes)?;
+        match kind {
+            Kind::TokenBucket => Encode::decode(bytes).map(Self::TokenBucket),
+            Kind::SlidingWindowLog
+            | Kind::SlidingWindowLogWithAge
+            | Kind::GrantOfLog
+            | Kind::RefundOfLog => Encode::decode(bytes).map(Self::SlidingWindowLog),
+            Kind::Deletion => fields.end(Some(Self::Deletion)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+mod tests;

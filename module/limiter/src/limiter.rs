@@ -1,0 +1,42 @@
+//! The trait of every state that grants units of a limit.
+
+use crate::algorithm::Algorithm;
+use crate::decision::{Decision, Refund};
+use crate::limits::{Limit, Request, Units};
+use crate::stored::Stored;
+use crate::time::Instant;
+
+/// A state that decides how many units of a limit a call takes.
+pub trait Limiter: Stored {
+    /// The algorithm of the state.
+    const ALGORITHM: Algorithm;
+
+    /// The most bytes that the effect of one call takes.
+    const MAX_EFFECT_BYTES: usize;
+
+    /// Decides a call at `now`, and records the units that it was granted. A denied call changes
+    /// nothing.
+    fn take(&mut self, limit: &Limit, request: Request, now: Instant) -> Decision;
+
+    /// Returns what [`Limiter::take`] would grant of `cost` at `now`, and when; `remaining` and
+    /// `reset_after` are those of the state as it is.
+    #[must_use]
+    fn peek(&self, limit: &Limit, cost: Units, now: Instant) -> Decision;
+
+    /// Gives back up to `amount` of what is used at `now` as the latest grant counts it, any part
+    /// of a unit as a whole one. A state of which nothing stays used is the default one again.
+    fn refund(&mut self, amount: Units, now: Instant) -> Refund;
+
+    /// Returns the effect of a call at `now` that was granted `units`; `self` is the state after
+    /// the call.
+    #[must_use]
+    fn effect_of_grant(&self, limit: &Limit, units: Units, now: Instant) -> Self::Effect;
+
+    /// Returns the effect of a refund of `units` at `now`; `self` is the state after the refund.
+    #[must_use]
+    fn effect_of_refund(&self, units: Units, now: Instant) -> Self::Effect;
+
+    /// Returns whether an effect, to which `self` is the state before, gives units back.
+    #[must_use]
+    fn is_refund(&self, effect: &Self::Effect) -> bool;
+}

@@ -1,0 +1,39 @@
+//! The trait of every state that a server stores under a key and replicates.
+
+use core::fmt::Debug;
+use core::ops::Range;
+
+use crate::buffers::BufferVisitor;
+use crate::codec::Encode;
+use crate::time::Instant;
+
+/// A state that is stored under a key, and that effects change on replicas. The default state has
+/// used nothing: it is the state of a key that does not exist.
+pub trait Stored: Encode + Clone + Default {
+    /// A change to the state, complete enough to be made again elsewhere.
+    type Effect: Encode + Debug;
+
+    /// Returns whether the state counts for nothing at `now` and at any later time.
+    #[must_use]
+    fn has_ended(&self, now: Instant) -> bool;
+
+    /// Makes the change that another server has made to the same state.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], with the state unchanged, when the effect cannot have been made to this state.
+    fn apply(&mut self, effect: Self::Effect) -> Result<(), Refused>;
+
+    /// Returns the number of buffers that the state holds on the heap. Constant cost.
+    #[must_use]
+    fn buffers(&self) -> usize;
+
+    /// Lends the buffers with these numbers, of 0 to [`Stored::buffers`], to `visitor`.
+    ///
+    /// The state stays the same, and so do the numbers until the state is changed.
+    fn visit_buffers(&mut self, numbers: Range<usize>, visitor: &mut impl BufferVisitor);
+}
+
+/// The error of an effect that cannot have been made to the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
