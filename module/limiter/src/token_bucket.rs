@@ -51,9 +51,9 @@ use crate::algorithm::Algorithm;
 use crate::buffers::BufferVisitor;
 use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::decision::{Decision, Refund, RetryAfter};
-use crate::limiter::Limiter;
 use crate::limits::{Limit, Request, Units, Window};
 use crate::math::Exact;
+use crate::state::Limiter;
 use crate::stored::{Refused, Stored};
 use crate::time::{Duration, Instant};
 

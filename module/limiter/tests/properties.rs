@@ -14,7 +14,7 @@ use limiter::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
-use state::State;
+use state::{State, for_each_state};
 
 proptest! {
     #![proptest_config(ProptestConfig {
@@ -77,8 +77,7 @@ proptest! {
     fn a_denied_call_is_granted_after_its_wait_and_not_before(
         calls in calls(Limits::Changing, Clock::Forward, 1..40),
     ) {
-        waits_are_tight::<TokenBucket>(&calls)?;
-        waits_are_tight::<SlidingWindowLog>(&calls)?;
+        for_each_state!(waits_are_tight(&calls));
     }
 
     /// Promises 3 and 5: no time is answered beyond the end of the state, whatever limits the calls
@@ -89,8 +88,7 @@ proptest! {
         refunds in vec(prop::bool::weighted(0.2), 40),
     ) {
         let calls: Vec<_> = calls.into_iter().zip(refunds).collect();
-        ends_in_time::<TokenBucket>(&calls)?;
-        ends_in_time::<SlidingWindowLog>(&calls)?;
+        for_each_state!(ends_in_time(&calls));
     }
 
     /// Promise 3, whatever the clock did before.
@@ -98,8 +96,7 @@ proptest! {
     fn waits_are_tight_after_any_step_of_the_clock(
         calls in calls(Limits::Same, Clock::Any, 1..40),
     ) {
-        waits_are_tight::<TokenBucket>(&calls)?;
-        waits_are_tight::<SlidingWindowLog>(&calls)?;
+        for_each_state!(waits_are_tight(&calls));
     }
 
     /// Promise 3: a starved key that is hammered with denied calls recovers on time.
@@ -109,8 +106,7 @@ proptest! {
         mut hammer in vec(any::<u16>(), 1..10),
     ) {
         hammer.sort_unstable();
-        hammering_postpones_nothing::<TokenBucket>(&calls, &hammer)?;
-        hammering_postpones_nothing::<SlidingWindowLog>(&calls, &hammer)?;
+        for_each_state!(hammering_postpones_nothing(&calls, &hammer));
     }
 
     /// Promise 4, denied is free: a denied or a peeking call changes nothing, and peek agrees with
@@ -119,8 +115,7 @@ proptest! {
     fn a_denied_call_changes_nothing_and_peek_agrees_with_take(
         calls in calls(Limits::Changing, Clock::Any, 1..40),
     ) {
-        denied_is_free::<TokenBucket>(&calls)?;
-        denied_is_free::<SlidingWindowLog>(&calls)?;
+        for_each_state!(denied_is_free(&calls));
     }
 
     /// Promise 5, whole means gone: the key's expiry is `reset_after`, rounded up.
@@ -128,8 +123,7 @@ proptest! {
     fn a_quota_is_whole_after_its_reset_and_not_before(
         calls in calls(Limits::Changing, Clock::Forward, 1..40),
     ) {
-        whole_means_gone::<TokenBucket>(&calls)?;
-        whole_means_gone::<SlidingWindowLog>(&calls)?;
+        for_each_state!(whole_means_gone(&calls));
     }
 
     /// Promise 5, whatever the clock did before.
@@ -137,8 +131,7 @@ proptest! {
     fn resets_are_tight_after_any_step_of_the_clock(
         calls in calls(Limits::Same, Clock::Any, 1..40),
     ) {
-        whole_means_gone::<TokenBucket>(&calls)?;
-        whole_means_gone::<SlidingWindowLog>(&calls)?;
+        for_each_state!(whole_means_gone(&calls));
     }
 
     /// Promise 6, a bad clock is harmless: a step back grants nothing extra, and what a log or a
@@ -168,16 +161,14 @@ proptest! {
             Instant::from_micros(last.now.as_micros().saturating_sub(behind))
         });
         hammer.sort_unstable();
-        recovers_within_two_windows::<TokenBucket>(&calls, right, &hammer)?;
-        recovers_within_two_windows::<SlidingWindowLog>(&calls, right, &hammer)?;
+        for_each_state!(recovers_within_two_windows(&calls, right, &hammer));
     }
 
     /// Promise 7, parameters may change at any call, and the clock as well: nothing panics or
     /// overflows, `used` carries over, and no call is granted more than its own parameters allow.
     #[test]
     fn any_call_may_follow_any_other(calls in calls(Limits::Changing, Clock::Any, 1..60)) {
-        used_carries_over(&mut TokenBucket::new(), &calls)?;
-        used_carries_over(&mut SlidingWindowLog::new(), &calls)?;
+        for_each_state!(carries_over_from_nothing(&calls));
     }
 
     /// Promise 7: an upgrade or a downgrade keeps what was used, not what was left.
@@ -186,8 +177,7 @@ proptest! {
         calls in calls(Limits::Same, Clock::Forward, 1..40),
         other in quota(),
     ) {
-        another_limit_sees_the_same_use::<TokenBucket>(&calls, &other)?;
-        another_limit_sees_the_same_use::<SlidingWindowLog>(&calls, &other)?;
+        for_each_state!(another_limit_sees_the_same_use(&calls, &other));
     }
 
     /// A refund gives back at most what is used, and never makes more than the capacity.
@@ -196,8 +186,7 @@ proptest! {
         calls in calls(Limits::Changing, Clock::Any, 1..40),
         amount in units(),
     ) {
-        refunds_are_bounded_by_use::<TokenBucket>(&calls, amount)?;
-        refunds_are_bounded_by_use::<SlidingWindowLog>(&calls, amount)?;
+        for_each_state!(refunds_are_bounded_by_use(&calls, amount));
     }
 
     /// A refund gives back as many units to a call with any other limit.
@@ -208,8 +197,7 @@ proptest! {
         amount in units(),
         other in quota(),
     ) {
-        refunds_are_seen_alike::<TokenBucket>(&calls, pause, amount, &other)?;
-        refunds_are_seen_alike::<SlidingWindowLog>(&calls, pause, amount, &other)?;
+        for_each_state!(refunds_are_seen_alike(&calls, pause, amount, &other));
     }
 
     /// A refund takes the newest grants: giving back the latest call undoes exactly that call.
@@ -218,8 +206,7 @@ proptest! {
         calls in calls(Limits::Same, Clock::Forward, 1..40),
         later in calls(Limits::Same, Clock::Forward, 1..5),
     ) {
-        a_refund_undoes_a_grant::<TokenBucket>(&calls, &later)?;
-        a_refund_undoes_a_grant::<SlidingWindowLog>(&calls, &later)?;
+        for_each_state!(a_refund_undoes_a_grant(&calls, &later));
     }
 
     /// A copy to which every effect is applied stays equal to the state that decided, whatever the
@@ -230,8 +217,7 @@ proptest! {
         refunds in vec(prop::bool::weighted(0.3), 40),
     ) {
         let calls: Vec<_> = calls.into_iter().zip(refunds).collect();
-        copies_stay_equal::<TokenBucket>(&calls)?;
-        copies_stay_equal::<SlidingWindowLog>(&calls)?;
+        for_each_state!(copies_stay_equal(&calls));
     }
 
     /// No bytes make decoding panic, nor the use of what was decoded.
@@ -543,6 +529,10 @@ fn recovers_within_two_windows<A: State>(
     Ok(())
 }
 
+fn carries_over_from_nothing<A: State>(calls: &[Call]) -> TestCaseResult {
+    used_carries_over(&mut A::default(), calls)
+}
+
 /// No call takes more than it asked for or than its own parameters allow, and what was used before
 /// still is.
 fn used_carries_over<A: State>(state: &mut A, calls: &[Call]) -> TestCaseResult {
@@ -725,6 +715,6 @@ fn bytes_are_harmless(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
             Effect::Deletion => {}
         }
     }
-    accepted_bytes_can_be_used::<TokenBucket>(bytes, calls)?;
-    accepted_bytes_can_be_used::<SlidingWindowLog>(bytes, calls)
+    for_each_state!(accepted_bytes_can_be_used(bytes, calls));
+    Ok(())
 }

@@ -1,9 +1,9 @@
 use alloc::vec::Vec;
 
 use super::*;
-use crate::limiter::Limiter;
 use crate::limits::{Limit, Request, Units, Window};
 use crate::sliding_window_log::LogEffect;
+use crate::state::Limiter;
 use crate::token_bucket::parts_per_unit;
 
 /// A bucket as version 1 writes it. It must be readable for ever.

@@ -52,3 +52,20 @@ impl State for SlidingWindowLog {
         earlier.as_micros() / tick == later.as_micros() / tick
     }
 }
+
+/// Checks a promise on the states of all algorithms with the same arguments.
+#[allow(unused_macros, reason = "the module serves tests that have no use for it")]
+macro_rules! for_each_state {
+    ($check:ident($($argument:expr),*)) => {
+        for algorithm in limiter::Algorithm::ALL {
+            match algorithm {
+                limiter::Algorithm::TokenBucket => $check::<limiter::TokenBucket>($($argument),*)?,
+                limiter::Algorithm::SlidingWindow => {
+                    $check::<limiter::SlidingWindowLog>($($argument),*)?;
+                }
+            }
+        }
+    };
+}
+#[allow(unused_imports, reason = "the module serves tests that have no use for it")]
+pub(crate) use for_each_state;
