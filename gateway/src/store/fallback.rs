@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     millis::Millis,
-    quota::{Algorithm, Check, Quota, Refund},
+    quota::{Check, Quota, Refund},
 };
 
 /// What a check is told to wait that costs more than this process may ever grant: Redis may be
