@@ -123,14 +123,14 @@ fn a_body_that_is_too_large_is_refused_before_all_of_it_has_come() {
 
 #[test]
 fn a_client_may_be_silent_after_such_a_body_for_longer_than_within_a_head() {
-    let gateway = memory().env("HEADER_TIMEOUT_MS", "200").start();
+    let gateway = memory().env("HEADER_TIMEOUT_MS", "1000").start();
     let mut connection = gateway.connect();
     early("POST", "/nowhere", 404).assert_harms_no_other(&mut connection, BODY);
     let (head, body) = early("POST", "/nowhere", 404).parts(BODY, false);
     assert_eq!(connection.exchange(&head).unwrap().status, 404);
-    thread::sleep(Duration::from_millis(600));
+    thread::sleep(Duration::from_millis(1_600));
     connection.stream().write_all(&body).unwrap();
-    thread::sleep(Duration::from_millis(600));
+    thread::sleep(Duration::from_millis(1_600));
     assert_served(&mut connection, "after a pause");
 }
 
