@@ -140,6 +140,8 @@ impl Check<'_> {
         if is_cluster {
             // The last one, since it concerns the command after it.
             commands.extend([("CLUSTER SLOTS", cluster_slots()), ("ASKING", redis::cmd("ASKING"))]);
+        } else {
+            commands.extend(peeks_at_random_keys(self.key_prefix));
         }
         let mut refused = BTreeSet::new();
         for (command_name, command) in commands {
@@ -196,6 +198,19 @@ fn commands(key_prefix: &str, callers_prefix: Option<&str>) -> Vec<(&'static str
         commands.push(command("RATELIMIT.TB", &key, &["0", "1"]));
     }
     commands
+}
+
+/// Returns calls of RATELIMIT.PEEK for keys in many slots. A node of a cluster has only a share of the
+/// slots and refuses at least one of these calls; the slot of a single identifier may be on the node.
+fn peeks_at_random_keys(key_prefix: &str) -> impl Iterator<Item = (&'static str, Cmd)> {
+    /// One of three equal nodes has the slots of all these keys with a probability of 3^-32.
+    const KEYS: usize = 32;
+    (0..KEYS).map(move |_| {
+        let identifier = format!("connection-check-{:032x}", fastrand::u128(..));
+        let mut command = redis::cmd("RATELIMIT.PEEK");
+        command.arg(key(key_prefix, Algorithm::TokenBucket, &identifier)).arg(&["TB", "1", "1"]);
+        ("RATELIMIT.PEEK", command)
+    })
 }
 
 fn cluster_slots() -> Cmd {
