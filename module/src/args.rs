@@ -8,7 +8,7 @@ use limiter::{Algorithm, Limit, Mode, Request, Units, Window};
 
 use crate::config;
 use crate::error::Error;
-use crate::server::call::Call;
+use crate::ffi::call::Call;
 
 const LIMIT: &CStr = c"ERR limit must be an integer between 1 and 1000000000";
 const WINDOW: &CStr = c"ERR window must be a number of seconds between 0.001 and 31622400 \

@@ -2,7 +2,7 @@
 
 use limiter::Instant;
 
-use crate::server::{api, system};
+use crate::ffi::{api, system};
 
 /// The server's time.
 ///

@@ -7,7 +7,7 @@ use limiter::Units;
 use redis_module::{Context, RedisString, Status};
 
 use crate::args;
-use crate::server::setting;
+use crate::ffi::setting;
 use crate::top_keys;
 
 /// The highest limit that RATELIMIT.SW accepts.

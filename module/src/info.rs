@@ -27,8 +27,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use limiter::Algorithm;
 
 use crate::clock;
+use crate::ffi::info::Section;
 use crate::replicate;
-use crate::server::info::Section;
 use crate::top_keys;
 
 /// The counters of one algorithm, since the module was loaded.

@@ -9,23 +9,23 @@
 //! * `replicate`: what leaves this server, and when nothing does.
 //! * `info`: what INFO shows; `top_keys`: the keys that were denied most lately.
 //! * `clock`: the one place where time is read; `config`: the settings.
-//! * `server`: the server's C API made safe, and all unsafe code.
+//! * `ffi`: the server's C API made safe, and all unsafe code.
 
 mod args;
 mod clock;
 mod commands;
 mod config;
 mod error;
+mod ffi;
 mod info;
 mod replicate;
 mod reply;
-mod server;
 mod top_keys;
 mod types;
 
 use redis_module::{Context, RedisString, Status};
 
-use server::{api, command, replication};
+use ffi::{api, command, replication};
 
 /// Registers everything that the module adds to the server, which calls this when it loads it.
 ///
@@ -51,7 +51,7 @@ fn init(ctx: &Context, arguments: &[RedisString]) -> Status {
         command::register::<commands::Reset>,
         command::register::<commands::Top>,
         command::register::<commands::Apply>,
-        server::info::register,
+        ffi::info::register,
     ];
     let registered = steps.iter().all(|step| step(ctx) == Status::Ok)
         && config::register(ctx, defaults) == Status::Ok;

@@ -24,10 +24,10 @@ use limiter::codec::DecodeError;
 use limiter::{Effect, Encode, Limiter, TokenBucket};
 
 use crate::clock;
-use crate::server::call::Call;
-use crate::server::data_type::DataType;
-use crate::server::key::Key;
-use crate::server::replication::NotSent;
+use crate::ffi::call::Call;
+use crate::ffi::data_type::DataType;
+use crate::ffi::key::Key;
+use crate::ffi::replication::NotSent;
 
 /// The command that carries effects.
 pub(crate) const APPLY: &CStr = c"ratelimit.apply";

@@ -19,13 +19,13 @@ use limiter::{Effect, Instant, Limiter, Refused, SlidingWindowLog, TokenBucket};
 
 use crate::commands::{GRANT_EVENT, KEY, REFUND_EVENT, arguments, check_missing};
 use crate::error::Error;
+use crate::ffi::call::Call;
+use crate::ffi::command::Command;
+use crate::ffi::command_info::{Access, Argument, Callers, Facts, Keys};
+use crate::ffi::data_type::DataType;
+use crate::ffi::key::{Key, Mode};
 use crate::replicate;
 use crate::reply::Reply;
-use crate::server::call::Call;
-use crate::server::command::Command;
-use crate::server::command_info::{Access, Argument, Callers, Facts, Keys};
-use crate::server::data_type::DataType;
-use crate::server::key::{Key, Mode};
 use crate::types::algorithm_of;
 
 /// RATELIMIT.APPLY.

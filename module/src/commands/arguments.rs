@@ -2,7 +2,7 @@
 
 use limiter::Algorithm;
 
-use crate::server::command_info::Argument;
+use crate::ffi::command_info::Argument;
 
 pub(super) const KEY: Argument = Argument::key();
 pub(super) const LIMIT: Argument = Argument::integer(c"limit");

@@ -25,11 +25,11 @@ use limiter::{Decision, Instant, Limit, Limiter, Request, Units};
 
 use crate::args::KeyRequest;
 use crate::error::Error;
+use crate::ffi::call::Call;
+use crate::ffi::data_type::DataType;
+use crate::ffi::key::{Key, Mode};
 use crate::info::counters;
 use crate::replicate;
-use crate::server::call::Call;
-use crate::server::data_type::DataType;
-use crate::server::key::{Key, Mode};
 use crate::top_keys;
 use crate::types::{algorithm_of, with_state};
 

@@ -18,10 +18,10 @@ use crate::args::{Args, KeyRequest};
 use crate::clock;
 use crate::commands::{arguments, denied, peek, take};
 use crate::error::Error;
+use crate::ffi::call::Call;
+use crate::ffi::command::Command;
+use crate::ffi::command_info::{Access, Argument, Callers, Facts, Keys};
 use crate::reply::Reply;
-use crate::server::call::Call;
-use crate::server::command::Command;
-use crate::server::command_info::{Access, Argument, Callers, Facts, Keys};
 use crate::types::with_state;
 
 /// RATELIMIT.MULTI.

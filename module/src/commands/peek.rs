@@ -13,11 +13,11 @@ use crate::args::Args;
 use crate::clock;
 use crate::commands::{KEY, arguments, peek};
 use crate::error::Error;
+use crate::ffi::call::Call;
+use crate::ffi::command::Command;
+use crate::ffi::command_info::{Access, Callers, Facts, Keys};
 use crate::info::counters;
 use crate::reply::Reply;
-use crate::server::call::Call;
-use crate::server::command::Command;
-use crate::server::command_info::{Access, Callers, Facts, Keys};
 
 /// RATELIMIT.PEEK.
 pub(crate) struct Peek;

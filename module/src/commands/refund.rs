@@ -14,13 +14,13 @@ use crate::args::Args;
 use crate::clock;
 use crate::commands::{KEY, REFUND_EVENT, arguments, record, remove};
 use crate::error::Error;
+use crate::ffi::call::Call;
+use crate::ffi::command::Command;
+use crate::ffi::command_info::{Access, Argument, Callers, Facts, Keys};
+use crate::ffi::data_type::DataType;
+use crate::ffi::key::{Key, Mode};
 use crate::info::counters;
 use crate::reply::Reply;
-use crate::server::call::Call;
-use crate::server::command::Command;
-use crate::server::command_info::{Access, Argument, Callers, Facts, Keys};
-use crate::server::data_type::DataType;
-use crate::server::key::{Key, Mode};
 use crate::types::{algorithm_of, with_state};
 
 /// RATELIMIT.REFUND.

@@ -12,11 +12,11 @@
 use crate::clock;
 use crate::commands::{arguments, has_ended, remove};
 use crate::error::Error;
+use crate::ffi::call::Call;
+use crate::ffi::command::Command;
+use crate::ffi::command_info::{Access, Callers, Facts, Keys};
+use crate::ffi::key::Mode;
 use crate::reply::Reply;
-use crate::server::call::Call;
-use crate::server::command::Command;
-use crate::server::command_info::{Access, Callers, Facts, Keys};
-use crate::server::key::Mode;
 use crate::top_keys;
 use crate::types::algorithm_of;
 

@@ -15,10 +15,10 @@ use crate::args::{Args, Syntax};
 use crate::clock;
 use crate::commands::{KEY, arguments, take};
 use crate::error::Error;
+use crate::ffi::call::Call;
+use crate::ffi::command::Command;
+use crate::ffi::command_info::{Access, Callers, Facts, Keys};
 use crate::reply::Reply;
-use crate::server::call::Call;
-use crate::server::command::Command;
-use crate::server::command_info::{Access, Callers, Facts, Keys};
 
 /// RATELIMIT.SW.
 pub(crate) struct TakeSlidingWindowLog;

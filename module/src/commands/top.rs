@@ -25,10 +25,10 @@
 use crate::args::Args;
 use crate::clock;
 use crate::error::Error;
+use crate::ffi::call::Call;
+use crate::ffi::command::Command;
+use crate::ffi::command_info::{Argument, Callers, Facts, Keys};
 use crate::reply::Reply;
-use crate::server::call::Call;
-use crate::server::command::Command;
-use crate::server::command_info::{Argument, Callers, Facts, Keys};
 use crate::top_keys;
 
 /// RATELIMIT.TOP.

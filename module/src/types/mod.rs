@@ -6,8 +6,8 @@ mod token_bucket;
 use limiter::Algorithm;
 use redis_module::{Context, Status};
 
-use crate::server::data_type;
-use crate::server::key::Key;
+use crate::ffi::data_type;
+use crate::ffi::key::Key;
 
 /// Runs an expression with the type of an algorithm's state: `with_state!(algorithm, T => …)`.
 macro_rules! with_state {

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use limiter::SlidingWindowLog;
 
-use crate::server::data_type::{DataType, Native};
+use crate::ffi::data_type::{DataType, Native};
 
 impl DataType for SlidingWindowLog {
     const NAME: &'static CStr = c"ratelimSW";

@@ -93,7 +93,7 @@ required!(
 /// there, and the pointers do not change afterwards.
 macro_rules! api {
     ($function:ident) => {{
-        let _ = $crate::server::api::Required::$function;
+        let _ = $crate::ffi::api::Required::$function;
         redis_module::raw::$function.unwrap_unchecked()
     }};
 }
