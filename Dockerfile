@@ -21,15 +21,17 @@ COPY module/limiter/Cargo.toml module/limiter/
 COPY gateway/Cargo.toml gateway/
 COPY gateway/benches/baseline/Cargo.toml gateway/benches/baseline/
 COPY gateway/policies/Cargo.toml gateway/policies/
+COPY gateway/store/Cargo.toml gateway/store/
 COPY tests/Cargo.toml tests/
 COPY tests/clock/Cargo.toml tests/clock/
 COPY tests/faults/Cargo.toml tests/faults/
 RUN mkdir module/src module/limiter/src gateway/src gateway/benches/baseline/src \
-        gateway/policies/src gateway/policies/benches tests/clock/src tests/faults/src \
+        gateway/policies/src gateway/policies/benches gateway/store/src tests/clock/src \
+        tests/faults/src \
     && touch module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs \
         gateway/benches/baseline/src/main.rs gateway/policies/src/lib.rs \
-        gateway/policies/benches/matching.rs tests/clock/src/lib.rs tests/faults/src/lib.rs \
-        tests/tests.rs
+        gateway/policies/benches/matching.rs gateway/store/src/lib.rs tests/clock/src/lib.rs \
+        tests/faults/src/lib.rs tests/tests.rs
 
 FROM rust:1.95-bookworm AS module
 RUN apt-get update \
@@ -47,7 +49,7 @@ WORKDIR /src
 COPY --from=manifests /src ./
 RUN cargo build --locked --release --package ratelimit-gateway \
     && cargo clean --locked --release --package ratelimit-gateway --package limiter \
-        --package policies
+        --package policies --package store
 COPY module/limiter module/limiter
 COPY gateway gateway
 RUN cargo build --locked --release --package ratelimit-gateway

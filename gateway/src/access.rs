@@ -18,6 +18,7 @@ use axum::{
     routing::Route,
 };
 use opentelemetry::context::FutureExt;
+use store::Decision;
 use tower::{Layer, ServiceExt, layer::layer_fn, service_fn};
 use tower_http::cors::CorsLayer;
 use tracing::{debug, info};
@@ -27,7 +28,6 @@ use crate::{
     error::Error,
     head,
     headers::{PROCESS_TIME, REQUEST_ID},
-    store::Decision,
     telemetry::{self, ClientAddress, RequestSpan, Scope},
 };
 

@@ -12,13 +12,12 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
+use store::{Argument, Millis, Quota, StoreError};
 
+use crate::seconds::Seconds;
 use crate::{
     callers::Scope,
     fault::{BrokenRule, Fault, Place},
-    millis::Millis,
-    quota::Quota,
-    store::{Argument, StoreError},
 };
 
 /// Seconds after which a client may try again when this service has no answer now.
@@ -96,7 +95,7 @@ impl Error {
         };
         let (name, input) = match argument {
             Argument::Limit => ("limit", json!(quota.limit)),
-            Argument::Window => ("window_seconds", json!(quota.window)),
+            Argument::Window => ("window_seconds", json!(Seconds(quota.window))),
             Argument::Capacity => ("burst", json!(quota.capacity())),
             Argument::Cost => ("cost", json!(cost)),
         };
@@ -212,9 +211,10 @@ impl OperationOutput for Error {
 #[cfg(test)]
 mod tests {
     use axum::{body::to_bytes, http::HeaderValue, response::IntoResponse};
+    use store::Millis;
 
     use super::Error;
-    use crate::{callers::Scope, millis::Millis};
+    use crate::callers::Scope;
 
     #[tokio::test]
     async fn every_error_has_its_status_and_body() {

@@ -5,16 +5,16 @@
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
+use limiter::Algorithm;
 use serde_json::{Value, json, value::RawValue};
+use store::Quota;
 
 use crate::{
     config::Defaults,
     error::Error,
     fault::{BrokenRule, Fault, Place},
     input::Input,
-    json,
-    quota::{Algorithm, Quota},
-    value,
+    json, value,
 };
 
 /// The fields of one part of a request, and the faults found up to now.
@@ -205,16 +205,12 @@ fn offset(body: &[u8], error: &serde_json::Error) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use limiter::Algorithm;
     use serde_json::{Value, json};
+    use store::{Millis, Quota};
 
     use super::Fields;
-    use crate::{
-        config::Defaults,
-        error::Error,
-        millis::Millis,
-        quota::{Algorithm, Quota},
-        value,
-    };
+    use crate::{config::Defaults, error::Error, value};
 
     const DEFAULTS: Defaults = Defaults { limit: 100, window: Millis(60_000) };
 

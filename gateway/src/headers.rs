@@ -5,12 +5,8 @@ use axum::http::{
     HeaderName, HeaderValue,
     header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-
-use crate::{
-    millis::Millis,
-    quota::{Algorithm, Quota},
-    store::{Decision, Source},
-};
+use limiter::Algorithm;
+use store::{Decision, Millis, Quota, Source};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
@@ -133,12 +129,10 @@ fn next_unit(quota: &Quota, decision: &Decision) -> Option<Millis> {
 
 #[cfg(test)]
 mod tests {
+    use limiter::Algorithm;
+    use store::{Decision, Millis, Quota, Source};
+
     use super::{next_unit, of_decision, of_denial};
-    use crate::{
-        millis::Millis,
-        quota::{Algorithm, Quota},
-        store::{Decision, Source},
-    };
 
     fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
         Quota { algorithm, limit, window: Millis(window), burst: None }

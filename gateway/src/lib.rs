@@ -2,7 +2,8 @@
 //!
 //! A request becomes one command, and its reply becomes JSON and headers. All state is in Redis,
 //! so any number of gateways can serve the same callers, and `redis-cli` sees what they see. What
-//! is decided in this process, because Redis is away or nobody wants one, is marked as such.
+//! is decided in this process, because Redis is away or nobody wants one, is marked as such. The
+//! crate [`store`] makes all decisions.
 //!
 //! # Layout
 //!
@@ -11,8 +12,7 @@
 //! * `routes`: the sitemap, then one file for each resource.
 //! * `fields`, `json`, `input`, `value`, `number`: reading requests.
 //! * [`fault`]: what can be wrong with them.
-//! * [`quota`], [`millis`]: the vocabulary.
-//! * [`store`]: decisions, in Redis and in this process, and the connections to Redis.
+//! * `quota`, `seconds`: ranges and schemas of what requests and answers have.
 //! * `head`: rules for every request.
 //! * `headers`, [`error`]: what answers look like.
 //! * `access`, [`telemetry`]: what every answer gets; log, metrics and traces.
@@ -43,23 +43,23 @@ mod headers;
 pub mod health_check;
 mod input;
 mod json;
-pub mod millis;
 mod number;
 mod openapi;
-pub mod quota;
+mod quota;
 mod routes;
+mod seconds;
 pub mod server;
-pub mod store;
 pub mod telemetry;
 mod value;
 pub mod watched_files;
+
+use store::Store;
 
 use crate::{
     callers::Callers,
     config::{Defaults, Origins},
     routes::Audience,
     server::{Apps, Stopping},
-    store::Store,
     telemetry::Metrics,
 };
 

@@ -18,9 +18,9 @@ use ratelimit_gateway::{
     health_check::{self, Probe},
     openapi_document,
     server::{Server, Signals, Stopping, tls},
-    store::{self, Store},
-    telemetry::{self, Capacities},
+    telemetry,
 };
+use store::Store;
 
 /// Takes half of the time of the system's allocator, and less memory, as it has no huge pages.
 #[global_allocator]
@@ -82,14 +82,12 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let server = Server::bind(&settings.listen, tls, stopping.clone()).await?;
     let signals = Signals::receive()?;
     // Before the store, which shows its connections there.
-    let metrics = telemetry::start_metrics(Capacities {
-        redis_backlog: settings.store.redis.max_backlog,
-        http_connections: server.max_connections(),
-    })?;
+    let metrics = telemetry::start_metrics(server.max_connections())?;
+    store::register_metrics(settings.store.redis.max_backlog);
     let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
     let _traces = telemetry::start_traces(settings.traces, scheme)
         .map_err(|error| format!("traces cannot be sent: {error}"))?;
-    let store = Store::open(settings.store)?;
+    let store = Store::open(settings.store).map_err(SettingsError::from)?;
     store.warm_up().await;
     let state = AppState {
         defaults: settings.defaults,
@@ -127,7 +125,7 @@ async fn check_settings(settings: &Settings, connect: bool) -> Result<(), Box<dy
     settings.listen.tls.as_ref().map(tls::watch).transpose()?;
     let callers = Callers::open(&settings.callers)?;
     // The task that would connect ends here, before it has run.
-    drop(Store::open(settings.store.clone())?);
+    drop(Store::open(settings.store.clone()).map_err(SettingsError::from)?);
     if !connect {
         print("settings ok\n")?;
         return Ok(());

@@ -3,15 +3,17 @@
 
 use std::ops::RangeInclusive;
 
+use limiter::Algorithm;
 use serde_json::{Value, json, value::RawValue};
+use store::Millis;
 
+use crate::seconds::Seconds;
 use crate::{
     fault::BrokenRule,
     input::Input,
     json,
-    millis::Millis,
     number::{NumberFault, thousandths},
-    quota::{Algorithm, COST, UNITS, WINDOW},
+    quota::{COST, UNITS, WINDOW},
 };
 
 /// Most bytes of an identifier; the least is 1.
@@ -19,6 +21,9 @@ pub(crate) const MAX_IDENTIFIER_BYTES: usize = 256;
 
 /// The number of most denied identifiers that can be asked for.
 pub(crate) const TOP_COUNT: RangeInclusive<u32> = 1..=1_000;
+
+const _: () = assert!(*TOP_COUNT.end() as usize <= store::MAX_DENIED_IDENTIFIERS);
+const _: () = assert!(MAX_IDENTIFIER_BYTES <= store::MAX_IDENTIFIER_BYTES);
 
 /// A text of 1 to 256 bytes.
 pub(crate) fn identifier(value: &Input<'_>) -> Result<String, BrokenRule> {
@@ -129,8 +134,10 @@ pub(crate) fn window(value: &Input<'_>) -> Result<Millis, BrokenRule> {
     };
     match u64::try_from(number).map(Millis) {
         Ok(window) if WINDOW.contains(&window) => Ok(window),
-        _ if number < i128::from(WINDOW.start().0) => Err(too_small(&json!(WINDOW.start()))),
-        _ => Err(too_large(&json!(WINDOW.end()))),
+        _ if number < i128::from(WINDOW.start().0) => {
+            Err(too_small(&json!(Seconds(*WINDOW.start()))))
+        }
+        _ => Err(too_large(&json!(Seconds(*WINDOW.end())))),
     }
 }
 
@@ -192,14 +199,14 @@ fn too_large(max: &Value) -> BrokenRule {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use std::borrow::Cow;
 
+    use limiter::Algorithm;
     use serde_json::Value;
+    use serde_json::json;
+    use store::Millis;
 
     use super::{Input, algorithm, cost, identifier, units, units_or_null, window};
-    use crate::{millis::Millis, quota::Algorithm};
 
     /// The input that a JSON value is.
     fn input(value: &Value) -> Input<'_> {

@@ -190,12 +190,10 @@ fn digest_from_hex(text: &str) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use store::Millis;
 
     use super::{ApiKeys, MAX_KEYS, new_api_key};
-    use crate::{
-        callers::{CallerLimit, Scope},
-        millis::Millis,
-    };
+    use crate::callers::{CallerLimit, Scope};
 
     const DEFAULT: CallerLimit = CallerLimit { requests: Some(100), window: Millis(2_000) };
 

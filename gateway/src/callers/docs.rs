@@ -12,13 +12,12 @@ use axum::{
     http::{HeaderName, header::WWW_AUTHENTICATE},
 };
 use schemars::{Schema, json_schema};
+use store::Millis;
 
 use super::{API_KEY, Callers, Scope};
 use crate::{
     error::{Error, ErrorBody},
-    headers,
-    millis::Millis,
-    openapi,
+    headers, openapi,
 };
 
 /// The names of the two ways to show who calls.

@@ -24,10 +24,11 @@ pub(crate) use self::{
     docs::{Requirement, document},
     refusal::Refusal,
 };
+use limiter::Algorithm;
+use store::{Millis, Quota};
+
 use crate::{
     config::{CallerOptions, SettingsError},
-    millis::Millis,
-    quota::{Algorithm, Quota},
     watched_files::WatchedFiles,
 };
 
@@ -186,10 +187,11 @@ mod tests {
     use std::fs;
 
     use axum::http::{HeaderMap, HeaderName, HeaderValue};
+    use store::Millis;
     use tempfile::TempDir;
 
     use super::{Callers, MAX_CREDENTIAL_BYTES, Refusal, new_api_key};
-    use crate::{config::CallerOptions, millis::Millis};
+    use crate::config::CallerOptions;
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

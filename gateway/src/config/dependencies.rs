@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use store::{FailMode, Location};
+
 use super::{
     Settings, SettingsError,
     table::{
@@ -10,7 +12,6 @@ use super::{
         REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE, REDIS_TLS_KEY_FILE,
     },
 };
-use crate::store::{FailMode, Location};
 
 /// Refuses settings that would take no effect because of the values of others.
 pub(super) fn check(

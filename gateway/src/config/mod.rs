@@ -14,6 +14,10 @@ mod tests;
 use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
 
 use axum::http::StatusCode;
+use store::{
+    DenyCacheOptions, LocalOptions, Location, Millis, RedisOptions, RedisTls, StoreOptions,
+    TlsError, TlsOption, Topology, pem::CertificateFiles,
+};
 use tracing::level_filters::LevelFilter;
 
 use self::table::{
@@ -31,12 +35,6 @@ use self::table::{
 pub use self::{
     rule::Origins,
     table::{Row, help, table},
-};
-use crate::{
-    millis::Millis,
-    store::{
-        DenyCacheOptions, LocalOptions, Location, RedisOptions, RedisTls, StoreOptions, Topology,
-    },
 };
 
 /// The form of log lines.
@@ -87,15 +85,6 @@ pub struct AdminOptions {
     pub host: String,
     /// Port to listen on.
     pub port: u16,
-}
-
-/// A certificate and its key, both as PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The certificate chain, the own one first.
-    pub certificate: PathBuf,
-    /// The key of the first certificate.
-    pub key: PathBuf,
 }
 
 /// Who may call, and how often. Everybody may, unless there is a file of keys or of a key set.
@@ -197,6 +186,19 @@ impl fmt::Display for SettingsError {
 }
 
 impl std::error::Error for SettingsError {}
+
+impl From<TlsError> for SettingsError {
+    fn from(error: TlsError) -> Self {
+        let names = match error.option {
+            TlsOption::Protocol => "REDIS_SSL",
+            TlsOption::Authorities => "REDIS_TLS_CA_FILE",
+            TlsOption::Certificate => "REDIS_TLS_CERT_FILE",
+            TlsOption::Key => "REDIS_TLS_KEY_FILE",
+            TlsOption::CertificateAndKey => "REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE",
+        };
+        Self::about(names, error.detail)
+    }
+}
 
 impl Settings {
     /// Reads the environment and `.env`.

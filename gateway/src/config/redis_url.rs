@@ -16,9 +16,9 @@ use std::collections::HashMap;
 
 use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use store::{Location, SentinelTopology, Topology};
 
 use super::rule::{Rule, is_host};
-use crate::store::{Location, SentinelTopology, Topology};
 
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26_379;
@@ -271,9 +271,9 @@ fn place(text: &str, default_port: u16) -> Option<(String, u16)> {
 #[cfg(test)]
 mod tests {
     use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo};
+    use store::{Location, SentinelTopology, Topology};
 
     use super::{RedisUrl, Rule};
-    use crate::store::{Location, SentinelTopology, Topology};
 
     fn topology(url: &str) -> Topology {
         match RedisUrl.parse(url).unwrap() {

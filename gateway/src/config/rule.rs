@@ -3,8 +3,9 @@
 use std::{fmt::Display, net::Ipv6Addr, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
 use axum::http::{HeaderValue, Uri};
+use store::{Millis, Thousandths};
 
-use crate::{millis::Millis, number::thousandths, quota::WINDOW, store::Thousandths};
+use crate::{number::thousandths, quota::WINDOW};
 
 /// What a setting takes, and what it becomes.
 pub(super) trait Rule {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use axum::http::StatusCode;
+use store::FailMode;
 use tracing::level_filters::LevelFilter;
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
         ClaimList, Host, HttpUrl, OneOf, OriginList, Path, Rule, Share, Text, Whole, Window, Word,
     },
 };
-use crate::{quota::UNITS, store::FailMode};
+use crate::quota::UNITS;
 
 const TRUE_OR_FALSE: OneOf<bool> =
     OneOf(&[("true", true), ("false", false), ("1", true), ("0", false)]);

@@ -4,16 +4,10 @@ use std::{cell::RefCell, collections::BTreeSet, ffi::OsString, fs, time::Duratio
 
 use axum::http::{HeaderValue, StatusCode};
 use redis::{ConnectionAddr, ConnectionInfo};
+use store::{FailMode, Location, Millis, Thousandths, Topology, pem::CertificateFiles};
 use tracing::level_filters::LevelFilter;
 
-use super::{
-    AdminOptions, CertificateFiles, JwtOptions, LogFormat, Origins, Row, ScopeOptions, Settings,
-    table,
-};
-use crate::{
-    millis::Millis,
-    store::{FailMode, Location, Thousandths, Topology},
-};
+use super::{AdminOptions, JwtOptions, LogFormat, Origins, Row, ScopeOptions, Settings, table};
 
 fn read(variables: &[(&str, &str)]) -> Result<Settings, String> {
     let lookup = |name: &str| {

@@ -15,15 +15,13 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use store::{Check, Millis, Store};
 
 use super::Audience;
 use crate::{
     AppState,
     callers::{self, Caller, Callers, Refusal, Requirement, Scope},
     error::Error,
-    millis::Millis,
-    quota::Check,
-    store::Store,
     telemetry,
 };
 

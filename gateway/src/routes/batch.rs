@@ -15,6 +15,7 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
+use store::{Check, Decision, Millis};
 use tokio::task::yield_now;
 
 use super::{
@@ -23,17 +24,14 @@ use super::{
     check::{self, CheckAnswer, CheckRequest},
     work::{self, WorkPermit},
 };
+use crate::seconds::Seconds;
 use crate::{
     AppState,
     config::Defaults,
     error::{Error, ErrorBody, FaultsBody},
     fault::Place,
     fields::Fields,
-    headers,
-    millis::Millis,
-    openapi,
-    quota::Check,
-    store::Decision,
+    headers, openapi,
 };
 
 /// The media type of an answer.
@@ -292,10 +290,10 @@ fn example() -> Vec<BatchResult> {
     let answer = |allowed, remaining, retry_after| CheckAnswer {
         allowed,
         remaining,
-        reset_in_seconds: Millis(60_000),
+        reset_in_seconds: Seconds(Millis(60_000)),
         retry_after,
     };
-    [answer(true, 99, None), answer(false, 0, Some(Millis(600)))]
+    [answer(true, 99, None), answer(false, 0, Some(Seconds(Millis(600))))]
         .map(|answer| BatchResult::Decided(DecidedResult { status: 200, source: "redis", answer }))
         .into()
 }

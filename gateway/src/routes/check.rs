@@ -16,6 +16,7 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
+use store::{Check, Decision, Millis, Quota, StoreError};
 
 use super::body;
 use crate::{
@@ -24,12 +25,9 @@ use crate::{
     error::Error,
     fault::{BrokenRule, Place},
     fields::{Fields, Noted},
-    headers,
-    millis::Millis,
-    openapi,
-    quota::{COST, Check, Quota},
-    store::{Decision, StoreError},
-    telemetry,
+    headers, openapi,
+    quota::{COST, QuotaSchema},
+    seconds::Seconds,
     value::{self, MAX_IDENTIFIER_BYTES},
 };
 
@@ -41,6 +39,7 @@ pub(crate) struct CheckRequest {
     #[schemars(length(min = 1, max = MAX_IDENTIFIER_BYTES))]
     identifier: String,
     #[schemars(flatten)]
+    #[schemars(with = "QuotaSchema")]
     quota: Quota,
     /// Units to take, all or none; at most the capacity. 0 to only look.
     #[schemars(range(min = *COST.start(), max = *COST.end()), default = "one")]
@@ -55,9 +54,9 @@ pub(crate) struct CheckAnswer {
     /// Whole units left.
     pub(crate) remaining: u64,
     /// Seconds until the whole quota is back.
-    pub(crate) reset_in_seconds: Millis,
+    pub(crate) reset_in_seconds: Seconds,
     /// Seconds until the same call would be allowed; null when it was.
-    pub(crate) retry_after: Option<Millis>,
+    pub(crate) retry_after: Option<Seconds>,
 }
 
 /// `POST /rate-limit/check`
@@ -90,7 +89,7 @@ pub(super) fn conclude(
     let decision = decided.map_err(|error| Error::of_store(error, loc, quota, *cost))?;
     // Who only looks leaves everything undecided.
     if *cost > 0 {
-        telemetry::count_decision(quota.algorithm, decision.allowed, decision.source);
+        store::count_decision(quota.algorithm, decision.allowed, decision.source);
     }
     Ok(decision)
 }
@@ -100,8 +99,8 @@ impl From<&Decision> for CheckAnswer {
         Self {
             allowed: decision.allowed,
             remaining: decision.remaining,
-            reset_in_seconds: decision.reset_after,
-            retry_after: (!decision.allowed).then_some(decision.retry_after),
+            reset_in_seconds: Seconds(decision.reset_after),
+            retry_after: (!decision.allowed).then_some(Seconds(decision.retry_after)),
         }
     }
 }
@@ -168,7 +167,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
             with_headers(response).description("A decision.").example(CheckAnswer {
                 allowed: true,
                 remaining: 99,
-                reset_in_seconds: Millis(600),
+                reset_in_seconds: Seconds(Millis(600)),
                 retry_after: None,
             })
         })
@@ -177,8 +176,8 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                 CheckAnswer {
                     allowed: false,
                     remaining: 0,
-                    reset_in_seconds: Millis(60_000),
-                    retry_after: Some(Millis(600)),
+                    reset_in_seconds: Seconds(Millis(60_000)),
+                    retry_after: Some(Seconds(Millis(600))),
                 },
             )
         });

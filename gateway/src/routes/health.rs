@@ -6,11 +6,9 @@ use aide::transform::TransformOperation;
 use axum::{Json, extract::State, http::StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
+use store::{LastFailure, StoreError};
 
-use crate::{
-    AppState,
-    store::{self, LastFailure, StoreError},
-};
+use crate::AppState;
 
 /// The service's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

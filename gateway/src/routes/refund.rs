@@ -10,9 +10,11 @@ use axum::{
     extract::{FromRequest, Request, State},
     response::{IntoResponse, Response},
 };
+use limiter::Algorithm;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
+use store::Refund;
 
 use super::{body, completion::complete};
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     error::Error,
     fields::{Fields, Noted},
     headers, openapi,
-    quota::{Algorithm, AlgorithmName, Refund, UNITS},
+    quota::{AlgorithmName, UNITS},
     value::{self, MAX_IDENTIFIER_BYTES},
 };
 

@@ -10,16 +10,17 @@ use axum::{
     extract::{FromRequestParts, Query, State},
     http::request::Parts,
 };
+use limiter::Algorithm;
 use schemars::JsonSchema;
 use serde::Serialize;
+use store::{Store, StoreError};
 
 use super::{completion::complete, path};
 use crate::{
     AppState,
     error::{Error, ErrorBody},
     openapi,
-    quota::{Algorithm, AlgorithmName},
-    store::{Store, StoreError},
+    quota::AlgorithmName,
     value,
 };
 

@@ -11,18 +11,19 @@ use axum::{
     http::request::Parts,
     response::{IntoResponse, Response},
 };
+use limiter::Algorithm;
 use schemars::JsonSchema;
 use serde::Serialize;
+use store::{Millis, Quota};
 
 use super::path;
 use crate::{
     AppState,
     error::Error,
     fault::Place,
-    headers,
-    millis::Millis,
-    openapi,
-    quota::{Algorithm, AlgorithmName, Quota},
+    headers, openapi,
+    quota::{AlgorithmName, QuotaSchema},
+    seconds::Seconds,
     value,
 };
 
@@ -43,13 +44,13 @@ pub(crate) struct StatusAnswer {
     /// Most units that can be taken at once.
     pub(crate) limit: u64,
     /// The window in seconds.
-    pub(crate) window_seconds: Millis,
+    pub(crate) window_seconds: Seconds,
     /// How grants are counted.
     #[serde(serialize_with = "AlgorithmName::serialize")]
     #[schemars(with = "AlgorithmName")]
     pub(crate) algorithm: Algorithm,
     /// Seconds until the whole quota is back.
-    pub(crate) reset_in_seconds: Millis,
+    pub(crate) reset_in_seconds: Seconds,
 }
 
 /// `GET /rate-limit/status/{identifier}`
@@ -65,9 +66,9 @@ pub(crate) async fn status(
         identifier,
         requests_used: decision.limit.saturating_sub(decision.remaining),
         limit: decision.limit,
-        window_seconds: quota.window,
+        window_seconds: Seconds(quota.window),
         algorithm: quota.algorithm,
-        reset_in_seconds: decision.reset_after,
+        reset_in_seconds: Seconds(decision.reset_after),
     });
     Ok((headers, answer).into_response())
 }
@@ -88,7 +89,7 @@ impl FromRequestParts<Arc<AppState>> for StatusRequest {
 impl OperationInput for StatusRequest {
     fn operation_input(context: &mut GenContext, operation: &mut Operation) {
         path::describe(context, operation);
-        Query::<Quota>::operation_input(context, operation);
+        Query::<QuotaSchema>::operation_input(context, operation);
     }
 }
 
@@ -106,9 +107,9 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                     identifier: "user_123".to_owned(),
                     requests_used: 55,
                     limit: 100,
-                    window_seconds: Millis(60_000),
+                    window_seconds: Seconds(Millis(60_000)),
                     algorithm: Algorithm::TokenBucket,
-                    reset_in_seconds: Millis(32_800),
+                    reset_in_seconds: Seconds(Millis(32_800)),
                 })
         });
     openapi::with_store_errors(operation)

@@ -10,16 +10,17 @@ use axum::{
     extract::{FromRequestParts, Query, State},
     http::{HeaderName, HeaderValue, request::Parts},
 };
+use limiter::Algorithm;
 use schemars::JsonSchema;
 use serde::Serialize;
+use store::DeniedIdentifier;
 
 use crate::{
     AppState,
     error::Error,
     fields::Fields,
     headers, openapi,
-    quota::{Algorithm, AlgorithmName},
-    store::DeniedIdentifier,
+    quota::AlgorithmName,
     value::{self, TOP_COUNT},
 };
 

@@ -1,12 +1,9 @@
 //! TLS towards clients: a certificate and its key, read again when they change.
 
 use rustls::{Error, InconsistentKeys, ServerConfig};
+use store::pem::{self, CertificateFiles};
 
-use crate::{
-    config::{CertificateFiles, SettingsError},
-    crypto,
-    watched_files::WatchedFiles,
-};
+use crate::{config::SettingsError, watched_files::WatchedFiles};
 
 /// The protocol that is spoken over TLS, as it is named in a handshake.
 const ALPN: &[u8] = b"http/1.1";
@@ -24,8 +21,8 @@ pub fn watch(files: &CertificateFiles) -> Result<WatchedFiles<ServerConfig>, Set
 
 fn config([certificate, key]: [&[u8]; 2]) -> Result<ServerConfig, String> {
     let chain =
-        crypto::certificates(certificate).ok_or("the first file is not a certificate as PEM")?;
-    let key = crypto::private_key(key).ok_or("the second file is not a private key as PEM")?;
+        pem::certificates(certificate).ok_or("the first file is not a certificate as PEM")?;
+    let key = pem::private_key(key).ok_or("the second file is not a private key as PEM")?;
     let builder = ServerConfig::builder().with_no_client_auth();
     let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {

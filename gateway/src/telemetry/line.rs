@@ -59,7 +59,6 @@ fn write_text(line: &mut Writer<'_>, event: &Event<'_>) -> fmt::Result {
             match field {
                 Field::Text(text) => write!(line, "{space}{name}={text:?}")?,
                 Field::Name(text) => write!(line, "{space}{name}={}", text.escape_debug())?,
-                Field::Number(number) => write!(line, "{space}{name}={number}")?,
             }
         }
         line.write_str("}: ")
@@ -85,7 +84,6 @@ fn write_json(line: &mut Writer<'_>, event: &Event<'_>) -> fmt::Result {
             write!(line, "\"{name}\":")?;
             match field {
                 Field::Text(text) | Field::Name(text) => write_json_text(line, text)?,
-                Field::Number(number) => write!(line, "{number}")?,
             }
             line.write_char(',')?;
         }
@@ -276,8 +274,6 @@ mod tests {
             "request_id": "id-7", "trace_id": "4bf9", "caller": "key:shop", "name": "request",
         });
         assert_eq!(line["span"], span);
-        let line = logged(LogFormat::Json, || scoped(Scope::Link(3), || tracing::info!("here")));
-        assert!(line.ends_with(",\"span\":{\"number\":3,\"name\":\"link\"}}\n"), "{line}");
     }
 
     #[test]

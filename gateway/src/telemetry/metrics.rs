@@ -21,7 +21,7 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-use super::{callers, decisions, http, log, redis};
+use super::{callers, http, log};
 
 const DROPPED_LINES: &str = "log_lines_dropped_total";
 const BUILD: &str = "ratelimit_build_info";
@@ -33,15 +33,6 @@ const LATENCY_BUCKETS: [f64; 14] =
 /// How often times are put into their buckets when nobody reads them. Until then each takes
 /// memory, and more of them hold up whoever sorts them for longer.
 const UPKEEP: Duration = Duration::from_secs(1);
-
-/// The most that there may be of what is counted; constant.
-#[derive(Debug, Clone, Copy)]
-pub struct Capacities {
-    /// Calls that wait for Redis.
-    pub redis_backlog: usize,
-    /// Connections of clients.
-    pub http_connections: usize,
-}
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -92,13 +83,11 @@ impl Metrics {
 /// # Errors
 ///
 /// When another recorder is installed already.
-pub fn start_metrics(capacities: Capacities) -> Result<Metrics, BuildError> {
+pub fn start_metrics(max_http_connections: usize) -> Result<Metrics, BuildError> {
     let recorder = PrometheusBuilder::new().set_buckets(&LATENCY_BUCKETS)?.install_recorder()?;
     let process = Collector::default();
     process.describe();
-    decisions::start();
-    redis::start(capacities.redis_backlog);
-    http::start(capacities.http_connections);
+    http::start(max_http_connections);
     callers::start();
     describe_counter!(DROPPED_LINES, "Lines of the log that were not written: nobody read them.");
     describe_gauge!(BUILD, "Always 1; the labels tell the version and the compiler.");

@@ -1,4 +1,4 @@
-//! What the lines of a task are about: a request, or a link to Redis.
+//! What the lines of a task are about: a request.
 //!
 //! Spans of `tracing` say the same, but each is formatted and kept whether a line comes or not.
 //! For a request with one line, that and writing it took a tenth of all its time.
@@ -17,8 +17,6 @@ task_local! {
 pub(crate) enum Scope {
     /// A request.
     Request(RequestScope),
-    /// A link to Redis, by its number.
-    Link(usize),
 }
 
 /// The address of the client of a request. Requests have it when the log is to have it.
@@ -41,7 +39,6 @@ pub(crate) struct RequestScope {
 pub(super) enum Field<'s> {
     Text(&'s str),
     Name(&'s str),
-    Number(usize),
 }
 
 impl Scope {
@@ -87,7 +84,6 @@ impl Scope {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Request(_) => "request",
-            Self::Link(_) => "link",
         }
     }
 
@@ -100,10 +96,6 @@ impl Scope {
                 ("caller", request.caller.get().map(|caller| Field::Name(caller))),
                 ("refusal", request.refusal.get().map(|refusal| Field::Text(refusal))),
             ],
-            Self::Link(number) => {
-                let none = ("", None);
-                [("number", Some(Field::Number(*number))), none, none, none, none]
-            }
         };
         fields.into_iter().filter_map(|(name, field)| Some((name, field?)))
     }
@@ -123,6 +115,5 @@ pub(crate) fn log_refusal(refusal: &'static str) {
 fn with_request(note: impl FnOnce(&RequestScope) -> bool) {
     let _ = SCOPE.try_with(|scope| match scope {
         Scope::Request(request) => note(request),
-        Scope::Link(_) => false,
     });
 }

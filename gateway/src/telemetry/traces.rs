@@ -16,7 +16,7 @@ use std::{
 use axum::http::{HeaderMap, StatusCode};
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry::{
-    Context, KeyValue,
+    Context, KeyValue, global,
     propagation::TextMapPropagator,
     trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider},
 };
@@ -31,9 +31,9 @@ use opentelemetry_sdk::{
     trace::{self, SdkTracer, SdkTracerProvider, SpanData},
 };
 use rustls::crypto::aws_lc_rs;
+use store::{Recurrence, Sums};
 use tokio::runtime::Handle;
 
-use super::recurrence::{Recurrence, Sums};
 use crate::config::TraceOptions;
 
 /// Longest wait for the receiver to take a batch of spans.
@@ -78,6 +78,8 @@ pub fn start_traces(
         .with_resource(resource.build())
         .build();
     let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
+    // Calls to Redis become spans by the provider of the process.
+    global::set_tracer_provider(provider.clone());
     // Fails only when it was started before, which goes on.
     let _ = TRACING.set(Tracing { tracer, scheme });
     Ok(Some(Traces(provider)))
@@ -198,39 +200,5 @@ impl RequestSpan {
             span.set_status(Status::error(""));
         }
         span.end();
-    }
-}
-
-/// The span of a call to Redis, which ends when it is dropped.
-#[derive(Debug)]
-pub(super) struct RedisSpan(trace::Span);
-
-impl RedisSpan {
-    /// Begins a span in the request that makes the call; nothing when that is not traced.
-    pub(super) fn start(commands: usize, operation: impl FnOnce() -> String) -> Option<Self> {
-        let Tracing { tracer, .. } = TRACING.get()?;
-        Context::map_current(|request| {
-            request.span().is_recording().then(|| {
-                let operation = operation();
-                let mut attributes = vec![
-                    KeyValue::new("db.system.name", "redis"),
-                    KeyValue::new("db.operation.name", operation.clone()),
-                ];
-                if commands > 1 {
-                    let size = i64::try_from(commands).unwrap_or(i64::MAX);
-                    attributes.push(KeyValue::new("db.operation.batch.size", size));
-                }
-                let span = tracer.span_builder(operation).with_kind(SpanKind::Client);
-                Self(span.with_attributes(attributes).start_with_context(tracer, request))
-            })
-        })
-    }
-
-    /// Marks the call as failed. `kind` is a name from a short list.
-    pub(super) fn fail(&mut self, kind: &str) {
-        use opentelemetry::trace::Span;
-
-        self.0.set_attribute(KeyValue::new("error.type", kind.to_owned()));
-        self.0.set_status(Status::error(""));
     }
 }

@@ -10,12 +10,12 @@ use aws_lc_rs::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp, jwk::Jwk};
 use serde_json::{Value, json};
+use store::Millis;
 
 use super::{KeySet, LEEWAY_SECONDS, MAX_SUBJECT_BYTES};
 use crate::{
     callers::{CallerLimit, Refusal, Scope},
     config::{JwtOptions, ScopeOptions},
-    millis::Millis,
 };
 
 const LIMIT: CallerLimit = CallerLimit { requests: Some(7), window: Millis(1_000) };

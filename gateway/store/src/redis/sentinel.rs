@@ -21,7 +21,7 @@ use super::{
     server_at,
     task::Task,
 };
-use crate::telemetry::{Recurrence, Sums};
+use crate::recurrence::{Recurrence, Sums};
 
 /// How often Sentinels are asked while all is well: a primary that they have replaced, and that
 /// does not know yet, gets calls for no longer than this.

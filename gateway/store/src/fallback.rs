@@ -8,8 +8,8 @@ use super::{
     outage_log::OutageLog,
 };
 use crate::{
+    check::{Check, Quota, Refund},
     millis::Millis,
-    quota::{Check, Quota, Refund},
 };
 
 /// What a check is told to wait that costs more than this process may ever grant: Redis may be
@@ -125,13 +125,14 @@ fn granted(check: &Check) -> Decision {
 
 #[cfg(test)]
 mod tests {
-    use limiter::Instant;
+    use limiter::{Algorithm, Instant};
 
     use super::{Fallback, UNTIL_REDIS_IS_BACK};
     use crate::{
+        Decision, FailMode, Source, Thousandths,
+        check::{Check, Quota},
+        local::LocalStore,
         millis::Millis,
-        quota::{Algorithm, Check, Quota},
-        store::{Decision, FailMode, Source, Thousandths, local::LocalStore},
     };
 
     const NOW: Instant = Instant::from_micros(1_800_014_400_000_000);

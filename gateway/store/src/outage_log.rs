@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Decision, FailMode, StoreError};
-use crate::telemetry::{Recurrence, Sums};
+use crate::recurrence::{Recurrence, Sums};
 
 /// Logs that Redis is away, for how long, and what checks get meanwhile.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, io, time::Duration};
 
-use limiter::Facts;
+use limiter::{Algorithm, Facts};
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisError, Value};
 use tokio::time::timeout;
 
@@ -13,10 +13,7 @@ use super::{
     probe, server_at,
     slots::{self, Address, Share},
 };
-use crate::{
-    quota::Algorithm,
-    store::{key, outage::Outage},
-};
+use crate::{key, outage::Outage};
 
 /// Connects to every server that has keys, and sends every command to it. No key is changed.
 ///
@@ -27,7 +24,7 @@ use crate::{
 ///
 /// When a server cannot be reached or does not serve a command: one line that names the server, the
 /// fault, and the remedy.
-pub(in crate::store) async fn check_connection(
+pub(crate) async fn check_connection(
     topology: &Topology,
     options: &RedisOptions,
     key_prefix: &str,

@@ -24,8 +24,8 @@ use super::{
     task::Task,
 };
 use crate::{
-    store::outage::remember_attempt,
-    telemetry::{Recurrence, Sums},
+    outage::remember_attempt,
+    recurrence::{Recurrence, Sums},
 };
 
 /// How often the map is read again while all is well.

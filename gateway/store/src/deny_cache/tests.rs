@@ -1,12 +1,13 @@
 use std::time::Duration;
 
+use limiter::Algorithm;
 use limiter::Instant;
 
 use super::{DenyCache, RELEASE_COUNTS};
 use crate::{
+    Decision, DenyCacheOptions, Source,
+    check::{Check, Quota},
     millis::Millis,
-    quota::{Algorithm, Check, Quota},
-    store::{Decision, DenyCacheOptions, Source},
 };
 
 const SENT: u64 = 1_800_014_400_000_000;

@@ -16,7 +16,7 @@ const MAX_FAULTS: usize = 8;
 
 /// A failure that can go on, with the time of the last line about it and the sums for the next.
 #[derive(Debug, Default)]
-pub(crate) struct Recurrence {
+pub struct Recurrence {
     begin: Option<Instant>,
     last: Option<Instant>,
     count: u64,
@@ -30,21 +30,21 @@ pub(crate) struct Recurrence {
 
 /// Sums for a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Sums {
+pub struct Sums {
     /// Number of failures.
-    pub(crate) count: u64,
+    pub count: u64,
     /// Whole seconds from the first failure to the last.
-    pub(crate) seconds: u64,
+    pub seconds: u64,
 }
 
 impl Recurrence {
     /// Nothing has failed.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self { begin: None, last: None, count: 0, line: None, is_known: false, faults: vec![] }
     }
 
     /// Counts a failure, and returns the sums if a line is to be written now.
-    pub(crate) fn note(&mut self, now: Instant) -> Option<Sums> {
+    pub fn note(&mut self, now: Instant) -> Option<Sums> {
         self.begin.get_or_insert(now);
         self.last = Some(now);
         self.count += 1;
@@ -57,7 +57,7 @@ impl Recurrence {
 
     /// Does so for a failure whose end nothing reports: it has ended when it was away for as long as
     /// a line is.
-    pub(crate) fn note_unending(&mut self, now: Instant) -> Option<Sums> {
+    pub fn note_unending(&mut self, now: Instant) -> Option<Sums> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) >= PERIOD) {
             self.end();
         }
@@ -65,7 +65,7 @@ impl Recurrence {
     }
 
     /// Does so for a failure of which lines show the fault. One that is new has its line at once.
-    pub(crate) fn note_fault(&mut self, fault: &str, now: Instant) -> Option<Sums> {
+    pub fn note_fault(&mut self, fault: &str, now: Instant) -> Option<Sums> {
         let noted = self.note(now);
         if self.faults.iter().any(|known| known == fault) || self.faults.len() >= MAX_FAULTS {
             return noted;
@@ -78,12 +78,12 @@ impl Recurrence {
     }
 
     /// Returns true when the last failure is as long ago as the end of an outage must last.
-    pub(crate) fn is_calm(&self, now: Instant) -> bool {
+    pub fn is_calm(&self, now: Instant) -> bool {
         self.last.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE)
     }
 
     /// Ends the failure, and returns the sums if there is to be a line about the end.
-    pub(crate) fn end(&mut self) -> Option<Sums> {
+    pub fn end(&mut self) -> Option<Sums> {
         let sums = self.is_known.then(|| self.sums());
         *self = Self { line: self.line, ..Self::new() };
         sums

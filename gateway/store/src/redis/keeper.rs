@@ -14,7 +14,7 @@ use super::{
     dial::{Connection, Dialer, advice},
     link::LiveLink,
 };
-use crate::store::outage::remember_attempt;
+use crate::outage::remember_attempt;
 
 /// Pause after a failed attempt to connect: short, so that service is back soon after Redis is.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -42,6 +42,8 @@ pub(super) type Whereabouts = watch::Receiver<Option<ConnectionInfo>>;
 /// What keeps a link up.
 #[derive(Debug)]
 pub(super) struct Keeper {
+    /// The number of the link, in the log.
+    pub(super) number: usize,
     pub(super) server: Whereabouts,
     pub(super) upkeep: Arc<Upkeep>,
     pub(super) breaker: Arc<Breaker>,
@@ -73,7 +75,7 @@ impl Keeper {
             };
             self.sender.send_replace(None);
             drop(counted);
-            self.breaker.note_loss(reason);
+            self.breaker.note_loss(self.number, reason);
             self.upkeep.lost.notify_one();
             if link.since.elapsed() < RETRY_PAUSE {
                 // What breaks as soon as it is made must not be made without end.
@@ -128,11 +130,11 @@ impl Keeper {
                 continue;
             };
             match self.attempt(&place).await {
-                Ok(link) => return (link, self.breaker.live()),
+                Ok(link) => return (link, self.breaker.live(self.number)),
                 Err(error) => {
                     let fault = error.to_string();
                     let advice = advice(&fault);
-                    self.breaker.note(&fault, advice);
+                    self.breaker.note(self.number, &fault, advice);
                     remember_attempt(&error);
                     self.upkeep.lost.notify_one();
                 }

@@ -1,12 +1,12 @@
 use std::fs;
 
-use limiter::{Instant, Limit, SlidingWindowLog, Units, Window};
+use limiter::{Algorithm, Instant, Limit, SlidingWindowLog, Units, Window};
 
 use super::{LocalStore, NO_ROOM_ADVICE, states::States};
 use crate::{
+    Argument, Decision, Source, StoreError,
+    check::{Check, Quota, Refund},
     millis::Millis,
-    quota::{Algorithm, Check, Quota, Refund},
-    store::{Argument, Decision, Source, StoreError},
 };
 
 const NOON: u64 = 1_800_014_400_000_000;
@@ -295,7 +295,7 @@ fn new_quotas_are_denied_while_all_that_are_kept_deny() {
 
 #[test]
 fn the_page_on_troubleshooting_has_the_advice() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/troubleshooting.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/troubleshooting.md");
     assert!(fs::read_to_string(path).unwrap().contains(NO_ROOM_ADVICE));
 }
 

@@ -2,6 +2,7 @@
 
 mod attention;
 mod breaker;
+pub(super) mod call_metrics;
 mod cluster;
 mod cluster_map;
 mod connection_check;
@@ -16,23 +17,26 @@ mod lookup;
 mod sentinel;
 mod server;
 mod slots;
+mod span;
 mod task;
 mod tls;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use limiter::Algorithm;
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisConnectionInfo, Value};
 
 pub(super) use self::connection_check::check_connection;
+pub use self::tls::{TlsError, TlsOption};
 use self::{connections::Connections, server::CallError};
 use super::{
     Decision, Refunded, Source, StoreError, key,
     outage::{Outage, explain},
 };
 use crate::{
-    config::{CertificateFiles, SettingsError},
+    check::{Check, Quota, Refund},
     millis::Millis,
-    quota::{Algorithm, Check, Quota, Refund},
+    pem::CertificateFiles,
 };
 
 /// Which servers make up Redis.
@@ -113,7 +117,7 @@ impl Redis {
         topology: Topology,
         options: RedisOptions,
         key_prefix: String,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self, TlsError> {
         let connections = Connections::open(topology, options, probe(&key_prefix).command)?;
         Ok(Self { key_prefix, connections: Arc::new(connections) })
     }

@@ -24,13 +24,13 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use limiter::Instant;
+use limiter::{Algorithm, Instant};
 use quick_cache::{Equivalent, sync::Cache};
 
 use super::{Decision, DenyCacheOptions, Source};
 use crate::{
+    check::{Check, Quota},
     millis::Millis,
-    quota::{Algorithm, Check, Quota},
 };
 
 /// How many identifiers share a count of releases, of all there are: one in so many. Who shares one

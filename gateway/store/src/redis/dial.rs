@@ -14,8 +14,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{RedisTls, attention::Attention, gathered::Gathered, lookup::lookup, task::Task};
-use crate::config::SettingsError;
+use super::{
+    RedisTls,
+    attention::Attention,
+    gathered::Gathered,
+    lookup::lookup,
+    task::Task,
+    tls::{Tls, TlsError},
+};
 
 /// Longest wait for a connection, its TLS handshake and its login, unless single answers may take
 /// longer. So short that an attempt that began just before Redis was back delays no recovery.
@@ -27,7 +33,7 @@ const CLIENT_NAME: &str = "ratelimit-gateway";
 /// How to reach servers.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    tls: Option<super::tls::Tls>,
+    tls: Option<Tls>,
     patience: Duration,
     /// How many calls may wait to be written.
     queue: usize,
@@ -50,8 +56,8 @@ impl Dialer {
         tls: Option<RedisTls>,
         answer_timeout: Duration,
         queue: usize,
-    ) -> Result<Self, SettingsError> {
-        let tls = tls.map(super::tls::Tls::load).transpose()?;
+    ) -> Result<Self, TlsError> {
+        let tls = tls.map(Tls::load).transpose()?;
         Ok(Self { tls, patience: answer_timeout.max(SHORTEST_PATIENCE), queue })
     }
 
@@ -189,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_page_on_troubleshooting_has_every_fault_and_its_advice() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/troubleshooting.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/troubleshooting.md");
         let page = fs::read_to_string(path).unwrap();
         let (_, rows) = page.split_once("| fault | advice |\n|---|---|\n").unwrap();
         let rows: Vec<_> = rows.lines().take_while(|line| line.starts_with("| `")).collect();

@@ -16,7 +16,10 @@ use std::{
     time::Instant,
 };
 
-use crate::telemetry::{Held, Recurrence, RedisNode, Sums};
+use crate::{
+    metrics::{GaugeGuard, NodeGauges},
+    recurrence::{Recurrence, Sums},
+};
 
 /// Whether calls are sent to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub(super) struct Breaker {
     /// The server, in logs.
     node: String,
     /// The server, in metrics.
-    shown: RedisNode,
+    shown: NodeGauges,
     counts: Mutex<Counts>,
 }
 
@@ -73,7 +76,7 @@ impl Breaker {
             openings: Recurrence::new(),
             attempts: Recurrence::new(),
         };
-        let shown = RedisNode::new(&node);
+        let shown = NodeGauges::new(&node);
         shown.set_breaker_open(true);
         Self { node, shown, counts: Mutex::new(counts) }
     }
@@ -88,9 +91,9 @@ impl Breaker {
     }
 
     /// A connection carries calls, until the value is dropped.
-    pub(super) fn live(self: &Arc<Self>) -> Counted {
+    pub(super) fn live(self: &Arc<Self>, connection: usize) -> Counted {
         let counted = self.count(|counts| &mut counts.live, Some(self.shown.connection()));
-        tracing::debug!(node = self.node, "connected to Redis");
+        tracing::debug!(node = self.node, connection, "connected to Redis");
         let mut counts = self.counts();
         let outage = counts.attempts.end();
         if !counts.told_closed || outage.is_some() {
@@ -98,6 +101,7 @@ impl Breaker {
             let Sums { count, seconds } = outage.unwrap_or_default();
             tracing::info!(
                 node = self.node,
+                connection,
                 attempts = count,
                 seconds,
                 "circuit breaker closed: calls go to Redis"
@@ -108,22 +112,29 @@ impl Breaker {
     }
 
     /// A connection was lost.
-    pub(super) fn note_loss(&self, reason: &str) {
+    pub(super) fn note_loss(&self, connection: usize, reason: &str) {
         let mut counts = self.counts();
         if let Some(Sums { count, .. }) = counts.losses.note_unending(Instant::now()) {
-            tracing::warn!(node = self.node, reason, losses = count, "lost a connection to Redis");
+            tracing::warn!(
+                node = self.node,
+                connection,
+                reason,
+                losses = count,
+                "lost a connection to Redis"
+            );
         }
-        self.tell_open(&mut counts, reason);
+        self.tell_open(connection, &mut counts, reason);
     }
 
     /// An attempt to connect has failed.
-    pub(super) fn note(&self, fault: &str, advice: &'static str) {
+    pub(super) fn note(&self, connection: usize, fault: &str, advice: &'static str) {
         let mut counts = self.counts();
-        self.tell_open(&mut counts, "cannot connect to Redis");
+        self.tell_open(connection, &mut counts, "cannot connect to Redis");
         if let Some(Sums { count, seconds }) = counts.attempts.note_fault(fault, Instant::now()) {
             let node = &self.node;
             tracing::error!(
                 node,
+                connection,
                 fault,
                 advice,
                 attempts = count,
@@ -134,7 +145,7 @@ impl Breaker {
     }
 
     /// Says that the breaker is open, if the log still says that it is closed.
-    fn tell_open(&self, counts: &mut Counts, reason: &str) {
+    fn tell_open(&self, connection: usize, counts: &mut Counts, reason: &str) {
         if counts.told_closed
             && counts.state() == State::Open
             && let Some(Sums { count, .. }) = counts.openings.note_unending(Instant::now())
@@ -143,6 +154,7 @@ impl Breaker {
             let node = &self.node;
             tracing::warn!(
                 node,
+                connection,
                 reason,
                 failures = count,
                 "circuit breaker open: calls to Redis fail at once"
@@ -150,7 +162,7 @@ impl Breaker {
         }
     }
 
-    fn count(self: &Arc<Self>, number: Number, shown: Option<Held>) -> Counted {
+    fn count(self: &Arc<Self>, number: Number, shown: Option<GaugeGuard>) -> Counted {
         self.change(|counts| *number(counts) += 1);
         Counted { breaker: Arc::clone(self), number, _shown: shown }
     }
@@ -181,7 +193,7 @@ type Number = fn(&mut Counts) -> &mut usize;
 pub(super) struct Counted {
     breaker: Arc<Breaker>,
     number: Number,
-    _shown: Option<Held>,
+    _shown: Option<GaugeGuard>,
 }
 
 impl Drop for Counted {
@@ -205,7 +217,7 @@ mod tests {
         drop(probe);
         assert_eq!(breaker.state(), State::Open);
 
-        let connections = [breaker.live(), breaker.live()];
+        let connections = [breaker.live(1), breaker.live(2)];
         let probe = breaker.probe();
         let [first, last] = connections;
         drop(first);

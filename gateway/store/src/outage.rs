@@ -8,7 +8,10 @@ use std::{
 use redis::{ErrorKind, RedisError};
 
 use super::{Argument, StoreError, redis::UNREACHABLE_ADVICE};
-use crate::telemetry::{self, Recurrence, Sums};
+use crate::{
+    metrics::count_redis_error,
+    recurrence::{Recurrence, Sums},
+};
 
 /// A reason that is not the caller's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +145,7 @@ impl Outage {
                 }
             }
         }
-        telemetry::count_redis_error(kind);
+        count_redis_error(kind);
         self.remember(Instant::now());
         if matches!(self, Self::Overloaded | Self::GatewayLate) {
             return StoreError::Overloaded;
@@ -307,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_page_on_troubleshooting_has_every_kind_and_its_advice() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/troubleshooting.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/troubleshooting.md");
         let page = fs::read_to_string(path).unwrap();
         for outage in Outage::ALL {
             let row = format!("| `{}` | {} |", outage.kind(), outage.advice());

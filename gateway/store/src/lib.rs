@@ -1,22 +1,60 @@
-//! Where decisions are made, and what happens when they cannot be made there.
+//! Decisions of the gateway: in Redis by the RATELIMIT commands, or in this process.
+//!
+//! A check is a request for units of a quota. The store sends it to Redis as one command, or decides
+//! it in this process where there is no Redis, and while Redis does not answer.
+//!
+//! # Layout
+//!
+//! * `check`, `decision`, `millis`: the vocabulary of requests and answers.
+//! * `options`: where and how decisions are made.
+//! * `redis`: the commands, the connections, and the topologies of Redis.
+//! * `local`: decisions of this process, by the limiter.
+//! * `fallback`: decisions while Redis does not answer; `outage_log`: the log of that time.
+//! * `deny_cache`: denials that are repeated without a call to Redis.
+//! * `top_denied`: the identifiers that were denied most lately.
+//! * `outage`: the kinds of errors of Redis, with advice for operators.
+//! * `metrics`, `recurrence`: what all parts count, and when they log.
+//! * [`pem`]: certificates and keys in files.
+//!
+//! # What it does not do
+//!
+//! It knows neither HTTP nor the names and ranges of settings; it names a setting only in advice for
+//! operators. Metrics and logs leave it through the facades `metrics` and `tracing`.
 
+#![forbid(unsafe_code)]
+
+mod check;
 mod clock;
 mod decision;
 mod deny_cache;
 mod fallback;
 mod local;
+mod metrics;
+mod millis;
 mod options;
 mod outage;
 mod outage_log;
+pub mod pem;
+mod recurrence;
 mod redis;
 mod top_denied;
 
 use std::{str::Utf8Error, sync::Arc};
 
-use limiter::Instant;
+use limiter::{Algorithm, Instant};
 use tokio::task::yield_now;
 
-pub(crate) use self::top_denied::DeniedIdentifier;
+pub use self::{
+    check::{Check, Quota, Refund},
+    decision::{Argument, Decision, Refunded, Source, StoreError},
+    metrics::{count_decision, register_metrics},
+    millis::Millis,
+    options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
+    outage::LastFailure,
+    recurrence::{Recurrence, Sums},
+    redis::{Redis, RedisOptions, RedisTls, SentinelTopology, TlsError, TlsOption, Topology},
+    top_denied::{DeniedIdentifier, MAX_DENIED_IDENTIFIERS, MAX_IDENTIFIER_BYTES},
+};
 use self::{
     clock::Clock,
     deny_cache::{DenyCache, Sent},
@@ -24,16 +62,6 @@ use self::{
     local::LocalStore,
     outage::Outage,
     top_denied::TopDenied,
-};
-pub use self::{
-    decision::{Argument, Decision, Refunded, Source, StoreError},
-    options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
-    outage::LastFailure,
-    redis::{Redis, RedisOptions, RedisTls, SentinelTopology, Topology},
-};
-use crate::{
-    config::SettingsError,
-    quota::{Algorithm, Check, Quota, Refund},
 };
 
 /// Checks that are sent to Redis at once, and decided in this process in one go. More of them would
@@ -84,7 +112,7 @@ impl Store {
     /// # Errors
     ///
     /// When the options cannot be used to connect at all, such as a file without certificates.
-    pub fn open(options: StoreOptions) -> Result<Self, SettingsError> {
+    pub fn open(options: StoreOptions) -> Result<Self, TlsError> {
         let redis = match options.location {
             Location::Memory => None,
             Location::Redis(topology) => {
@@ -172,7 +200,7 @@ impl Store {
     /// # Errors
     ///
     /// When there is a bug: see [`TopDenied::top`].
-    pub(crate) fn top_denied(&self, count: usize) -> Result<Vec<DeniedIdentifier>, Utf8Error> {
+    pub fn top_denied(&self, count: usize) -> Result<Vec<DeniedIdentifier>, Utf8Error> {
         self.top_denied.top(count, self.clock.now())
     }
 
@@ -322,7 +350,7 @@ impl Store {
 }
 
 /// The names in logs and metrics of what can be wrong with Redis.
-pub(crate) fn error_kinds() -> impl Iterator<Item = &'static str> {
+pub fn error_kinds() -> impl Iterator<Item = &'static str> {
     Outage::ALL.into_iter().map(Outage::kind)
 }
 
@@ -336,8 +364,9 @@ fn key(prefix: &str, algorithm: Algorithm, identifier: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use limiter::Algorithm;
+
     use super::key;
-    use crate::quota::Algorithm;
 
     #[test]
     fn keys_hold_the_identifier_in_braces() {

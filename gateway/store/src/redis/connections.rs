@@ -16,11 +16,9 @@ use super::{
     sentinel,
     server::{CallError, Patience, Server},
     task::Task,
+    tls::TlsError,
 };
-use crate::{
-    config::SettingsError,
-    store::{StoreError, outage::Outage},
-};
+use crate::{StoreError, outage::Outage};
 
 /// Longest wait for the first connections. A start without Redis takes this much longer, and a
 /// start with Redis never refuses its first requests.
@@ -54,7 +52,7 @@ impl Connections {
         topology: Topology,
         options: RedisOptions,
         probe: Cmd,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self, TlsError> {
         let RedisOptions { max_connections, max_backlog, timeout, tls } = options;
         let tls = topology.is_secret().then_some(tls);
         let upkeep = Arc::new(Upkeep {
@@ -167,7 +165,8 @@ async fn call_all(
 
 impl Topology {
     /// Returns whether connections are made with TLS.
-    pub(crate) fn is_secret(&self) -> bool {
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
         let is_secret =
             |server: &ConnectionInfo| matches!(server.addr(), ConnectionAddr::TcpTls { .. });
         match self {

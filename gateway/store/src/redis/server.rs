@@ -14,16 +14,14 @@ use tokio::time::Instant;
 
 use super::{
     breaker::{Breaker, State},
+    call_metrics::CallMetrics,
     deadline::{Overdue, within},
     keeper::{Upkeep, Whereabouts},
     link::{Link, LiveLink, Unanswered},
 };
 use crate::{
-    store::{
-        StoreError,
-        outage::{Outage, explain},
-    },
-    telemetry::RedisCall,
+    StoreError,
+    outage::{Outage, explain},
 };
 
 /// More connections than this make nothing faster: each carries many commands at once, and Redis
@@ -156,7 +154,7 @@ impl Server {
         let unanswered = Unanswered::new(&self.links);
         let is_attentive = link.connection.attention.watch();
         let call = link.calls().send_packed_commands(pipeline, 0, pipeline.len());
-        let mut shown = RedisCall::start(pipeline.len(), || operation(pipeline));
+        let mut shown = CallMetrics::start(pipeline.len(), || operation(pipeline));
         let latest = patience.deadline + self.upkeep.answer_timeout;
         let answers = within(time, Some(latest), is_attentive, call).await;
         let fault = match &answers {

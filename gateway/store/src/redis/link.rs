@@ -22,7 +22,6 @@ use super::{
     keeper::{Keeper, Upkeep, Whereabouts},
     task::Task,
 };
-use crate::telemetry::Scope;
 
 /// A place for one connection, filled again whenever it was lost.
 #[derive(Debug)]
@@ -90,8 +89,8 @@ impl Link {
         breaker: Arc<Breaker>,
     ) -> Self {
         let (sender, live) = watch::channel(None);
-        let work = Keeper { server, upkeep, breaker, sender }.keep_connected();
-        Self { live, _keeper: Task::spawn(Scope::Link(number).around(work)) }
+        let work = Keeper { number, server, upkeep, breaker, sender }.keep_connected();
+        Self { live, _keeper: Task::spawn(work) }
     }
 
     /// Waits until there is a connection.

@@ -14,14 +14,17 @@ use std::{
     time,
 };
 
-use limiter::{Duration, Instant, Limit, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window};
+use limiter::{
+    Algorithm, Duration, Instant, Limit, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
+};
 
 use self::{shard::NoRoom, states::States};
 use super::{Argument, Decision, Refunded, Source, StoreError};
 use crate::{
+    check::{Check, Quota, Refund},
+    metrics::count_no_room,
     millis::Millis,
-    quota::{Algorithm, Check, Quota, Refund},
-    telemetry::{self, Recurrence, Sums},
+    recurrence::{Recurrence, Sums},
 };
 
 /// The largest limit of an algorithm whose memory grows with the limit: the default of Redis.
@@ -115,7 +118,7 @@ impl LocalStore {
 
     /// Counts and logs a check that was denied for want of room.
     fn report_no_room(&self) {
-        telemetry::count_no_room();
+        count_no_room();
         let mut no_room = self.no_room.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Sums { count, seconds }) = no_room.note_unending(time::Instant::now()) {
             let advice = NO_ROOM_ADVICE;

@@ -12,10 +12,56 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::RedisTls;
-use crate::{
-    config::{CertificateFiles, SettingsError},
-    crypto,
-};
+use crate::pem::{self, CertificateFiles};
+
+/// Why connections cannot be made with TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsError {
+    /// The option that cannot be used.
+    pub option: TlsOption,
+    /// The error, without the option.
+    pub detail: String,
+}
+
+/// An option of connections with TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsOption {
+    /// TLS as such.
+    Protocol,
+    /// The file of the authorities.
+    Authorities,
+    /// The file of the certificate.
+    Certificate,
+    /// The file of the key.
+    Key,
+    /// The certificate together with its key.
+    CertificateAndKey,
+}
+
+impl TlsError {
+    fn new(option: TlsOption, detail: impl fmt::Display) -> Self {
+        Self { option, detail: detail.to_string() }
+    }
+
+    fn of_file(option: TlsOption, file: &Path, error: impl fmt::Display) -> Self {
+        Self::new(option, format_args!("{}: {error}", file.display()))
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let option = match self.option {
+            TlsOption::Protocol => "TLS",
+            TlsOption::Authorities => "the authorities to trust",
+            TlsOption::Certificate => "the certificate",
+            TlsOption::Key => "the key of the certificate",
+            TlsOption::CertificateAndKey => "the certificate and its key",
+        };
+        write!(f, "{option}: {}", self.detail)
+    }
+}
+
+impl std::error::Error for TlsError {}
 
 /// Certificates for connections to Redis. Files are read for each new connection, so that renewed
 /// ones are used without a restart.
@@ -35,7 +81,7 @@ impl fmt::Debug for Tls {
 
 impl Tls {
     /// Fails when the files cannot be used as they are now, or when there is nobody to trust.
-    pub(super) fn load(files: RedisTls) -> Result<Self, SettingsError> {
+    pub(super) fn load(files: RedisTls) -> Result<Self, TlsError> {
         let mut system = RootCertStore::empty();
         if files.authorities.is_none() {
             // Some that cannot be read leave the others.
@@ -43,7 +89,7 @@ impl Tls {
                 system.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if system.is_empty() {
                 let fault = "required with TLS on a system that trusts no authority";
-                return Err(SettingsError::about("REDIS_TLS_CA_FILE", fault));
+                return Err(TlsError::new(TlsOption::Authorities, fault));
             }
         }
         let tls = Self { files, system: Arc::new(system) };
@@ -62,59 +108,52 @@ impl Tls {
         Ok(TlsConnector::from(Arc::new(config)).connect(name, socket).await?)
     }
 
-    fn config(&self) -> Result<ClientConfig, SettingsError> {
+    fn config(&self) -> Result<ClientConfig, TlsError> {
         let authorities = match &self.files.authorities {
             Some(file) => Arc::new(authorities(file)?),
             None => Arc::clone(&self.system),
         };
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| SettingsError::about("REDIS_SSL", error))?
+            .map_err(|error| TlsError::new(TlsOption::Protocol, error))?
             .with_root_certificates(authorities);
         match &self.files.certificate {
             Some(files) => {
                 let (chain, key) = identity(files)?;
-                let names = "REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE";
                 builder
                     .with_client_auth_cert(chain, key)
-                    .map_err(|error| SettingsError::about(names, error))
+                    .map_err(|error| TlsError::new(TlsOption::CertificateAndKey, error))
             }
             None => Ok(builder.with_no_client_auth()),
         }
     }
 }
 
-fn authorities(file: &Path) -> Result<RootCertStore, SettingsError> {
-    const NAME: &str = "REDIS_TLS_CA_FILE";
+fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
     let mut authorities = RootCertStore::empty();
-    for certificate in certificates(NAME, file)? {
-        let added = authorities.add(certificate);
-        added.map_err(|error| fault(NAME, file, error))?;
+    for certificate in certificates(TlsOption::Authorities, file)? {
+        let outcome = authorities.add(certificate);
+        outcome.map_err(|error| TlsError::of_file(TlsOption::Authorities, file, error))?;
     }
     Ok(authorities)
 }
 
 fn identity(
     files: &CertificateFiles,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), SettingsError> {
-    const NAME: &str = "REDIS_TLS_KEY_FILE";
-    let chain = certificates("REDIS_TLS_CERT_FILE", &files.certificate)?;
-    let key = crypto::private_key(&read(NAME, &files.key)?);
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let chain = certificates(TlsOption::Certificate, &files.certificate)?;
+    let key = pem::private_key(&read(TlsOption::Key, &files.key)?);
     let none = || format!("{} holds no key in PEM", files.key.display());
-    Ok((chain, key.ok_or_else(|| SettingsError::about(NAME, none()))?))
+    Ok((chain, key.ok_or_else(|| TlsError::new(TlsOption::Key, none()))?))
 }
 
-fn certificates(name: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
-    let found = crypto::certificates(&read(name, file)?);
+fn certificates(option: TlsOption, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = pem::certificates(&read(option, file)?);
     let none = || format!("{} holds no certificates in PEM", file.display());
-    found.ok_or_else(|| SettingsError::about(name, none()))
+    certificates.ok_or_else(|| TlsError::new(option, none()))
 }
 
-/// Small local files: reading them blocks for no longer than any other work here.
-fn read(name: &str, file: &Path) -> Result<Vec<u8>, SettingsError> {
-    fs::read(file).map_err(|error| fault(name, file, error))
-}
-
-fn fault(name: &str, file: &Path, error: impl fmt::Display) -> SettingsError {
-    SettingsError::about(name, format!("{}: {error}", file.display()))
+/// Reads a small local file, which blocks for no longer than any other work here.
+fn read(option: TlsOption, file: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(file).map_err(|error| TlsError::of_file(option, file, error))
 }

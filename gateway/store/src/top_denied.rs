@@ -11,12 +11,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use limiter::{Instant, TopKeys};
-
-use crate::{
-    quota::Algorithm,
-    value::{MAX_IDENTIFIER_BYTES, TOP_COUNT},
-};
+use limiter::{Algorithm, Instant, TopKeys};
 
 /// The shards, each with a lock that is held for about a tenth of a microsecond.
 const SHARDS: usize = 8;
@@ -25,7 +20,10 @@ const SHARDS: usize = 8;
 const IDENTIFIERS_PER_SHARD: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
 /// The most identifiers that are counted, in less than a megabyte.
-const MAX_IDENTIFIERS: usize = SHARDS * IDENTIFIERS_PER_SHARD.get();
+pub const MAX_DENIED_IDENTIFIERS: usize = SHARDS * IDENTIFIERS_PER_SHARD.get();
+
+/// The most bytes of an identifier that is counted whole.
+pub const MAX_IDENTIFIER_BYTES: usize = TopKeys::MAX_KEY_BYTES;
 
 /// Denials by identifier and algorithm. An identifier is always in the same shard.
 #[derive(Debug)]
@@ -36,11 +34,13 @@ pub(super) struct TopDenied {
 
 /// An identifier with its recent denials.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DeniedIdentifier {
-    pub(crate) identifier: String,
-    pub(crate) algorithm: Algorithm,
+pub struct DeniedIdentifier {
+    /// The identifier.
+    pub identifier: String,
+    /// The algorithm of its quota.
+    pub algorithm: Algorithm,
     /// The denials, which halve at every full minute.
-    pub(crate) denied: u64,
+    pub denied: u64,
 }
 
 impl TopDenied {
@@ -73,10 +73,6 @@ impl TopDenied {
         count: usize,
         now: Instant,
     ) -> Result<Vec<DeniedIdentifier>, Utf8Error> {
-        const {
-            assert!(TopKeys::MAX_KEY_BYTES >= MAX_IDENTIFIER_BYTES);
-            assert!(MAX_IDENTIFIERS >= *TOP_COUNT.end() as usize);
-        }
         let mut top = Vec::new();
         for shard in &self.shards {
             let mut shard = lock(shard);
@@ -110,10 +106,9 @@ fn lock(shard: &Mutex<TopKeys>) -> MutexGuard<'_, TopKeys> {
 mod tests {
     use std::time;
 
-    use limiter::Instant;
+    use limiter::{Algorithm, Instant};
 
-    use super::{DeniedIdentifier, MAX_IDENTIFIERS, TopDenied};
-    use crate::quota::Algorithm;
+    use super::{DeniedIdentifier, MAX_DENIED_IDENTIFIERS, TopDenied};
 
     const NOON: Instant = Instant::from_micros(1_800_014_400_000_000);
 
@@ -158,7 +153,7 @@ mod tests {
             }
         }
         let all = top(&sketch, usize::MAX, NOON);
-        assert!(all.len() <= MAX_IDENTIFIERS, "{}", all.len());
+        assert!(all.len() <= MAX_DENIED_IDENTIFIERS, "{}", all.len());
         assert_eq!(all[0].0, "culprit");
         // Of the 12,500 denials of a shard it may miss those that another key may have had as well.
         assert!((2_000 - 16_000 / 128..=2_000).contains(&all[0].2), "{:?}", all[0]);
