@@ -26,12 +26,12 @@ COPY tests/Cargo.toml tests/
 COPY tests/clock/Cargo.toml tests/clock/
 COPY tests/faults/Cargo.toml tests/faults/
 RUN mkdir module/src module/limiter/src gateway/src gateway/benches/baseline/src \
-        gateway/policies/src gateway/policies/benches gateway/store/src tests/clock/src \
-        tests/faults/src \
+        gateway/policies/src gateway/policies/benches gateway/store/src tests/benches \
+        tests/clock/src tests/faults/src \
     && touch module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs \
         gateway/benches/baseline/src/main.rs gateway/policies/src/lib.rs \
         gateway/policies/benches/matching.rs gateway/store/src/lib.rs tests/clock/src/lib.rs \
-        tests/faults/src/lib.rs tests/tests.rs
+        tests/faults/src/lib.rs tests/tests.rs tests/benches/outage.rs
 
 FROM rust:1.95-bookworm AS module
 RUN apt-get update \

@@ -16,8 +16,9 @@ test: ## Run the tests that need Rust and redis-server
 
 test-web: ## Run the tests that need a browser, Python, Prometheus or kubectl as well
 	@scripts/install test web
-	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- web:: languages:: \
-		exporter:: gateway_alerts:: gateway_dashboards:: conformance:: helm:: hosting:: kubernetes:: proxies::
+	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- module::exporter:: \
+		gateway::alerts:: gateway::conformance:: gateway::dashboards:: gateway::web:: \
+		shipping::helm:: shipping::hosting:: shipping::kubernetes:: shipping::languages:: shipping::proxies::
 
 test-images: ## Build the images and run them and docker-compose.yml as docs/install.md says
 	@scripts/test-images

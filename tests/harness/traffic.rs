@@ -198,6 +198,7 @@ impl Record {
     }
 
     /// The checks that ended in this time.
+    #[allow(dead_code, reason = "benches/outage.rs calls it")]
     pub(crate) fn ended_between(&self, from: Instant, to: Instant) -> Self {
         self.only(|call| (from..to).contains(&(call.begin + call.time)))
     }
@@ -223,6 +224,7 @@ impl Record {
     }
 
     /// When the first of the answers was there.
+    #[allow(dead_code, reason = "benches/outage.rs calls it")]
     pub(crate) fn first_end(&self) -> Option<Instant> {
         self.calls.iter().map(|call| call.begin + call.time).min()
     }

@@ -76,7 +76,7 @@ fn package_of_node(
 
 impl ClusterClient {
     fn source(&self) -> PathBuf {
-        repository().join("tests/languages").join(self.source)
+        repository().join("tests/shipping/languages").join(self.source)
     }
 
     /// The command that takes a unit from a key.
@@ -137,7 +137,7 @@ fn redis_py_asks_every_primary_who_is_denied() {
             report_missing("redis-py");
             continue;
         }
-        let program = repository().join("tests/languages/redis_py_top.py");
+        let program = repository().join("tests/shipping/languages/redis_py_top.py");
         let port = cluster.node(2).port().to_string();
         let output = Command::new(&python).arg(program).arg(port).output().expect("Python starts");
         let printed = printed(output);
@@ -149,7 +149,7 @@ fn redis_py_asks_every_primary_who_is_denied() {
 fn the_page_advises_what_the_programs_do() {
     let page = fs::read_to_string(repository().join("docs/clients.md")).expect("the page");
     let top = (
-        repository().join("tests/languages/redis_py_top.py"),
+        repository().join("tests/shipping/languages/redis_py_top.py"),
         r#"execute_command("RATELIMIT.TOP", target_nodes=client.get_primaries())"#,
     );
     let advice = clients().map(|client| (client.source(), client.advice));

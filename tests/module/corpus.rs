@@ -3,7 +3,7 @@
 //!
 //! `RATELIMIT_FUZZ_SECONDS` says for how long to mutate; unless it is set, that is done a few times.
 
-#[path = "../module/limiter/fuzz/corpus.rs"]
+#[path = "../../module/limiter/fuzz/corpus.rs"]
 mod kept;
 
 use std::env;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Client, NOON, Random, Server, sealed, watched};
-use crate::hostile::{apply, create_witnesses, dumps, use_key};
+use crate::module::hostile::{apply, create_witnesses, dumps, use_key};
 
 #[test]
 fn bytes_of_the_corpus_are_refused_or_usable() {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::harness::repository;
-use crate::kubernetes::{
+use crate::shipping::kubernetes::{
     assert_the_rest_finds_workloads, chart, container, gateway_settings, helm_template, items,
     named, pod, printed, read, rendered, workloads,
 };

@@ -16,12 +16,12 @@ const CODEC_AT: usize = 12;
 
 /// The committed bytes of version 1 of that name.
 fn version_1(name: &str) -> Vec<u8> {
-    committed(include_str!("payloads/version-1.txt"), name)
+    committed(include_str!("../payloads/version-1.txt"), name)
 }
 
 /// The same of version 2.
 fn version_2(name: &str) -> Vec<u8> {
-    committed(include_str!("payloads/version-2.txt"), name)
+    committed(include_str!("../payloads/version-2.txt"), name)
 }
 
 fn committed(file: &str, name: &str) -> Vec<u8> {

@@ -1,22 +1,32 @@
-//! What an outage costs, in figures: run by `gateway/benches/outage`, and no test of anything.
+//! Times of the answers of a gateway while Redis is killed and frozen under load.
+//! `gateway/benches/outage` runs this program.
+
+#![allow(dead_code, unused_imports, reason = "the harness has more than this program needs")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the harness fails by panicking"
+)]
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Gateway, Record, Server, Traffic};
+#[path = "../harness/mod.rs"]
+mod harness;
+
+use harness::{Gateway, Record, Server, Traffic};
 
 /// Clients at once, each on a connection of its own and without a pause.
 const CONNECTIONS: usize = 50;
 
-/// How long Redis is there, is gone, and is back.
+/// Duration of each phase: before the outage, during it, and after it.
 const PHASE: Duration = Duration::from_secs(5);
 
 /// Ends, interrupts or restores a server.
 type Step = fn(&mut Server);
 
-#[test]
-#[ignore = "takes a minute and asserts nothing: see `make bench-outage`"]
-fn an_outage_in_figures() {
+fn main() {
     println!("Checks with {CONNECTIONS} connections, default settings; times in milliseconds.\n");
     println!("| outage | `FAIL_MODE` | | answers/s | p50 | p99 | max | decided by |");
     println!("|---|---|---|---:|---:|---:|---:|---|");
@@ -33,7 +43,8 @@ fn an_outage_in_figures() {
     println!("\n{}", notes.join("\n"));
 }
 
-/// Prints three rows, and returns what they do not say.
+/// Prints one row for each phase, and returns a line with the lost requests, the time until Redis
+/// decides again and the longest stall.
 fn run(outage: &str, fail_mode: &str, begin: Step, end: Step) -> String {
     let mut server = Server::start();
     let gateway = Gateway::builder().redis(&server).env("FAIL_MODE", fail_mode).start();
@@ -54,7 +65,7 @@ fn run(outage: &str, fail_mode: &str, begin: Step, end: Step) -> String {
     });
     for (phase, name) in ["before", "during", "after"].into_iter().enumerate() {
         let part = match phase {
-            // What was under way when Redis went is part of the outage.
+            // Requests in flight when the outage begins belong to the outage.
             0 => record.between(times[0], times[1]),
             _ => record.ended_between(times[phase], times[phase + 1]),
         };
@@ -73,7 +84,7 @@ fn print_row(names: &[&str; 3], record: &Record, time: Duration) {
         .map(|thousandths| format!("{:.1}", record.time(thousandths).as_secs_f64() * 1000.0));
     let counts = [Some("redis"), Some("local"), Some("open"), None].map(|source| {
         let count = record.with(|answer| answer.source == source).len();
-        (count, source.unwrap_or("nobody (503)"))
+        (count, source.unwrap_or("no source (503)"))
     });
     let counts = counts.into_iter().filter(|(count, _)| *count > 0);
     let sources: Vec<_> = counts.map(|(count, name)| format!("{name}: {count}")).collect();

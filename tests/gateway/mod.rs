@@ -1,0 +1,86 @@
+//! Tests of the gateway: its HTTP API, its decisions, its connections, and its output for
+//! operators.
+
+// The HTTP API.
+
+// Checks of many identifiers in one request.
+mod batch;
+// Limits on the requests of callers.
+mod caller_limits;
+// Authentication and authorization of callers.
+mod callers;
+// Requests and answers as the OpenAPI document describes them.
+#[cfg(feature = "web")]
+mod conformance;
+// Every endpoint, its bodies and its headers.
+mod http_api;
+// Invalid and hostile requests.
+mod invalid_requests;
+// Refunds, peeks and resets.
+mod refund;
+// The identifiers with the most denied checks.
+mod top;
+// The pages in a real browser.
+#[cfg(feature = "web")]
+mod web;
+
+// Redis: where it is, and what happens while it fails.
+
+// The circuit breaker.
+mod breaker;
+// Keys in a cluster.
+mod cluster;
+// `--check-config --connect`.
+mod connection_check;
+// Denials that the gateway remembers.
+mod deny_cache;
+// Each FAIL_MODE.
+mod fail_modes;
+// Load while Redis stops and starts.
+mod load;
+// Connections to Redis: sockets, TLS and users.
+mod logins;
+// The gateway without Redis.
+mod memory;
+// Faults of the network between the gateway and Redis.
+mod network_faults;
+// Redis that cannot answer.
+mod redis_down;
+// Redis that answers with errors.
+mod redis_errors;
+// The primary that Sentinels name.
+mod sentinel;
+
+// Connections of clients.
+
+// Requests that end before their answer.
+mod abandoned_requests;
+// Many, slow, silent and greedy connections.
+mod connections;
+// Floods of valid requests.
+mod floods;
+// The gateway with a certificate.
+mod https;
+// Idle connections, invalid heads, signals, other origins, handshakes.
+mod network;
+// Answers that leave before the body of their request has arrived.
+mod unread_bodies;
+
+// Operators.
+
+// The listener for probes and operators.
+mod admin;
+// Every alert, in a real Prometheus.
+#[cfg(feature = "web")]
+mod alerts;
+// The queries of dashboards and alerts, in a real Prometheus.
+#[cfg(feature = "web")]
+mod dashboards;
+// The command line, and the end of the process.
+mod process;
+// The settings, and the log of them.
+mod settings;
+// Metrics and log.
+mod telemetry;
+// Traces, and a collector.
+mod traces;

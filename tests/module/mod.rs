@@ -1,0 +1,70 @@
+//! Tests of the module: its commands, and the servers that run them.
+
+// Replies, and errors.
+
+// The range of every argument, and the exact text of every error.
+mod arguments;
+// INFO ratelimit: its counters and its sizes.
+mod info;
+// Loading the module: each reason to refuse it.
+mod loading;
+// RATELIMIT.MULTI: several keys, all or none.
+mod multi;
+// The settings of the module: where they can be set, and the values that it refuses.
+mod settings;
+// RATELIMIT.SW, and the commands on logs.
+mod sliding_window_log;
+// RATELIMIT.TB, and the commands on buckets.
+mod token_bucket;
+// RATELIMIT.TOP: the keys with the most denied calls.
+mod top;
+
+// Facts about commands, and rights.
+
+// The access rules of the server, for every command.
+mod access;
+// redis_exporter: metrics of INFO ratelimit.
+#[cfg(feature = "web")]
+mod exporter;
+// COMMAND, COMMAND DOCS and their relatives: the facts that the server returns.
+mod introspection;
+
+// Effects of calls: in the key, in replicas, on disk, in other nodes.
+
+// Clusters: the node of each key, and slots that move under load.
+mod cluster;
+// Denied calls change nothing.
+mod denied;
+// Failover of a pair under load: grants that may be lost, and grants that may not.
+mod failover;
+// Key events of grants and refunds.
+mod key_events;
+// Memory of values: its size, its release, its defragmentation.
+mod memory;
+// Stored bytes of every version.
+mod payloads;
+// Reload and restart: equal bytes before and after.
+mod persistence;
+// Replication: equal bytes on replicas.
+mod replication;
+// Replicas and append-only files that begin while grants are made.
+mod replication_receivers;
+// Transactions, scripts and functions.
+mod scripts;
+// Failover by Sentinels.
+mod sentinel;
+
+// Hostile input, load and races.
+
+// Decisions of the pure crate and of a server over the same history.
+mod agreement;
+// Many clients on one key.
+mod concurrency;
+// Bytes that fuzzing found, and mutations of them.
+mod corpus;
+// Input and stored bytes that no client of ours would send.
+mod hostile;
+// Generic key commands on limiter keys.
+mod keyspace;
+// Servers that are out of memory, busy or paused, and modules that come and go.
+mod pressure;

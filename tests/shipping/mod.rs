@@ -1,0 +1,27 @@
+//! Tests of the files that are shipped, and of the documentation.
+
+// The Markdown files: links, commands, answers.
+mod documentation;
+// The Helm chart.
+#[cfg(feature = "web")]
+mod helm;
+// The files for Railway and Render.
+#[cfg(feature = "web")]
+mod hosting;
+// The Dockerfile, and the files beside it.
+mod images;
+// The manifests for Kubernetes.
+#[cfg(feature = "web")]
+mod kubernetes;
+// The examples in each language.
+#[cfg(feature = "web")]
+mod languages;
+// The examples for reverse proxies.
+#[cfg(feature = "web")]
+mod proxies;
+// The figures in README.md.
+mod report;
+// The list of the servers that the module is tested on.
+mod servers;
+// The version, in every file that repeats it.
+mod version;
