@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::address::canonical;
 use crate::attribute::AttributeName;
-use crate::model::Entry;
+use crate::entry::Entry;
 use crate::path::{PathError, PathForm};
 
 /// The verified claims of the end user's token.

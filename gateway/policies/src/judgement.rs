@@ -5,7 +5,8 @@ use serde::{Serialize, Serializer};
 
 use crate::calendar::Bounds;
 use crate::kind::Kind;
-use crate::model::{Charge, OnError, Policy};
+use crate::limit::Charge;
+use crate::model::{OnError, Policy};
 use crate::overrides::Override;
 
 /// The result of matching one request.

@@ -6,9 +6,8 @@ use crate::attribute::AttributeName;
 use crate::attributes::{Attributes, RequestError, Value};
 use crate::identity::{HashKey, Identity};
 use crate::judgement::{JudgedLimit, JudgedWindow, Judgement, Outcome, Shadow};
-use crate::model::{
-    Cost, CostFrom, FixedWindow, LimitSpec, Limits, Matcher, Missing, Plan, Policy, Rate,
-};
+use crate::limit::{Cost, CostFrom, FixedWindow, LimitSpec, Rate};
+use crate::model::{Limits, Matcher, Missing, Plan, Policy};
 use crate::overrides::{Effect, Override};
 use crate::policies::Policies;
 

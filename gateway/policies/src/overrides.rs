@@ -9,7 +9,7 @@ use crate::clause::Clause;
 use crate::glob::Glob;
 use crate::identity::{Identity, PartValue};
 use crate::index::{Candidates, Lookup, ValueIndex};
-use crate::model::LimitSpec;
+use crate::limit::LimitSpec;
 
 /// An exception of a policy.
 #[derive(Clone, Debug)]

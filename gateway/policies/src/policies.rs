@@ -1,32 +1,19 @@
 //! The policies of one file, ready to judge requests.
 
 use hashbrown::{HashMap, HashSet};
-use limiter::Instant;
 
 use crate::attribute::AttributeName;
 use crate::document::FileDocument;
 use crate::identity::{HashKey, version_of};
-use crate::model::{LimitSpec, Limits, Plan, Policy};
+use crate::limit::LimitSpec;
+use crate::load_options::LoadOptions;
+use crate::model::{Limits, Plan, Policy};
 use crate::overrides::Effect;
 use crate::path::PathForm;
 use crate::policy_index::PolicyIndex;
 use crate::problem::{FileError, Problem, Problems};
 use crate::read::Read;
 use crate::{parse, validate};
-
-/// The circumstances in which a file is loaded.
-#[derive(Clone, Debug)]
-pub struct LoadOptions {
-    /// The text before every key.
-    pub key_prefix: String,
-    /// The key of the digests that stand for secret values. Without it, a policy that reads a
-    /// secret attribute is an error.
-    pub hash_key: Option<HashKey>,
-    /// Whether a file without `end: true` is an error.
-    pub require_end: bool,
-    /// The present time, for warnings about overrides that have ended.
-    pub now: Instant,
-}
 
 /// The policies of one file. All requests of a batch are judged by one value of this type.
 #[derive(Clone, Debug)]

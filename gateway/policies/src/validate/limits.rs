@@ -1,21 +1,19 @@
 //! Limits of a file: the numbers of each kind, and costs.
 
-use hashbrown::{HashMap, HashSet};
 use limiter::{Units, Window};
 
-use crate::attribute::{AttributeName, Writer};
+use crate::attribute::AttributeName;
 use crate::calendar::{self, Calendar, Starts};
 use crate::document::{
     AlgorithmDocument, ChargeDocument, CostDocument, CostFromDocument, LimitDocument, Limits,
     StartsDocument,
 };
 use crate::duration;
-use crate::identity::IdentityPart;
-use crate::kind::Kind;
-use crate::model::{Charge, Cost, CostFrom, FixedWindow, LimitSpec, Rate};
+use crate::limit::{Charge, Cost, CostFrom, FixedWindow, LimitSpec, Rate};
 use crate::problem::{Place, shorten};
 use crate::read::At;
 
+use super::traits::Traits;
 use super::{MAX_LIMITS, Validator};
 
 /// The accepted numbers of units, for messages.
@@ -23,58 +21,6 @@ const UNITS: &str = "1 to 1000000000";
 
 /// The words for calendar windows.
 const CALENDAR_WORDS: [&str; 4] = ["day", "week", "month", "year"];
-
-/// The identity of a limit, `None` for that of the policy, and its position.
-type OwnIdentity = (Option<Box<[IdentityPart]>>, Place);
-
-/// The parts of lists of limits that a policy has to agree with.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Traits {
-    /// The identities by name and kind: `None` stands for the identity of the policy.
-    pub(super) identities: HashMap<(Box<str>, Kind), Vec<OwnIdentity>>,
-    /// Attributes that name costs and that no `trusted` covers.
-    pub(super) untrusted: HashMap<AttributeName, Vec<Place>>,
-    /// All attributes that identities and costs read.
-    pub(super) reads: HashSet<AttributeName>,
-    /// The position of a concurrency limit.
-    pub(super) concurrency: Option<Place>,
-}
-
-impl Traits {
-    /// Adds the parts of other lists.
-    pub(super) fn add(&mut self, other: &Self) {
-        for (key, identities) in &other.identities {
-            let known = self.identities.entry(key.clone()).or_default();
-            for (identity, place) in identities {
-                if !known.iter().any(|(known, _)| known == identity) {
-                    known.push((identity.clone(), *place));
-                }
-            }
-        }
-        for (name, places) in &other.untrusted {
-            self.untrusted.entry(name.clone()).or_default().extend(places);
-        }
-        self.reads.extend(other.reads.iter().cloned());
-        self.concurrency = self.concurrency.or(other.concurrency);
-    }
-
-    fn note(&mut self, limit: &LimitSpec, document: &LimitDocument, place: Place) {
-        let key = (limit.name.clone(), limit.rate.kind());
-        self.identities.entry(key).or_default().push((limit.by.clone(), place));
-        self.reads.extend(limit.by.iter().flatten().map(|part| part.attribute.clone()));
-        if let (Cost::From(from), Some(At { value: CostDocument::From(written), .. })) =
-            (&limit.cost, &document.cost)
-        {
-            self.reads.insert(from.from.clone());
-            if written.trusted != Some(true) && from.from.writer() == Writer::EndUser {
-                self.untrusted.entry(from.from.clone()).or_default().push(written.from.place);
-            }
-        }
-        if limit.rate.kind() == Kind::Concurrency {
-            self.concurrency = self.concurrency.or(Some(place));
-        }
-    }
-}
 
 impl Validator<'_> {
     /// Returns the limits of a list, and the parts with which a policy has to agree.

@@ -5,6 +5,7 @@ mod clauses;
 mod limits;
 mod overrides;
 mod policy;
+mod traits;
 
 use hashbrown::{HashMap, HashSet};
 use jiff::tz::TimeZone;
@@ -13,14 +14,14 @@ use limiter::Instant;
 use crate::attribute::AttributeName;
 use crate::calendar;
 use crate::document::{FileDocument, UnmatchedDocument};
+use crate::load_options::LoadOptions;
 use crate::model::{Plan, Policy};
 use crate::parse::MAX_POLICIES;
 use crate::path::PathForm;
-use crate::policies::LoadOptions;
 use crate::problem::{Place, Problems, nearest, shorten};
 use crate::read::At;
 
-use limits::Traits;
+use traits::Traits;
 
 /// The most values of an identity.
 const MAX_BY: usize = 16;

@@ -13,7 +13,7 @@ use crate::problem::{Place, shorten};
 use crate::read::At;
 
 use super::Validator;
-use super::limits::Traits;
+use super::traits::Traits;
 
 /// The accepted form of an end, for messages.
 const UNTIL: &str = "a date such as \"2027-01-31\", or RFC 3339 such as \"2027-01-31T12:00:00Z\"";

@@ -14,7 +14,7 @@ use crate::problem::Place;
 use crate::read::At;
 
 use super::Validator;
-use super::limits::Traits;
+use super::traits::Traits;
 
 /// The policies before the present one, as far as they make it unreachable.
 #[derive(Default)]
