@@ -26,6 +26,8 @@
 //! repeats a check that may have counted. It issues no tokens, and asks nobody else about the
 //! callers that it knows.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 
 use axum::http::StatusCode;

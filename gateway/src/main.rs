@@ -1,5 +1,7 @@
 //! Does what the command line asks for: serves, or answers a question about the program.
 
+#![forbid(unsafe_code)]
+
 use std::{
     env,
     error::Error,

@@ -1,5 +1,7 @@
 //! Tests of the files that are shipped, and of the documentation.
 
+// The dependencies between crates and files.
+mod arrows;
 // The Markdown files: links, commands, answers.
 mod documentation;
 // The Helm chart.

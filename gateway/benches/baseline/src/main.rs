@@ -4,6 +4,8 @@
 //!
 //! usage: `ratelimit-baseline PORT [REDIS_URL]`
 
+#![forbid(unsafe_code)]
+
 use std::{env, error::Error, net::Ipv4Addr};
 
 use axum::{
