@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
-use std::ops::Range;
 
 use limiter::{Algorithm, Limit, Mode, Request, Units, Window};
 
 use crate::config;
-use crate::error::Error;
 use crate::ffi::call::Call;
+use crate::ffi::error::Error;
+use crate::ffi::key::KeyNames;
+use crate::number;
 
 const LIMIT: &CStr = c"ERR limit must be an integer between 1 and 1000000000";
 const WINDOW: &CStr = c"ERR window must be a number of seconds between 0.001 and 31622400 \
@@ -21,7 +22,7 @@ const LIMITS: &CStr = c"ERR limits must be as many as keys";
 const AMOUNT: &CStr = c"ERR amount must be an integer between 1 and 1000000000";
 const COUNT: &CStr = c"ERR count must be an integer between 1 and 10000";
 
-/// How many keys are listed unless a call says it.
+/// The number of keys that are listed without the option COUNT.
 const DEFAULT_COUNT: u32 = 10;
 
 /// The place of a limit in a command, which decides the options that may follow it. COST always may;
@@ -56,19 +57,19 @@ pub(crate) struct KeyRequest {
 }
 
 /// The arguments of a call, read from left to right.
-pub(crate) struct Args<'a> {
-    call: &'a Call<'a>,
+pub(crate) struct Args<'c, 'a> {
+    call: &'c Call<'a>,
     next: usize,
 }
 
-impl<'a> Args<'a> {
-    /// The arguments behind the command's name.
-    pub(crate) fn after_name(call: &'a Call<'a>) -> Self {
+impl<'c, 'a> Args<'c, 'a> {
+    /// Returns the arguments after the command's name.
+    pub(crate) fn after_name(call: &'c Call<'a>) -> Self {
         Self { call, next: 1 }
     }
 
-    /// The arguments behind the command's name and its one key.
-    pub(crate) fn after_key(call: &'a Call<'a>) -> Self {
+    /// Returns the arguments after the command's name and its one key.
+    pub(crate) fn after_key(call: &'c Call<'a>) -> Self {
         Self { call, next: 2 }
     }
 
@@ -89,19 +90,15 @@ impl<'a> Args<'a> {
         if self.is_at_end() { Ok(requests) } else { Err(Error::argument(LIMITS)) }
     }
 
-    /// `numkeys key [key ...]`: where the keys stand. Each may be given once.
-    pub(crate) fn keys(&mut self) -> Result<Range<usize>, Error> {
-        let count = integer(self.next()?).and_then(|count| usize::try_from(count).ok());
+    /// Reads `numkeys key [key ...]`. Each key may be given once.
+    pub(crate) fn keys(&mut self) -> Result<KeyNames<'a>, Error> {
+        let count = number::integer(self.next()?).and_then(|count| usize::try_from(count).ok());
         let first = self.next;
         let end = count.filter(|&count| count > 0).and_then(|count| first.checked_add(count));
         let end = end.filter(|&end| end <= self.call.len()).ok_or(Error::argument(NUMKEYS))?;
-        let mut keys: Vec<_> = (first..end).map(|index| self.call.arg(index)).collect();
-        keys.sort_unstable();
-        if keys.windows(2).any(|pair| matches!(pair, [key, next] if key == next)) {
-            return Err(Error::argument(c"ERR key may be given only once"));
-        }
+        let names = self.call.key_names(first..end);
         self.next = end;
-        Ok(first..end)
+        names.ok_or(Error::argument(c"ERR key may be given only once"))
     }
 
     /// Reads `limit window [options]` of an algorithm.
@@ -122,12 +119,12 @@ impl<'a> Args<'a> {
         Ok((Limit { limit, window, capacity }, options.request()))
     }
 
-    /// An amount to give back.
+    /// Reads an amount of units to give back.
     pub(crate) fn amount(&mut self) -> Result<Units, Error> {
         self.units(AMOUNT)
     }
 
-    /// `[COUNT count]`, up to the end: how many keys to list.
+    /// Reads `[COUNT count]`, up to the end: the number of keys to list.
     pub(crate) fn count(&mut self) -> Result<usize, Error> {
         let mut count = None;
         while !self.is_at_end() {
@@ -148,7 +145,7 @@ impl<'a> Args<'a> {
         Ok(KeyRequest { algorithm, limit, request })
     }
 
-    /// The next argument, which must be there.
+    /// Returns the next argument, which must be there.
     fn next(&mut self) -> Result<&'a [u8], Error> {
         let arg = self.call.arg(self.next).ok_or(Error::WrongArity)?;
         self.next += 1;
@@ -162,7 +159,8 @@ impl<'a> Args<'a> {
     /// Reads a limit that is bounded by a setting.
     #[inline(always)]
     fn bounded_limit(&mut self) -> Result<Units, Error> {
-        let max = config::sliding_window_max_limit();
+        let max = config::sliding_window_max_limit()
+            .ok_or(Error::Internal(c"ERR internal error: a setting has no value"))?;
         let limit = units(self.next()?).filter(|&limit| limit <= max);
         limit.ok_or_else(|| limit_up_to(max))
     }
@@ -173,7 +171,8 @@ impl<'a> Args<'a> {
 
     #[inline(always)]
     fn window(&mut self) -> Result<Window, Error> {
-        window(self.next()?).ok_or(Error::argument(WINDOW))
+        let millis = number::millis(self.next()?);
+        millis.and_then(Window::from_millis).ok_or(Error::argument(WINDOW))
     }
 
     #[inline(always)]
@@ -181,10 +180,10 @@ impl<'a> Args<'a> {
         if self.is_at_end() {
             return Ok(Options::default());
         }
-        self.given_options(algorithm, syntax)
+        self.present_options(algorithm, syntax)
     }
 
-    fn given_options(&mut self, algorithm: Algorithm, syntax: Syntax) -> Result<Options, Error> {
+    fn present_options(&mut self, algorithm: Algorithm, syntax: Syntax) -> Result<Options, Error> {
         let takes_capacity = algorithm.facts().takes_capacity;
         let mut options = Options::default();
         while let Some(word) = self.call.arg(self.next) {
@@ -220,7 +219,7 @@ impl<'a> Args<'a> {
     }
 }
 
-/// The options that a call gave.
+/// The options of a call.
 #[derive(Default)]
 struct Options {
     capacity: Option<Units>,
@@ -234,7 +233,7 @@ impl Options {
     }
 }
 
-/// What can be wrong with an option that has a value.
+/// The messages about an option that has a value.
 struct Messages {
     once: &'static CStr,
     followed: &'static CStr,
@@ -257,65 +256,20 @@ const COUNT_OPTION: Messages = Messages {
     rule: COUNT,
 };
 
-/// The error of a word that names no algorithm.
+/// Returns the error of a word that names no algorithm.
 fn unknown_algorithm() -> Error {
     let words = Algorithm::ALL.map(Algorithm::word).join(" or ");
     let rule = format!("ERR algorithm must be {words}");
     Error::Argument(CString::new(rule).map_or(Cow::Borrowed(c"ERR algorithm"), Cow::Owned))
 }
 
-/// The error of a limit that is bounded by a setting.
+/// Returns the error of a limit that is bounded by a setting.
 fn limit_up_to(max: Units) -> Error {
     let rule = format!("ERR limit must be an integer between 1 and {}", max.get());
     Error::Argument(CString::new(rule).map_or(Cow::Borrowed(LIMIT), Cow::Owned))
 }
 
-/// A number of units, if it is within its bounds.
+/// Reads a number of units, if it is within its bounds.
 fn units(text: &[u8]) -> Option<Units> {
-    Units::new(integer(text)?)
-}
-
-/// An integer as the server itself reads them: digits without sign, space or leading zeros.
-pub(crate) fn integer(text: &[u8]) -> Option<u64> {
-    match *text {
-        [] | [b'0', _, ..] => None,
-        _ => digits(text),
-    }
-}
-
-/// A number of seconds with up to three decimals.
-#[inline(always)]
-fn window(text: &[u8]) -> Option<Window> {
-    let millis = match integer(text) {
-        Some(seconds) => seconds.checked_mul(1_000)?,
-        None => decimal_millis(text)?,
-    };
-    Window::from_millis(millis)
-}
-
-/// The milliseconds of a number of seconds with one to three decimals.
-fn decimal_millis(text: &[u8]) -> Option<u64> {
-    let point = text.iter().position(|&byte| byte == b'.')?;
-    let decimals = text.get(point + 1..)?;
-    let scale = match decimals.len() {
-        1 => 100,
-        2 => 10,
-        3 => 1,
-        _ => return None,
-    };
-    let millis = integer(text.get(..point)?)?.checked_mul(1_000)?;
-    millis.checked_add(digits(decimals)? * scale)
-}
-
-/// The value of digits alone, as many as surely fit.
-fn digits(text: &[u8]) -> Option<u64> {
-    /// 10^19 - 1 is the highest number of all nines below 2^64.
-    const MAX_DIGITS: usize = 19;
-    if text.len() > MAX_DIGITS {
-        return None;
-    }
-    text.iter().try_fold(0_u64, |value, byte| {
-        let digit = u64::from(*byte).wrapping_sub(u64::from(b'0'));
-        (digit <= 9).then(|| value.wrapping_mul(10).wrapping_add(digit))
-    })
+    Units::new(number::integer(text)?)
 }

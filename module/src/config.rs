@@ -1,19 +1,19 @@
-//! The module's settings, as CONFIG shows them with the prefix `ratelimit.`.
+//! The module's settings, which CONFIG lists with the prefix `ratelimit.`.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use limiter::Units;
-use redis_module::{Context, RedisString, Status};
 
-use crate::args;
+use crate::ffi::load::{LoadRefused, Loading};
 use crate::ffi::setting;
+use crate::number;
 use crate::top_keys;
 
 /// The highest limit that RATELIMIT.SW accepts.
 ///
-/// A log may hold as many entries as its limit has units, so this bounds what one caller can make
-/// the server hold for one key: three to six bytes for each.
+/// A log may hold as many entries as its limit has units, with five to eight bytes each. So this
+/// setting bounds the memory that a caller can make the server use for one key.
 static SLIDING_WINDOW_MAX_LIMIT: Setting = Setting {
     name: c"sliding-window-max-limit",
     default: 1_000_000,
@@ -23,7 +23,7 @@ static SLIDING_WINDOW_MAX_LIMIT: Setting = Setting {
     apply: |_| (),
 };
 
-/// How many keys RATELIMIT.TOP knows; 0 turns it off.
+/// The number of keys that RATELIMIT.TOP can list; 0 turns it off.
 ///
 /// A key takes some 100 bytes and its own length, up to 512 bytes.
 static TOP_KEYS: Setting = Setting {
@@ -35,60 +35,56 @@ static TOP_KEYS: Setting = Setting {
     apply: top_keys::resize,
 };
 
-/// The most keys that RATELIMIT.TOP can be set to know.
+/// The highest number of keys that RATELIMIT.TOP can list.
 pub(crate) const MAX_TOP_KEYS: u32 = 10_000;
 
 static SETTINGS: [&Setting; 2] = [&SLIDING_WINDOW_MAX_LIMIT, &TOP_KEYS];
 
-/// The highest limit that RATELIMIT.SW accepts now.
-pub(crate) fn sliding_window_max_limit() -> Units {
+/// Returns the highest limit that RATELIMIT.SW accepts now, or `None` before the server has set it.
+#[inline(always)]
+pub(crate) fn sliding_window_max_limit() -> Option<Units> {
     let limit = SLIDING_WINDOW_MAX_LIMIT.value.load(Ordering::Relaxed);
-    u64::try_from(limit).ok().and_then(Units::new).unwrap_or(Units::MAX)
+    u64::try_from(limit).ok().and_then(Units::new)
 }
 
 /// The default of each setting.
 pub(crate) type Defaults = [i64; SETTINGS.len()];
 
-/// Returns the defaults that the module's arguments give, or `None` if they are refused, with the
-/// reason in the log.
+/// Returns the defaults that the module's arguments set.
 ///
-/// Arguments are defaults, so that a value which CONFIG REWRITE has written wins over them.
+/// Arguments are defaults, so that a value which CONFIG REWRITE has written overrides them.
 /// Arguments that set nothing are refused: the server would start with other settings than its
 /// operator believes.
-pub(crate) fn defaults(ctx: &Context, arguments: &[RedisString]) -> Option<Defaults> {
-    let defaults = parse(arguments);
-    if defaults.is_none() {
+pub(crate) fn defaults(load: &Loading) -> Result<Defaults, LoadRefused> {
+    parse(&load.arguments()).ok_or_else(|| {
         let settings = SETTINGS.map(Setting::range).join(", ");
-        ctx.log_warning(&format!(
+        load.refuse(&format!(
             "module arguments must be settings, at most once each and followed by an integer: \
              {settings}"
-        ));
-    }
-    defaults
+        ))
+    })
 }
 
-/// Registers the settings with the server, which gives them the values of its configuration.
-pub(crate) fn register(ctx: &Context, defaults: Defaults) -> Status {
+/// Registers the settings with the server, which sets them from its configuration.
+pub(crate) fn register(load: &Loading, defaults: Defaults) -> Result<(), LoadRefused> {
     for (setting, default) in SETTINGS.into_iter().zip(defaults) {
-        if setting::register(ctx, setting, default) == Status::Err {
-            return Status::Err;
-        }
+        setting::register(load, setting, default)?;
     }
-    setting::load(ctx)
+    setting::load(load)
 }
 
-/// The default of each setting, or `None` if the arguments are not names and their values.
-fn parse(arguments: &[RedisString]) -> Option<Defaults> {
+/// Returns the default of each setting, or `None` if the arguments are not names and their values.
+fn parse(arguments: &[&[u8]]) -> Option<Defaults> {
     let mut given = SETTINGS.map(|_| None);
     for argument in arguments.chunks(2) {
-        let [name, value] = argument else {
+        let [name, value] = *argument else {
             return None;
         };
         let (setting, given) = SETTINGS
             .into_iter()
             .zip(&mut given)
-            .find(|(setting, _)| setting.name.to_bytes() == name.as_slice())?;
-        if given.replace(setting.parse(value.as_slice())?).is_some() {
+            .find(|(setting, _)| setting.name.to_bytes() == name)?;
+        if given.replace(setting.parse(value)?).is_some() {
             return None;
         }
     }
@@ -105,15 +101,15 @@ struct Setting {
     default: i64,
     min: i64,
     max: i64,
-    /// 0 until the server sets it, which it does unless it is to be 0.
+    /// Initially 0. The server calls `set` at load, unless the configured value equals `get`.
     value: AtomicI64,
-    /// What a new value makes necessary, given the value.
+    /// Makes a new value effective.
     apply: fn(usize),
 }
 
 impl Setting {
     fn parse(&self, text: &[u8]) -> Option<i64> {
-        let value = i64::try_from(args::integer(text)?).ok()?;
+        let value = i64::try_from(number::integer(text)?).ok()?;
         (self.min..=self.max).contains(&value).then_some(value)
     }
 
@@ -136,6 +132,7 @@ impl setting::Setting for Setting {
     }
 
     fn set(&self, value: i64) {
+        debug_assert!((self.min..=self.max).contains(&value), "the server checks the bounds");
         self.value.store(value, Ordering::Relaxed);
         (self.apply)(usize::try_from(value).unwrap_or(0));
     }

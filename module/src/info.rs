@@ -1,8 +1,8 @@
 //! The section `ratelimit` of INFO.
 //!
-//! Every count is of this server since the module was loaded: what replicas and the append-only
-//! file receive is not counted again. CONFIG RESETSTAT does not reach modules, so it leaves these
-//! counts alone. For each algorithm (`token_bucket`, `sliding_window`), with the prefix
+//! Every count is that of this server since the module was loaded. Effects that replicas and the
+//! append-only file receive are not counted again. CONFIG RESETSTAT does not reach modules, so that
+//! it leaves these counts unchanged. For each algorithm (`token_bucket`, `sliding_window`), with the prefix
 //! `ratelimit_`:
 //!
 //! | field | counts |
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use limiter::Algorithm;
 
 use crate::clock;
-use crate::ffi::info::Section;
+use crate::ffi::info::{Fields, Section};
 use crate::replicate;
 use crate::top_keys;
 
@@ -95,8 +95,8 @@ impl Counter {
         Self(AtomicU64::new(0))
     }
 
-    /// Not one atomic step, which would cost as much as all the rest: the server runs one command
-    /// at a time.
+    /// Adds to the count, in two steps: the server runs one command at a time, and one atomic step
+    /// would cost as much as all other steps together.
     fn add(&self, more: u32) {
         self.0.store(self.get().wrapping_add(u64::from(more)), Ordering::Relaxed);
     }
@@ -106,32 +106,36 @@ impl Counter {
     }
 }
 
-/// Fills the section. A crash report can be written at any point of the server's code, also while
-/// the lock of the denied keys is held, so it has the counters alone.
-pub(crate) fn show(section: &Section, in_crash_report: bool) {
-    for algorithm in Algorithm::ALL {
-        let counters = counters(algorithm);
-        for (count, value) in [
-            ("calls", counters.calls()),
-            ("granted", counters.granted.get()),
-            ("denied", counters.denied.get()),
-            ("granted_units", counters.granted_units.get()),
-            ("peeks", counters.peeks.get()),
-            ("refunds", counters.refunds.get()),
-            ("refunded_units", counters.refunded_units.get()),
-        ] {
-            add_field(section, algorithm, count, value);
+/// The section `ratelimit`.
+pub(crate) struct Ratelimit;
+
+impl Section for Ratelimit {
+    /// A crash report has the counters alone: the number of keys is behind a lock.
+    fn fill(fields: &Fields, in_crash_report: bool) {
+        for algorithm in Algorithm::ALL {
+            let counters = counters(algorithm);
+            for (count, value) in [
+                ("calls", counters.calls()),
+                ("granted", counters.granted.get()),
+                ("denied", counters.denied.get()),
+                ("granted_units", counters.granted_units.get()),
+                ("peeks", counters.peeks.get()),
+                ("refunds", counters.refunds.get()),
+                ("refunded_units", counters.refunded_units.get()),
+            ] {
+                add(fields, algorithm, count, value);
+            }
         }
-    }
-    section.field(c"replication_failures", replicate::failures());
-    if !in_crash_report {
-        section.field(c"top_keys_tracked", top_keys::len(clock::now()) as u64);
+        fields.add(c"replication_failures", replicate::failures());
+        if !in_crash_report {
+            fields.add(c"top_keys_tracked", top_keys::len(clock::now()) as u64);
+        }
     }
 }
 
-/// Adds the field of a count of one algorithm. Its name is made without an allocation, as a crash
+/// Adds the field of a count of one algorithm. The name is made without an allocation, as a crash
 /// report can be written inside the allocator.
-fn add_field(section: &Section, algorithm: Algorithm, count: &str, value: u64) {
+fn add(fields: &Fields, algorithm: Algorithm, count: &str, value: u64) {
     /// More than the longest name, so that a zero follows it.
     const MAX_BYTES: usize = 64;
     let mut name = [0; MAX_BYTES];
@@ -142,6 +146,6 @@ fn add_field(section: &Section, algorithm: Algorithm, count: &str, value: u64) {
     let name = CStr::from_bytes_until_nul(&name);
     debug_assert!(name.is_ok(), "a name of fewer than {MAX_BYTES} bytes");
     if let Ok(name) = name {
-        section.field(name, value);
+        fields.add(name, value);
     }
 }

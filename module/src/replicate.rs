@@ -1,4 +1,4 @@
-//! What leaves this server, and when nothing does.
+//! The effects that this server sends to replicas and to the append-only file.
 //!
 //! A granted call is replicated as its effect: the change that it made, with the time of the change
 //! and the absolute expiry of the key. The receiver of an effect reads no clock and decides nothing,
@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! RATELIMIT.APPLY key payload
-//!                     └ 8 bytes: expiry in Unix milliseconds, big-endian, 0 to leave it alone
+//!                     └ 8 bytes: expiry in Unix milliseconds, big-endian, 0 for no change of it
 //!                       then the effect in the limiter's codec
 //! ```
 //!
@@ -25,57 +25,49 @@ use limiter::{Effect, Encode, Limiter, TokenBucket};
 
 use crate::clock;
 use crate::ffi::call::Call;
-use crate::ffi::data_type::DataType;
-use crate::ffi::key::Key;
-use crate::ffi::replication::NotSent;
+use crate::ffi::replication::NotReplicated;
 
 /// The command that carries effects.
 pub(crate) const APPLY: &CStr = c"ratelimit.apply";
 
-/// Sends the effect of a call on a key. The effect is computed only if there is an audience.
+/// Sends the effect of a call on a key. The payload is made only if there is a receiver.
 #[inline(always)]
-pub(crate) fn effect<T: DataType + Limiter>(
-    call: &Call<'_>,
-    key: &Key<'_>,
-    expiry_millis: u64,
-    effect: impl FnOnce(&T) -> T::Effect,
-) {
-    const {
-        assert!(Payload::EXPIRY_BYTES + T::MAX_EFFECT_BYTES <= Payload::MAX);
-    }
-    if !call.has_audience() {
-        verbatim(call);
-        return;
-    }
-    // The call has just changed the value, so it is there.
-    match key.get() {
-        Ok(Some(state)) => send(call, key, expiry_millis, &effect(state)),
-        _ => count_failure(call),
-    }
-}
-
-/// Sends the deletion of a key by a call.
-pub(crate) fn deletion(call: &Call<'_>, key: &Key<'_>) {
-    if call.has_audience() {
-        send(call, key, 0, &Effect::Deletion);
+pub(crate) fn effect(call: &mut Call<'_>, key: usize, payload: impl FnOnce() -> Payload) {
+    if call.has_receivers() {
+        send(call, key, &payload());
     } else {
         verbatim(call);
     }
 }
 
-/// Sends a call as it is: one that carries an effect; or any one that has no audience, so that it
-/// is counted as a change by the server's save points.
-pub(crate) fn verbatim(call: &Call<'_>) {
-    if let Err(NotSent) = call.replicate_verbatim() {
+/// Sends the deletion of a key by a call.
+pub(crate) fn deletion(call: &mut Call<'_>, key: usize) {
+    effect(call, key, || Payload::new(0, &Effect::Deletion));
+}
+
+/// Sends a call as it is: one that carries an effect; or any one without a receiver, so that the
+/// server's save points count the call as a change.
+#[inline(always)]
+pub(crate) fn verbatim(call: &mut Call<'_>) {
+    if let Err(NotReplicated) = call.replicate_verbatim() {
         count_failure(call);
     }
 }
 
-fn send(call: &Call<'_>, key: &Key<'_>, expiry_millis: u64, effect: &impl Encode) {
-    let mut payload = Payload::new();
-    payload.extend(expiry_millis.to_be_bytes());
-    effect.encode(&mut payload);
-    if let Err(NotSent) = call.replicate(APPLY, key, payload.bytes()) {
+/// Returns the payload of the effect of one call.
+pub(crate) fn payload<T: Limiter>(expiry_millis: u64, effect: &T::Effect) -> Payload {
+    const {
+        assert!(Payload::EXPIRY_BYTES + T::MAX_EFFECT_BYTES <= Payload::MAX);
+    }
+    Payload::new(expiry_millis, effect)
+}
+
+fn send(call: &mut Call<'_>, key: usize, payload: &Payload) {
+    let sent = match payload.bytes() {
+        Some(bytes) => call.replicate(APPLY, key, bytes),
+        None => Err(NotReplicated),
+    };
+    if let Err(NotReplicated) = sent {
         count_failure(call);
     }
 }
@@ -95,7 +87,7 @@ fn count_failure(call: &Call<'_>) {
     let failures = failures().wrapping_add(1);
     FAILURES.store(failures, Ordering::Relaxed);
     let (now, logged) = (clock::now().as_micros(), LOGGED_MICROS.load(Ordering::Relaxed));
-    // A clock that was set back lets the next line through.
+    // After a step back of the clock, the next line is logged at once.
     if failures > 1 && (logged..logged.saturating_add(1_000_000)).contains(&now) {
         return;
     }
@@ -126,9 +118,10 @@ pub(crate) fn parse(payload: &[u8]) -> Result<(u64, Effect), DecodeError> {
     }
 }
 
-/// The payload of one call, without an allocation.
-struct Payload {
+/// The payload of the effect of one call, without an allocation.
+pub(crate) struct Payload {
     bytes: [u8; Self::MAX],
+    /// More than [`Self::MAX`] if the effect did not fit.
     len: usize,
 }
 
@@ -137,23 +130,27 @@ impl Payload {
     /// The expiry and the longest effect of a single call, which is that on a bucket.
     const MAX: usize = Self::EXPIRY_BYTES + TokenBucket::MAX_EFFECT_BYTES;
 
-    const fn new() -> Self {
-        Self { bytes: [0; Self::MAX], len: 0 }
+    fn new(expiry_millis: u64, effect: &impl Encode) -> Self {
+        let mut payload = Self { bytes: [0; Self::MAX], len: 0 };
+        payload.extend(expiry_millis.to_be_bytes());
+        effect.encode(&mut payload);
+        debug_assert!(payload.len <= Self::MAX, "no effect is longer than that on a bucket");
+        payload
     }
 
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or(&[])
+    /// Returns the bytes, or `None` if the effect did not fit.
+    fn bytes(&self) -> Option<&[u8]> {
+        self.bytes.get(..self.len)
     }
 }
 
 impl Extend<u8> for Payload {
     fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
         for byte in bytes {
-            debug_assert!(self.len < Self::MAX, "no effect is longer than that on a bucket");
             if let Some(next) = self.bytes.get_mut(self.len) {
                 *next = byte;
-                self.len += 1;
             }
+            self.len += 1;
         }
     }
 }

@@ -1,36 +1,17 @@
-//! What a call is answered. Times become milliseconds here, rounded up, and nowhere else.
+//! Decisions as replies. Times of a reply are rounded up to milliseconds here and nowhere else.
 
 use limiter::{Decision, RetryAfter};
 
-/// The reply to a call that was not refused.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
-    /// `OK`.
-    Ok,
-    /// An integer.
-    Integer(i64),
-    /// What was decided for a key.
-    Decision(Integers),
-    /// Whether every key was granted its cost, and what was decided for each.
-    Decisions(bool, Vec<Integers>),
-    /// Keys, with a number for each.
-    Counts(Vec<(Vec<u8>, u64)>),
+use crate::ffi::reply::{Integers, Reply};
+
+/// Returns the reply to a call on one key.
+pub(crate) fn decision(decision: &Decision) -> Reply {
+    Reply::Decision(integers(decision))
 }
 
-/// granted, capacity, remaining, retry_after_ms, reset_after_ms.
-pub(crate) type Integers = [i64; 5];
-
-impl From<Decision> for Reply {
-    fn from(decision: Decision) -> Self {
-        Self::Decision(integers(&decision))
-    }
-}
-
-impl Reply {
-    /// What was decided for several keys at once.
-    pub(crate) fn decisions(granted: bool, decisions: &[Decision]) -> Self {
-        Self::Decisions(granted, decisions.iter().map(integers).collect())
-    }
+/// Returns the reply to a call on several keys.
+pub(crate) fn decisions<'a>(granted: bool, decisions: impl Iterator<Item = &'a Decision>) -> Reply {
+    Reply::Decisions(granted, decisions.map(integers).collect())
 }
 
 fn integers(decision: &Decision) -> Integers {

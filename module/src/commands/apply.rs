@@ -4,9 +4,9 @@
 //! RATELIMIT.APPLY key payload
 //! ```
 //!
-//! What replicas and the append-only file receive in place of the commands that were called; see
-//! [`replicate`] for the payload. It is not meant for clients, who can call it all the same: any
-//! other payload is refused, and the key is left as it was.
+//! Replicas and the append-only file receive this command in place of the commands that clients
+//! called; see [`replicate`] for the payload. Clients can call it too, though it is not meant for
+//! them: any other payload is refused, and the key stays as it was.
 //!
 //! A payload of a newer version in the append-only file ends the process, as a newer value in a
 //! snapshot does: a server that started without those grants would grant them again. At all other
@@ -17,15 +17,17 @@ use std::ffi::CStr;
 use limiter::codec::DecodeError;
 use limiter::{Effect, Instant, Limiter, Refused, SlidingWindowLog, TokenBucket};
 
-use crate::commands::{GRANT_EVENT, KEY, REFUND_EVENT, arguments, check_missing};
-use crate::error::Error;
+use crate::commands::arguments;
+use crate::commands::change::{GRANT_EVENT, REFUND_EVENT};
+use crate::commands::decision::{KEY, check_missing};
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Access, Argument, Callers, Facts, Keys};
+use crate::ffi::command_info::{Argument, Callers, Facts, KeyUsage, Keys};
 use crate::ffi::data_type::DataType;
-use crate::ffi::key::{Key, Mode};
+use crate::ffi::error::Error;
+use crate::ffi::key::WriteKey;
+use crate::ffi::reply::Reply;
 use crate::replicate;
-use crate::reply::Reply;
 use crate::types::algorithm_of;
 
 /// RATELIMIT.APPLY.
@@ -44,11 +46,11 @@ impl Command for Apply {
         categories: c"admin dangerous",
         tips: None,
         arity: 3,
-        keys: Keys::First(Access::Write),
+        keys: Keys::First(KeyUsage::Write),
         arguments: &[arguments::KEY, Argument::string(c"payload")],
     };
 
-    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+    fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let payload = call.arg(2).ok_or(Error::WrongArity)?;
         let (expiry_millis, effect) = replicate::parse(payload).map_err(|error| match error {
             DecodeError::NewerVersion(_) if call.is_from_append_only_file() => {
@@ -57,26 +59,27 @@ impl Command for Apply {
             DecodeError::NewerVersion(_) => Error::argument(NEWER),
             DecodeError::Malformed => Error::argument(MALFORMED),
         })?;
-        let mut key = call.open(KEY, Mode::Write)?;
+        let key = call.open_to_write(KEY)?;
         let time = effect.time();
         let event = match effect {
-            Effect::TokenBucket(effect) => Some(apply::<TokenBucket>(&mut key, effect, time)?),
+            Effect::TokenBucket(effect) => {
+                Some(apply::<TokenBucket>(key, effect, time, expiry_millis)?)
+            }
             Effect::SlidingWindowLog(effect) => {
-                Some(apply::<SlidingWindowLog>(&mut key, effect, time)?)
+                Some(apply::<SlidingWindowLog>(key, effect, time, expiry_millis)?)
             }
             Effect::Deletion => {
-                delete(&mut key)?;
+                if delete(key)? {
+                    call.notify_deletion(KEY);
+                }
                 None
             }
         };
-        if expiry_millis > 0 {
-            key.expire_at(expiry_millis);
-        }
         replicate::verbatim(call);
-        key.signal_modified();
-        // A value without its expiry is part of a copy, and a deletion publishes its own event.
+        call.signal_modified(KEY);
+        // A value without its expiry is part of a copy, and has no event.
         if let Some(event) = event.filter(|_| expiry_millis > 0) {
-            key.notify(event);
+            call.notify(KEY, event);
         }
         Ok(Reply::Ok)
     }
@@ -87,23 +90,28 @@ const NEWER: &CStr = c"ERR payload was sent by a newer version of ratelimit: upg
 const NEWER_IN_FILE: &str = "the append-only file has a change that was stored by a newer version \
                              of ratelimit: upgrade the module of this server";
 
-/// Applies an effect that was made at `time` to the state of a key, which is a new one if the key is
+/// Applies an effect that was made at `time` to the state of a key, or to a new state if the key is
 /// missing. Returns the key event of the call that has made the effect.
 fn apply<T: DataType + Limiter>(
-    key: &mut Key<'_>,
+    mut key: WriteKey<'_>,
     effect: T::Effect,
     time: Instant,
+    expiry_millis: u64,
 ) -> Result<&'static CStr, Error> {
-    match key.get_mut::<T>() {
-        Ok(Some(state)) => apply_to(state, effect),
+    let event = match key.get_mut::<T>() {
+        Ok(Some(state)) => apply_to(state, effect)?,
         none => {
-            check_missing(none.err(), key, time)?;
+            check_missing(none.err(), &key, time)?;
             let mut state = T::default();
             let event = apply_to(&mut state, effect)?;
-            key.set(state);
-            Ok(event)
+            key.set(state)?;
+            event
         }
+    };
+    if expiry_millis > 0 {
+        key.expire_at(expiry_millis);
     }
+    Ok(event)
 }
 
 fn apply_to<T: Limiter>(state: &mut T, effect: T::Effect) -> Result<&'static CStr, Error> {
@@ -112,12 +120,12 @@ fn apply_to<T: Limiter>(state: &mut T, effect: T::Effect) -> Result<&'static CSt
     Ok(event)
 }
 
-/// Leaves a key of another type alone, which can only be a mistake.
-fn delete(key: &mut Key<'_>) -> Result<(), Error> {
-    if algorithm_of(key).is_some() {
+/// Deletes a key, and returns whether there was one. Refuses a key of another type: that can only be
+/// a mistake.
+fn delete(key: WriteKey<'_>) -> Result<bool, Error> {
+    if algorithm_of(&key).is_some() {
         key.delete();
-    } else if !key.is_missing() {
-        return Err(Error::WrongType);
+        return Ok(true);
     }
-    Ok(())
+    if key.is_missing() { Ok(false) } else { Err(Error::WrongType) }
 }

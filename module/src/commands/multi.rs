@@ -7,21 +7,28 @@
 //!           SW limit window [COST cost]
 //! ```
 //!
-//! Grants the call when every key would grant its cost, at one and the same time. Answers 1 when it
-//! did and 0 when nothing was taken, then five integers for each key, in the order of the keys: as
-//! RATELIMIT.TB or RATELIMIT.SW would have answered when granted, as RATELIMIT.PEEK when not. Costs
-//! as much as the calls of which it is made.
+//! Grants the call if every key would grant its cost, at one and the same time. Returns 1 if the call
+//! was granted and 0 if it took nothing, then five integers for each key, in the order of the keys:
+//! those of RATELIMIT.TB or RATELIMIT.SW if the call was granted, else those of RATELIMIT.PEEK. Costs
+//! as much as a call of RATELIMIT.TB or RATELIMIT.SW for each key.
+
+use std::ops::Range;
 
 use limiter::{Decision, Instant, RetryAfter};
 
 use crate::args::{Args, KeyRequest};
 use crate::clock;
-use crate::commands::{arguments, denied, peek, take};
-use crate::error::Error;
+use crate::commands::arguments;
+use crate::commands::change::{Change, record_grant, take_from};
+use crate::commands::decision::{count_denial, peek};
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Access, Argument, Callers, Facts, Keys};
-use crate::reply::Reply;
+use crate::ffi::command_info::{Argument, Callers, Facts, KeyUsage, Keys};
+use crate::ffi::error::Error;
+use crate::ffi::key::WriteKeys;
+use crate::ffi::reply::Reply;
+use crate::replicate::{self, Payload};
+use crate::reply;
 use crate::types::with_state;
 
 /// RATELIMIT.MULTI.
@@ -39,7 +46,7 @@ impl Command for Multi {
         categories: c"write fast",
         tips: Some(c"nondeterministic_output"),
         arity: -6,
-        keys: Keys::Counted(Access::Update),
+        keys: Keys::Counted(KeyUsage::Update, keys),
         arguments: &[
             Argument::integer(c"numkeys"),
             arguments::KEY.multiple(),
@@ -47,40 +54,82 @@ impl Command for Multi {
         ],
     };
 
-    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+    /// All keys are open before any is changed, so that an error leaves them as they were. All are
+    /// closed before the first change is published, so that no other code changes one in between.
+    fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let mut args = Args::after_name(call);
-        let keys = args.keys()?;
-        let requests = args.requests(keys.len())?;
+        let names = args.keys()?;
+        let requests = args.requests(names.range().len())?;
         let now = clock::now();
-        let decide = |decide: Decide| -> Result<Vec<Decision>, Error> {
-            keys.clone()
-                .zip(&requests)
-                .map(|(key, request)| decide(call, key, request, now))
-                .collect()
-        };
-        // All keys are looked at before any is changed, so that an error leaves them as they were.
-        let decisions = decide(peek)?;
-        let granted = decisions.iter().all(|key| key.retry_after == RetryAfter::Granted);
-        if granted {
-            return Ok(Reply::decisions(granted, &decide(take_from)?));
+        let mut keys = call.open_all_to_write(&names)?;
+        let mut decisions = Vec::with_capacity(requests.len());
+        for (position, request) in requests.iter().enumerate() {
+            decisions.push(peek(keys.get(position)?, request, now)?);
         }
-        for ((key, request), decision) in keys.clone().zip(&requests).zip(&decisions) {
-            if decision.retry_after != RetryAfter::Granted {
-                with_state!(request.algorithm, T => denied::<T>(call, key, now));
+        if decisions.iter().all(is_granted) {
+            let grants = take_all(&mut keys, &requests, now)?;
+            drop(keys);
+            return Ok(record_all(call, names.range(), &requests, grants));
+        }
+        drop(keys);
+        for ((index, request), decision) in names.range().zip(&requests).zip(&decisions) {
+            if !is_granted(decision) {
+                count_denial(call, index, request.algorithm, now);
             }
         }
-        Ok(Reply::decisions(granted, &decisions))
+        Ok(reply::decisions(false, decisions.iter()))
     }
 }
 
-type Decide = fn(&Call<'_>, usize, &KeyRequest, Instant) -> Result<Decision, Error>;
+/// Returns the arguments of a call that are keys.
+fn keys(call: &Call<'_>) -> Option<Range<usize>> {
+    Args::after_name(call).keys().ok().map(|names| names.range())
+}
 
-fn take_from(
-    call: &Call<'_>,
-    key: usize,
-    request: &KeyRequest,
+fn is_granted(decision: &Decision) -> bool {
+    decision.retry_after == RetryAfter::Granted
+}
+
+/// The grant of one key, with the payload of its effect.
+struct Grant {
+    decision: Decision,
+    payload: Option<Payload>,
+}
+
+/// Takes the units of every key, each of which has them.
+fn take_all(
+    keys: &mut WriteKeys<'_>,
+    requests: &[KeyRequest],
     now: Instant,
-) -> Result<Decision, Error> {
-    let KeyRequest { algorithm, limit, request } = request;
-    with_state!(*algorithm, T => take::<T>(call, key, limit, *request, now))
+) -> Result<Vec<Grant>, Error> {
+    let mut grants = Vec::with_capacity(requests.len());
+    for (position, KeyRequest { algorithm, limit, request }) in requests.iter().enumerate() {
+        let key = keys.get(position)?;
+        grants.push(with_state!(*algorithm, T => {
+            let (decision, change) = take_from::<T>(key, limit, *request, now)?;
+            debug_assert!(change.is_some(), "a peek has found the units");
+            let payload = change.map(|Change { expiry_millis, effect }| {
+                replicate::payload::<T>(expiry_millis, &effect)
+            });
+            Grant { decision, payload }
+        }));
+    }
+    Ok(grants)
+}
+
+/// Records the grants of all keys. Returns the reply.
+fn record_all(
+    call: &mut Call<'_>,
+    indexes: Range<usize>,
+    requests: &[KeyRequest],
+    grants: Vec<Grant>,
+) -> Reply {
+    let granted = grants.iter().all(|grant| is_granted(&grant.decision));
+    let reply = reply::decisions(granted, grants.iter().map(|grant| &grant.decision));
+    for ((index, request), Grant { decision, payload }) in indexes.zip(requests).zip(grants) {
+        if let Some(payload) = payload {
+            record_grant(call, index, request.algorithm, decision.granted, || payload);
+        }
+    }
+    reply
 }

@@ -1,23 +1,25 @@
-//! RATELIMIT.PEEK: the answer that RATELIMIT.TB or RATELIMIT.SW would give, without taking units.
+//! RATELIMIT.PEEK: the reply that RATELIMIT.TB or RATELIMIT.SW would send, without taking units.
 //!
 //! ```text
 //! RATELIMIT.PEEK key TB limit window [BURST capacity] [COST cost]
 //! RATELIMIT.PEEK key SW limit window [COST cost]
 //! ```
 //!
-//! Answers the same five integers: `granted` is what would be taken, `remaining` and
-//! `reset_after_ms` are those of the key as it is. Works on a read-only replica. Constant cost for
-//! a bucket, logarithmic in its length for a log.
+//! Returns the same five integers: `granted` is the number of units that the call would take;
+//! `remaining` and `reset_after_ms` are those of the unchanged key. Works on a read-only replica.
+//! Constant cost for a bucket, logarithmic in its length for a log.
 
 use crate::args::Args;
 use crate::clock;
-use crate::commands::{KEY, arguments, peek};
-use crate::error::Error;
+use crate::commands::arguments;
+use crate::commands::decision::{KEY, peek};
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Access, Callers, Facts, Keys};
+use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
+use crate::ffi::error::Error;
+use crate::ffi::reply::Reply;
 use crate::info::counters;
-use crate::reply::Reply;
+use crate::reply;
 
 /// RATELIMIT.PEEK.
 pub(crate) struct Peek;
@@ -34,14 +36,15 @@ impl Command for Peek {
         categories: c"read fast",
         tips: Some(c"nondeterministic_output"),
         arity: -5,
-        keys: Keys::First(Access::Read),
+        keys: Keys::First(KeyUsage::Read),
         arguments: &[arguments::KEY, arguments::EITHER_LIMIT],
     };
 
-    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+    fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let request = Args::after_key(call).request()?;
-        let decision = peek(call, KEY, &request, clock::now())?;
+        let now = clock::now();
+        let decision = peek(&call.open_to_read(KEY)?, &request, now)?;
         counters(request.algorithm).add_peek();
-        Ok(decision.into())
+        Ok(reply::decision(&decision))
     }
 }

@@ -1,26 +1,30 @@
-//! RATELIMIT.REFUND: gives back units that were taken and not used after all.
+//! RATELIMIT.REFUND: gives back units that were taken and not used.
 //!
 //! ```text
 //! RATELIMIT.REFUND key amount
 //! ```
 //!
-//! Answers how many units were given back: at most what is used as the latest grant counts it, any
-//! part of a unit as a whole one, and 0 for a missing key. A log gives back its newest grants
-//! first. When the whole quota is back, the key is gone. Constant cost, amortised over the grants.
+//! Returns the number of units that were given back: at most the used units as the latest grant counts
+//! them, where any part of a unit counts as one, and 0 for a missing key. A log gives back its newest
+//! grants first. When the whole quota is back, the key is deleted. Constant cost, amortised over the
+//! grants.
 
-use limiter::{Duration, Limiter, Units};
+use limiter::{Duration, Instant, Limiter, Units};
 
 use crate::args::Args;
 use crate::clock;
-use crate::commands::{KEY, REFUND_EVENT, arguments, record, remove};
-use crate::error::Error;
+use crate::commands::arguments;
+use crate::commands::change::{Change, REFUND_EVENT, record, record_deletion};
+use crate::commands::decision::KEY;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Access, Argument, Callers, Facts, Keys};
+use crate::ffi::command_info::{Argument, Callers, Facts, KeyUsage, Keys};
 use crate::ffi::data_type::DataType;
-use crate::ffi::key::{Key, Mode};
+use crate::ffi::error::Error;
+use crate::ffi::key::WriteKey;
+use crate::ffi::reply::Reply;
 use crate::info::counters;
-use crate::reply::Reply;
+use crate::replicate;
 use crate::types::{algorithm_of, with_state};
 
 /// RATELIMIT.REFUND.
@@ -37,15 +41,19 @@ impl Command for Refund {
         categories: c"write fast",
         tips: Some(c"nondeterministic_output"),
         arity: 3,
-        keys: Keys::First(Access::Update),
+        keys: Keys::First(KeyUsage::Update),
         arguments: &[arguments::KEY, Argument::integer(c"amount")],
     };
 
-    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+    fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let amount = Args::after_key(call).amount()?;
-        let key = call.open(KEY, Mode::Write)?;
+        let now = clock::now();
+        let key = call.open_to_write(KEY)?;
         let refunded = match algorithm_of(&key) {
-            Some(algorithm) => with_state!(algorithm, T => refund::<T>(call, key, amount)?),
+            Some(algorithm) => with_state!(algorithm, T => {
+                let outcome = refund::<T>(key, amount, now)?;
+                record_refund::<T>(call, outcome)
+            }),
             None if key.is_missing() => 0,
             None => return Err(Error::WrongType),
         };
@@ -53,27 +61,54 @@ impl Command for Refund {
     }
 }
 
+/// The outcome of a refund.
+enum Outcome<E> {
+    /// No units were given back.
+    Nothing,
+    /// Units were given back.
+    Part(Units, Change<E>),
+    /// Units were given back, and the key was deleted, because no unit is used.
+    Rest(Units),
+}
+
+/// Gives units back to a key, and closes the key.
 fn refund<T: DataType + Limiter>(
-    call: &Call<'_>,
-    mut key: Key<'_>,
+    mut key: WriteKey<'_>,
     amount: Units,
-) -> Result<u32, Error> {
-    let now = clock::now();
+    now: Instant,
+) -> Result<Outcome<T::Effect>, Error> {
     let Some(state) = key.get_mut::<T>()? else {
-        return Ok(0);
+        return Ok(Outcome::Nothing);
     };
     let refund = state.refund(amount, now);
     let Some(refunded) = Units::new(u64::from(refund.refunded)) else {
-        return Ok(0);
+        return Ok(Outcome::Nothing);
     };
     if refund.reset_after == Duration::ZERO {
-        key.notify(REFUND_EVENT);
-        remove(call, &mut key);
-    } else {
-        let expiry_millis = now.expiry_millis(refund.reset_after);
-        let effect = |state: &T| state.effect_of_refund(refunded, now);
-        record(call, &mut key, REFUND_EVENT, expiry_millis, effect);
+        key.delete();
+        return Ok(Outcome::Rest(refunded));
     }
-    counters(T::ALGORITHM).add_refund(refund.refunded);
-    Ok(refund.refunded)
+    let effect = state.effect_of_refund(refunded, now);
+    let expiry_millis = now.expiry_millis(refund.reset_after);
+    key.expire_at(expiry_millis);
+    Ok(Outcome::Part(refunded, Change { expiry_millis, effect }))
+}
+
+/// Publishes and counts a refund. Returns the number of units.
+fn record_refund<T: Limiter>(call: &mut Call<'_>, outcome: Outcome<T::Effect>) -> u32 {
+    let refunded = match outcome {
+        Outcome::Nothing => return 0,
+        Outcome::Part(refunded, Change { expiry_millis, effect }) => {
+            let payload = || replicate::payload::<T>(expiry_millis, &effect);
+            record(call, KEY, REFUND_EVENT, payload);
+            refunded
+        }
+        Outcome::Rest(refunded) => {
+            call.notify(KEY, REFUND_EVENT);
+            record_deletion(call, KEY);
+            refunded
+        }
+    };
+    counters(T::ALGORITHM).add_refund(refunded.get());
+    refunded.get()
 }

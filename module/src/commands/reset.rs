@@ -4,19 +4,19 @@
 //! RATELIMIT.RESET key [key ...]
 //! ```
 //!
-//! Answers how many of the keys there were, without those whose state has ended. If one of them is
-//! of another type, none is removed.
-//! RATELIMIT.TOP forgets all of them, also those that there were not.
-//! Costs as much as there are keys; large logs are freed in the background.
+//! Returns the number of keys that were removed, without those whose state has ended. If one of the
+//! keys is of another type, none is removed. Also removes every named key from RATELIMIT.TOP, whether
+//! or not the key exists. Costs as much as there are keys; large logs are freed in the background.
 
 use crate::clock;
-use crate::commands::{arguments, has_ended, remove};
-use crate::error::Error;
+use crate::commands::arguments;
+use crate::commands::change::record_deletion;
+use crate::commands::decision::has_ended;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Access, Callers, Facts, Keys};
-use crate::ffi::key::Mode;
-use crate::reply::Reply;
+use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
+use crate::ffi::error::Error;
+use crate::ffi::reply::Reply;
 use crate::top_keys;
 use crate::types::algorithm_of;
 
@@ -35,13 +35,15 @@ impl Command for Reset {
         categories: c"write fast",
         tips: Some(c"request_policy:multi_shard response_policy:agg_sum"),
         arity: -2,
-        keys: Keys::All(Access::Delete),
+        keys: Keys::All(KeyUsage::Delete),
         arguments: &[arguments::KEY.multiple()],
     };
 
-    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+    /// Every key is opened and checked before any is changed. One key is open at a time, as a call may
+    /// name any number of them, and a name more than once.
+    fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         for index in 1..call.len() {
-            let key = call.open(index, Mode::Write)?;
+            let key = call.open_to_write(index)?;
             if !key.is_missing() && algorithm_of(&key).is_none() {
                 return Err(Error::WrongType);
             }
@@ -49,11 +51,14 @@ impl Command for Reset {
         let now = clock::now();
         let mut removed = 0;
         for index in 1..call.len() {
-            let mut key = call.open(index, Mode::Write)?;
-            // A key that was named twice is already gone the second time.
+            let key = call.open_to_write(index)?;
+            // A name that is repeated finds no key the second time.
             if algorithm_of(&key).is_some() {
                 removed += i64::from(!has_ended(&key, now));
-                remove(call, &mut key);
+                key.delete();
+                record_deletion(call, index);
+            } else {
+                drop(key);
             }
             if let Some(name) = call.arg(index) {
                 top_keys::forget(call.database(), name);

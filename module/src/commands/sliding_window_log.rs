@@ -4,21 +4,21 @@
 //! RATELIMIT.SW key limit window [COST cost] [PARTIAL]
 //! ```
 //!
-//! Grants the call when `cost` (1 unless given) and what was granted in the last `window` seconds
-//! are at most `limit`. With PARTIAL it takes what there is when that is less. Answers granted,
-//! limit, remaining, retry_after_ms and reset_after_ms. Constant cost, amortised over the grants;
-//! logarithmic in the log's length when denied.
+//! Grants the call if `cost` (default: 1) and the units of the last `window` seconds are at most
+//! `limit`. With PARTIAL, grants the available units if they are fewer. Returns granted, limit,
+//! remaining, retry_after_ms and reset_after_ms. Constant cost, amortised over the grants;
+//! logarithmic in the log's length for a denied call.
 
 use limiter::{Limiter, SlidingWindowLog};
 
 use crate::args::{Args, Syntax};
-use crate::clock;
-use crate::commands::{KEY, arguments, take};
-use crate::error::Error;
+use crate::commands::arguments;
+use crate::commands::change::take;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Access, Callers, Facts, Keys};
-use crate::reply::Reply;
+use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
+use crate::ffi::error::Error;
+use crate::ffi::reply::Reply;
 
 /// RATELIMIT.SW.
 pub(crate) struct TakeSlidingWindowLog;
@@ -35,7 +35,7 @@ impl Command for TakeSlidingWindowLog {
         categories: c"write fast",
         tips: Some(c"nondeterministic_output"),
         arity: -4,
-        keys: Keys::First(Access::Update),
+        keys: Keys::First(KeyUsage::Update),
         arguments: &[
             arguments::KEY,
             arguments::LIMIT,
@@ -45,9 +45,9 @@ impl Command for TakeSlidingWindowLog {
         ],
     };
 
-    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+    fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let (limit, request) =
             Args::after_key(call).limit(SlidingWindowLog::ALGORITHM, Syntax::Take)?;
-        Ok(take::<SlidingWindowLog>(call, KEY, &limit, request, clock::now())?.into())
+        take::<SlidingWindowLog>(call, &limit, request)
     }
 }

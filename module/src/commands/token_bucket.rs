@@ -4,21 +4,21 @@
 //! RATELIMIT.TB key limit window [BURST capacity] [COST cost] [PARTIAL]
 //! ```
 //!
-//! Grants the call when `cost` (1 unless given) fits into what is left of `capacity` (`limit`
-//! unless given), which comes back at `limit` units per `window` seconds. With PARTIAL it takes
-//! what there is when that is less. Answers granted, capacity, remaining, retry_after_ms and
-//! reset_after_ms. Constant cost.
+//! Grants the call if `cost` units are available (default: 1). At most `capacity` units (default:
+//! `limit`) are available at once, and they come back at `limit` units per `window` seconds. With
+//! PARTIAL, grants the available units if they are fewer. Returns granted, capacity, remaining,
+//! retry_after_ms and reset_after_ms. Constant cost.
 
 use limiter::{Limiter, TokenBucket};
 
 use crate::args::{Args, Syntax};
-use crate::clock;
-use crate::commands::{KEY, arguments, take};
-use crate::error::Error;
+use crate::commands::arguments;
+use crate::commands::change::take;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Access, Callers, Facts, Keys};
-use crate::reply::Reply;
+use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
+use crate::ffi::error::Error;
+use crate::ffi::reply::Reply;
 
 /// RATELIMIT.TB.
 pub(crate) struct TakeTokenBucket;
@@ -34,7 +34,7 @@ impl Command for TakeTokenBucket {
         categories: c"write fast",
         tips: Some(c"nondeterministic_output"),
         arity: -4,
-        keys: Keys::First(Access::Update),
+        keys: Keys::First(KeyUsage::Update),
         arguments: &[
             arguments::KEY,
             arguments::LIMIT,
@@ -45,8 +45,8 @@ impl Command for TakeTokenBucket {
         ],
     };
 
-    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+    fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let (limit, request) = Args::after_key(call).limit(TokenBucket::ALGORITHM, Syntax::Take)?;
-        Ok(take::<TokenBucket>(call, KEY, &limit, request, clock::now())?.into())
+        take::<TokenBucket>(call, &limit, request)
     }
 }

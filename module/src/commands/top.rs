@@ -1,34 +1,33 @@
-//! RATELIMIT.TOP: which keys were denied most lately.
+//! RATELIMIT.TOP: the keys with the most recent denials.
 //!
 //! ```text
 //! RATELIMIT.TOP [COUNT count]
 //! ```
 //!
-//! Answers an array of [key, denials], most denied first, then by their bytes: `count` of them (10
-//! unless given) or as many as are known. It knows the keys of the selected database that were
-//! denied by this server, be it a primary or a replica, since it was started. Denials halve at
-//! every full minute, rounded down, and a key without any is no longer listed. Neither grants nor
-//! RATELIMIT.PEEK count.
+//! Returns an array of [key, denials], most denials first, then by bytes of the keys: at most `count`
+//! of them (default: 10). The keys are those of the selected database that this server has denied
+//! since it was started, as a primary or as a replica. Denials halve at every full minute, rounded
+//! down, and a key without any is no longer listed. Neither grants nor RATELIMIT.PEEK count.
 //!
-//! At most `ratelimit.top-keys` keys are kept, of all databases together. While more than that are
-//! denied, those that are denied most stay, and of the denials of a key those are not shown that it
-//! had before it was kept; see [`limiter::TopKeys`] for what that can miss. Of a key only the first
-//! 512 bytes are kept, and longer keys with the same beginning are listed as one.
+//! At most `ratelimit.top-keys` keys are counted, of all databases together. If more keys are denied,
+//! those with the most denials stay, and a key's denials before it was counted are not listed; see
+//! [`limiter::TopKeys`] for the error that this can cause. Keys are counted by their first 512 bytes,
+//! so that longer keys with the same beginning are listed as one.
 //!
-//! RATELIMIT.RESET makes a key be forgotten. Deleting, renaming or expiry do not, nor do FLUSHALL
-//! and SWAPDB: what was denied, was denied. Nothing is listed while `ratelimit.top-keys` is 0.
+//! RATELIMIT.RESET removes a key from the list. Deletion, renaming, expiry, FLUSHALL and SWAPDB do
+//! not, because they do not undo denials. The list is empty while `ratelimit.top-keys` is 0.
 //!
-//! It shows names of keys to whoever may call it, whatever keys they may use, so that it is a
-//! command for operators, as SLOWLOG is; on Redis 7.0, which has no access categories for commands
-//! of modules, a caller must have the right to SLOWLOG GET as well. Costs as much as there are keys.
+//! The list contains names of keys to which the caller may have no right. So this is a command for
+//! operators, as SLOWLOG is. Redis 7.0 has no access categories for commands of modules; there the
+//! caller must have the right to SLOWLOG GET as well. Costs as much as there are keys.
 
 use crate::args::Args;
 use crate::clock;
-use crate::error::Error;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
 use crate::ffi::command_info::{Argument, Callers, Facts, Keys};
-use crate::reply::Reply;
+use crate::ffi::error::Error;
+use crate::ffi::reply::Reply;
 use crate::top_keys;
 
 /// RATELIMIT.TOP.
@@ -41,7 +40,8 @@ impl Command for Top {
         complexity: c"O(N*log(N)) where N is the number of keys that are kept, at most \
                      ratelimit.top-keys.",
         since: c"1.0.0",
-        // Not readonly, which would let all in who may read: it reads no key.
+        // Not readonly, which would permit the command to every user with a right to read. The
+        // command reads no key.
         flags: c"admin allow-loading allow-stale",
         callers: Callers::Operators,
         categories: c"admin slow dangerous",
@@ -51,7 +51,7 @@ impl Command for Top {
         arguments: &[Argument::integer(c"count").after(c"COUNT").optional()],
     };
 
-    fn run(call: &Call<'_>) -> Result<Reply, Error> {
+    fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let count = Args::after_name(call).count()?;
         Ok(Reply::Counts(top_keys::top(call.database(), count, clock::now())))
     }

@@ -1,30 +1,42 @@
-//! The functions of the server that the module cannot do without.
+//! The functions of the server that the module requires.
 //!
-//! The server hands its functions over as pointers that may be missing. All that the module needs
-//! are checked once, when it is loaded, so that a call costs no check.
+//! The server passes its functions as pointers, and a pointer is null if the server lacks the
+//! function. [`Api`] is the proof that all required pointers are set, so that no call checks one.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use redis_module::{Context, Status, raw};
+use redis_module::raw;
+
+/// The proof that the server has every function that [`api!`] may name.
+///
+/// The pointers are written by `Export_RedisModule_Init` alone. `load` calls it once, before any
+/// other code of the module runs, so that reading a pointer later cannot race with a write.
+#[derive(Clone, Copy)]
+pub(super) struct Api(());
 
 macro_rules! required {
     ($($function:ident),+ $(,)?) => {
-        /// Every function that [`api!`] may name; naming another does not compile.
+        /// Every function that [`api!`] may name. Naming another one does not compile.
         #[allow(non_camel_case_types, reason = "the names are the server's")]
-        #[allow(dead_code, reason = "they only need to exist")]
-        #[derive(Clone, Copy)]
-        pub(crate) enum Required { $($function),+ }
+        #[allow(dead_code, reason = "only the names are used")]
+        pub(super) enum Required { $($function),+ }
 
-        /// The name of a function that this server does not have, if there is one.
-        fn missing() -> Option<&'static str> {
-            $(
-                // SAFETY: the pointers are written once, before the module's own code runs.
-                if unsafe { raw::$function }.is_none() {
-                    return Some(stringify!($function));
-                }
-            )+
-            None
+        impl Api {
+            /// Checks that the server has all required functions.
+            ///
+            /// # Errors
+            ///
+            /// The name of a function that the server lacks.
+            pub(super) fn of_server() -> Result<Self, &'static str> {
+                $(
+                    // SAFETY: see `Api`: no write can race with this read.
+                    if unsafe { raw::$function }.is_none() {
+                        return Err(stringify!($function));
+                    }
+                )+
+                Ok(Self(()))
+            }
         }
     };
 }
@@ -89,47 +101,53 @@ required!(
 
 /// The server's function of that name, to be called at once and so within `unsafe`.
 ///
-/// Taking it is sound: `prepare` refused to load the module unless every required function is
-/// there, and the pointers do not change afterwards.
+/// Taking the function is sound: the [`Api`] proves that the pointer is set.
 macro_rules! api {
-    ($function:ident) => {{
+    ($api:expr, $function:ident) => {{
+        let _: $crate::ffi::api::Api = $api;
         let _ = $crate::ffi::api::Required::$function;
         redis_module::raw::$function.unwrap_unchecked()
     }};
 }
-pub(crate) use api;
+pub(super) use api;
 
-/// Checks that the server has what the module needs, and tells it what the module handles.
-///
-/// Must have succeeded before any command or data type is registered.
-pub(crate) fn prepare(ctx: &Context) -> Status {
-    if let Some(function) = missing() {
-        ctx.log_warning(&format!(
-            "ratelimit needs Redis 7.0 or later, or Valkey: this server has no {function}"
-        ));
-        return Status::Err;
+impl Api {
+    /// Returns the proof for a callback of the server.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be a callback that was passed to the server in exchange for an [`Api`].
+    pub(super) unsafe fn of_callback() -> Self {
+        Self(())
     }
-    // Read errors are handled: a malformed payload is refused instead of stopping the server.
-    // Loading during asynchronous replication is handled: the module has no state outside keys.
-    // No implicit signal: a key that was opened for writing and not written must not fail a WATCH.
-    let mut options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
-        | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD
-        | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
-    // Atomic slot migration is handled: again, there is no state outside keys.
-    if is_valkey() {
-        options |= VALKEY_HANDLES_ATOMIC_SLOT_MIGRATION;
+
+    /// Sets the module options: a list of what the module can handle.
+    ///
+    /// # Safety
+    ///
+    /// The context must be that of the running OnLoad.
+    pub(super) unsafe fn set_options(self, ctx: *mut raw::RedisModuleCtx) {
+        // Read errors: the module refuses a malformed payload. Without this option the server stops.
+        // Asynchronous loading by a replica: the module has no state outside keys.
+        // No implicit signal: a key that was opened for writing and not changed must not fail WATCH.
+        let mut options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
+            | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD
+            | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
+        // Atomic slot migration: again, the module has no state outside keys.
+        if is_valkey() {
+            options |= VALKEY_HANDLES_ATOMIC_SLOT_MIGRATION;
+        }
+        // SAFETY: the caller vouches for the context.
+        unsafe { api!(self, RedisModule_SetModuleOptions)(ctx, options.cast_signed()) };
     }
-    // SAFETY: the context is that of the running OnLoad.
-    unsafe { api!(RedisModule_SetModuleOptions)(ctx.ctx, options.cast_signed()) };
-    Status::Ok
 }
 
-/// An option of Valkey's own: no Redis knows this bit, and one might give it another meaning.
+/// An option of Valkey alone: Redis does not have this bit, and may give it another meaning.
 const VALKEY_HANDLES_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
 
-/// Whether the server has its functions under Valkey's names too.
+/// Returns whether the server has its functions under the names of Valkey too.
 fn is_valkey() -> bool {
-    // SAFETY: the pointer is written once, before the module's own code runs.
+    // SAFETY: see `Api`: no write can race with this read.
     let Some(find) = (unsafe { raw::RedisModule_GetApi }) else {
         return false;
     };
@@ -138,12 +156,4 @@ fn is_valkey() -> bool {
     let status =
         unsafe { find(c"ValkeyModule_SetModuleOptions".as_ptr(), (&raw mut function).cast()) };
     status == raw::REDISMODULE_OK as c_int
-}
-
-/// The server's own microseconds since the epoch, or `None` where it does not offer them.
-pub(crate) fn cached_micros() -> Option<u64> {
-    // SAFETY: the pointer is written once, before the module's own code runs.
-    let cached = unsafe { raw::RedisModule_CachedMicroseconds }?;
-    // SAFETY: the function has no requirements.
-    Some(u64::try_from(unsafe { cached() }).unwrap_or(0))
 }

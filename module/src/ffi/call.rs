@@ -1,4 +1,4 @@
-//! One invocation of a command: its arguments, its reply, what it replicates.
+//! One invocation of a command: its arguments, its caller's database, its reply.
 
 use std::ffi::{c_char, c_int};
 use std::ops::Range;
@@ -6,23 +6,28 @@ use std::{process, slice};
 
 use redis_module::{Context, raw};
 
-use super::api::api;
-use super::key::{Key, Mode};
-use crate::error::Error;
-use crate::reply::{Integers, Reply};
+use super::api::{Api, api};
+use super::error::Error;
+use super::reply::{Integers, Reply};
 
-/// One invocation of a command, for as long as its callback runs.
+/// One invocation of a command. A call lives no longer than the callback that runs the command.
+///
+/// A key that is open borrows the call mutably. So at most one opening is in use at a time, and no
+/// function of the call, some of which run other code of the server, runs while a value of a key is
+/// borrowed.
 pub(crate) struct Call<'a> {
     ctx: *mut raw::RedisModuleCtx,
+    api: Api,
     args: &'a [*mut raw::RedisModuleString],
 }
 
 impl<'a> Call<'a> {
     /// # Safety
     ///
-    /// The pointers must be those that the server passed to a command callback, and the callback
-    /// must not return before the call is dropped.
+    /// The pointers must be those that the server passed to a command callback, and the call must be
+    /// dropped before the callback returns.
     pub(super) unsafe fn new(
+        api: Api,
         ctx: *mut raw::RedisModuleCtx,
         argv: *mut *mut raw::RedisModuleString,
         argc: c_int,
@@ -33,34 +38,44 @@ impl<'a> Call<'a> {
             Ok(count) if !argv.is_null() => unsafe { slice::from_raw_parts(argv, count) },
             _ => &[],
         };
-        Self { ctx, args }
+        Self { ctx, api, args }
     }
 
+    /// The context of the running callback.
     pub(super) fn ctx(&self) -> *mut raw::RedisModuleCtx {
         self.ctx
     }
 
-    /// Number of arguments, the command's name included.
+    pub(super) fn api(&self) -> Api {
+        self.api
+    }
+
+    /// Returns the number of arguments, the command's name included.
     pub(crate) fn len(&self) -> usize {
         self.args.len()
     }
 
-    /// The bytes of an argument; 0 is the command's name.
+    /// Returns an argument as the server's string, which is valid until the callback returns.
+    pub(super) fn string(&self, index: usize) -> Result<*mut raw::RedisModuleString, Error> {
+        self.args.get(index).copied().ok_or(Error::WrongArity)
+    }
+
+    /// Returns the bytes of an argument; 0 is the command's name.
     pub(crate) fn arg(&self, index: usize) -> Option<&'a [u8]> {
         let string = *self.args.get(index)?;
         let mut len = 0;
         // SAFETY: the string is one of the call's arguments, which the server keeps until the
         // callback returns.
-        let bytes = unsafe { api!(RedisModule_StringPtrLen)(string, &raw mut len) };
-        // SAFETY: the server answers the address of `len` bytes, which live as long as the string
+        let bytes = unsafe { api!(self.api, RedisModule_StringPtrLen)(string, &raw mut len) };
+        // SAFETY: the server returns the address of `len` bytes, which live as long as the string
         // and are not written to while a command runs.
         Some(unsafe { slice::from_raw_parts(bytes.cast(), len) })
     }
 
-    /// The number of the database that the caller has selected.
+    /// Returns the number of the database that the caller has selected.
     pub(crate) fn database(&self) -> u32 {
         // SAFETY: the context is that of the running callback.
-        unsafe { api!(RedisModule_GetSelectedDb)(self.ctx) }.cast_unsigned()
+        unsafe { api!(self.api, RedisModule_GetSelectedDb)(self.ctx) }.cast_unsigned()
     }
 
     /// Writes a warning into the server's log.
@@ -74,79 +89,83 @@ impl<'a> Call<'a> {
         process::exit(1)
     }
 
-    /// Opens the key that an argument names.
-    pub(crate) fn open(&self, index: usize, mode: Mode) -> Result<Key<'_>, Error> {
-        let name = *self.args.get(index).ok_or(Error::WrongArity)?;
-        // SAFETY: the context is that of the running callback, the name one of its arguments; the
-        // key borrows the call, so it is closed before the callback returns.
-        Ok(unsafe { Key::open(self.ctx, name, mode) })
-    }
-
-    /// Whether the server does not want the call to run, but to know where its keys are.
-    pub(super) fn is_asked_for_keys(&self) -> bool {
+    /// Returns whether the server asks for the places of the keys, and does not run the call.
+    pub(super) fn is_keys_request(&self) -> bool {
         // SAFETY: the context is that of the running callback.
-        unsafe { api!(RedisModule_IsKeysPositionRequest)(self.ctx) != 0 }
+        unsafe { api!(self.api, RedisModule_IsKeysPositionRequest)(self.ctx) != 0 }
     }
 
-    /// Tells the server which arguments are keys, when it has asked for them.
-    pub(super) fn tell_keys(&self, indexes: Range<usize>) {
+    /// Reports the arguments that are keys, in answer to such a request.
+    pub(super) fn report_keys(&self, indexes: Range<usize>) {
         for index in indexes.filter_map(|index| c_int::try_from(index).ok()) {
             // SAFETY: the context is that of the running callback.
-            unsafe { api!(RedisModule_KeyAtPos)(self.ctx, index) };
+            unsafe { api!(self.api, RedisModule_KeyAtPos)(self.ctx, index) };
         }
     }
 
-    /// Sends the reply; its status is what the callback returns.
+    /// Sends the reply. Returns the status that the callback returns.
     #[inline(always)]
     pub(super) fn reply(&self, reply: Result<Reply, Error>) -> c_int {
         match reply {
             Ok(Reply::Integer(integer)) => self.reply_integer(integer),
             Ok(Reply::Decision(integers)) => self.reply_integers(&integers),
-            Ok(Reply::Decisions(granted, decisions)) => {
-                self.reply_array(1 + decisions.len());
-                self.reply_integer(i64::from(granted));
-                decisions.iter().fold(0, |_, integers| self.reply_integers(integers))
-            }
-            Ok(Reply::Counts(counts)) => {
-                let sent = self.reply_array(counts.len());
-                counts.iter().fold(sent, |_, (key, count)| {
-                    self.reply_array(2);
-                    self.reply_bytes(key);
-                    self.reply_integer(count.cast_signed())
-                })
-            }
+            Ok(Reply::Decisions(granted, decisions)) => self.reply_decisions(granted, &decisions),
+            Ok(Reply::Counts(counts)) => self.reply_counts(&counts),
             // SAFETY: the context is that of the running callback.
             Ok(Reply::Ok) => unsafe {
-                api!(RedisModule_ReplyWithSimpleString)(self.ctx, c"OK".as_ptr())
+                api!(self.api, RedisModule_ReplyWithSimpleString)(self.ctx, c"OK".as_ptr())
             },
             // SAFETY: the context is that of the running callback.
-            Err(Error::WrongArity) => unsafe { api!(RedisModule_WrongArity)(self.ctx) },
+            Err(Error::WrongArity) => unsafe { api!(self.api, RedisModule_WrongArity)(self.ctx) },
             // SAFETY: as above; the server copies the message before the call returns.
             Err(error) => unsafe {
-                api!(RedisModule_ReplyWithError)(self.ctx, error.message().as_ptr())
+                api!(self.api, RedisModule_ReplyWithError)(self.ctx, error.message().as_ptr())
             },
         }
     }
 
-    /// Announces an array of that many elements, which must follow.
+    fn reply_decisions(&self, granted: bool, decisions: &[Integers]) -> c_int {
+        let status = self.reply_array(1 + decisions.len());
+        self.reply_integer(i64::from(granted));
+        for integers in decisions {
+            self.reply_integers(integers);
+        }
+        status
+    }
+
+    fn reply_counts(&self, counts: &[(Vec<u8>, u64)]) -> c_int {
+        let status = self.reply_array(counts.len());
+        for (key, count) in counts {
+            self.reply_array(2);
+            self.reply_bytes(key);
+            self.reply_integer(count.cast_signed());
+        }
+        status
+    }
+
+    #[inline(always)]
+    fn reply_integers(&self, integers: &Integers) -> c_int {
+        let status = self.reply_array(integers.len());
+        for &integer in integers {
+            self.reply_integer(integer);
+        }
+        status
+    }
+
+    /// Announces an array of `len` elements, which must follow.
     fn reply_array(&self, len: usize) -> c_int {
         // SAFETY: the context is that of the running callback.
-        unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, len as i64) }
+        unsafe { api!(self.api, RedisModule_ReplyWithArray)(self.ctx, len as i64) }
     }
 
     fn reply_bytes(&self, bytes: &[u8]) {
         let (start, len) = (bytes.as_ptr().cast::<c_char>(), bytes.len());
         // SAFETY: the context is that of the running callback; the server copies the bytes.
-        unsafe { api!(RedisModule_ReplyWithStringBuffer)(self.ctx, start, len) };
-    }
-
-    fn reply_integers(&self, integers: &Integers) -> c_int {
-        self.reply_array(integers.len());
-        integers.iter().fold(0, |_, &integer| self.reply_integer(integer))
+        unsafe { api!(self.api, RedisModule_ReplyWithStringBuffer)(self.ctx, start, len) };
     }
 
     fn reply_integer(&self, integer: i64) -> c_int {
         // SAFETY: the context is that of the running callback.
-        unsafe { api!(RedisModule_ReplyWithLongLong)(self.ctx, integer) }
+        unsafe { api!(self.api, RedisModule_ReplyWithLongLong)(self.ctx, integer) }
     }
 }

@@ -1,10 +1,9 @@
-//! Who runs a call.
+//! Checks of the caller, for commands that are not meant for users.
 //!
-//! On Redis 7.0 commands of modules are in no access category. There every user with a right to all
-//! commands but the dangerous ones has a right to all of the module's, so that a command which is
-//! not meant for users checks the caller itself: the caller must have the right to a command of the
-//! server that is in the same categories. If an operator has renamed that command, no user has the
-//! right.
+//! Redis 7.0 cannot put commands of modules into access categories, so that a user with
+//! `+@all -@dangerous` could run them all. On such servers the module checks the caller itself: the
+//! caller must have the right to a command of the server that is in the same categories. If an
+//! operator has renamed that command, no user has the right.
 
 use std::ffi::{c_int, c_ulonglong};
 
@@ -14,81 +13,92 @@ use super::api::api;
 use super::call::Call;
 
 impl Call<'_> {
-    /// Whether the call comes from another server, from this one's append-only file, or from a
-    /// user who may run commands that only servers run otherwise.
+    /// Returns whether the call comes from another server, from this server's append-only file, or
+    /// from a user who has the right to a command that otherwise only servers run.
     ///
-    /// Always so where the server has access categories for commands of modules: it has kept others
-    /// from the call then, and knows streams, such as those of moved slots, that a module could
-    /// only guess at.
+    /// Always true on a server with access categories for modules: such a server has refused all
+    /// other callers itself, also for slot migration, which a module cannot detect.
     pub(super) fn may_act_as_a_server(&self) -> bool {
-        // SAFETY: the pointer is written once, before the module's own code runs.
+        // SAFETY: see `Api`: no write can race with this read.
         if unsafe { raw::RedisModule_SetCommandACLCategories }.is_some() {
             return true;
         }
         const FROM_A_SERVER: u32 =
             raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING;
         // SAFETY: the context is that of the running callback.
-        let flags = unsafe { api!(RedisModule_GetContextFlags)(self.ctx()) };
+        let flags = unsafe { api!(self.api(), RedisModule_GetContextFlags)(self.ctx()) };
         flags.cast_unsigned() & FROM_A_SERVER != 0 || self.user_may_run([b"REPLCONF"])
     }
 
-    /// Whether the call comes from a user who may run commands that only operators run. Always so
-    /// where the server has access categories for commands of modules.
+    /// Returns whether the call comes from a user who has the right to a command that only operators
+    /// run. Always true on a server with access categories for modules.
     pub(super) fn may_act_as_an_operator(&self) -> bool {
-        // SAFETY: the pointer is written once, before the module's own code runs.
+        // SAFETY: see `Api`: no write can race with this read.
         unsafe { raw::RedisModule_SetCommandACLCategories }.is_some()
             || self.user_may_run([b"SLOWLOG", b"GET"])
     }
 
-    /// Whether the call is read from the append-only file by the server that starts.
+    /// Returns whether the server, which is starting, reads the call from its append-only file.
     pub(crate) fn is_from_append_only_file(&self) -> bool {
-        /// The client by which a server runs what is in its append-only file.
+        /// The client that runs the commands of the append-only file.
         const FILE: c_ulonglong = c_ulonglong::MAX;
         // SAFETY: the context is that of the running callback.
-        let flags = unsafe { api!(RedisModule_GetContextFlags)(self.ctx()) };
+        let flags = unsafe { api!(self.api(), RedisModule_GetContextFlags)(self.ctx()) };
         // SAFETY: as above.
-        let client = unsafe { api!(RedisModule_GetClientId)(self.ctx()) };
+        let client = unsafe { api!(self.api(), RedisModule_GetClientId)(self.ctx()) };
         flags.cast_unsigned() & raw::REDISMODULE_CTX_FLAGS_LOADING != 0 && client == FILE
     }
 
-    /// Whether the client is one of a user who may run a command. Scripts and other modules are no
-    /// such clients.
+    /// Returns whether the client has a user who may run a command. The clients of scripts and of
+    /// other modules have none.
     fn user_may_run<const WORDS: usize>(&self, command: [&[u8]; WORDS]) -> bool {
         // SAFETY: the context is that of the running callback.
-        let client = unsafe { api!(RedisModule_GetClientId)(self.ctx()) };
+        let client = unsafe { api!(self.api(), RedisModule_GetClientId)(self.ctx()) };
         let Some(user) = self.user_of(client) else {
             return false;
         };
         let mut argv = command.map(|word| {
-            // SAFETY: the context is as above, the word has as many bytes as that says.
-            unsafe { api!(RedisModule_CreateString)(self.ctx(), word.as_ptr().cast(), word.len()) }
+            // SAFETY: the context is that of the running callback, the length that of the word.
+            unsafe {
+                api!(self.api(), RedisModule_CreateString)(
+                    self.ctx(),
+                    word.as_ptr().cast(),
+                    word.len(),
+                )
+            }
         });
-        // SAFETY: the user is not null, and an array has so many words.
+        // SAFETY: the user is not null, and the array has `WORDS` strings.
         let status = unsafe {
-            api!(RedisModule_ACLCheckCommandPermissions)(user, argv.as_mut_ptr(), WORDS as c_int)
+            api!(self.api(), RedisModule_ACLCheckCommandPermissions)(
+                user,
+                argv.as_mut_ptr(),
+                WORDS as c_int,
+            )
         };
         for word in argv {
             // SAFETY: the string was created with this context and is not used again.
-            unsafe { api!(RedisModule_FreeString)(self.ctx(), word) };
+            unsafe { api!(self.api(), RedisModule_FreeString)(self.ctx(), word) };
         }
-        // SAFETY: as above, for the user, of which only the module's handle is freed.
-        unsafe { api!(RedisModule_FreeModuleUser)(user) };
+        // SAFETY: the user is not used again; only the module's handle of it is freed.
+        unsafe { api!(self.api(), RedisModule_FreeModuleUser)(user) };
         status == raw::REDISMODULE_OK as c_int
     }
 
-    /// The user of a client, to be freed; `None` if there is no such client or it has none.
+    /// Returns the user of a client, to be freed by the caller, or `None` if there is no such client
+    /// or it has no user.
     fn user_of(&self, client: c_ulonglong) -> Option<*mut raw::RedisModuleUser> {
-        // The name is asked for by the client's id, as the server would trip over a running
-        // client that has no user.
+        // The name is looked up by the client's id: the lookup by the running client dereferences
+        // the user without a check, and some clients have none.
         // SAFETY: the context is that of the running callback.
-        let name = unsafe { api!(RedisModule_GetClientUserNameById)(self.ctx(), client) };
+        let name =
+            unsafe { api!(self.api(), RedisModule_GetClientUserNameById)(self.ctx(), client) };
         if name.is_null() {
             return None;
         }
         // SAFETY: the name is a string of the server.
-        let user = unsafe { api!(RedisModule_GetModuleUserFromUserName)(name) };
+        let user = unsafe { api!(self.api(), RedisModule_GetModuleUserFromUserName)(name) };
         // SAFETY: the string is the caller's to free, and not used again.
-        unsafe { api!(RedisModule_FreeString)(self.ctx(), name) };
+        unsafe { api!(self.api(), RedisModule_FreeString)(self.ctx(), name) };
         (!user.is_null()).then_some(user)
     }
 }

@@ -1,72 +1,75 @@
-//! The facts of a command, and their translation for the server, whose COMMAND INFO and COMMAND
-//! DOCS tell them to clients, cluster proxies and redis-cli.
+//! The facts of a command, and their translation for the server. Clients, cluster proxies and
+//! redis-cli read them with COMMAND INFO and COMMAND DOCS.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::ops::Range;
 use std::ptr;
 
 use redis_module::raw;
 
-use super::api::api;
+use super::api::{Api, api};
+use super::call::Call;
 
-/// What the server and its clients are told of a command.
+/// The facts about a command that the server and its clients receive.
 pub(crate) struct Facts {
-    /// Its name, in lower case.
+    /// The name, in lower case.
     pub(crate) name: &'static CStr,
-    /// One sentence: what it does.
+    /// One sentence that describes the command.
     pub(crate) summary: &'static CStr,
-    /// What a call costs.
+    /// The cost of a call.
     pub(crate) complexity: &'static CStr,
-    /// The module's version that first had it.
+    /// The first version of the module that has the command.
     pub(crate) since: &'static CStr,
-    /// The server's flags for it, separated by spaces.
+    /// The flags that the server keeps for the command, separated by spaces.
     pub(crate) flags: &'static CStr,
-    /// Who is meant to call it.
+    /// The callers that the command is meant for.
     pub(crate) callers: Callers,
-    /// The server's access categories that it belongs to, separated by spaces.
+    /// The server's access categories of the command, separated by spaces.
     pub(crate) categories: &'static CStr,
     /// Hints for clients and cluster proxies, separated by spaces.
     pub(crate) tips: Option<&'static CStr>,
-    /// How many arguments a call has, the name included; -4 stands for four or more. The server
+    /// The number of arguments of a call, the name included; -4 stands for four or more. The server
     /// refuses any other call.
     pub(crate) arity: c_int,
-    /// Which arguments are keys, and what happens to them.
+    /// The arguments that are keys, and their usage.
     pub(crate) keys: Keys,
-    /// All arguments behind the name.
+    /// All arguments after the name.
     pub(crate) arguments: &'static [Argument],
 }
 
-/// Who is meant to call a command.
+/// The callers that a command is meant for.
 pub(crate) enum Callers {
-    /// Users; the command is in the module's own access category too.
+    /// Users. The command is in the module's own access category too.
     Users,
-    /// Those who run the server.
+    /// Operators of the server.
     Operators,
     /// Other servers, and this one when it loads its append-only file.
     Servers,
 }
 
-/// Which arguments of a command are keys, and what happens to them.
+/// The arguments of a command that are keys, and their usage.
 pub(crate) enum Keys {
-    /// None.
+    /// No argument.
     None,
     /// The first argument.
-    First(Access),
+    First(KeyUsage),
     /// All arguments.
-    All(Access),
-    /// The first argument is their number, and they follow it.
-    Counted(Access),
+    All(KeyUsage),
+    /// The first argument is the number of keys, and the keys follow it. The function returns the
+    /// arguments of a call that are keys, or `None` if the call has wrong keys.
+    Counted(KeyUsage, fn(&Call<'_>) -> Option<Range<usize>>),
 }
 
-/// What happens to a key.
+/// The usage of a key by a command.
 #[derive(Clone, Copy)]
-pub(crate) enum Access {
-    /// It is looked at.
+pub(crate) enum KeyUsage {
+    /// The command reads the value.
     Read,
-    /// It is changed, whatever it was.
+    /// The command changes the value without reading it.
     Write,
-    /// It is looked at and changed.
+    /// The command reads the value and changes it.
     Update,
-    /// It is removed.
+    /// The command removes the key.
     Delete,
 }
 
@@ -92,7 +95,7 @@ enum Kind {
 }
 
 impl Argument {
-    /// A key, or the keys when it is [`multiple`](Self::multiple).
+    /// A key, or several keys if the argument is [`multiple`](Self::multiple).
     pub(crate) const fn key() -> Self {
         Self::new(c"key", Kind::Key)
     }
@@ -112,34 +115,34 @@ impl Argument {
         Self::new(name, Kind::String)
     }
 
-    /// A word that has no value.
+    /// A word without a value.
     pub(crate) const fn word(name: &'static CStr, token: &'static CStr) -> Self {
         Self::new(name, Kind::Token).after(token)
     }
 
-    /// One of these.
+    /// One of these arguments.
     pub(crate) const fn one_of(name: &'static CStr, arguments: &'static [Self]) -> Self {
         Self::new(name, Kind::OneOf(arguments))
     }
 
-    /// All of these.
+    /// All of these arguments.
     pub(crate) const fn block(name: &'static CStr, arguments: &'static [Self]) -> Self {
         Self::new(name, Kind::Block(arguments))
     }
 
-    /// The same, with this word before it.
+    /// The same argument after this word.
     pub(crate) const fn after(mut self, token: &'static CStr) -> Self {
         self.token = Some(token);
         self
     }
 
-    /// The same, and it may be left out.
+    /// The same argument, which may be omitted.
     pub(crate) const fn optional(mut self) -> Self {
         self.optional = true;
         self
     }
 
-    /// The same, once or more.
+    /// The same argument, once or more.
     pub(crate) const fn multiple(mut self) -> Self {
         self.multiple = true;
         self
@@ -150,12 +153,16 @@ impl Argument {
     }
 }
 
-/// Tells the server the facts of a command; whether it accepted them.
+/// Passes the facts of a command to the server. Returns whether the server accepted them.
 ///
 /// # Safety
 ///
 /// The command must be one that this module has created and not described before.
-pub(super) unsafe fn describe(command: *mut raw::RedisModuleCommand, facts: &Facts) -> bool {
+pub(super) unsafe fn describe(
+    api: Api,
+    command: *mut raw::RedisModuleCommand,
+    facts: &Facts,
+) -> bool {
     let mut key_specs = key_specs(&facts.keys);
     let mut arguments = RawArguments::new(facts.arguments);
     let info = raw::RedisModuleCommandInfo {
@@ -169,13 +176,13 @@ pub(super) unsafe fn describe(command: *mut raw::RedisModuleCommand, facts: &Fac
         key_specs: key_specs.as_mut_ptr(),
         args: arguments.list.as_mut_ptr(),
     };
-    // SAFETY: the caller vouches for the command; the lists end as the server expects, and it
-    // copies all that it is shown before they are dropped.
-    let status = unsafe { api!(RedisModule_SetCommandInfo)(command, &raw const info) };
+    // SAFETY: the caller vouches for the command. The lists end as the server expects, and the server
+    // copies everything before they are dropped.
+    let status = unsafe { api!(api, RedisModule_SetCommandInfo)(command, &raw const info) };
     status == raw::REDISMODULE_OK as c_int
 }
 
-/// The layout of what the server is shown.
+/// The layout of the structures that the server reads.
 static VERSION: raw::RedisModuleCommandInfoVersion = raw::RedisModuleCommandInfoVersion {
     version: 1,
     sizeof_historyentry: size_of::<raw::RedisModuleCommandHistoryEntry>(),
@@ -224,7 +231,7 @@ impl RawArguments {
         self.list.push(raw);
     }
 
-    /// The address of a list that lives as long as this one; null for an empty list.
+    /// Returns the address of a list that lives as long as this one, or null for an empty list.
     fn nest(&mut self, arguments: &[Argument]) -> *mut raw::RedisModuleCommandArg {
         if arguments.is_empty() {
             return ptr::null_mut();
@@ -236,7 +243,7 @@ impl RawArguments {
     }
 }
 
-/// What a list of arguments ends with.
+/// The end of a list of arguments.
 const NO_ARGUMENT: raw::RedisModuleCommandArg = raw::RedisModuleCommandArg {
     name: ptr::null(),
     type_: raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
@@ -250,23 +257,23 @@ const NO_ARGUMENT: raw::RedisModuleCommandArg = raw::RedisModuleCommandArg {
     display_text: ptr::null(),
 };
 
-/// A list of one place where keys are, or of none, as the server takes it.
+/// Returns the list of at most one place of keys, as the server takes it.
 fn key_specs(keys: &Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
-    let (access, find_keys_type, fk) = match *keys {
+    let (usage, find_keys_type, fk) = match *keys {
         Keys::None => return vec![NO_KEYS],
-        Keys::First(access) => (access, RANGE, up_to(0)),
-        Keys::All(access) => (access, RANGE, up_to(-1)),
-        Keys::Counted(access) => (access, KEYNUM, COUNTED),
+        Keys::First(usage) => (usage, RANGE, up_to(0)),
+        Keys::All(usage) => (usage, RANGE, up_to(-1)),
+        Keys::Counted(usage, _) => (usage, KEYNUM, COUNTED),
     };
-    let flags = match access {
-        Access::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
-        Access::Write => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE,
-        Access::Update => {
+    let flags = match usage {
+        KeyUsage::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
+        KeyUsage::Write => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE,
+        KeyUsage::Update => {
             raw::REDISMODULE_CMD_KEY_RW
                 | raw::REDISMODULE_CMD_KEY_UPDATE
                 | raw::REDISMODULE_CMD_KEY_ACCESS
         }
-        Access::Delete => raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE,
+        KeyUsage::Delete => raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE,
     };
     let spec = raw::RedisModuleCommandKeySpec {
         flags: u64::from(flags),
@@ -283,7 +290,8 @@ const RANGE: raw::RedisModuleKeySpecFindKeysType =
 const KEYNUM: raw::RedisModuleKeySpecFindKeysType =
     raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
 
-/// All arguments from the first up to this one, which is relative to it, or -1 for the last.
+/// All arguments from the first one to the one with this number, counted from the first one; -1
+/// stands for the last one.
 const fn up_to(lastkey: c_int) -> raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
     let range = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 {
         lastkey,
@@ -293,7 +301,7 @@ const fn up_to(lastkey: c_int) -> raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
     raw::RedisModuleCommandKeySpec__bindgen_ty_2 { range }
 }
 
-/// As many arguments behind the first as that says.
+/// As many arguments after the first one as its value.
 const COUNTED: raw::RedisModuleCommandKeySpec__bindgen_ty_2 =
     raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
         keynum: raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
@@ -303,7 +311,7 @@ const COUNTED: raw::RedisModuleCommandKeySpec__bindgen_ty_2 =
         },
     };
 
-/// What a list of places of keys ends with. The search begins at the first argument.
+/// The end of a list of places of keys. The search begins at the first argument.
 const NO_KEYS: raw::RedisModuleCommandKeySpec = raw::RedisModuleCommandKeySpec {
     notes: ptr::null(),
     flags: 0,

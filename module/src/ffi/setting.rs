@@ -1,35 +1,40 @@
-//! A setting as the server keeps it: redis.conf, CONFIG GET, CONFIG SET and CONFIG REWRITE.
+//! A setting that the server keeps: redis.conf, CONFIG GET, CONFIG SET and CONFIG REWRITE.
 
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 use std::ptr;
 
-use redis_module::{Context, Status, raw};
+use redis_module::raw;
 
 use super::api::api;
+use super::load::{LoadRefused, Loading};
 
 /// A setting that is an integer between two bounds.
 pub(crate) trait Setting: Sync {
-    /// Its name, to which the server adds that of the module.
+    /// Returns the name. The server prefixes it with the module's.
     fn name(&self) -> &CStr;
 
-    /// The lowest and the highest value, which the server checks.
+    /// Returns the lowest and the highest value, which the server checks.
     fn bounds(&self) -> (i64, i64);
 
-    /// Its value.
+    /// Returns the value.
     fn get(&self) -> i64;
 
-    /// Takes another value, which is within the bounds.
+    /// Sets the value to another one within the bounds.
     fn set(&self, value: i64);
 }
 
 /// Registers a setting with the server, which sets it when [`load`] is called.
-pub(crate) fn register<S: Setting>(ctx: &Context, setting: &'static S, default: i64) -> Status {
+pub(crate) fn register<S: Setting>(
+    loading: &Loading,
+    setting: &'static S,
+    default: i64,
+) -> Result<(), LoadRefused> {
     let (min, max) = setting.bounds();
     // SAFETY: the context is that of the running OnLoad, the name a C string that the server
-    // copies; the setting lives for ever, and the callbacks take it as what it is.
+    // copies. The setting is static, and the callbacks take its address as that of an `S`.
     let status = unsafe {
-        api!(RedisModule_RegisterNumericConfig)(
-            ctx.ctx,
+        api!(loading.api(), RedisModule_RegisterNumericConfig)(
+            loading.ctx(),
             setting.name().as_ptr(),
             default,
             raw::REDISMODULE_CONFIG_DEFAULT,
@@ -42,28 +47,33 @@ pub(crate) fn register<S: Setting>(ctx: &Context, setting: &'static S, default: 
         )
     };
     if status == OK {
-        return Status::Ok;
+        return Ok(());
     }
     let name = setting.name().to_string_lossy();
-    ctx.log_warning(&format!("cannot register the setting {name}"));
-    Status::Err
+    Err(loading.refuse(&format!("cannot register the setting {name}")))
 }
 
-/// Has the server give all registered settings the values of its configuration.
-pub(crate) fn load(ctx: &Context) -> Status {
+/// Lets the server set all registered settings from its configuration.
+pub(crate) fn load(loading: &Loading) -> Result<(), LoadRefused> {
     // SAFETY: the context is that of the running OnLoad.
-    if unsafe { api!(RedisModule_LoadConfigs)(ctx.ctx) } == OK {
-        return Status::Ok;
+    if unsafe { api!(loading.api(), RedisModule_LoadConfigs)(loading.ctx()) } == OK {
+        return Ok(());
     }
-    ctx.log_warning("the server refuses the value of a setting: the line before this one names it");
-    Status::Err
+    let rule = "the server refuses the value of a setting: the line before this one names it";
+    Err(loading.refuse(rule))
 }
 
+/// # Safety
+///
+/// Only for the server to call, with the address that [`register`] has passed to it.
 unsafe extern "C" fn get<S: Setting>(_name: *const c_char, setting: *mut c_void) -> c_longlong {
-    // SAFETY: the server passes the address of the setting that was registered with it.
+    // SAFETY: the address is that of a static `S`, which is `Sync`.
     unsafe { &*setting.cast::<S>() }.get()
 }
 
+/// # Safety
+///
+/// As for [`get`].
 unsafe extern "C" fn set<S: Setting>(
     _name: *const c_char,
     value: c_longlong,

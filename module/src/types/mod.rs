@@ -4,10 +4,10 @@ mod sliding_window_log;
 mod token_bucket;
 
 use limiter::Algorithm;
-use redis_module::{Context, Status};
 
 use crate::ffi::data_type;
-use crate::ffi::key::Key;
+use crate::ffi::key::ReadKey;
+use crate::ffi::load::{LoadRefused, Loading};
 
 /// Runs an expression with the type of an algorithm's state: `with_state!(algorithm, T => …)`.
 macro_rules! with_state {
@@ -27,16 +27,14 @@ macro_rules! with_state {
 pub(crate) use with_state;
 
 /// Registers all data types with the server.
-pub(crate) fn register(ctx: &Context) -> Status {
+pub(crate) fn register(load: &Loading) -> Result<(), LoadRefused> {
     for algorithm in Algorithm::ALL {
-        if with_state!(algorithm, T => data_type::register::<T>(ctx)) != Status::Ok {
-            return Status::Err;
-        }
+        with_state!(algorithm, T => data_type::register::<T>(load))?;
     }
-    Status::Ok
+    Ok(())
 }
 
 /// Returns the algorithm of the state that a key holds.
-pub(crate) fn algorithm_of(key: &Key<'_>) -> Option<Algorithm> {
+pub(crate) fn algorithm_of(key: &ReadKey<'_>) -> Option<Algorithm> {
     Algorithm::ALL.into_iter().find(|&algorithm| with_state!(algorithm, T => key.holds::<T>()))
 }

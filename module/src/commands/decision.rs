@@ -1,0 +1,69 @@
+//! The decisions of keys.
+
+use limiter::{Algorithm, Decision, Instant, Limiter};
+
+use crate::args::KeyRequest;
+use crate::ffi::call::Call;
+use crate::ffi::data_type::DataType;
+use crate::ffi::error::Error;
+use crate::ffi::key::ReadKey;
+use crate::info::counters;
+use crate::top_keys;
+use crate::types::{algorithm_of, with_state};
+
+/// The place of the key in every command that takes one key.
+pub(super) const KEY: usize = 1;
+
+/// Returns the decision that taking would make.
+pub(super) fn peek(
+    key: &ReadKey<'_>,
+    request: &KeyRequest,
+    now: Instant,
+) -> Result<Decision, Error> {
+    with_state!(request.algorithm, T => peek_at::<T>(key, request, now))
+}
+
+fn peek_at<T: DataType + Limiter>(
+    key: &ReadKey<'_>,
+    request: &KeyRequest,
+    now: Instant,
+) -> Result<Decision, Error> {
+    let KeyRequest { limit, request, .. } = request;
+    match key.get::<T>() {
+        Ok(Some(state)) => Ok(state.peek(limit, request.cost, now)),
+        none => {
+            check_missing(none.err(), key, now)?;
+            Ok(T::default().peek(limit, request.cost, now))
+        }
+    }
+}
+
+/// Checks that a key that has no state of one type, for this reason, counts as missing.
+#[inline(always)]
+pub(super) fn check_missing(
+    error: Option<Error>,
+    key: &ReadKey<'_>,
+    now: Instant,
+) -> Result<(), Error> {
+    match error {
+        Some(error) if !has_ended(key, now) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Returns whether a key holds a state that has ended: it counts as missing, whatever its type.
+pub(super) fn has_ended(key: &ReadKey<'_>, now: Instant) -> bool {
+    algorithm_of(key).is_some_and(|algorithm| with_state!(algorithm, T => ended::<T>(key, now)))
+}
+
+fn ended<T: DataType>(key: &ReadKey<'_>, now: Instant) -> bool {
+    key.get::<T>().is_ok_and(|state| state.is_some_and(|state| state.has_ended(now)))
+}
+
+/// Counts that the key which an argument names has denied a call.
+pub(super) fn count_denial(call: &Call<'_>, key: usize, algorithm: Algorithm, now: Instant) {
+    counters(algorithm).add_denial();
+    if let Some(key) = call.arg(key) {
+        top_keys::denied(call.database(), key, now);
+    }
+}
