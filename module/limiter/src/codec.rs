@@ -12,13 +12,21 @@
 //! | 1 | 4 | a refund from a log | time, units |
 //! | 2 | 5 | the deletion of a state | none |
 //! | 2 | 6 | a sliding window log | window in ms, age of the first grant, then as kind 2 |
+//! | 2 | 7 | a fixed window | units, begin in ms, length in ms |
+//! | 2 | 8 | a token bucket in debt | as kind 1, with more units than a capacity can be |
+//! | 2 | 9 | a sliding window log in debt | window in ms, age of the first grant and 1, then as kind 2 |
+//! | 2 | 10 | a grant that was logged otherwise | time, window in ms, units, resolution in ms, joins |
+//! | 2 | 11 | a return to an entry of a log | time, time of the grant, units |
 //!
 //! Times are in microseconds since the epoch. A kind is of the version that was the first to have
 //! it, so that an older reader refuses no more than it must.
 //!
 //! The age of the first grant is that in the newest entry of a log: µs until the latest one, or 0
 //! if the time of the first grant was not kept. A log without it has one time in its newest entry,
-//! and is written as kind 2.
+//! and is written as kind 2. Kind 9 has the age and 1, or 0 if the time was not kept.
+//!
+//! The resolution of kind 10 is 0 if it is the usual one. Joins is 1 if the grant joined the newest
+//! entry, whose first grant may lie in another tick.
 //!
 //! Bytes of a newer version are refused, bytes of an older one are read for ever. Each state encodes
 //! and decodes itself with what is here. Decoding checks every bound that the algorithms rely on;
@@ -64,17 +72,27 @@ pub(crate) enum Kind {
     RefundOfLog,
     Deletion,
     SlidingWindowLogWithAge,
+    FixedWindow,
+    TokenBucketInDebt,
+    SlidingWindowLogInDebt,
+    OtherGrantOfLog,
+    ReturnToLog,
 }
 
 impl Kind {
     /// Every kind that was ever written. Each keeps its place here, and stays readable.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 11] = [
         Self::TokenBucket,
         Self::SlidingWindowLog,
         Self::GrantOfLog,
         Self::RefundOfLog,
         Self::Deletion,
         Self::SlidingWindowLogWithAge,
+        Self::FixedWindow,
+        Self::TokenBucketInDebt,
+        Self::SlidingWindowLogInDebt,
+        Self::OtherGrantOfLog,
+        Self::ReturnToLog,
     ];
 
     /// The version that was the first to have this kind, and the number of the kind.
@@ -86,6 +104,11 @@ impl Kind {
             Self::RefundOfLog => [1, 4],
             Self::Deletion => [2, 5],
             Self::SlidingWindowLogWithAge => [2, 6],
+            Self::FixedWindow => [2, 7],
+            Self::TokenBucketInDebt => [2, 8],
+            Self::SlidingWindowLogInDebt => [2, 9],
+            Self::OtherGrantOfLog => [2, 10],
+            Self::ReturnToLog => [2, 11],
         }
     }
 }
@@ -132,6 +155,20 @@ impl Fields<'_> {
 
     pub(crate) fn units(&mut self) -> Option<Units> {
         Units::new(self.integer()?)
+    }
+
+    /// Takes a number of units in use, which is at least 1.
+    pub(crate) fn used(&mut self) -> Option<u32> {
+        u32::try_from(self.integer()?).ok().filter(|&used| used > 0)
+    }
+
+    /// Takes 0 or 1.
+    pub(crate) fn flag(&mut self) -> Option<bool> {
+        match self.integer()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
     }
 
     /// Returns the value that was made of the fields, which must be all of them.

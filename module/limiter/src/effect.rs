@@ -41,12 +41,18 @@ impl Encode for Effect {
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (kind, fields) = codec::read(bytes)?;
         match kind {
-            Kind::TokenBucket => Encode::decode(bytes).map(Self::TokenBucket),
+            Kind::TokenBucket | Kind::TokenBucketInDebt => {
+                Encode::decode(bytes).map(Self::TokenBucket)
+            }
             Kind::SlidingWindowLog
             | Kind::SlidingWindowLogWithAge
+            | Kind::SlidingWindowLogInDebt
             | Kind::GrantOfLog
+            | Kind::OtherGrantOfLog
+            | Kind::ReturnToLog
             | Kind::RefundOfLog => Encode::decode(bytes).map(Self::SlidingWindowLog),
             Kind::Deletion => fields.end(Some(Self::Deletion)),
+            Kind::FixedWindow => Err(DecodeError::Malformed),
         }
     }
 }

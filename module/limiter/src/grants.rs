@@ -55,7 +55,9 @@ struct Chunk {
     /// The value of [`Grants::queued`] before the first grant that is still here.
     before: u32,
     /// Where the first grant that is still here starts in `bytes`.
-    start: u32,
+    start: u16,
+    /// The number of grants that are still here.
+    grants: u16,
     bytes: Vec<u8>,
 }
 
@@ -118,6 +120,53 @@ impl Grants {
         };
         let within = chunk.grants().take_while(|grant| grant.time <= time);
         within.fold(self.units_before(chunk), |sum, grant| sum.plus(grant.units))
+    }
+
+    /// Returns whether there are so many entries. Constant cost, unless the answer is near: the
+    /// chunks are counted then.
+    pub(crate) fn has_entries(&self, entries: u32) -> bool {
+        let newest = u64::from(!self.is_empty());
+        let at_most = (self.older.len() as u64).times(CHUNK_BYTES as u64).plus(newest);
+        if at_most < u64::from(entries) {
+            return false;
+        }
+        let mut counted = newest;
+        for chunk in &self.older {
+            counted = counted.plus(u64::from(chunk.grants));
+        }
+        counted >= u64::from(entries)
+    }
+
+    /// Returns the first entry that is not before `time`.
+    pub(crate) fn entry_at(&self, time: Instant) -> Option<Grant> {
+        let chunk = self.older.get(self.chunk_at(time));
+        let older = chunk.and_then(|chunk| chunk.grants().find(|grant| grant.time >= time));
+        older.or_else(|| Some(self.newest()).filter(|grant| grant.time >= time && grant.units > 0))
+    }
+
+    /// Takes so many units, which are at most those of the entry, out of the entry at `time`.
+    ///
+    /// The cost is that of a search, and a few instructions for each later chunk.
+    pub(crate) fn take_out(&mut self, time: Instant, units: u32) {
+        let index = self.chunk_at(time);
+        let Some(chunk) = self.older.get_mut(index) else {
+            let kept = self.units().minus(units);
+            return self.truncate(kept);
+        };
+        let is_empty = chunk.take_out(time, units);
+        for later in self.older.iter_mut().skip(index.plus(1)) {
+            later.before = later.before.wrapping_sub(units);
+        }
+        self.queued = self.queued.wrapping_sub(units);
+        if is_empty {
+            self.older.remove(index);
+        }
+        self.give_memory_back();
+    }
+
+    /// Returns the number of the first chunk with a grant that is not before `time`.
+    fn chunk_at(&self, time: Instant) -> usize {
+        self.older.partition_point(|chunk| chunk.last < time)
     }
 
     /// Time at which the `nth` oldest unit was granted, counted from 1; the latest grant's for any
@@ -288,7 +337,8 @@ impl Grants {
 impl Chunk {
     fn new(grant: Grant, before: u32) -> Self {
         let Grant { time, .. } = grant;
-        let mut chunk = Self { first: time, last: time, before, start: 0, bytes: Vec::new() };
+        let mut chunk =
+            Self { first: time, last: time, before, start: 0, grants: 0, bytes: Vec::new() };
         chunk.push(grant);
         chunk
     }
@@ -316,6 +366,29 @@ impl Chunk {
             varint::put(&mut self.bytes, u64::from(grant.units));
         }
         self.last = grant.time;
+        // At most one for each byte.
+        self.grants = self.grants.wrapping_add(1);
+    }
+
+    /// Takes units out of the grant at `time`; returns whether the chunk is empty then.
+    fn take_out(&mut self, time: Instant, units: u32) -> bool {
+        let mut rest: Option<Self> = None;
+        for mut grant in self.grants() {
+            if grant.time == time {
+                grant.units = grant.units.minus(units);
+            }
+            if grant.units > 0 {
+                match &mut rest {
+                    None => rest = Some(Self::new(grant, self.before)),
+                    Some(rest) => rest.push(grant),
+                }
+            }
+        }
+        let is_empty = rest.is_none();
+        if let Some(rest) = rest {
+            *self = rest;
+        }
+        is_empty
     }
 
     fn grants(&self) -> ChunkGrants<'_> {
@@ -325,12 +398,14 @@ impl Chunk {
 
     /// Drops the grants at or before `time`, which is before the last one.
     fn drop_until(&mut self, time: Instant) {
-        let mut dropped = 0_u32;
+        let (mut dropped, mut count) = (0_u32, 0_u16);
         let mut grants = self.grants();
         let mut left = grants.rest.len();
         let first = loop {
             match grants.next() {
-                Some(grant) if grant.time <= time => dropped = dropped.plus(grant.units),
+                Some(grant) if grant.time <= time => {
+                    (dropped, count) = (dropped.plus(grant.units), count.wrapping_add(1));
+                }
                 Some(grant) => break grant.time,
                 None => return,
             }
@@ -338,13 +413,14 @@ impl Chunk {
         };
         self.first = first;
         self.before = self.before.wrapping_add(dropped);
-        self.start = self.bytes.len().minus(left) as u32;
+        self.start = self.bytes.len().minus(left) as u16;
+        self.grants = self.grants.wrapping_sub(count);
     }
 
     /// Takes off the grant that holds the `nth` unit, cut down to that unit, and drops what was
     /// granted after it.
     fn split_off_unit(&mut self, nth: u32) -> Grant {
-        let (mut before, mut last) = (0_u32, self.first);
+        let (mut before, mut last, mut count) = (0_u32, self.first, 0_u16);
         let mut grants = self.grants();
         let mut left = grants.rest.len();
         let found = loop {
@@ -353,12 +429,13 @@ impl Chunk {
                     before = before.plus(grant.units);
                     last = grant.time;
                     left = grants.rest.len();
+                    count = count.wrapping_add(1);
                 }
                 Some(grant) => break grant.time,
                 None => break last,
             }
         };
-        self.last = last;
+        (self.last, self.grants) = (last, count);
         self.bytes.truncate(self.bytes.len().minus(left));
         Grant { time: found, units: nth.minus(before) }
     }
@@ -388,270 +465,4 @@ impl Iterator for ChunkGrants<'_> {
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
-mod tests {
-    use super::*;
-
-    /// Grants that fill several chunks, and of all shapes: one unit and many, short steps and
-    /// one of half of all time.
-    fn grants() -> Vec<Grant> {
-        let mut time = Instant::EPOCH;
-        let grant = |index: u64| {
-            time = match index {
-                250 => time.plus_micros(1 << 61),
-                _ => time.plus_micros(1 + index * index % 20_000),
-            };
-            Grant { time, units: if index.is_multiple_of(3) { 1 + index as u32 } else { 1 } }
-        };
-        (0..500).map(grant).collect()
-    }
-
-    fn queue(grants: &[Grant]) -> Grants {
-        let mut queue = Grants::new();
-        for grant in grants {
-            queue.push(grant.time, grant.units);
-        }
-        queue
-    }
-
-    fn units(grants: &[Grant]) -> u32 {
-        grants.iter().map(|grant| grant.units).sum()
-    }
-
-    /// The grants that hold the `units` oldest units, the last of them cut down to fit.
-    fn oldest_units(grants: &[Grant], mut units: u32) -> Vec<Grant> {
-        let mut oldest = Vec::new();
-        for grant in grants {
-            let taken = grant.units.min(units);
-            units -= taken;
-            oldest.extend((taken > 0).then_some(Grant { units: taken, ..*grant }));
-        }
-        oldest
-    }
-
-    /// Checks everything that a queue can be asked against the grants that it should hold.
-    fn assert_holds(queue: &Grants, grants: &[Grant]) {
-        assert!(queue.iter().eq(grants.iter().copied()));
-        assert_eq!(queue.units(), units(grants));
-        assert_eq!(queue.is_empty(), grants.is_empty());
-        let mut until = 0;
-        for &Grant { time, units } in grants {
-            let just_before = Instant::from_micros(time.as_micros() - 1);
-            assert_eq!(queue.units_until(just_before), until, "before {time:?}");
-            assert_eq!(queue.time_of_unit(until + 1), time);
-            until += units;
-            assert_eq!(queue.units_until(time), until, "until {time:?}");
-            assert_eq!(queue.time_of_unit(until), time);
-        }
-        assert_eq!(queue.units_until(Instant::MAX), until);
-        assert_eq!(queue.time_of_unit(until + 1), queue.newest_time());
-    }
-
-    #[test]
-    fn grants_are_found_by_time_and_by_unit_across_chunks() {
-        let grants = grants();
-        let queue = queue(&grants);
-        assert!(queue.older.len() > 4, "{} chunks", queue.older.len());
-        assert_holds(&queue, &grants);
-    }
-
-    #[test]
-    fn a_grant_that_is_not_later_joins_the_newest() {
-        let mut queue = Grants::new();
-        for (micros, units) in [(5, 1), (5, 2), (3, 4), (6, 8)] {
-            queue.push(Instant::from_micros(micros), units);
-        }
-        queue.join_newest(Instant::from_micros(7), 16);
-        let entry = |micros, units| Grant { time: Instant::from_micros(micros), units };
-        assert_holds(&queue, &[entry(5, 7), entry(7, 24)]);
-        assert_eq!(queue.newest_first(), Some(Instant::from_micros(6)));
-    }
-
-    #[test]
-    fn the_time_of_the_first_grant_is_kept_as_long_as_its_entry_is_the_newest() {
-        let first_of = |queue: &Grants| queue.newest_first().map(Instant::as_micros);
-        let mut queue = Grants::new();
-        queue.push(Instant::from_micros(5), 2);
-        queue.join_newest(Instant::from_micros(7), 2);
-        queue.truncate(1);
-        assert_eq!(first_of(&queue), Some(5));
-        queue.push(Instant::from_micros(9), 1);
-        assert_eq!(first_of(&queue), Some(9));
-        queue.truncate(1);
-        assert_eq!(first_of(&queue), None);
-        queue.join_newest(Instant::from_micros(8), 1);
-        assert_eq!(first_of(&queue), None);
-        queue.drop_until(Instant::from_micros(8));
-        queue.push(Instant::from_micros(8), 1);
-        assert_eq!(first_of(&queue), Some(8));
-    }
-
-    #[test]
-    fn a_queue_takes_56_bytes_with_the_time_of_a_first_grant() {
-        assert_eq!(size_of::<Grants>(), 56);
-    }
-
-    #[test]
-    fn truncation_keeps_the_oldest_units_whatever_their_number() {
-        let grants = &grants()[..200];
-        let whole = queue(grants);
-        for kept in 0..=units(grants) {
-            let mut queue = whole.clone();
-            queue.truncate(kept);
-            let oldest = oldest_units(grants, kept);
-            assert!(queue.iter().eq(oldest.iter().copied()), "{kept} units");
-            let newest = oldest.last().map_or(Instant::EPOCH, |grant| grant.time);
-            assert_eq!((queue.units(), queue.newest_time()), (kept, newest));
-            assert!(!queue.older.iter().any(Chunk::is_empty), "{kept} units");
-        }
-    }
-
-    #[test]
-    fn what_has_been_dropped_and_truncated_anywhere_can_be_searched_and_grown() {
-        let grants = grants();
-        let later = Grant { time: Instant::MAX, units: 5 };
-        for dropped in (0..=grants.len()).step_by(7) {
-            let kept = &grants[dropped..];
-            for units in (0..=units(kept)).step_by(19_973) {
-                let mut queue = queue(&grants);
-                if let Some(last) = dropped.checked_sub(1) {
-                    queue.drop_until(grants[last].time);
-                }
-                queue.truncate(units);
-                let mut expected = oldest_units(kept, units);
-                assert_holds(&queue, &expected);
-                queue.push(later.time, later.units);
-                expected.push(later);
-                assert_holds(&queue, &expected);
-            }
-        }
-    }
-
-    #[test]
-    fn dropping_drops_what_is_at_or_before_a_time_and_nothing_else() {
-        let grants = grants();
-        for (index, grant) in grants.iter().enumerate() {
-            let (mut exactly, mut just_before) = (queue(&grants), queue(&grants));
-            exactly.drop_until(grant.time);
-            just_before.drop_until(Instant::from_micros(grant.time.as_micros() - 1));
-            assert!(exactly.iter().eq(grants[index + 1..].iter().copied()));
-            assert!(just_before.iter().eq(grants[index..].iter().copied()));
-        }
-    }
-
-    #[test]
-    fn the_count_of_units_ever_queued_may_wrap() {
-        let mut queue = Grants::new();
-        let entry =
-            |index: u64| Grant { time: Instant::from_micros(1 + index), units: 900_000_000 };
-        for index in 0..100_u64 {
-            let grant = entry(index);
-            queue.push(grant.time, grant.units);
-            if let Some(left) = index.checked_sub(3) {
-                queue.drop_until(entry(left).time);
-            }
-            let held: Vec<_> = (index.saturating_sub(2)..=index).map(entry).collect();
-            assert_holds(&queue, &held);
-        }
-    }
-
-    #[test]
-    fn a_grant_a_few_milliseconds_after_another_takes_at_most_four_bytes() {
-        for step in [1_000, 2_500, 5_000, 8_191] {
-            let bytes = heap_bytes(100_000, step);
-            assert!(bytes <= 400_000, "{bytes} for steps of {step} µs");
-        }
-    }
-
-    #[test]
-    fn a_grant_takes_at_most_eight_bytes_with_everything_around_it() {
-        for len in (100..1_000).chain([100_000]) {
-            for step in [1, 5_000, 1_000_000] {
-                let bytes = size_of::<Grants>() + heap_bytes(len, step);
-                assert!(bytes as u64 <= len * 8, "{bytes} for {len} at steps of {step} µs");
-            }
-        }
-    }
-
-    #[test]
-    fn a_short_queue_has_little_room_to_grow() {
-        for (len, step, most) in [(2, 1_000, 80), (10, 360_000_000, 120), (100, 36_000_000, 560)] {
-            let bytes = heap_bytes(len, step);
-            assert!(bytes <= most, "{bytes} for {len}");
-        }
-    }
-
-    #[test]
-    fn memory_is_given_back_when_most_grants_are_gone() {
-        let grant = |index: u64| Grant { time: Instant::from_micros(1 + index * 5_000), units: 1 };
-        let all = queue(&(0..100_000).map(grant).collect::<Vec<_>>());
-        let (mut dropped, mut truncated) = (all.clone(), all);
-        dropped.drop_until(grant(99_799).time);
-        truncated.truncate(200);
-        for queue in [dropped, truncated] {
-            assert_eq!(queue.units(), 200);
-            let bytes = capacity_bytes(queue);
-            assert!(bytes <= 8 * 200, "{bytes} bytes");
-        }
-    }
-
-    /// What `len` grants of one unit take, `step` microseconds apart.
-    fn heap_bytes(len: u64, step: u64) -> usize {
-        let mut queue = Grants::new();
-        for index in 0..len {
-            queue.push(Instant::from_micros(1 + index * step), 1);
-        }
-        capacity_bytes(queue)
-    }
-
-    /// Sums what the buffers can hold.
-    fn capacity_bytes(mut queue: Grants) -> usize {
-        struct Sum(usize);
-        impl BufferVisitor for Sum {
-            fn visit<T>(&mut self, buffer: Vec<T>) -> Vec<T> {
-                self.0 += buffer.capacity() * size_of::<T>();
-                buffer
-            }
-        }
-        let mut sum = Sum(0);
-        queue.visit_buffers(0..queue.buffers(), &mut sum);
-        sum.0
-    }
-
-    /// Copies every buffer to a new place.
-    struct Mover {
-        moved: usize,
-    }
-
-    impl BufferVisitor for Mover {
-        fn visit<T>(&mut self, mut buffer: Vec<T>) -> Vec<T> {
-            let capacity = buffer.capacity();
-            assert!(capacity > 0, "every buffer is allocated");
-            let mut moved = Vec::with_capacity(capacity);
-            moved.append(&mut buffer);
-            assert_eq!(moved.capacity(), capacity);
-            self.moved += 1;
-            moved
-        }
-    }
-
-    #[test]
-    fn buffers_can_be_moved_some_at_a_time_and_each_once() {
-        let grants = grants();
-        for dropped in [0_usize, 1, 100, 499, 500] {
-            for step in [1, 2, 3, 1_000] {
-                let (mut queue, mut mover) = (queue(&grants), Mover { moved: 0 });
-                if let Some(last) = dropped.checked_sub(1) {
-                    queue.drop_until(grants[last].time);
-                }
-                let buffers = queue.buffers();
-                for first in (0..buffers).step_by(step) {
-                    queue.visit_buffers(first..first + step, &mut mover);
-                }
-                assert_eq!((mover.moved, queue.buffers()), (buffers, buffers));
-                assert_holds(&queue, &grants[dropped..]);
-                queue.push(Instant::MAX, 1);
-                assert_eq!(queue.units(), units(&grants[dropped..]) + 1);
-            }
-        }
-    }
-}
+mod tests;

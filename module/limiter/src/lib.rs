@@ -28,11 +28,14 @@
 //! * [`Algorithm`]: the algorithms, with one table of facts.
 //! * [`Instant`] and [`Duration`]: microseconds, and the only rounding.
 //! * [`Limit`], [`Request`]: the parameters of a call, checked once.
+//! * [`Period`], [`Bounds`]: the windows of the calendar, of a length, or of the caller.
+//! * [`LogOptions`]: the options of a call that is logged.
 //! * [`Decision`]: the answer to a call.
 //! * [`codec`]: the versions, kinds and fields of bytes that are stored and sent.
 //! * [`Stored`]: a state that is stored and replicated; [`Limiter`]: one that decides, with `take`,
 //!   `peek` and `refund`.
 //! * [`TokenBucket`] and [`SlidingWindowLog`]: each decides, encodes itself and applies its effects.
+//! * [`FixedWindow`]: decides, encodes itself and applies its effects as well.
 //! * [`Effect`]: an effect on any state, or a deletion.
 //! * [`TopKeys`]: the keys that were denied most lately.
 //!
@@ -62,11 +65,14 @@ extern crate alloc;
 
 mod algorithm;
 mod buffers;
+mod calendar;
 pub mod codec;
 mod decision;
 mod effect;
+mod fixed_window;
 mod grants;
 mod limits;
+mod log_options;
 mod math;
 mod sliding_window_log;
 mod state;
@@ -78,10 +84,13 @@ mod varint;
 
 pub use algorithm::{Algorithm, Facts};
 pub use buffers::BufferVisitor;
+pub use calendar::{Anchor, Bounds, Period};
 pub use codec::Encode;
 pub use decision::{Decision, Refund, RetryAfter};
 pub use effect::Effect;
-pub use limits::{Limit, Mode, Request, Units, Window};
+pub use fixed_window::{FixedLimit, FixedWindow};
+pub use limits::{Limit, MAX_USED, Mode, Request, Units, Window};
+pub use log_options::LogOptions;
 pub use sliding_window_log::{LogEffect, SlidingWindowLog};
 pub use state::Limiter;
 pub use stored::{Refused, Stored};

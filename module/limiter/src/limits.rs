@@ -98,7 +98,7 @@ impl Limit {
     }
 }
 
-/// Whether a call takes fewer units than it asks for.
+/// The rule for a call that asks for more units than are available.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// The call takes all units that it asks for, or none.
@@ -106,14 +106,20 @@ pub enum Mode {
     All,
     /// The call takes the available units when those are fewer than it asks for.
     Partial,
+    /// The call takes all units that it asks for, also when fewer are available. More than the
+    /// capacity can then be used, up to [`MAX_USED`].
+    Force,
 }
+
+/// The most units that can be used at once: a capacity, and the debt beyond it.
+pub const MAX_USED: u32 = u32::MAX;
 
 /// The units that one call asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Units asked for.
     pub cost: Units,
-    /// Whether the call takes fewer.
+    /// The units that the call takes when fewer than `cost` are available.
     pub mode: Mode,
 }
 
@@ -130,12 +136,21 @@ impl Request {
         Self { cost, mode: Mode::Partial }
     }
 
-    /// Returns the units that are granted of this request when `available` units can be taken.
-    pub(crate) fn granted_of(self, available: u32) -> u32 {
+    /// All of `cost`, whatever is available.
+    #[must_use]
+    pub const fn force(cost: Units) -> Self {
+        Self { cost, mode: Mode::Force }
+    }
+
+    /// Returns the units that are granted of this request when `available` units can be taken;
+    /// `used` returns the units in use, any part of a unit as a whole one.
+    #[inline(always)]
+    pub(crate) fn granted_of(self, available: u32, used: impl FnOnce() -> u32) -> u32 {
         match (self.cost.get(), self.mode) {
             (cost, _) if cost <= available => cost,
-            (_, Mode::Partial) => available,
             (_, Mode::All) => 0,
+            (_, Mode::Partial) => available,
+            (cost, Mode::Force) => cost.min(MAX_USED.minus(used())),
         }
     }
 

@@ -16,6 +16,18 @@
 //! that none counts for a whole tick more. Memory is bounded by the limit and by the ticks in a
 //! window, whichever is less.
 //!
+//! # Resolution
+//!
+//! A call may give a longer tick ([`LogOptions::resolution`]), so that a log of any limit has at most
+//! `ceil(window / resolution) + 1` entries. A grant then counts for less than one resolution longer
+//! than the window, and never for less than the window.
+//!
+//! # Debt
+//!
+//! A call with [`Mode::Force`] is logged also above the limit, up to [`MAX_USED`] units. A log that
+//! has its most entries ([`LogOptions::max_entries`]) gets no new one from such a call: the grant
+//! joins the newest entry, which counts from its time.
+//!
 //! # The end of a log
 //!
 //! When its newest grant has left the window of the latest grant, a log counts for nothing, also
@@ -27,20 +39,22 @@
 //! still. Grants from more than a window in the future do not count: they come from a clock that
 //! was wrong, and would otherwise block the key until that time comes.
 
+mod bytes;
+mod options;
+
 use core::num::NonZeroU64;
 use core::ops::Range;
 
 use crate::algorithm::Algorithm;
 use crate::buffers::BufferVisitor;
-use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::decision::{Decision, Refund, RetryAfter};
 use crate::grants::Grants;
-use crate::limits::{Limit, Request, Units, Window};
+use crate::limits::{Limit, MAX_USED, Mode, Request, Units, Window};
+use crate::log_options::{LogOptions, tick_micros};
 use crate::math::Exact;
 use crate::state::Limiter;
 use crate::stored::{Refused, Stored};
 use crate::time::{Duration, Instant};
-use crate::varint;
 
 /// The state of a sliding window log: the times and units of the grants that still count.
 #[derive(Clone, Debug)]
@@ -72,18 +86,21 @@ impl Eq for SlidingWindowLog {}
 impl Limiter for SlidingWindowLog {
     const ALGORITHM: Algorithm = Algorithm::SlidingWindow;
 
-    /// Version, kind, and the time, the window and the units of a grant.
-    const MAX_EFFECT_BYTES: usize = 2 + 9 + 5 + 5;
+    /// Version, kind, and the time, the window, the units, the resolution and the joining of a
+    /// grant.
+    const MAX_EFFECT_BYTES: usize = 2 + 9 + 5 + 5 + 5 + 1;
 
     #[inline(always)]
     fn take(&mut self, limit: &Limit, request: Request, now: Instant) -> Decision {
+        if request.mode == Mode::Force {
+            return self.take_with(limit, LogOptions::default(), request, now);
+        }
         let before = self.view(limit.window, now);
-        let granted = request.granted_of(before.available(limit.limit));
+        let granted = request.granted_of(before.available(limit.limit), || before.used);
         let after = match Units::new(u64::from(granted)) {
             Some(units) => {
-                self.log(&before, units);
-                let used = before.used.plus(granted);
-                View { left: 0, used, held: used, ..before }
+                self.log(&before, units, tick_micros(limit.window));
+                before.after(granted)
             }
             None => before,
         };
@@ -92,7 +109,7 @@ impl Limiter for SlidingWindowLog {
 
     fn peek(&self, limit: &Limit, cost: Units, now: Instant) -> Decision {
         let (view, request) = (self.view(limit.window, now), Request::all(cost));
-        let granted = request.granted_of(view.available(limit.limit));
+        let granted = request.granted_of(view.available(limit.limit), || view.used);
         self.decision(limit.limit, &view, granted, request.missing_after(granted))
     }
 
@@ -122,7 +139,7 @@ impl Limiter for SlidingWindowLog {
     }
 
     fn is_refund(&self, effect: &LogEffect) -> bool {
-        matches!(effect, LogEffect::Refund { .. })
+        matches!(effect, LogEffect::Refund { .. } | LogEffect::Return { .. })
     }
 }
 
@@ -141,6 +158,28 @@ pub enum LogEffect {
         /// The number of units.
         units: Units,
     },
+    /// The log granted units with options, or is in debt.
+    OtherGrant {
+        /// The time of the grant.
+        time: Instant,
+        /// The window of the call.
+        window: Window,
+        /// The number of units.
+        units: Units,
+        /// The resolution of the call.
+        resolution: Option<Window>,
+        /// Whether the grant joined the newest entry, whatever its tick.
+        joins: bool,
+    },
+    /// Units were given back to the entry of a grant.
+    Return {
+        /// The time of the return.
+        time: Instant,
+        /// The time that the log has recorded for the grant.
+        granted_at: Instant,
+        /// The number of units.
+        units: Units,
+    },
     /// Units were given back to the log.
     Refund {
         /// The time of the refund.
@@ -156,7 +195,10 @@ impl LogEffect {
     pub const fn time(&self) -> Instant {
         match self {
             Self::Whole(_) => Instant::EPOCH,
-            Self::Grant { time, .. } | Self::Refund { time, .. } => *time,
+            Self::Grant { time, .. }
+            | Self::OtherGrant { time, .. }
+            | Self::Return { time, .. }
+            | Self::Refund { time, .. } => *time,
         }
     }
 }
@@ -168,17 +210,38 @@ impl Stored for SlidingWindowLog {
         self.is_empty() || self.end_micros() <= now.as_micros()
     }
 
-    /// Refuses a grant of more units than a log can hold, and a refund that leaves nothing: a
-    /// server that makes such a refund deletes the key.
+    /// Refuses a grant of more units than a log can hold, and a refund or a return that leaves
+    /// nothing: a server that makes such a change deletes the key.
     fn apply(&mut self, effect: LogEffect) -> Result<(), Refused> {
         match effect {
             LogEffect::Whole(log) => *self = log,
             LogEffect::Grant { time, window, units } => {
                 let before = self.view(window, time);
-                if before.used.plus(units.get()) > Units::MAX.get() {
+                if before.used > Units::MAX.get().minus(units.get()) {
                     return Err(Refused);
                 }
-                self.log(&before, units);
+                self.log(&before, units, tick_micros(window));
+            }
+            LogEffect::OtherGrant { time, window, units, resolution, joins } => {
+                let before = self.view(window, time);
+                if before.used > MAX_USED.minus(units.get()) {
+                    return Err(Refused);
+                }
+                let options = LogOptions { resolution, ..LogOptions::default() };
+                self.forget(&before);
+                if joins {
+                    self.join(&before, units);
+                } else {
+                    self.record(&before, units, options.tick_micros(window));
+                }
+            }
+            LogEffect::Return { time, granted_at, units } => {
+                let mut after = self.clone();
+                let refund = after.give_back(granted_at, units, time);
+                if refund.refunded != units.get() || after.is_empty() {
+                    return Err(Refused);
+                }
+                *self = after;
             }
             LogEffect::Refund { time, units } => {
                 if self.view(self.window, time).used <= units.get() {
@@ -199,75 +262,6 @@ impl Stored for SlidingWindowLog {
     }
 }
 
-/// Three to eight bytes for each entry.
-impl Encode for SlidingWindowLog {
-    fn encode(&self, bytes: &mut impl Extend<u8>) {
-        let (first, latest) = (self.grants.newest_first(), self.grants.newest_time());
-        let window = self.window.as_millis();
-        if first == Some(latest) {
-            codec::put(bytes, Kind::SlidingWindowLog, &[window]);
-        } else {
-            let age = first.map_or(0, |first| latest.micros_since(first));
-            codec::put(bytes, Kind::SlidingWindowLogWithAge, &[window, age]);
-        }
-        let mut last = Instant::EPOCH;
-        for grant in self.grants.iter() {
-            varint::put(bytes, grant.time.micros_since(last));
-            varint::put(bytes, u64::from(grant.units));
-            last = grant.time;
-        }
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        match LogEffect::decode(bytes)? {
-            LogEffect::Whole(log) => Ok(log),
-            LogEffect::Grant { .. } | LogEffect::Refund { .. } => Err(DecodeError::Malformed),
-        }
-    }
-}
-
-impl Encode for LogEffect {
-    fn encode(&self, bytes: &mut impl Extend<u8>) {
-        match self {
-            Self::Whole(log) => log.encode(bytes),
-            Self::Grant { time, window, units } => {
-                let fields = [time.as_micros(), window.as_millis(), u64::from(units.get())];
-                codec::put(bytes, Kind::GrantOfLog, &fields);
-            }
-            Self::Refund { time, units } => {
-                let fields = [time.as_micros(), u64::from(units.get())];
-                codec::put(bytes, Kind::RefundOfLog, &fields);
-            }
-        }
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (kind, mut fields) = codec::read(bytes)?;
-        let effect = match kind {
-            Kind::SlidingWindowLog => SlidingWindowLog::read(&mut fields).map(Self::Whole),
-            Kind::SlidingWindowLogWithAge => {
-                SlidingWindowLog::read_with_age(&mut fields).map(Self::Whole)
-            }
-            Kind::GrantOfLog => Self::read_grant(&mut fields),
-            Kind::RefundOfLog => Self::read_refund(&mut fields),
-            Kind::TokenBucket | Kind::Deletion => None,
-        };
-        fields.end(effect)
-    }
-}
-
-impl LogEffect {
-    fn read_grant(fields: &mut Fields<'_>) -> Option<Self> {
-        let (time, window, units) = (fields.time()?, fields.window()?, fields.units()?);
-        Some(Self::Grant { time, window, units })
-    }
-
-    fn read_refund(fields: &mut Fields<'_>) -> Option<Self> {
-        let (time, units) = (fields.time()?, fields.units()?);
-        Some(Self::Refund { time, units })
-    }
-}
-
 impl SlidingWindowLog {
     /// An empty log. Allocates nothing.
     #[must_use]
@@ -275,34 +269,9 @@ impl SlidingWindowLog {
         Self { grants: Grants::new(), window: Window::MIN }
     }
 
-    /// Returns the log of which these are the fields, if they are within their bounds.
-    fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let window = fields.window()?;
-        Self::read_entries(window, fields)
-    }
-
-    fn read_with_age(fields: &mut Fields<'_>) -> Option<Self> {
-        let (window, age) = (fields.window()?, fields.integer()?);
-        let mut log = Self::read_entries(window, fields)?;
-        let first = log.grants.newest_time().as_micros().checked_sub(age)?;
-        log.grants.set_newest_first((age > 0).then_some(Instant::from_micros(first)));
-        Some(log)
-    }
-
-    fn read_entries(window: Window, fields: &mut Fields<'_>) -> Option<Self> {
-        let mut log = Self { window, ..Self::new() };
-        let (mut time, mut total) = (Instant::EPOCH, 0_u64);
-        while !fields.is_empty() {
-            let step = fields.integer()?;
-            let next =
-                time.as_micros().checked_add(step).filter(|&t| t <= Instant::MAX.as_micros());
-            time = Instant::from_micros(next.filter(|_| step > 0 || log.is_empty())?);
-            let units = fields.units()?;
-            total = total.plus(u64::from(units.get()));
-            Units::new(total)?;
-            log.grants.push(time, units.get());
-        }
-        (!log.is_empty()).then_some(log)
+    /// Returns whether the log holds more units than a limit can be, which only forced grants do.
+    fn is_in_debt(&self) -> bool {
+        self.grants.units() > Units::MAX.get()
     }
 
     /// Whether the log holds no grants.
@@ -312,17 +281,30 @@ impl SlidingWindowLog {
     }
 
     /// Forgets what does not count and logs a new grant.
-    fn log(&mut self, before: &View, units: Units) {
+    #[inline(always)]
+    fn log(&mut self, before: &View, units: Units, tick: NonZeroU64) {
         self.forget(before);
-        let View { now, window, .. } = *before;
-        let tick = tick_micros(window);
+        self.record(before, units, tick);
+    }
+
+    /// Adds a new grant, which shares the newest entry if the first grant of this entry lies in the
+    /// same tick.
+    #[inline(always)]
+    fn record(&mut self, before: &View, units: Units, tick: NonZeroU64) {
         let first = self.grants.newest_first();
-        if first.is_some_and(|first| first.tick(tick) == now.tick(tick)) {
-            self.grants.join_newest(now, units.get());
+        if first.is_some_and(|first| first.tick(tick) == before.now.tick(tick)) {
+            self.join(before, units);
         } else {
-            self.grants.push(now, units.get());
+            self.grants.push(before.now, units.get());
+            self.window = before.window;
         }
-        self.window = window;
+    }
+
+    /// Adds a new grant to the newest entry.
+    #[inline(always)]
+    fn join(&mut self, before: &View, units: Units) {
+        self.grants.join_newest(before.now, units.get());
+        self.window = before.window;
     }
 
     /// Drops the grants that do not count: those that have left the window, and those from a clock
@@ -423,13 +405,13 @@ impl View {
     fn available(&self, limit: Units) -> u32 {
         limit.get().saturating_sub(self.used)
     }
-}
 
-/// The time within which grants share an entry: a thousandth of the window, 1 ms at most.
-fn tick_micros(window: Window) -> NonZeroU64 {
-    const MAX: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
-    // A window in milliseconds is as long as its thousandths are in microseconds.
-    NonZeroU64::new(window.as_millis()).map_or(MAX, |micros| micros.min(MAX))
+    /// The view after a grant of so many units, which has dropped what did not count.
+    #[inline(always)]
+    fn after(&self, granted: u32) -> Self {
+        let used = self.used.plus(granted);
+        Self { left: 0, used, held: used, ..*self }
+    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,12 @@
 //! A grant fixes what it has measured; a refund leaves the time and the rate of the latest grant,
 //! so that it gives back the same number of units to calls at every rate.
 //!
+//! # Debt
+//!
+//! A call with [`Mode::Force`](crate::Mode::Force) takes its cost also above the capacity, up to
+//! [`MAX_USED`]. What is above the capacity drains at the same rate, and calls are denied until
+//! enough has drained.
+//!
 //! # Clocks that step
 //!
 //! A state from the future is taken as it is, without draining, until the clock has caught up: a
@@ -51,7 +57,7 @@ use crate::algorithm::Algorithm;
 use crate::buffers::BufferVisitor;
 use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::decision::{Decision, Refund, RetryAfter};
-use crate::limits::{Limit, Request, Units, Window};
+use crate::limits::{Limit, MAX_USED, Request, Units, Window};
 use crate::math::Exact;
 use crate::state::Limiter;
 use crate::stored::{Refused, Stored};
@@ -88,7 +94,7 @@ impl Limiter for TokenBucket {
     #[inline(always)]
     fn take(&mut self, limit: &Limit, request: Request, now: Instant) -> Decision {
         let before = self.level(*limit, now);
-        let granted = request.granted_of(before.available());
+        let granted = request.granted_of(before.available(), || before.units_up());
         let missing = request.missing_after(granted);
         if granted == 0 {
             return self.unchanged(limit, before, granted, missing, now);
@@ -101,7 +107,7 @@ impl Limiter for TokenBucket {
 
     fn peek(&self, limit: &Limit, cost: Units, now: Instant) -> Decision {
         let (level, request) = (self.level(*limit, now), Request::all(cost));
-        let granted = request.granted_of(level.available());
+        let granted = request.granted_of(level.available(), || level.units_up());
         self.unchanged(limit, level, granted, request.missing_after(granted), now)
     }
 
@@ -156,14 +162,16 @@ impl Encode for TokenBucket {
         let Self { time, window, parts, units, limit } = *self;
         let (limit, units) = (u64::from(limit.get()), u64::from(units));
         let fields = [time.as_micros(), window.as_millis(), limit, units, parts];
-        codec::put(bytes, Kind::TokenBucket, &fields);
+        let kind = if self.is_in_debt() { Kind::TokenBucketInDebt } else { Kind::TokenBucket };
+        codec::put(bytes, kind, &fields);
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         match codec::read(bytes)? {
-            (Kind::TokenBucket, mut fields) => {
+            (kind @ (Kind::TokenBucket | Kind::TokenBucketInDebt), mut fields) => {
+                let is_in_debt = kind == Kind::TokenBucketInDebt;
                 let bucket = Self::read(&mut fields);
-                fields.end(bucket)
+                fields.end(bucket.filter(|bucket| bucket.is_in_debt() == is_in_debt))
             }
             _ => Err(DecodeError::Malformed),
         }
@@ -189,9 +197,13 @@ impl TokenBucket {
         let (time, window, limit) = (fields.time()?, fields.window()?, fields.units()?);
         let (units, parts) = (u32::try_from(fields.integer()?).ok()?, fields.integer()?);
         let used = units.checked_add(u32::from(parts > 0))?;
-        let is_in_bounds =
-            Units::new(u64::from(used)).is_some() && parts < parts_per_unit(window).get();
+        let is_in_bounds = used > 0 && parts < parts_per_unit(window).get();
         is_in_bounds.then_some(Self { time, window, parts, units, limit })
+    }
+
+    /// Returns whether more units are used than a capacity can be, which only a forced grant does.
+    fn is_in_debt(&self) -> bool {
+        self.units >= Units::MAX.get() && (self.units > Units::MAX.get() || self.parts > 0)
     }
 
     /// The rate of the latest grant.
@@ -390,18 +402,19 @@ fn product(a: u64, b: u64) -> u128 {
 
 /// Whole units and the rest of a number of parts, of which a unit is so many.
 ///
-/// Units that do not fit are more than any state holds.
+/// Units that do not fit are as many as any state holds, or more: they are [`MAX_USED`], without a
+/// rest.
 fn divide(parts: u128, unit: NonZeroU64) -> (u32, u64) {
     let (units, rest) = match u64::try_from(parts) {
         // Nearly all fit into 64 bits, where dividing is cheap.
-        Ok(parts) => (u32::try_from(parts / unit), parts % unit),
+        Ok(parts) => (parts / unit, parts % unit),
         Err(_) => {
             let unit = NonZeroU128::from(unit);
             let rest = u64::try_from(parts % unit).unwrap_or(0);
-            (u32::try_from(parts / unit), rest)
+            (u64::try_from(parts / unit).unwrap_or(u64::MAX), rest)
         }
     };
-    (units.unwrap_or(u32::MAX), rest)
+    if units < u64::from(MAX_USED) { (units as u32, rest) } else { (MAX_USED, 0) }
 }
 
 /// The time in which `parts` drain at `rate` parts a microsecond, rounded up.

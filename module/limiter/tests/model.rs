@@ -12,8 +12,8 @@ use std::fmt::Debug;
 
 use arbitrary::{Call, Clock, Limits, calls};
 use limiter::{
-    Decision, Duration, Instant, Limit, Limiter, Mode, Refund, Request, RetryAfter,
-    SlidingWindowLog, TokenBucket, Units, Window,
+    Decision, Duration, Encode, Instant, Limit, Limiter, LogOptions, MAX_USED, Mode, Refund,
+    Request, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
 };
 use num_rational::BigRational;
 use proptest::collection::vec;
@@ -41,6 +41,41 @@ proptest! {
         let calls: Vec<_> = calls.into_iter().zip(kinds).collect();
         compare::<BucketModel, TokenBucket>(&calls)?;
         compare::<LogModel, SlidingWindowLog>(&calls)?;
+    }
+
+    /// The same for logs with any resolution and few entries, for forced grants, and for units
+    /// that are given back to their own grant.
+    #[test]
+    fn every_answer_of_a_log_with_options_is_the_models(
+        calls in calls(Limits::Changing, Clock::Any, 1..60),
+        log_calls in vec(log_call(), 60),
+    ) {
+        let calls: Vec<_> = calls.into_iter().zip(log_calls).collect();
+        compare_logs(&calls)?;
+    }
+
+    /// A log whose calls give one resolution has at most `ceil(window / resolution) + 1` entries;
+    /// and no window grants more than the limit, whatever the resolution.
+    #[test]
+    fn a_resolution_bounds_the_entries_and_keeps_the_promise(
+        calls in calls(Limits::Same, Clock::Forward, 1..150),
+        parts in 1..=20_u64,
+    ) {
+        let quota = calls[0].quota;
+        let resolution = Window::from_millis((quota.window.as_millis() / parts).max(1));
+        let options = LogOptions { resolution, ..LogOptions::default() };
+        let most = options.entries_per_window(quota.window);
+        let (mut log, mut grants) = (SlidingWindowLog::new(), Vec::new());
+        for Call { now, request, .. } in calls {
+            let granted = log.take_with(&quota, options, request, now).granted;
+            grants.push((now.as_micros(), u64::from(granted)));
+            prop_assert!(entries_of(&log).len() as u64 <= most);
+        }
+        for (index, (first, _)) in grants.iter().enumerate() {
+            let end = first + quota.window.as_micros();
+            let within = grants[index..].iter().take_while(|(time, _)| *time < end);
+            prop_assert!(within.map(|(_, units)| units).sum::<u64>() <= quota.limit.get().into());
+        }
     }
 
     /// The one rounding there is, of parts of a unit when the window changes, cannot be told from
@@ -73,12 +108,19 @@ proptest! {
 enum Kind {
     Take,
     Peek,
+    /// Takes the cost in every case.
+    Force,
     /// Gives back what the call would have cost.
     Refund,
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    prop_oneof![6 => Just(Kind::Take), 1 => Just(Kind::Peek), 1 => Just(Kind::Refund)]
+    prop_oneof![
+        12 => Just(Kind::Take),
+        2 => Just(Kind::Peek),
+        1 => Just(Kind::Force),
+        2 => Just(Kind::Refund),
+    ]
 }
 
 /// Microseconds between the calls of a busy key: mostly a tick or two, rarely most of a window.
@@ -128,6 +170,9 @@ trait Model: Default + Debug {
     /// Units that could be taken at `now`.
     fn available(&self, quota: &Limit, now: u64) -> u32;
 
+    /// Units in use at `now`, any part of a unit as a whole one.
+    fn used_up(&self, quota: &Limit, now: u64) -> u32;
+
     /// The wait, in microseconds, until `units` fit that do not fit now.
     fn wait(&self, quota: &Limit, units: u32, now: u64) -> u128;
 
@@ -150,6 +195,7 @@ trait Model: Default + Debug {
             _ if cost <= available => cost,
             Mode::Partial => available,
             Mode::All => 0,
+            Mode::Force => cost.min(MAX_USED - self.used_up(quota, now)),
         };
         if granted > 0 {
             self.grant(quota, granted, now);
@@ -180,17 +226,23 @@ trait Model: Default + Debug {
     }
 }
 
-/// Makes the same calls on a model and on the real thing.
+/// Makes the same calls on a model and on the real thing, and their effects on a copy.
 fn compare<M: Model, A: State>(calls: &[(Call, Kind)]) -> TestCaseResult {
-    let (mut model, mut real) = (M::default(), A::default());
+    let (mut model, mut real, mut copy) = (M::default(), A::default(), A::default());
     for &(call, kind) in calls {
         let Call { now, quota, request } = call;
         let micros = now.as_micros();
         prop_assert_eq!(real.has_ended(now), model.has_ended(micros), "before {:?}", call);
         match kind {
-            Kind::Take => {
+            Kind::Take | Kind::Force => {
+                let force = matches!(kind, Kind::Force);
+                let request = if force { Request::force(request.cost) } else { request };
                 let expected = model.take(&quota, request, micros);
-                prop_assert_eq!(real.take(&quota, request, now), expected, "{:?}", call);
+                let decision = real.take(&quota, request, now);
+                prop_assert_eq!(&decision, &expected, "{:?}", call);
+                if let Some(units) = Units::new(decision.granted.into()) {
+                    replicate(&mut copy, &real.effect_of(&quota, request, units, now))?;
+                }
             }
             Kind::Peek => {
                 let expected = model.peek(&quota, request.cost.get(), micros);
@@ -198,14 +250,136 @@ fn compare<M: Model, A: State>(calls: &[(Call, Kind)]) -> TestCaseResult {
             }
             Kind::Refund => {
                 let (refunded, reset) = model.refund(request.cost.get(), micros);
-                let Refund { refunded: units, reset_after } = real.refund(request.cost, now);
-                prop_assert_eq!(units, refunded, "{:?}", call);
-                let reset = if refunded > 0 { reset } else { 0 };
-                prop_assert_eq!(reset_after.as_micros(), reset, "{:?}", call);
+                let refund = real.refund(request.cost, now);
+                is_refund(&refund, refunded, reset)?;
+                replicate_refund(&mut copy, &real, &refund, now)?;
             }
         }
+        prop_assert_eq!(&copy, &real, "{:?}", call);
     }
     Ok(())
+}
+
+fn is_refund(refund: &Refund, refunded: u32, reset: u128) -> TestCaseResult {
+    let reset = if refunded > 0 { reset } else { 0 };
+    prop_assert_eq!((refund.refunded, refund.reset_after.as_micros()), (refunded, reset));
+    Ok(())
+}
+
+/// Applies an effect to a copy, as a replica does that receives its bytes.
+fn replicate<A: State>(copy: &mut A, effect: &A::Effect) -> TestCaseResult {
+    let mut bytes = Vec::new();
+    effect.encode(&mut bytes);
+    prop_assert!(bytes.len() <= A::MAX_EFFECT_BYTES, "{:?}", effect);
+    let received = A::Effect::decode(&bytes).map(|effect| copy.apply(effect));
+    prop_assert_eq!(received, Ok(Ok(())), "{:?}", effect);
+    Ok(())
+}
+
+fn replicate_refund<A: State>(
+    copy: &mut A,
+    real: &A,
+    refund: &Refund,
+    now: Instant,
+) -> TestCaseResult {
+    match Units::new(refund.refunded.into()) {
+        None => Ok(()),
+        // A server deletes the key.
+        Some(_) if refund.reset_after == Duration::ZERO => {
+            *copy = A::default();
+            Ok(())
+        }
+        Some(units) => replicate(copy, &real.effect_of_refund(units, now)),
+    }
+}
+
+/// What a call of a log does, and the options of the call.
+#[derive(Clone, Copy, Debug)]
+struct LogCall {
+    options: LogOptions,
+    kind: Kind,
+    /// The number of the grant to whose entry units are given back instead, counted from the latest.
+    to: Option<usize>,
+}
+
+fn log_call() -> impl Strategy<Value = LogCall> {
+    let resolution = prop_oneof![1 => Just(0), 2 => 1..=20_u64, 2 => 1..=31_622_400_000_u64];
+    let kind = prop_oneof![4 => Just(Kind::Take), 2 => Just(Kind::Force), 1 => Just(Kind::Refund)];
+    (resolution, 1..=6_u32, kind, prop::option::weighted(0.3, 0..4_usize)).prop_map(
+        |(resolution, max_entries, kind, to)| {
+            let resolution = Window::from_millis(resolution);
+            LogCall { options: LogOptions { resolution, max_entries }, kind, to }
+        },
+    )
+}
+
+/// As [`compare`], with the options of a log, and units that are given back to a grant.
+fn compare_logs(calls: &[(Call, LogCall)]) -> TestCaseResult {
+    let (mut model, mut real) = (LogModel::default(), SlidingWindowLog::new());
+    let (mut copy, mut times) = (SlidingWindowLog::new(), Vec::new());
+    for &(Call { now, quota, request }, LogCall { options, kind, to }) in calls {
+        let micros = now.as_micros();
+        if let Kind::Take | Kind::Force = kind {
+            let request =
+                if let Kind::Force = kind { Request::force(request.cost) } else { request };
+            (model.options, model.forced) = (options, request.mode == Mode::Force);
+            let expected = model.take(&quota, request, micros);
+            let decision = real.take_with(&quota, options, request, now);
+            prop_assert_eq!(&decision, &expected);
+            if let Some(units) = Units::new(decision.granted.into()) {
+                times.insert(0, real.newest_time());
+                let effect = real.effect_of_grant_with(&quota, options, request, units, now);
+                replicate(&mut copy, &effect)?;
+            }
+        } else if let Some(&granted_at) = to.and_then(|to| times.get(to)) {
+            let (refunded, reset) =
+                model.give_back(granted_at.as_micros(), request.cost.get(), micros);
+            let refund = real.give_back(granted_at, request.cost, now);
+            is_refund(&refund, refunded, reset)?;
+            match Units::new(refund.refunded.into()) {
+                Some(units) if real != SlidingWindowLog::new() => {
+                    let effect = SlidingWindowLog::effect_of_return(granted_at, units, now);
+                    prop_assert!(real.is_refund(&effect));
+                    replicate(&mut copy, &effect)?;
+                }
+                _ => copy = real.clone(),
+            }
+        } else {
+            let (refunded, reset) = model.refund(request.cost.get(), micros);
+            let refund = real.refund(request.cost, now);
+            is_refund(&refund, refunded, reset)?;
+            replicate_refund(&mut copy, &real, &refund, now)?;
+        }
+        prop_assert_eq!(&copy, &real);
+        prop_assert_eq!(
+            SlidingWindowLog::decoded(&real.encoded()).unwrap_or_default(),
+            real.clone()
+        );
+        let entries = model.entries.iter().map(|entry| (entry.time, entry.units));
+        prop_assert_eq!(entries_of(&real), entries.collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+/// The times and units in the bytes of a log.
+fn entries_of(log: &SlidingWindowLog) -> Vec<(u64, u32)> {
+    let bytes = log.encoded();
+    let (mut fields, mut value, mut shift) = (Vec::new(), 0, 0);
+    for byte in &bytes[2..] {
+        value |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if *byte < 0x80 {
+            fields.push(value);
+            (value, shift) = (0, 0);
+        }
+    }
+    let before = if bytes[1] == 2 { 1 } else { 2 };
+    let mut time = 0;
+    let entries = fields[before..].chunks(2).map(|entry| {
+        time += entry[0];
+        (time, entry[1] as u32)
+    });
+    entries.collect()
 }
 
 /// A number of units, or of microseconds, as an exact fraction.
@@ -297,6 +471,10 @@ impl Model for BucketModel {
         u32::try_from(available.floor().to_integer()).unwrap_or(0)
     }
 
+    fn used_up(&self, quota: &Limit, now: u64) -> u32 {
+        u32::try_from(self.used(quota, now).ceil().to_integer()).unwrap()
+    }
+
     fn wait(&self, quota: &Limit, units: u32, now: u64) -> u128 {
         self.time_to_drain_to(quota.capacity.get() - units, quota, now)
     }
@@ -368,6 +546,10 @@ struct LogModel {
     entries: Vec<Entry>,
     /// The window of the latest grant.
     window: u64,
+    /// The options of the present call.
+    options: LogOptions,
+    /// Whether the present call takes its cost in every case.
+    forced: bool,
 }
 
 /// Grants that count from the same time. Times are in microseconds.
@@ -382,7 +564,8 @@ struct Entry {
 
 impl Default for LogModel {
     fn default() -> Self {
-        Self { entries: Vec::new(), window: Window::MIN.as_micros() }
+        let window = Window::MIN.as_micros();
+        Self { entries: Vec::new(), window, options: LogOptions::default(), forced: false }
     }
 }
 
@@ -408,6 +591,29 @@ impl LogModel {
         counted.map(|entry| entry.units).sum()
     }
 
+    /// Gives units back to the first entry that is not before this time, if it counts.
+    fn give_back(&mut self, granted_at: u64, amount: u32, now: u64) -> (u32, u128) {
+        let window = self.window;
+        let Some(index) = self.entries.iter().position(|entry| entry.time >= granted_at) else {
+            return (0, 0);
+        };
+        if !self.counts(self.entries[index].time, window, now) {
+            return (0, 0);
+        }
+        let refunded = amount.min(self.entries[index].units);
+        self.entries[index].units -= refunded;
+        if self.entries[index].units == 0 {
+            self.entries.remove(index);
+            if let Some(newest) = self.entries[..index].last_mut() {
+                newest.first = None;
+            }
+        }
+        if self.used(window, now) == 0 {
+            *self = Self::default();
+        }
+        (refunded, self.time_until_newest_left(window, now))
+    }
+
     fn time_until_newest_left(&self, window: u64, now: u64) -> u128 {
         match self.entries.last() {
             Some(newest) if self.used(window, now) > 0 => {
@@ -425,6 +631,10 @@ impl Model for LogModel {
 
     fn available(&self, quota: &Limit, now: u64) -> u32 {
         quota.limit.get().saturating_sub(self.used(quota.window.as_micros(), now))
+    }
+
+    fn used_up(&self, quota: &Limit, now: u64) -> u32 {
+        self.used(quota.window.as_micros(), now)
     }
 
     /// The oldest grants leave one after the other; those ahead of the clock will have come to
@@ -452,15 +662,18 @@ impl Model for LogModel {
     /// the entry is ahead of the clock; the entry then counts from the later time of both.
     fn grant(&mut self, quota: &Limit, units: u32, now: u64) {
         let window = quota.window.as_micros();
-        let tick = (window / 1_000).min(1_000);
+        let resolution = self.options.resolution.map(|resolution| resolution.as_micros());
+        let tick = resolution.unwrap_or((window / 1_000).min(1_000)).min(window);
         let counts: Vec<_> =
             self.entries.iter().map(|entry| self.counts(entry.time, window, now)).collect();
         let mut counts = counts.into_iter();
         self.entries.retain(|_| counts.next().unwrap());
         self.window = window;
+        let is_full = self.entries.len() >= self.options.max_entries as usize;
         match self.entries.last_mut() {
             Some(newest)
-                if now <= newest.time
+                if self.forced && is_full
+                    || now <= newest.time
                     || newest.first.is_some_and(|first| now / tick == first / tick) =>
             {
                 newest.time = now.max(newest.time);

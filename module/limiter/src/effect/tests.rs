@@ -133,7 +133,11 @@ fn the_longest_effect_of_a_call_takes_as_many_bytes_as_its_state_allows() {
     let bucket = [latest, longest, most, most - 1, parts_per_unit(Window::MAX).get() - 1];
     for (kind, fields, bytes_of_effect) in [
         (Kind::TokenBucket, &bucket[..], TokenBucket::MAX_EFFECT_BYTES),
-        (Kind::GrantOfLog, &[latest, longest, most], SlidingWindowLog::MAX_EFFECT_BYTES),
+        (
+            Kind::OtherGrantOfLog,
+            &[latest, longest, most, longest, 1],
+            SlidingWindowLog::MAX_EFFECT_BYTES,
+        ),
     ] {
         let longest = bytes(kind, fields);
         assert_eq!(longest.len(), bytes_of_effect, "{kind:?}");
@@ -195,6 +199,18 @@ fn a_field_out_of_bounds_is_refused() {
         (Kind::GrantOfLog, &[0, 1, 0]),
         (Kind::RefundOfLog, &[late, 1]),
         (Kind::RefundOfLog, &[0, BILLION + 1]),
+        (Kind::TokenBucketInDebt, &[0, 1, 1, BILLION, 0]),
+        (Kind::TokenBucketInDebt, &[0, 1, 1, u64::from(u32::MAX), 1]),
+        (Kind::TokenBucketInDebt, &[0, 1, 1, 1 << 32, 0]),
+        (Kind::SlidingWindowLogInDebt, &[1, 0, 1, BILLION]),
+        (Kind::SlidingWindowLogInDebt, &[1, 0, 1, u64::from(u32::MAX), 1, 1]),
+        (Kind::SlidingWindowLogInDebt, &[1, 0, 1, 1 << 32]),
+        (Kind::SlidingWindowLogInDebt, &[1, 3, 1, BILLION + 1]),
+        (Kind::OtherGrantOfLog, &[0, 1, BILLION + 1, 1, 0]),
+        (Kind::OtherGrantOfLog, &[0, 1, 1, long, 0]),
+        (Kind::OtherGrantOfLog, &[0, 1, 1, 1, 2]),
+        (Kind::ReturnToLog, &[0, late, 1]),
+        (Kind::ReturnToLog, &[0, 0, 0]),
     ] {
         let refused = Effect::decode(&bytes(kind, fields));
         assert_eq!(refused, Err(DecodeError::Malformed), "{kind:?}: {fields:?}");
@@ -211,6 +227,13 @@ fn a_field_at_its_bound_is_read() {
         (Kind::SlidingWindowLog, &[31_622_400_000, (1 << 62) - 1, BILLION - 1, 1, 1]),
         (Kind::GrantOfLog, &[1 << 62, 31_622_400_000, BILLION]),
         (Kind::RefundOfLog, &[0, 1]),
+        (Kind::TokenBucketInDebt, &[0, 1, 1, BILLION, 1]),
+        (Kind::TokenBucketInDebt, &[0, 1, 1, u64::from(u32::MAX), 0]),
+        (Kind::SlidingWindowLogInDebt, &[1, 0, 1, BILLION, 1, 1]),
+        (Kind::SlidingWindowLogInDebt, &[1, 2, 1, u64::from(u32::MAX)]),
+        (Kind::OtherGrantOfLog, &[1 << 62, 31_622_400_000, BILLION, 31_622_400_000, 1]),
+        (Kind::OtherGrantOfLog, &[0, 1, 1, 0, 0]),
+        (Kind::ReturnToLog, &[1 << 62, 1 << 62, BILLION]),
     ] {
         let read = Effect::decode(&bytes(kind, fields)).unwrap();
         assert_eq!(encoded(&read), bytes(kind, fields));

@@ -1,6 +1,7 @@
 use alloc::vec::Vec;
 
 use super::*;
+use crate::codec::Encode;
 
 /// `limit` units per second.
 fn per_second(limit: u64) -> Limit {
@@ -284,4 +285,136 @@ fn an_empty_log_holds_no_memory() {
     assert_eq!(log.buffers(), 0);
     // One entry needs none either.
     assert_eq!(log_of(&[(0, 5)]).buffers(), 0);
+}
+
+#[test]
+fn a_forced_call_takes_its_cost_above_the_limit_until_enough_has_left() {
+    let mut log = log_of(&[(0, 2)]);
+    let forced = log.take(&per_second(3), Request::force(units(5)), at_millis(400));
+    assert_eq!((forced.granted, forced.remaining), (5, 0));
+    assert_eq!((forced.retry_after, forced.reset_after), (RetryAfter::Granted, millis(1_000)));
+    let denied = log.take(&per_second(3), all(1), at_millis(500));
+    assert_eq!((denied.granted, denied.retry_after), (0, RetryAfter::Wait(millis(900))));
+    assert_eq!(log.refund(units(3), at_millis(500)).refunded, 3);
+    assert_eq!(log.take(&per_second(3), all(1), at_millis(1_000)).granted, 1);
+}
+
+#[test]
+fn a_debt_ends_at_the_largest_number_of_four_bytes() {
+    let mut log = SlidingWindowLog::new();
+    for (time, granted) in (0..).zip([1_000_000_000; 4].into_iter().chain([294_967_295, 0])) {
+        let before = log.clone();
+        let forced = log.take(&per_second(1), Request::force(Units::MAX), at_millis(2 * time));
+        assert_eq!(forced.granted, granted);
+        assert_eq!(granted == 0, log == before);
+    }
+    // The oldest grant has left, and is dropped before a new one is counted.
+    let forced = log.take(&per_second(1), Request::force(Units::MAX), at_millis(1_000));
+    assert_eq!(forced.granted, 1_000_000_000);
+}
+
+#[test]
+fn a_forced_grant_joins_the_newest_entry_of_a_log_with_its_most_entries() {
+    let options = LogOptions { resolution: None, max_entries: 2 };
+    let mut log = log_of(&[(0, 1), (100, 1)]);
+    let forced = log.take_with(&per_second(1), options, Request::force(units(5)), at_millis(200));
+    assert_eq!((forced.granted, forced.reset_after), (5, millis(1_000)));
+    assert_eq!(entries(&log), [(0, 1), (200_000, 6)]);
+    // An entry has left: there is room for one.
+    log.take_with(&per_second(1), options, Request::force(units(1)), at_millis(1_000));
+    assert_eq!(entries(&log), [(200_000, 6), (1_000_000, 1)]);
+}
+
+#[test]
+fn a_resolution_is_aligned_to_its_multiples_and_counts_from_the_latest_grant() {
+    let quarter = Window::from_millis(250);
+    let options = LogOptions { resolution: quarter, ..LogOptions::default() };
+    let mut log = SlidingWindowLog::new();
+    for time in [10, 249, 250, 499, 500] {
+        log.take_with(&per_second(9), options, all(1), at_millis(time));
+    }
+    assert_eq!(entries(&log), [(249_000, 2), (499_000, 2), (500_000, 1)]);
+    let entries_per_window =
+        |resolution| LogOptions { resolution, ..options }.entries_per_window(per_second(1).window);
+    assert_eq!(entries_per_window(quarter), 5);
+    assert_eq!(entries_per_window(None), 1_001);
+    assert_eq!(entries_per_window(Some(Window::MAX)), 2);
+}
+
+#[test]
+fn a_return_takes_units_out_of_their_own_entry() {
+    // Two thousand are reserved at 0, another caller takes 1500 at 29 s, 1500 of the first return.
+    let minute = Window::from_millis(60_000).unwrap();
+    let (limit, mut log) = (Limit::new(units(3_500), minute), SlidingWindowLog::new());
+    log.take(&limit, all(2_000), at_millis(0));
+    let granted_at = log.newest_time();
+    log.take(&limit, all(1_500), at_millis(29_000));
+    let refund = log.give_back(granted_at, units(1_500), at_millis(30_000));
+    assert_eq!((refund.refunded, refund.reset_after), (1_500, millis(59_000)));
+    assert_eq!(entries(&log), [(0, 500), (29_000_000, 1_500)]);
+    assert_eq!(log.take(&limit, all(1_501), at_millis(31_000)).granted, 0);
+    assert_eq!(log.take(&limit, all(1_500), at_millis(31_000)).granted, 1_500);
+    assert_eq!(log.take(&limit, all(501), at_millis(60_000)).granted, 0);
+    // The entry has left: nothing returns.
+    assert_eq!(log.give_back(granted_at, units(1), at_millis(60_000)).refunded, 0);
+}
+
+#[test]
+fn a_return_of_all_that_counts_leaves_an_empty_log() {
+    let mut log = log_of(&[(0, 5)]);
+    assert_eq!(log.give_back(at_millis(1), units(9), at_millis(2)), Refund::NOTHING);
+    let refund = log.give_back(at_millis(0), units(9), at_millis(2));
+    assert_eq!(refund, Refund { refunded: 5, reset_after: Duration::ZERO });
+    assert_eq!(log, SlidingWindowLog::new());
+}
+
+#[test]
+fn a_grant_whose_entry_a_later_grant_has_joined_is_found_there() {
+    let mut log = log_of(&[(0, 5)]);
+    let granted_at = log.newest_time();
+    log.take(&per_second(1_000), all(2), at_micros(900));
+    log.take(&per_second(1_000), all(3), at_millis(700));
+    assert_eq!(log.give_back(granted_at, units(4), at_millis(800)).refunded, 4);
+    assert_eq!(entries(&log), [(900, 3), (700_000, 3)]);
+}
+
+#[test]
+fn an_applied_return_must_find_its_units_and_leave_something() {
+    let mut log = log_of(&[(0, 3), (100, 1)]);
+    let returned = |time, granted_at, back| {
+        SlidingWindowLog::effect_of_return(at_millis(granted_at), units(back), at_millis(time))
+    };
+    for refused in [returned(200, 0, 4), returned(200, 101, 1), returned(1_000, 0, 1)] {
+        assert_eq!(log.apply(refused), Err(Refused));
+        assert_eq!(entries(&log), [(0, 3), (100_000, 1)]);
+    }
+    assert_eq!(log.apply(returned(200, 0, 3)), Ok(()));
+    assert_eq!(log.apply(returned(200, 100, 1)), Err(Refused));
+    assert_eq!(entries(&log), [(100_000, 1)]);
+}
+
+#[test]
+fn a_log_in_debt_is_written_as_a_kind_that_older_modules_refuse() {
+    let mut log = SlidingWindowLog::new();
+    let force = |log: &mut SlidingWindowLog, cost, micros| {
+        let (limit, request, now) = (per_second(1), Request::force(units(cost)), at_micros(micros));
+        log.take(&limit, request, now);
+        log.effect_of_grant_with(&limit, LogOptions::default(), request, units(cost), now)
+    };
+    let (within, beyond) = (force(&mut log, 1_000_000_000, 0), force(&mut log, 1, 5));
+    for (effect, kind) in [(within, [1, 3]), (beyond, [2, 10])] {
+        let mut bytes = Vec::new();
+        effect.encode(&mut bytes);
+        assert_eq!(bytes[..2], kind);
+        assert_eq!(LogEffect::decode(&bytes), Ok(effect));
+    }
+    for _ in 0..2 {
+        let mut bytes = Vec::new();
+        log.encode(&mut bytes);
+        assert_eq!(bytes[..2], [2, 9]);
+        assert_eq!(SlidingWindowLog::decode(&bytes), Ok(log.clone()));
+        // The entry becomes the newest one again, and the time of its first grant is lost.
+        log.take(&per_second(1), Request::force(units(1)), at_millis(7));
+        log.refund(units(1), at_millis(7));
+    }
 }

@@ -314,3 +314,75 @@ fn a_refund_is_distinguished_from_a_grant_by_the_bucket_after_it() {
         assert!(!before.is_refund(&granted), "{granted:?}");
     }
 }
+
+#[test]
+fn a_forced_call_takes_its_cost_above_the_capacity_and_the_rest_drains() {
+    let (limit, mut bucket) = (quota(10, 1_000, 10), TokenBucket::new());
+    let forced = bucket.take(&limit, Request::force(units(25)), at_secs(0));
+    assert_eq!((forced.granted, forced.remaining), (25, 0));
+    assert_eq!(forced.retry_after, RetryAfter::Granted);
+    assert_eq!(forced.reset_after.as_micros(), SECOND * 25 / 10);
+    let denied = bucket.take(&limit, all(1), at_secs(0));
+    assert_eq!((denied.granted, denied.retry_after), (0, wait(SECOND * 16 / 10)));
+    assert_eq!(bucket.take(&limit, all(1), at_micros(1_599_999)).granted, 0);
+    assert_eq!(bucket.clone().take(&limit, all(1), at_micros(1_600_000)).granted, 1);
+    // A refund gives back units of the debt.
+    assert_eq!(bucket.refund(units(15), at_secs(0)).refunded, 15);
+    assert_eq!(bucket.take(&limit, all(1), at_micros(99_999)).granted, 0);
+    assert_eq!(bucket.take(&limit, all(1), at_micros(100_000)).granted, 1);
+}
+
+#[test]
+fn a_debt_ends_at_the_largest_number_of_four_bytes() {
+    let (limit, mut bucket) = (quota(1, Window::MAX.as_millis(), 1), TokenBucket::new());
+    for granted in [1_000_000_000; 4].into_iter().chain([294_967_295, 0]) {
+        let before = bucket.clone();
+        let forced = bucket.take(&limit, Request::force(Units::MAX), at_secs(0));
+        assert_eq!(forced.granted, granted);
+        assert_eq!(granted == 0, bucket == before);
+    }
+    let year = u128::from(Window::MAX.as_micros());
+    let peek = bucket.peek(&limit, units(1), at_secs(0));
+    assert_eq!(peek.retry_after, wait(u128::from(MAX_USED) * year));
+    // Part of a unit has drained: a whole one does not fit.
+    let forced = bucket.take(&limit, Request::force(units(1)), at_secs(1));
+    assert_eq!(
+        (forced.granted, forced.retry_after),
+        (0, wait((u128::from(MAX_USED)) * year - SECOND))
+    );
+}
+
+#[test]
+fn the_largest_debt_has_ended_when_it_has_drained() {
+    // All but 295 of the units drain in 4,294 967 milliseconds and a fraction of a microsecond.
+    for limit in [quota(1_000_000_000, 1, 1), quota(999_999_937, 7, 1)] {
+        let mut bucket = TokenBucket::new();
+        for _ in 0..5 {
+            bucket.take(&limit, Request::force(Units::MAX), at_secs(0));
+        }
+        let reset = bucket.peek(&limit, units(1), at_secs(0)).reset_after.as_micros() as u64;
+        assert!(!bucket.has_ended(at_micros(reset - 1)));
+        for later in [reset, reset + 1, reset + 7, 2 * reset, 1 << 61] {
+            assert!(bucket.has_ended(at_micros(later)), "{limit:?} after {later} µs");
+            assert_eq!(bucket.peek(&limit, units(1), at_micros(later)).granted, 1);
+        }
+    }
+}
+
+#[test]
+fn a_bucket_in_debt_is_written_as_a_kind_that_older_modules_refuse() {
+    use alloc::vec::Vec;
+    let (limit, mut bucket) = (quota(3, 1_000, 10), TokenBucket::new());
+    bucket.take(&limit, Request::force(Units::MAX), at_secs(1));
+    for (units_more, kind) in [(0, [1, 1]), (1, [2, 8])] {
+        if let Some(more) = Units::new(units_more) {
+            bucket.take(&limit, Request::force(more), at_secs(1));
+        }
+        let mut bytes = Vec::new();
+        bucket.encode(&mut bytes);
+        assert_eq!(bytes[..2], kind);
+        assert_eq!(TokenBucket::decode(&bytes), Ok(bucket.clone()));
+        bytes[..2].copy_from_slice(if kind == [1, 1] { &[2, 8] } else { &[1, 1] });
+        assert_eq!(TokenBucket::decode(&bytes), Err(DecodeError::Malformed));
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use limiter::{Instant, Limit, Limiter, SlidingWindowLog, TokenBucket, Units};
+use limiter::{Instant, Limit, Limiter, LogOptions, Request, SlidingWindowLog, TokenBucket, Units};
 
 /// The state of any algorithm.
 pub(crate) trait State: Limiter + Debug + PartialEq {
@@ -29,6 +29,11 @@ pub(crate) trait State: Limiter + Debug + PartialEq {
         Units::MAX.get() - peek.remaining
     }
 
+    /// Returns the effect of a call in any mode; `self` is the state after the call.
+    fn effect_of(&self, limit: &Limit, _: Request, units: Units, now: Instant) -> Self::Effect {
+        self.effect_of_grant(limit, units, now)
+    }
+
     fn encoded(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.encode(&mut bytes);
@@ -50,6 +55,16 @@ impl State for SlidingWindowLog {
     fn share_an_entry(limit: &Limit, earlier: Instant, later: Instant) -> bool {
         let tick = limit.window.as_millis().min(1_000);
         earlier.as_micros() / tick == later.as_micros() / tick
+    }
+
+    fn effect_of(
+        &self,
+        limit: &Limit,
+        request: Request,
+        units: Units,
+        now: Instant,
+    ) -> Self::Effect {
+        self.effect_of_grant_with(limit, LogOptions::default(), request, units, now)
     }
 }
 

@@ -1,0 +1,310 @@
+//! The fixed window: at most the limit in each window, and the whole quota back at its end.
+//!
+//! ```text
+//!  used
+//!    limit ┤        ╭───────┤           at the end of the window
+//!          │    ╭───╯       │   ╭────   nothing is used any more
+//!          │ ╭──╯           │ ╭─╯
+//!        0 ┼─╯              ╰─╯
+//!            ◀─── window ──▶ ◀─── window ──▶  time
+//! ```
+//!
+//! It is the counter that most services keep for quotas (per day, per billing month); a
+//! [`Period`] lays the windows. The state is what was used, and the window in which it counts. A
+//! call takes constant time, and the state 16 bytes.
+//!
+//! # Calls that lay other windows
+//!
+//! A state counts until the end of its own window, whatever window a call has: until then `used`
+//! carries over, and a granted call makes its own window that of the state. Two windows therefore
+//! need two keys: with one key, the shorter window ends what was counted for the longer one.
+//!
+//! # Clocks that step
+//!
+//! If the window of the state begins after now, by at most its own length, a call is decided as if
+//! the clock stood at that begin: a step back into an earlier window grants nothing. If it begins
+//! later, the state comes from a clock that was wrong, and does not count. A call replaces the
+//! window of a state ahead of the clock only by one that counts now and contains that begin.
+//!
+//! # Debt
+//!
+//! A call with [`Mode::Force`](crate::Mode::Force) takes its cost also above the limit. The debt
+//! ends with the window.
+
+use core::fmt;
+use core::ops::Range;
+
+use crate::buffers::BufferVisitor;
+use crate::calendar::{Bounds, Period};
+use crate::codec::{self, DecodeError, Encode, Fields, Kind};
+use crate::decision::{Decision, Refund, RetryAfter};
+use crate::limits::{Request, Units};
+use crate::math::Exact;
+use crate::stored::{Refused, Stored};
+use crate::time::{Duration, Instant};
+
+/// The units that callers may take in each window: the limit of a [`FixedWindow`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedLimit {
+    /// Units per window.
+    pub limit: Units,
+    /// The rule that lays the windows.
+    pub period: Period,
+}
+
+/// The state of a fixed window, in 16 bytes: what was used, and the window in which it counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FixedWindow {
+    /// Units used; none if and only if the state is the default one.
+    used: u32,
+    begin: Millis,
+    end: Millis,
+}
+
+/// Milliseconds since the epoch in six bytes, lowest first.
+type Millis = [u16; 3];
+
+impl Default for FixedWindow {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for FixedWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (used, begin, end) = (self.used, self.begin_millis(), self.end_millis());
+        write!(f, "FixedWindow {{ used: {used}, begin: {begin} ms, end: {end} ms }}")
+    }
+}
+
+/// Every call has a constant cost.
+impl FixedWindow {
+    /// Version, kind, the units, the begin and the length of the window.
+    pub const MAX_EFFECT_BYTES: usize = 2 + 5 + 7 + 5;
+
+    /// A window of which nothing is used.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { used: 0, begin: [0; 3], end: [0; 3] }
+    }
+
+    /// Decides a call at `now`, and records the units that it was granted. A denied call changes
+    /// nothing.
+    ///
+    /// Bounds that do not contain `now` grant nothing, and have no wait after which they would:
+    /// a caller returns an error for them, for which it asks [`Period::bounds_at`] before.
+    #[inline(always)]
+    pub fn take(&mut self, limit: &FixedLimit, request: Request, now: Instant) -> Decision {
+        let view = self.view(now);
+        let granted = request.granted_of(view.available(limit.limit), || view.used);
+        if granted == 0 {
+            return view.decision(limit.limit, 0, request.missing_after(0));
+        }
+        let Some(bounds) = self.window_of(limit.period, &view) else {
+            return view.outside(limit.limit);
+        };
+        let view = View { used: view.used.plus(granted), end: bounds.end(), ..view };
+        *self = Self::with(view.used, bounds);
+        view.decision(limit.limit, granted, request.missing_after(granted))
+    }
+
+    /// Returns what [`FixedWindow::take`] would grant of `cost` at `now`, and when; `remaining` and
+    /// `reset_after` are those of the state as it is.
+    #[must_use]
+    pub fn peek(&self, limit: &FixedLimit, cost: Units, now: Instant) -> Decision {
+        let (view, request) = (self.view(now), Request::all(cost));
+        let granted = request.granted_of(view.available(limit.limit), || view.used);
+        if granted > 0 && self.window_of(limit.period, &view).is_none() {
+            return view.outside(limit.limit);
+        }
+        view.decision(limit.limit, granted, request.missing_after(granted))
+    }
+
+    /// Gives back up to `amount` of what is used at `now`. A state of which nothing stays used is
+    /// the default one again.
+    pub fn refund(&mut self, amount: Units, now: Instant) -> Refund {
+        let before = self.view(now);
+        let refunded = amount.get().min(before.used);
+        if refunded == 0 {
+            return Refund::NOTHING;
+        }
+        let after = View { used: before.used.minus(refunded), ..before };
+        *self = if after.used == 0 { Self::new() } else { Self { used: after.used, ..*self } };
+        Refund { refunded, reset_after: after.reset_after() }
+    }
+
+    /// Returns the effect of a call that was granted units or gave some back; `self` is the state
+    /// after the call.
+    #[must_use]
+    pub const fn effect(&self) -> Self {
+        *self
+    }
+
+    /// Returns whether an effect, to which `self` is the state before, gives units back.
+    #[must_use]
+    pub fn is_refund(&self, effect: &Self) -> bool {
+        effect.used < self.used && *effect == Self { used: effect.used, ..*self }
+    }
+
+    /// The window in which the state counts, or `None` if nothing is used.
+    #[must_use]
+    pub fn bounds(&self) -> Option<Bounds> {
+        Bounds::from_millis(self.begin_millis(), self.end_millis())
+    }
+
+    fn with(used: u32, bounds: Bounds) -> Self {
+        let (begin, end) = (bounds.begin_millis(), bounds.end_millis());
+        Self { used, begin: pack(begin), end: pack(end) }
+    }
+
+    fn begin_millis(&self) -> u64 {
+        unpack(self.begin)
+    }
+
+    fn end_millis(&self) -> u64 {
+        unpack(self.end)
+    }
+
+    /// Returns the units and the window that count at `now`.
+    #[inline(always)]
+    fn view(&self, now: Instant) -> View {
+        let (begin, end) = (self.begin_millis().times(1_000), self.end_millis().times(1_000));
+        // From the end of time on, the clock stands still.
+        let now = now.min(LAST);
+        let micros = now.as_micros();
+        let ahead = begin.saturating_sub(micros);
+        if micros >= end || ahead > end.minus(begin) {
+            return View { used: 0, now, time: now, end: now };
+        }
+        let time = if ahead > 0 { Instant::from_micros(begin) } else { now };
+        View { used: self.used, now, time, end: Instant::from_micros(end) }
+    }
+
+    /// Returns the window that counts after a granted call, or `None` if the caller has given
+    /// bounds that do not contain the time.
+    #[inline(always)]
+    fn window_of(&self, period: Period, view: &View) -> Option<Bounds> {
+        let own = period.bounds_at(view.now)?;
+        if view.time == view.now { Some(own) } else { self.window_ahead(period, view) }
+    }
+
+    /// The same for a state whose window begins after now, as if the clock stood at that begin.
+    ///
+    /// A window that does not contain that time, or from which the clock is too far away for it to
+    /// count, does not replace the window of the state: what was used would be forgotten.
+    #[cold]
+    fn window_ahead(&self, period: Period, view: &View) -> Option<Bounds> {
+        let counts = |own: &Bounds| {
+            let (begin, end) = (own.begin().as_micros(), own.end().as_micros());
+            begin.saturating_sub(view.now.as_micros()) <= end.minus(begin)
+        };
+        period.bounds_at(view.time).filter(counts).or_else(|| self.bounds())
+    }
+}
+
+/// The last microsecond of the last window.
+const LAST: Instant = Instant::from_micros(Bounds::MAX_MILLIS * 1_000 - 1);
+
+/// The units of a state that count for a call.
+#[derive(Clone, Copy)]
+struct View {
+    used: u32,
+    now: Instant,
+    /// The time for which the call is decided: now, or the begin of the window of the state.
+    time: Instant,
+    /// The end of the window in which the units count.
+    end: Instant,
+}
+
+impl View {
+    fn available(&self, limit: Units) -> u32 {
+        limit.get().saturating_sub(self.used)
+    }
+
+    #[inline(always)]
+    fn decision(&self, limit: Units, granted: u32, missing: u32) -> Decision {
+        Decision {
+            granted,
+            capacity: limit.get(),
+            remaining: self.available(limit),
+            retry_after: match missing {
+                0 => RetryAfter::Granted,
+                _ if missing > limit.get() => RetryAfter::Never,
+                _ => RetryAfter::Wait(self.time_to_end()),
+            },
+            reset_after: self.reset_after(),
+        }
+    }
+
+    /// The answer to a call with bounds that do not contain the time.
+    fn outside(&self, limit: Units) -> Decision {
+        Decision { retry_after: RetryAfter::Never, ..self.decision(limit, 0, 0) }
+    }
+
+    fn reset_after(&self) -> Duration {
+        if self.used == 0 { Duration::ZERO } else { self.time_to_end() }
+    }
+
+    fn time_to_end(&self) -> Duration {
+        Duration::from_micros(u128::from(self.end.micros_since(self.now)))
+    }
+}
+
+impl Stored for FixedWindow {
+    /// The whole state after the change, as it is as short as any description of the change.
+    type Effect = Self;
+
+    fn has_ended(&self, now: Instant) -> bool {
+        self.end_millis().times(1_000) <= now.min(LAST).as_micros()
+    }
+
+    fn apply(&mut self, effect: Self) -> Result<(), Refused> {
+        *self = effect;
+        Ok(())
+    }
+
+    fn buffers(&self) -> usize {
+        0
+    }
+
+    fn visit_buffers(&mut self, _numbers: Range<usize>, _visitor: &mut impl BufferVisitor) {}
+}
+
+impl Encode for FixedWindow {
+    fn encode(&self, bytes: &mut impl Extend<u8>) {
+        let (begin, end) = (self.begin_millis(), self.end_millis());
+        let fields = [u64::from(self.used), begin, end.minus(begin)];
+        codec::put(bytes, Kind::FixedWindow, &fields);
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match codec::read(bytes)? {
+            (Kind::FixedWindow, mut fields) => {
+                let state = Self::read(&mut fields);
+                fields.end(state)
+            }
+            _ => Err(DecodeError::Malformed),
+        }
+    }
+}
+
+impl FixedWindow {
+    /// Returns the state of which these are the fields, if they are within their bounds.
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let used = fields.used()?;
+        let (begin, length) = (fields.integer()?, fields.integer()?);
+        Some(Self::with(used, Bounds::from_millis(begin, begin.checked_add(length)?)?))
+    }
+}
+
+fn pack(millis: u64) -> Millis {
+    [millis as u16, (millis >> 16) as u16, (millis >> 32) as u16]
+}
+
+fn unpack([low, middle, high]: Millis) -> u64 {
+    u64::from(low) | u64::from(middle) << 16 | u64::from(high) << 32
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+mod tests;

@@ -1,0 +1,45 @@
+//! The options of a call that is logged: its resolution, and the most entries of a log.
+
+use core::num::NonZeroU64;
+
+use crate::limits::Window;
+use crate::math::Exact;
+
+/// The rules by which a grant is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The tick within which grants share an entry, at most the window. Without it, a thousandth
+    /// of the window, at most 1 ms.
+    pub resolution: Option<Window>,
+    /// The number of entries from which on a forced grant gets no entry of its own.
+    pub max_entries: u32,
+}
+
+impl Default for LogOptions {
+    /// The usual resolution, and a million entries.
+    fn default() -> Self {
+        Self { resolution: None, max_entries: 1_000_000 }
+    }
+}
+
+impl LogOptions {
+    /// Returns the tick of these options in a window.
+    pub(crate) fn tick_micros(self, window: Window) -> NonZeroU64 {
+        let resolution = self.resolution.map(|resolution| resolution.min(window).nonzero_micros());
+        resolution.unwrap_or_else(|| tick_micros(window))
+    }
+
+    /// Returns the most entries that calls with this window and these options make, unless they are
+    /// forced: `ceil(window / resolution) + 1`.
+    #[must_use]
+    pub fn entries_per_window(self, window: Window) -> u64 {
+        window.as_micros().div_ceil(self.tick_micros(window).get()).plus(1)
+    }
+}
+
+/// The usual time within which grants share an entry: a thousandth of the window, 1 ms at most.
+pub(crate) fn tick_micros(window: Window) -> NonZeroU64 {
+    const MAX: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
+    // A window in milliseconds is as long as its thousandths are in microseconds.
+    NonZeroU64::new(window.as_millis()).map_or(MAX, |micros| micros.min(MAX))
+}
