@@ -1,8 +1,27 @@
-//! The words after the program's name.
+//! The command line.
 
-use crate::{config, health_check::Probe};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
+use clap_mangen::{
+    Man,
+    roff::{Roff, bold, roman},
+};
 
-/// What the program is asked to do.
+use crate::{
+    health_check::Probe,
+    settings::{Row, table},
+    startup_error::StartupError,
+};
+
+const PROGRAM: &str = "ratelimit-gateway";
+
+const SETTINGS: &str =
+    "Settings are environment variables, or lines of .env in the working directory";
+
+/// The section of the manual for programs of administrators.
+const MANUAL_SECTION: &str = "8";
+
+/// A command of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Serve until a signal.
@@ -11,114 +30,233 @@ pub enum Command {
     HealthCheck(Probe),
     /// Read the settings and the files that they name.
     CheckConfig {
-        /// Whether to send every command to Redis as well.
+        /// True to send every command to Redis as well.
         connect: bool,
     },
     /// Print a new key of a caller, and its entry for API_KEYS_FILE.
     NewApiKey {
-        /// What the caller is called.
+        /// The name of the caller.
         name: String,
-        /// What it may do.
+        /// The scopes of the caller.
         scopes: Vec<String>,
     },
     /// Print the OpenAPI document.
     PrintOpenApi,
-    /// Print what the program does and every setting.
-    Help,
-    /// Print the version.
-    Version,
+    /// Print a text about the program: help, version, completions or the manual.
+    Print(String),
 }
 
-/// What `--help` says about each command: how it is written, and what it does.
-const COMMANDS: [(&str, &str); 9] = [
-    ("", "Serve until SIGTERM or SIGINT."),
-    (
-        "healthcheck",
-        "Ask the service that runs with these settings whether it is ready: exit 0 if it is, else 1.",
-    ),
-    (
-        "healthcheck --live",
-        "Ask it whether it serves requests at all, also while Redis cannot be reached.",
-    ),
-    (
-        "--check-config",
-        "Read the settings and the files that they name: exit 0 if they can be used, else 2.",
-    ),
-    (
-        "--check-config --connect",
-        "Do so, and test the login, the module and the rights of the user on every server of Redis \
-         that has keys, without a change: exit 0 if all is well, 1 if not.",
-    ),
-    (
-        "new-api-key NAME SCOPE[,SCOPE...]",
-        "Print a new key for a caller, and below it the entry for API_KEYS_FILE. Scopes are check, \
-         read and reset.",
-    ),
-    ("--print-openapi", "Print the OpenAPI document."),
-    ("--help", "Print this."),
-    ("--version", "Print the version."),
-];
+/// The words after the name of the program.
+#[derive(Parser)]
+#[command(
+    name = "ratelimit-gateway",
+    about = "HTTP API over the RATELIMIT commands of Redis. Without a command it serves until \
+             SIGTERM or SIGINT.",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+struct Words {
+    /// Read the settings and the files that they name: exit 0 if they can be used, else 2
+    #[arg(long)]
+    check_config: bool,
+
+    /// Test Redis as well: the login, the module and the rights of the user on every server that
+    /// has keys, without a change: exit 0 if all is well, 1 if not
+    #[arg(long, requires = "check_config")]
+    connect: bool,
+
+    /// Print the OpenAPI document
+    #[arg(long, conflicts_with = "check_config")]
+    print_openapi: bool,
+
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Ask the service that runs with these settings whether it is ready: exit 0 if it is, else 1
+    #[command(name = "healthcheck")]
+    HealthCheck {
+        /// Ask whether it serves requests at all, also while Redis cannot be reached
+        #[arg(long)]
+        live: bool,
+    },
+    /// Print a new key for a caller, and below it the entry for API_KEYS_FILE
+    NewApiKey {
+        /// The name of the caller
+        name: String,
+        /// The scopes of the caller, with commas between them: check, read, reset
+        scopes: String,
+    },
+    /// Print a script that completes these words in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the page for man
+    Man,
+}
 
 impl Command {
-    /// The command that the words after the program's name stand for.
+    /// Reads the words after the name of the program.
     ///
     /// # Errors
     ///
-    /// When they stand for none: one line to be printed.
-    pub fn parse(words: &[String]) -> Result<Self, String> {
-        let words = words.iter().map(String::as_str).collect::<Vec<_>>();
-        match words[..] {
-            [] => Ok(Self::Serve),
-            ["healthcheck"] => Ok(Self::HealthCheck(Probe::Ready)),
-            ["healthcheck", "--live"] => Ok(Self::HealthCheck(Probe::Live)),
-            ["--check-config"] => Ok(Self::CheckConfig { connect: false }),
-            ["--check-config", "--connect"] => Ok(Self::CheckConfig { connect: true }),
-            ["new-api-key", name, scopes] => Ok(Self::NewApiKey {
-                name: name.to_owned(),
-                scopes: scopes.split(',').map(str::to_owned).collect(),
-            }),
-            ["--print-openapi"] => Ok(Self::PrintOpenApi),
-            ["--help" | "-h"] => Ok(Self::Help),
-            ["--version" | "-V"] => Ok(Self::Version),
-            _ => Err(format!("{:?} is not a command; see --help", words.join(" "))),
+    /// When they are no command: one line to be printed.
+    pub fn parse(words: &[String]) -> Result<Self, StartupError> {
+        let words = [PROGRAM.to_owned()].into_iter().chain(words.iter().cloned());
+        let matches = match command().after_help(settings()).try_get_matches_from(words) {
+            Err(error) if !error.use_stderr() => return Ok(Self::Print(error.to_string())),
+            matches => matches.map_err(usage)?,
+        };
+        Ok(Self::of(Words::from_arg_matches(&matches).map_err(usage)?))
+    }
+
+    fn of(Words { check_config, connect, print_openapi, action }: Words) -> Self {
+        match action {
+            Some(Action::HealthCheck { live: true }) => Self::HealthCheck(Probe::Live),
+            Some(Action::HealthCheck { live: false }) => Self::HealthCheck(Probe::Ready),
+            Some(Action::NewApiKey { name, scopes }) => {
+                Self::NewApiKey { name, scopes: scopes.split(',').map(str::to_owned).collect() }
+            }
+            Some(Action::Completions { shell }) => Self::Print(completions(shell)),
+            Some(Action::Man) => Self::Print(manual()),
+            None if check_config => Self::CheckConfig { connect },
+            None if print_openapi => Self::PrintOpenApi,
+            None => Self::Serve,
         }
     }
 }
 
-/// What `--help` prints.
-#[must_use]
-pub fn help() -> String {
-    let mut text = "HTTP API over the RATELIMIT commands of Redis.\n\n".to_owned();
-    for (words, meaning) in COMMANDS {
-        text += format!("  ratelimit-gateway {words}").trim_end();
-        text += &format!("\n      {meaning}\n");
+fn command() -> clap::Command {
+    Words::command()
+}
+
+fn usage(error: clap::Error) -> StartupError {
+    StartupError::from(error).with_advice("see --help")
+}
+
+/// Returns every setting, for `--help`.
+fn settings() -> String {
+    let mut text = format!("{SETTINGS}:\n");
+    for Row { name, default, range, meaning } in table() {
+        let default = if default.is_empty() { "nothing" } else { &default };
+        text += &format!("\n  {name}\n      {meaning}\n      {range}; by default {default}");
     }
-    text += "\nSettings are environment variables, or lines of .env in the working directory:\n\n";
-    text + &config::help()
+    text
+}
+
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), PROGRAM, &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Returns the page of the manual as roff. Settings are environment variables, which clap has no
+/// section for.
+fn manual() -> String {
+    let mut settings = Roff::new();
+    settings.control("SH", ["ENVIRONMENT"]).text([roman(format!("{SETTINGS}."))]);
+    for Row { name, default, range, meaning } in table() {
+        let default = if default.is_empty() { "nothing" } else { &default };
+        settings
+            .control("TP", [])
+            .text([bold(name)])
+            .text([roman(format!("{meaning} Takes {range}; by default {default}."))]);
+    }
+    let page = Man::new(command()).section(MANUAL_SECTION);
+    let mut text = Vec::new();
+    // Writing into memory cannot fail.
+    let _ = page.render(&mut text).and_then(|()| settings.to_writer(&mut text));
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{COMMANDS, Command, help};
+    use clap::CommandFactory;
+
+    use super::{Command, Probe, Words, table};
 
     fn parse(line: &str) -> Result<Command, String> {
-        Command::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        let words = line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        Command::parse(&words).map_err(|error| error.to_string())
     }
 
-    #[test]
-    fn the_help_names_every_command() {
-        for (words, meaning) in COMMANDS {
-            assert!(parse(words).is_ok(), "{words}");
-            assert!(help().contains(&format!("ratelimit-gateway {words}").trim_end().to_owned()));
-            assert!(help().contains(meaning), "{words}");
+    fn printed(line: &str) -> String {
+        match parse(line) {
+            Ok(Command::Print(text)) => text,
+            other => panic!("{line} is {other:?}"),
         }
     }
 
     #[test]
-    fn words_that_stand_for_nothing_are_refused() {
-        for line in ["--port", "serve", "healthcheck now", "--help --version", "--HELP"] {
-            let refusal = format!("{line:?} is not a command; see --help");
-            assert_eq!(parse(line), Err(refusal));
+    fn the_definition_is_valid() {
+        Words::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_read() {
+        for (line, command) in [
+            ("", Command::Serve),
+            ("healthcheck", Command::HealthCheck(Probe::Ready)),
+            ("healthcheck --live", Command::HealthCheck(Probe::Live)),
+            ("--check-config", Command::CheckConfig { connect: false }),
+            ("--check-config --connect", Command::CheckConfig { connect: true }),
+            ("--print-openapi", Command::PrintOpenApi),
+            (
+                "new-api-key shop check,read",
+                Command::NewApiKey {
+                    name: "shop".to_owned(),
+                    scopes: ["check", "read"].map(str::to_owned).into(),
+                },
+            ),
+        ] {
+            assert_eq!(parse(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn words_that_are_no_command_are_refused_with_one_line() {
+        for (line, reason) in [
+            ("--port", "unexpected argument '--port' found"),
+            ("serve", "unrecognized subcommand 'serve'"),
+            ("healthcheck now", "unexpected argument 'now' found"),
+            ("new-api-key", "the following required arguments were not provided: <NAME> <SCOPES>"),
+            ("new-api-key shop check read", "unexpected argument 'read' found"),
+            ("--connect", "the following required arguments were not provided: --check-config"),
+            (
+                "--check-config --print-openapi",
+                "the argument '--check-config' cannot be used with '--print-openapi'",
+            ),
+            ("--HELP", "unexpected argument '--HELP' found"),
+        ] {
+            assert_eq!(parse(line), Err(format!("{reason}; see --help")));
+        }
+    }
+
+    #[test]
+    fn the_help_and_the_manual_name_every_command_and_setting() {
+        let (help, manual) = (printed("--help"), printed("man"));
+        assert_eq!(printed("-h"), help);
+        for name in ["healthcheck", "new-api-key", "completions", "man"] {
+            assert!(help.contains(&format!("\n  {name} ")), "{name} in {help}");
+            assert!(manual.contains(&name.replace('-', "\\-")), "{name} in {manual}");
+        }
+        for row in table() {
+            assert!(help.contains(&format!("\n  {}\n      {}\n", row.name, row.meaning)));
+            assert!(manual.contains(&format!("\\fB{}\\fR\n", row.name)), "{manual}");
+        }
+    }
+
+    #[test]
+    fn completions_name_every_option() {
+        for shell in ["bash", "zsh", "fish"] {
+            let script = printed(&format!("completions {shell}"));
+            for word in ["healthcheck", "new-api-key", "print-openapi", "check-config"] {
+                assert!(script.contains(word), "{word} for {shell}");
+            }
         }
     }
 }

@@ -16,8 +16,8 @@ use store::{Argument, Millis, Quota, StoreError};
 
 use crate::seconds::Seconds;
 use crate::{
-    callers::Scope,
-    fault::{BrokenRule, Fault, Place},
+    callers::scope::Scope,
+    request::field_error::{BrokenRule, FieldError, Place},
 };
 
 /// Seconds after which a client may try again when this service has no answer now.
@@ -40,7 +40,7 @@ pub enum Error {
     /// The caller asks too often, and may ask again after this time.
     CallerLimited(Millis),
     /// The request has these faults, all of them.
-    Invalid(Vec<Fault>),
+    Invalid(Vec<FieldError>),
     /// The body broke off or is not valid HTTP.
     BodyBroken,
     /// The body did not arrive in time.
@@ -76,9 +76,9 @@ pub struct ErrorBody {
 
 /// The body of an answer to an invalid request.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct FaultsBody {
+pub struct FieldErrorsBody {
     /// All faults of the request.
-    pub detail: Vec<Fault>,
+    pub detail: Vec<FieldError>,
 }
 
 impl Error {
@@ -132,7 +132,7 @@ impl Error {
         }
     }
 
-    /// The body of the answer, for all but invalid requests, which have a [`FaultsBody`].
+    /// The body of the answer, for all but invalid requests, which have a [`FieldErrorsBody`].
     pub(crate) fn body(&self) -> ErrorBody {
         ErrorBody { detail: self.detail(), error_code: self.code() }
     }
@@ -197,7 +197,7 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = self.status();
         match self {
-            Self::Invalid(detail) => (status, Json(FaultsBody { detail })).into_response(),
+            Self::Invalid(detail) => (status, Json(FieldErrorsBody { detail })).into_response(),
             _ => (status, self.header().map(|header| [header]), Json(self.body())).into_response(),
         }
     }
@@ -214,7 +214,7 @@ mod tests {
     use store::Millis;
 
     use super::Error;
-    use crate::callers::Scope;
+    use crate::callers::scope::Scope;
 
     #[tokio::test]
     async fn every_error_has_its_status_and_body() {

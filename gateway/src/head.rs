@@ -5,7 +5,16 @@ use axum::http::{
     header::{HOST, ORIGIN},
 };
 
-use crate::{config::Origins, error::Error};
+use crate::error::Error;
+
+/// The origins whose pages may call from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// All origins.
+    Any,
+    /// These origins only.
+    Only(Vec<HeaderValue>),
+}
 
 /// Checks a head before anything is read of its body.
 ///
@@ -59,8 +68,8 @@ fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
 mod tests {
     use axum::http::{HeaderValue, Request, Version};
 
-    use super::check;
-    use crate::{config::Origins, error::Error};
+    use super::{Origins, check};
+    use crate::error::Error;
 
     fn fault(method: &str, version: Version, headers: &[(&str, &str)]) -> Option<u16> {
         let request = Request::builder().method(method).version(version);

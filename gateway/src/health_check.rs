@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::config::ListenOptions;
+use crate::server::options::ListenOptions;
 
 /// Longest wait for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(3);

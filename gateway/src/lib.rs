@@ -30,59 +30,26 @@
 
 use std::sync::Arc;
 
-use axum::http::StatusCode;
-
-mod access;
 pub mod callers;
 pub mod command_line;
-pub mod config;
 pub mod crypto;
 pub mod error;
-pub mod fault;
-mod fields;
-mod head;
+pub mod head;
 mod headers;
 pub mod health_check;
-mod input;
-mod json;
-mod number;
 mod openapi;
-mod quota;
+pub mod request;
+mod request_log;
 mod routes;
 mod seconds;
 pub mod server;
+pub mod settings;
+pub mod startup_error;
+pub mod state;
 pub mod telemetry;
-mod value;
 pub mod watched_files;
 
-use store::Store;
-
-use crate::{
-    callers::Callers,
-    config::{Defaults, Origins},
-    routes::Audience,
-    server::{Apps, Stopping},
-    telemetry::Metrics,
-};
-
-/// What handlers share.
-#[derive(Debug)]
-pub struct AppState {
-    /// What a request gets that leaves out its limit or its window.
-    pub defaults: Defaults,
-    /// The status of a denial.
-    pub deny_status: StatusCode,
-    /// Who may call from a browser.
-    pub allowed_origins: Origins,
-    /// Who may call; `None` is everybody.
-    pub callers: Option<Arc<Callers>>,
-    /// Where decisions are made.
-    pub store: Store,
-    /// What `/metrics` shows.
-    pub metrics: Metrics,
-    /// Whether the process is about to end.
-    pub stopping: Stopping,
-}
+use crate::{routes::Audience, server::Apps, state::AppState};
 
 /// The whole service, which needs no socket. With a port for operators, theirs is not served to
 /// clients.
@@ -93,6 +60,7 @@ pub fn apps(state: AppState, operators_apart: bool) -> Apps {
     Apps {
         clients: routes::router(&state, clients),
         admin: routes::router(&state, Audience::Operators),
+        refusal: routes::refusal(),
     }
 }
 

@@ -12,14 +12,21 @@ use std::{
 
 use mimalloc::MiMalloc;
 use ratelimit_gateway::{
-    AppState, apps,
+    apps,
     callers::{self, Callers},
-    command_line::{self, Command},
-    config::{AdminOptions, ListenOptions, Settings, SettingsError},
+    command_line::Command,
     crypto,
     health_check::{self, Probe},
     openapi_document,
-    server::{Server, Signals, Stopping, tls},
+    server::{
+        Server,
+        options::{AdminOptions, ListenOptions},
+        stopping::{Signals, Stopping},
+        tls,
+    },
+    settings::{self, Settings},
+    startup_error::StartupError,
+    state::AppState,
     telemetry,
 };
 use store::Store;
@@ -35,8 +42,8 @@ fn main() -> ExitCode {
     let words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let outcome = match Command::parse(&words.collect::<Vec<_>>()) {
         Ok(command) => run(command),
-        Err(fault) => {
-            eprintln!("{fault}");
+        Err(error) => {
+            eprintln!("{error}");
             return ExitCode::from(USAGE);
         }
     };
@@ -44,7 +51,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            if error.is::<SettingsError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            if error.is::<StartupError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -57,12 +64,11 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::CheckConfig { connect } => check_settings(&Settings::load()?, connect)?,
         Command::NewApiKey { name, scopes } => {
             let (key, entry) = callers::new_api_key(&name, &scopes)
-                .map_err(|fault| SettingsError::about("new-api-key", fault))?;
+                .map_err(|error| StartupError::about("new-api-key", error))?;
             print(&format!("{key}\n{entry}\n"))?;
         }
         Command::PrintOpenApi => print(&format!("{}\n", openapi_document()))?,
-        Command::Help => print(&command_line::help())?,
-        Command::Version => print(concat!("ratelimit-gateway ", env!("CARGO_PKG_VERSION"), "\n"))?,
+        Command::Print(text) => print(&text)?,
     }
     Ok(())
 }
@@ -84,12 +90,12 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let server = Server::bind(&settings.listen, tls, stopping.clone()).await?;
     let signals = Signals::receive()?;
     // Before the store, which shows its connections there.
-    let metrics = telemetry::start_metrics(server.max_connections())?;
+    let metrics = telemetry::start_metrics(server.max_connections(), &callers::REFUSALS)?;
     store::register_metrics(settings.store.redis.max_backlog);
     let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
     let _traces = telemetry::start_traces(settings.traces, scheme)
         .map_err(|error| format!("traces cannot be sent: {error}"))?;
-    let store = Store::open(settings.store).map_err(SettingsError::from)?;
+    let store = Store::open(settings.store).map_err(settings::redis_tls_error)?;
     store.warm_up().await;
     let state = AppState {
         defaults: settings.defaults,
@@ -127,7 +133,7 @@ async fn check_settings(settings: &Settings, connect: bool) -> Result<(), Box<dy
     settings.listen.tls.as_ref().map(tls::watch).transpose()?;
     let callers = Callers::open(&settings.callers)?;
     // The task that would connect ends here, before it has run.
-    drop(Store::open(settings.store.clone()).map_err(SettingsError::from)?);
+    drop(Store::open(settings.store.clone()).map_err(settings::redis_tls_error)?);
     if !connect {
         print("settings ok\n")?;
         return Ok(());

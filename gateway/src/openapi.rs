@@ -13,10 +13,10 @@ use schemars::json_schema;
 use serde_json::json;
 
 use crate::{
-    error::{Error, ErrorBody, FaultsBody},
-    fault::Place,
-    input::Input,
-    value,
+    error::{Error, ErrorBody, FieldErrorsBody},
+    request::field_error::Place,
+    request::input::Input,
+    request::value,
 };
 
 /// A description without routes.
@@ -91,21 +91,21 @@ pub(crate) fn with_overload(operation: TransformOperation<'_>) -> TransformOpera
 /// Adds the errors of a route that asks Redis.
 pub(crate) fn with_store_errors(operation: TransformOperation<'_>) -> TransformOperation<'_> {
     error::<503>(
-        with_faults(operation),
+        with_field_errors(operation),
         &Error::Unavailable,
         "Redis cannot answer, or the service is overloaded.",
     )
 }
 
 /// Adds the errors of a route that reads fields.
-pub(crate) fn with_faults(operation: TransformOperation<'_>) -> TransformOperation<'_> {
-    let operation = operation.response_with::<422, Json<FaultsBody>, _>(|response| {
+pub(crate) fn with_field_errors(operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    let operation = operation.response_with::<422, Json<FieldErrorsBody>, _>(|response| {
         let input = Input::Number(0.into());
         let loc = vec![Place::Name("body"), Place::Name("limit")];
         let fault = value::units(&input).err().map(|rule| rule.at(loc, input.echo()));
         response
             .description("The request has faults. All of them are listed.")
-            .example(FaultsBody { detail: Vec::from_iter(fault) })
+            .example(FieldErrorsBody { detail: Vec::from_iter(fault) })
     });
     error::<500>(operation, &Error::Internal, "A bug. Details are in the log of the service.")
 }

@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::telemetry::{Recurrence, Sums};
+use store::{Recurrence, Sums};
 
 /// How often files are looked at. They are compared by their content, which also works for links
 /// that are turned to another file, as Kubernetes does with secrets.

@@ -451,7 +451,10 @@ fn a_new_key_works_with_the_entry_that_comes_with_it() {
             &["new-api-key", "shop", "check,admin"],
             "new-api-key: \"admin\" is not a scope; those are check, read, reset\n",
         ),
-        (&["new-api-key", "shop"], "\"new-api-key shop\" is not a command; see --help\n"),
+        (
+            &["new-api-key", "shop"],
+            "the following required arguments were not provided: <SCOPES>; see --help\n",
+        ),
     ] {
         let (status, output) = answer(words);
         assert_eq!((status.code(), output.as_str()), (Some(2), line));

@@ -508,7 +508,7 @@ fn the_description_has_every_route_and_error() {
             r#""503":{"#,
             r#""ratelimit-policy":{"#,
             r#""x-ratelimit-source":{"#,
-            r##""$ref":"#/components/schemas/FaultsBody""##,
+            r##""$ref":"#/components/schemas/FieldErrorsBody""##,
         ] {
             assert!(response.body.contains(part), "{part}\n{}", response.body);
         }

@@ -15,8 +15,12 @@ use aws_lc_rs::{
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Caller, CallerLimit, Credential, Scope, Scopes, file_fault};
-use crate::{input::Input, quota::UNITS, value};
+use super::{
+    caller::{Caller, CallerLimit, Credential},
+    file_error::file_error,
+    scope::{Scope, Scopes},
+};
+use crate::{request::input::Input, request::quota::UNITS, request::value};
 
 /// Most keys of a file. All of them are compared with each key that is shown.
 const MAX_KEYS: usize = 1_000;
@@ -58,7 +62,7 @@ struct Entry {
 impl ApiKeys {
     /// Reads the file. Callers without a limit of their own get the `default` one.
     pub(super) fn parse(content: &[u8], default: &CallerLimit) -> Result<Self, String> {
-        let file: KeysFile = serde_json::from_slice(content).map_err(|error| file_fault(&error))?;
+        let file: KeysFile = serde_json::from_slice(content).map_err(|error| file_error(&error))?;
         if file.keys.len() > MAX_KEYS {
             return Err(format!("{} keys are more than {MAX_KEYS}", file.keys.len()));
         }
@@ -193,7 +197,7 @@ mod tests {
     use store::Millis;
 
     use super::{ApiKeys, MAX_KEYS, new_api_key};
-    use crate::callers::{CallerLimit, Scope};
+    use crate::callers::{caller::CallerLimit, scope::Scope};
 
     const DEFAULT: CallerLimit = CallerLimit { requests: Some(100), window: Millis(2_000) };
 

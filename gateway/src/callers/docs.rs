@@ -14,7 +14,7 @@ use axum::{
 use schemars::{Schema, json_schema};
 use store::Millis;
 
-use super::{API_KEY, Callers, Scope};
+use super::{API_KEY, Callers, scope::Scope};
 use crate::{
     error::{Error, ErrorBody},
     headers, openapi,
@@ -78,9 +78,9 @@ fn schemes(callers: &Callers) -> Vec<(&'static str, SecurityScheme)> {
         description: Some("A key of this service.".to_owned()),
         extensions: Default::default(),
     };
-    let (format, meaning) = match (&callers.keys, &callers.tokens) {
-        (Some(_), Some(_)) => (None, "A key of this service, or a JSON Web Token."),
-        (None, Some(_)) => (Some("JWT"), "A JSON Web Token."),
+    let (format, meaning) = match (callers.has_keys(), callers.has_tokens()) {
+        (true, true) => (None, "A key of this service, or a JSON Web Token."),
+        (false, true) => (Some("JWT"), "A JSON Web Token."),
         _ => (None, "A key of this service."),
     };
     let bearer = SecurityScheme::Http {
@@ -89,7 +89,7 @@ fn schemes(callers: &Callers) -> Vec<(&'static str, SecurityScheme)> {
         description: Some(meaning.to_owned()),
         extensions: Default::default(),
     };
-    let key = callers.keys.is_some().then_some((KEY_SCHEME, key));
+    let key = callers.has_keys().then_some((KEY_SCHEME, key));
     key.into_iter().chain([(BEARER_SCHEME, bearer)]).collect()
 }
 

@@ -1,44 +1,42 @@
-//! Who calls, what they may do, and how often they may ask.
+//! Callers: their identity, their scopes and their limits.
 //!
-//! Everybody may do everything, unless there is a file of keys or of a key set. Then a request
-//! must show a key (`X-API-Key: KEY`, or `Authorization: Bearer KEY`) or a token
-//! (`Authorization: Bearer TOKEN`), and who shows it needs the [`Scope`] that the route asks for.
-//! Which route asks for which is said in the sitemap.
+//! Any client may do everything, unless there is a file of keys or of a key set. Then a request must
+//! have a key (`X-API-Key: KEY`, or `Authorization: Bearer KEY`) or a token (`Authorization: Bearer
+//! TOKEN`), and its caller needs the [`Scope`] of the route. The sitemap has the scope of each route.
 
 mod api_keys;
-mod docs;
+pub(crate) mod caller;
+pub(crate) mod docs;
+mod file_error;
 mod jwt;
-mod refusal;
-mod scope;
+pub mod options;
+pub(crate) mod refusal;
+pub mod scope;
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
-use self::{api_keys::ApiKeys, jwt::KeySet};
-pub use self::{
-    api_keys::new_api_key,
-    scope::{Scope, Scopes},
-};
-pub(crate) use self::{
-    docs::{Requirement, document},
+pub use self::api_keys::new_api_key;
+use self::{
+    api_keys::ApiKeys,
+    caller::{Caller, CallerLimit},
+    jwt::KeySet,
+    options::CallerOptions,
     refusal::Refusal,
 };
-use limiter::Algorithm;
-use store::{Millis, Quota};
+use crate::{startup_error::StartupError, watched_files::WatchedFiles};
 
-use crate::{
-    config::{CallerOptions, SettingsError},
-    watched_files::WatchedFiles,
-};
-
-/// Where a key is shown.
+/// The header of a key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Most bytes of a key or a token. Longer ones are refused before anything is computed.
+/// Maximum size of a key or a token. Longer ones are refused before anything is computed.
 const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
 
-/// Who may call.
+/// The names of all reasons to refuse a request without a valid key or token.
+pub const REFUSALS: [&str; Refusal::ALL.len()] = Refusal::NAMES;
+
+/// The keys and the key set that identify callers.
 #[derive(Debug)]
 pub struct Callers {
     keys: Option<WatchedFiles<ApiKeys>>,
@@ -46,47 +44,23 @@ pub struct Callers {
     metrics_open: bool,
 }
 
-/// Somebody who has shown a key or a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Caller {
-    credential: Credential,
-    name: String,
-    scopes: Scopes,
-    limit: CallerLimit,
-}
-
-/// What a caller is known by. Names of one kind say nothing about those of the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Credential {
-    Key,
-    Token,
-}
-
-/// How often a caller may ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CallerLimit {
-    /// Requests per window; `None` is any number.
-    requests: Option<u32>,
-    window: Millis,
-}
-
 impl Callers {
-    /// Reads the files, and again whenever they change. `None` when there are none: everybody may
-    /// call. Needs the runtime.
+    /// Reads the files, and again whenever they change. Returns `None` when there are no files: any
+    /// client may call. Needs the runtime.
     ///
     /// # Errors
     ///
     /// When a file cannot be read, or its content cannot be used.
-    pub fn open(options: &CallerOptions) -> Result<Option<Self>, SettingsError> {
+    pub fn open(options: &CallerOptions) -> Result<Option<Self>, StartupError> {
         let limit = CallerLimit { requests: options.limit, window: options.window };
         let keys = options.api_keys_file.as_ref().map(|path| {
             WatchedFiles::load([path.clone()], move |[content]| ApiKeys::parse(content, &limit))
-                .map_err(|error| SettingsError::about("API_KEYS_FILE", error))
+                .map_err(|error| StartupError::about("API_KEYS_FILE", error))
         });
         let tokens = options.jwt.clone().map(|jwt| {
             let path = jwt.jwks_file.clone();
             WatchedFiles::load([path], move |[content]| KeySet::parse(content, &jwt, limit))
-                .map_err(|error| SettingsError::about("JWT_JWKS_FILE", error))
+                .map_err(|error| StartupError::about("JWT_JWKS_FILE", error))
         });
         let (keys, tokens) = (keys.transpose()?, tokens.transpose()?);
         if keys.is_none() && tokens.is_none() {
@@ -95,16 +69,26 @@ impl Callers {
         Ok(Some(Self { keys, tokens, metrics_open: options.metrics_open }))
     }
 
-    /// Whether everybody may read the metrics.
-    pub(crate) fn metrics_open(&self) -> bool {
+    /// Returns true when any client may read the metrics.
+    pub(crate) const fn metrics_open(&self) -> bool {
         self.metrics_open
     }
 
-    /// Who shows a key or a token in these headers.
+    /// Returns true when there is a file of keys.
+    pub(crate) const fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// Returns true when there is a key set for tokens.
+    pub(crate) const fn has_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// Returns the caller whose key or token is in these headers.
     pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
         let key = single(headers, &API_KEY)?.map(HeaderValue::as_bytes);
         let authorization = single(headers, &AUTHORIZATION)?.map(HeaderValue::as_bytes);
-        // An empty one is what a script sends whose variable is not set.
+        // A script whose variable is not set sends an empty value.
         let given = key.or_else(|| bearer(authorization?)).filter(|given| !given.is_empty());
         let credential = given.ok_or(Refusal::Missing)?;
         if credential.len() > MAX_CREDENTIAL_BYTES {
@@ -126,33 +110,8 @@ impl Callers {
     }
 }
 
-impl Caller {
-    /// Whether the caller may do this.
-    pub(crate) fn has(&self, scope: Scope) -> bool {
-        self.scopes.contains(scope)
-    }
-
-    /// What the caller may ask, as a quota of requests; `None` is any number.
-    pub(crate) fn quota(&self) -> Option<Quota> {
-        let CallerLimit { requests, window } = self.limit;
-        let algorithm = Algorithm::TokenBucket;
-        requests.map(|limit| Quota { algorithm, limit, window, burst: None })
-    }
-}
-
-impl fmt::Display for Caller {
-    /// The name in logs and keys of Redis: what the caller is known by, then who it is.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let credential = match self.credential {
-            Credential::Key => "key",
-            Credential::Token => "token",
-        };
-        write!(f, "{credential}:{}", self.name)
-    }
-}
-
-/// The value of a header that may be there once. If it came twice, a proxy could have looked at
-/// the other value.
+/// Returns the value of a header that may occur once. If the header came twice, a proxy could have
+/// read the other value.
 fn single<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
@@ -164,22 +123,11 @@ fn single<'h>(
     }
 }
 
-/// What follows `Bearer`, which may be written in any case (RFC 9110, 11.1).
+/// Returns the text after `Bearer`. The case of that word does not matter (RFC 9110, 11.1).
 fn bearer(authorization: &[u8]) -> Option<&[u8]> {
     let space = authorization.iter().position(|byte| *byte == b' ')?;
     let (scheme, credential) = authorization.split_at(space);
     scheme.eq_ignore_ascii_case(b"bearer").then(|| credential.trim_ascii())
-}
-
-/// What is wrong with a file, on one line. The text of a value is not repeated: it could be a key
-/// that somebody put in the wrong place.
-fn file_fault(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    if text.starts_with("invalid ") {
-        format!("a value of the wrong type at line {} column {}", error.line(), error.column())
-    } else {
-        text
-    }
 }
 
 #[cfg(test)]
@@ -190,8 +138,7 @@ mod tests {
     use store::Millis;
     use tempfile::TempDir;
 
-    use super::{Callers, MAX_CREDENTIAL_BYTES, Refusal, new_api_key};
-    use crate::config::CallerOptions;
+    use super::{CallerOptions, Callers, MAX_CREDENTIAL_BYTES, Refusal, new_api_key};
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

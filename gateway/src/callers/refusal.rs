@@ -47,6 +47,17 @@ impl Refusal {
         Self::Claims,
     ];
 
+    /// The name of every reason, in the order of `ALL`.
+    pub(crate) const NAMES: [&'static str; Self::ALL.len()] = {
+        let mut names = [""; Self::ALL.len()];
+        let mut index = 0;
+        while index < names.len() {
+            names[index] = Self::ALL[index].name();
+            index += 1;
+        }
+        names
+    };
+
     /// The name in the log and in metrics.
     pub(crate) const fn name(self) -> &'static str {
         match self {

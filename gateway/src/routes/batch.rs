@@ -19,19 +19,18 @@ use store::{Check, Decision, Millis};
 use tokio::task::yield_now;
 
 use super::{
-    admission::Admitted,
+    authorize::AuthorizedCaller,
     body::{self, RequestBytes, Room},
     check::{self, CheckAnswer, CheckRequest},
     work::{self, WorkPermit},
 };
 use crate::seconds::Seconds;
 use crate::{
-    AppState,
-    config::Defaults,
-    error::{Error, ErrorBody, FaultsBody},
-    fault::Place,
-    fields::Fields,
+    error::{Error, ErrorBody, FieldErrorsBody},
     headers, openapi,
+    request::field_error::Place,
+    request::fields::{Defaults, Fields},
+    state::AppState,
 };
 
 /// The media type of an answer.
@@ -130,7 +129,7 @@ struct InvalidResult {
     #[schemars(extend("const" = 422))]
     status: u16,
     #[serde(flatten)]
-    body: FaultsBody,
+    body: FieldErrorsBody,
 }
 
 /// Why there is no decision.
@@ -211,7 +210,7 @@ impl BatchResult {
                 let status = error.status().as_u16();
                 match error {
                     Error::Invalid(detail) => {
-                        Self::Invalid(InvalidResult { status, body: FaultsBody { detail } })
+                        Self::Invalid(InvalidResult { status, body: FieldErrorsBody { detail } })
                     }
                     _ => Self::Failed(FailedResult { status, body: error.body() }),
                 }
@@ -248,10 +247,10 @@ impl FromRequest<Arc<AppState>> for Batch {
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
         let (mut parts, body) = request.into_parts();
-        let caller = parts.extensions.remove::<Admitted>();
+        let caller = parts.extensions.remove::<AuthorizedCaller>();
         let RequestBytes { bytes, room } = body::BATCH.read(body).await?;
         let permit = work::begin(bytes.len()).await?;
-        let most = caller.as_ref().map_or(usize::MAX, Admitted::most_requests);
+        let most = caller.as_ref().map_or(usize::MAX, AuthorizedCaller::most_requests);
         let (most, defaults) = (most.min(*CHECKS.end()), state.defaults);
         let items = work::parse(bytes, move |bytes| read_checks(bytes, most, defaults)).await?;
         if let Some(caller) = caller {
@@ -282,7 +281,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                 .description("What each check is answered.")
                 .example(BatchAnswer { results: example() })
         });
-    let operation = openapi::with_overload(openapi::with_faults(operation));
+    let operation = openapi::with_overload(openapi::with_field_errors(operation));
     openapi::with_body_errors(operation, body::BATCH.max_bytes)
 }
 

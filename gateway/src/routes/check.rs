@@ -20,15 +20,14 @@ use store::{Check, Decision, Millis, Quota, StoreError};
 
 use super::body;
 use crate::{
-    AppState,
-    config::Defaults,
     error::Error,
-    fault::{BrokenRule, Place},
-    fields::{Fields, Noted},
     headers, openapi,
-    quota::{COST, QuotaSchema},
+    request::field_error::{BrokenRule, Place},
+    request::fields::{Defaults, Fields, Invalid},
+    request::quota::{COST, QuotaSchema},
+    request::value::{self, MAX_IDENTIFIER_BYTES},
     seconds::Seconds,
-    value::{self, MAX_IDENTIFIER_BYTES},
+    state::AppState,
 };
 
 /// Who asks for how many units of what.
@@ -113,7 +112,7 @@ impl From<CheckRequest> for Check {
 
 impl CheckRequest {
     /// Reads a check, with defaults for what is left out.
-    pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Self, Noted> {
+    pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Self, Invalid> {
         let identifier = fields.required("identifier", value::identifier);
         let quota = fields.quota(defaults);
         let cost = fields.optional("cost", value::cost);

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use store::{LastFailure, StoreError};
 
-use crate::AppState;
+use crate::state::AppState;
 
 /// The service's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,6 +1,6 @@
 //! The sitemap.
 
-mod admission;
+mod authorize;
 mod batch;
 mod body;
 mod check;
@@ -24,14 +24,14 @@ use aide::{
 use axum::{Router, http::Method};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use self::admission::{Access, Sitemap};
+use self::authorize::{AccessRule, Sitemap};
 use crate::{
-    AppState,
-    access::{self, Pages},
-    callers::Scope,
-    config::Origins,
+    callers::scope::Scope,
     error::Error,
+    head::Origins,
     headers, openapi,
+    request_log::{self, Pages},
+    state::AppState,
 };
 
 /// The audience of a listener.
@@ -55,13 +55,13 @@ pub(crate) fn router(state: &Arc<AppState>, audience: Audience) -> Router {
     let routes = routes
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed);
-    access::surround(routes, pages_of(&state.allowed_origins)).with_state(Arc::clone(state))
+    request_log::surround(routes, pages_of(&state.allowed_origins)).with_state(Arc::clone(state))
 }
 
 /// What a client gets that is one too many, whatever it asks for.
 pub(crate) fn refusal() -> Router {
     let routes = Router::new().fallback(async || Error::TooManyConnections);
-    access::surround(routes, Pages { origins: Origins::Any, cors: CorsLayer::new() })
+    request_log::surround(routes, Pages { origins: Origins::Any, cors: CorsLayer::new() })
 }
 
 /// The description of every operation.
@@ -73,20 +73,20 @@ pub(crate) fn document() -> OpenApi {
 
 /// What programs use, each with the callers that it is for.
 fn operations() -> Sitemap {
-    const CHECK: Access = Access::Callers(Scope::Check);
-    const READ: Access = Access::Callers(Scope::Read);
-    const RESET: Access = Access::Callers(Scope::Reset);
+    const CHECK: AccessRule = AccessRule::Callers(Scope::Check);
+    const READ: AccessRule = AccessRule::Callers(Scope::Read);
+    const RESET: AccessRule = AccessRule::Callers(Scope::Reset);
     Sitemap::new()
         .route("/rate-limit/check", CHECK, post_with(check::check, check::docs))
         .route("/rate-limit/check/batch", CHECK, post_with(batch::check_all, batch::docs))
         .route("/rate-limit/refund", RESET, post_with(refund::refund, refund::docs))
         .route("/rate-limit/status/{identifier}", READ, get_with(status::status, status::docs))
         .route("/rate-limit/reset/{identifier}", RESET, delete_with(reset::reset, reset::docs))
-        .route("/rate-limit/top", Access::Inspection, get_with(top::top, top::docs))
-        .route("/health", Access::Probes, get_with(health::health, health::docs))
-        .route("/health/live", Access::Probes, get_with(health::live, health::live_docs))
-        .route("/health/ready", Access::Probes, get_with(health::ready, health::ready_docs))
-        .route("/metrics", Access::Operators, get_with(metrics::metrics, metrics::docs))
+        .route("/rate-limit/top", AccessRule::Inspection, get_with(top::top, top::docs))
+        .route("/health", AccessRule::Probes, get_with(health::health, health::docs))
+        .route("/health/live", AccessRule::Probes, get_with(health::live, health::live_docs))
+        .route("/health/ready", AccessRule::Probes, get_with(health::ready, health::ready_docs))
+        .route("/metrics", AccessRule::Operators, get_with(metrics::metrics, metrics::docs))
 }
 
 fn pages_of(origins: &Origins) -> Pages {

@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 
 use crate::{
     error::Error,
-    fault::{BrokenRule, Place},
-    fields::Fields,
-    input::Input,
+    request::field_error::{BrokenRule, Place},
+    request::fields::Fields,
+    request::input::Input,
 };
 
 /// What a path names.

@@ -18,12 +18,12 @@ use store::Refund;
 
 use super::{body, completion::complete};
 use crate::{
-    AppState,
     error::Error,
-    fields::{Fields, Noted},
     headers, openapi,
-    quota::{AlgorithmName, UNITS},
-    value::{self, MAX_IDENTIFIER_BYTES},
+    request::fields::{Fields, Invalid},
+    request::quota::{AlgorithmName, UNITS},
+    request::value::{self, MAX_IDENTIFIER_BYTES},
+    state::AppState,
 };
 
 /// What to give back to whom.
@@ -62,7 +62,7 @@ pub(crate) async fn refund(
 }
 
 impl RefundRequest {
-    fn read(fields: &mut Fields<'_>) -> Result<Self, Noted> {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let identifier = fields.required("identifier", value::identifier);
         let algorithm = fields.optional("algorithm", value::algorithm);
         let amount = fields.optional("amount", value::units);

@@ -17,11 +17,11 @@ use store::{Store, StoreError};
 
 use super::{completion::complete, path};
 use crate::{
-    AppState,
     error::{Error, ErrorBody},
     openapi,
-    quota::AlgorithmName,
-    value,
+    request::quota::AlgorithmName,
+    request::value,
+    state::AppState,
 };
 
 /// What to forget.

@@ -18,13 +18,13 @@ use store::{Millis, Quota};
 
 use super::path;
 use crate::{
-    AppState,
     error::Error,
-    fault::Place,
     headers, openapi,
-    quota::{AlgorithmName, QuotaSchema},
+    request::field_error::Place,
+    request::quota::{AlgorithmName, QuotaSchema},
+    request::value,
     seconds::Seconds,
-    value,
+    state::AppState,
 };
 
 /// Whose quota to look at.

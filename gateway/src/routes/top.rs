@@ -16,12 +16,12 @@ use serde::Serialize;
 use store::DeniedIdentifier;
 
 use crate::{
-    AppState,
     error::Error,
-    fields::Fields,
     headers, openapi,
-    quota::AlgorithmName,
-    value::{self, TOP_COUNT},
+    request::fields::Fields,
+    request::quota::AlgorithmName,
+    request::value::{self, TOP_COUNT},
+    state::AppState,
 };
 
 /// How many identifiers to list.
@@ -112,5 +112,5 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                 .description("The identifiers, most denied first.")
                 .example(TopAnswer { top: vec![entry("user_666", 9_995), entry("user_123", 11)] })
         });
-    openapi::with_faults(operation)
+    openapi::with_field_errors(operation)
 }

@@ -22,16 +22,15 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Stopping,
+    options::ListenOptions,
     parse_error::ErrorAnswers,
+    stopping::Stopping,
     timed_stream::{Patience, Phase, TimedStream},
     turns::Turns,
     unread_body,
 };
 use crate::{
-    access::Arrival,
-    config::ListenOptions,
-    routes,
+    request_log::Arrival,
     telemetry::{self, ClientAddress, Slow},
     watched_files::WatchedFiles,
 };
@@ -125,12 +124,12 @@ impl Connector {
     }
 
     /// Tells a client that it is one too many, unless it speaks TLS, which would cost too much.
-    pub(super) async fn refuse(&self, stream: TcpStream) {
+    pub(super) async fn refuse(&self, stream: TcpStream, refusal: Router) {
         if self.tls.is_some() {
             return;
         }
         let client = self.client(&stream);
-        let app = TowerToHyperService::new(routes::refusal());
+        let app = TowerToHyperService::new(refusal);
         let service = service_fn(|mut request: Request<Incoming>| {
             if let Some(client) = client {
                 request.extensions_mut().insert(client);

@@ -16,7 +16,9 @@ use tokio::{
 };
 
 use super::connection::Connector;
-use crate::telemetry::{self, Held, Recurrence, Sums};
+use store::{Recurrence, Sums};
+
+use crate::telemetry::{self, GaugeGuard};
 
 /// Most connections that wait to be accepted. The system takes less for its own bound
 /// (net.core.somaxconn) where that is smaller.
@@ -39,7 +41,7 @@ pub(super) struct Listener {
     room: Arc<Semaphore>,
     max_connections: usize,
     /// Counts an open connection, where there is a metric of them.
-    count: fn() -> Option<Held>,
+    count: fn() -> Option<GaugeGuard>,
     /// A permit for each client that may get an answer that there is no room.
     refusals: Arc<Semaphore>,
 }
@@ -50,7 +52,7 @@ impl Listener {
         socket: TcpListener,
         max_connections: usize,
         connector: Connector,
-        count: fn() -> Option<Held>,
+        count: fn() -> Option<GaugeGuard>,
     ) -> Self {
         Self {
             socket,
@@ -67,13 +69,19 @@ impl Listener {
         self.max_connections
     }
 
-    /// Accepts connections and serves `app` on them, each until `drain` changes.
-    pub(super) async fn accept_all(&self, app: &Router, drain: &watch::Sender<()>) -> Infallible {
+    /// Accepts connections and serves `app` on them, each until `drain` changes. Serves `refusal` on
+    /// connections above the maximum number.
+    pub(super) async fn accept_all(
+        &self,
+        app: &Router,
+        refusal: &Router,
+        drain: &watch::Sender<()>,
+    ) -> Infallible {
         let mut failures = Recurrence::new();
         loop {
             let stream = self.accept(&mut failures).await;
             let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-                self.refuse(stream);
+                self.refuse(stream, refusal);
                 continue;
             };
             let (connector, drain) = (Arc::clone(&self.connector), drain.subscribe());
@@ -85,13 +93,13 @@ impl Listener {
         }
     }
 
-    fn refuse(&self, stream: TcpStream) {
+    fn refuse(&self, stream: TcpStream, refusal: &Router) {
         telemetry::count_refused_connection();
-        if let Ok(refusal) = Arc::clone(&self.refusals).try_acquire_owned() {
-            let connector = Arc::clone(&self.connector);
+        if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+            let (connector, refusal) = (Arc::clone(&self.connector), refusal.clone());
             tokio::spawn(async move {
-                connector.refuse(stream).await;
-                drop(refusal);
+                connector.refuse(stream, refusal).await;
+                drop(permit);
             });
         }
     }
@@ -124,14 +132,14 @@ impl Listener {
 /// Listens on the first address of a host that can be listened on. Those who connect wait until
 /// connections are accepted.
 pub(super) async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
-    let mut fault = io::Error::other("the host has no address");
+    let mut last_error = io::Error::other("the host has no address");
     for address in lookup_host((host, port)).await? {
         match listen_at(address) {
             Ok(socket) => return Ok(socket),
-            Err(error) => fault = error,
+            Err(error) => last_error = error,
         }
     }
-    Err(fault)
+    Err(last_error)
 }
 
 fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {

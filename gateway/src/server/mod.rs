@@ -3,8 +3,9 @@
 mod connection;
 mod descriptors;
 mod listener;
+pub mod options;
 mod parse_error;
-mod stopping;
+pub mod stopping;
 mod timed_stream;
 pub mod tls;
 mod turns;
@@ -20,13 +21,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub use self::stopping::{Signal, Signals, Stopping};
-use self::{connection::Connector, listener::Listener};
-use crate::{
-    config::{AdminOptions, ListenOptions, ShutdownOptions},
-    telemetry,
-    watched_files::WatchedFiles,
+use self::{
+    connection::Connector,
+    listener::Listener,
+    options::{AdminOptions, ListenOptions, ShutdownOptions},
+    stopping::{Signal, Signals, Stopping},
 };
+use crate::{telemetry, watched_files::WatchedFiles};
 
 /// Most open connections of probes and operators, where they have a port of their own.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
@@ -46,13 +47,15 @@ pub struct Server {
     drain: watch::Sender<()>,
 }
 
-/// The service on each port.
+/// The router of each listener.
 #[derive(Debug, Clone)]
 pub struct Apps {
-    /// To clients.
+    /// The router for clients.
     pub clients: Router,
-    /// To probes and operators, where they have a port of their own.
+    /// The router for probes and operators, where they have a separate listener.
     pub admin: Router,
+    /// The router for a connection above the maximum number.
+    pub refusal: Router,
 }
 
 impl Server {
@@ -126,12 +129,12 @@ impl Server {
     async fn accept_all(&self, apps: &Apps) -> Infallible {
         let admin = async {
             match &self.admin {
-                Some(admin) => admin.accept_all(&apps.admin, &self.drain).await,
+                Some(admin) => admin.accept_all(&apps.admin, &apps.refusal, &self.drain).await,
                 None => pending().await,
             }
         };
         tokio::select! {
-            never = self.clients.accept_all(&apps.clients, &self.drain) => never,
+            never = self.clients.accept_all(&apps.clients, &apps.refusal, &self.drain) => never,
             never = admin => never,
         }
     }

@@ -15,9 +15,9 @@ use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    access,
     error::ErrorBody,
     headers::{PROCESS_TIME, REQUEST_ID},
+    request_log,
     telemetry::ClientAddress,
 };
 
@@ -62,7 +62,7 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &str)> {
 /// The answer in place of the HTTP library's, which is logged and counted here.
 fn complete(head: &str, client: Option<ClientAddress>) -> Option<String> {
     let status = head.split(' ').nth(1).and_then(|code| code.parse::<StatusCode>().ok())?;
-    let id = access::record_parse_error(status, client);
+    let id = request_log::record_parse_error(status, client);
     let detail = status.canonical_reason().unwrap_or_default().to_owned();
     let body = serde_json::to_string(&ErrorBody { detail, error_code: None }).ok()?;
     let length = body.len();

@@ -3,7 +3,7 @@
 use rustls::{Error, InconsistentKeys, ServerConfig};
 use store::pem::{self, CertificateFiles};
 
-use crate::{config::SettingsError, watched_files::WatchedFiles};
+use crate::{startup_error::StartupError, watched_files::WatchedFiles};
 
 /// The protocol that is spoken over TLS, as it is named in a handshake.
 const ALPN: &[u8] = b"http/1.1";
@@ -14,9 +14,9 @@ const ALPN: &[u8] = b"http/1.1";
 /// # Errors
 ///
 /// When a file cannot be read, or the key is not that of the certificate.
-pub fn watch(files: &CertificateFiles) -> Result<WatchedFiles<ServerConfig>, SettingsError> {
+pub fn watch(files: &CertificateFiles) -> Result<WatchedFiles<ServerConfig>, StartupError> {
     WatchedFiles::load([files.certificate.clone(), files.key.clone()], config)
-        .map_err(|error| SettingsError::about("TLS_CERT_FILE, TLS_KEY_FILE", error))
+        .map_err(|error| StartupError::about("TLS_CERT_FILE, TLS_KEY_FILE", error))
 }
 
 fn config([certificate, key]: [&[u8]; 2]) -> Result<ServerConfig, String> {

@@ -2,24 +2,22 @@
 
 use metrics::{counter, describe_counter};
 
-use crate::callers::Refusal;
-
 const AUTH_FAILURES: &str = "ratelimit_auth_failures_total";
 const LIMITED: &str = "ratelimit_callers_limited_total";
 
 /// Shows all of them, with 0.
-pub(super) fn start() {
+pub(super) fn start(reasons: &[&'static str]) {
     describe_counter!(AUTH_FAILURES, "Requests that do not show who calls, by reason.");
     describe_counter!(LIMITED, "Requests of callers that asked more often than they may.");
     counter!(LIMITED).increment(0);
-    for refusal in Refusal::ALL {
-        counter!(AUTH_FAILURES, "reason" => refusal.name()).increment(0);
+    for &reason in reasons {
+        counter!(AUTH_FAILURES, "reason" => reason).increment(0);
     }
 }
 
 /// Counts a request that does not show who calls.
-pub(crate) fn count_auth_failure(refusal: Refusal) {
-    counter!(AUTH_FAILURES, "reason" => refusal.name()).increment(1);
+pub(crate) fn count_auth_failure(reason: &'static str) {
+    counter!(AUTH_FAILURES, "reason" => reason).increment(1);
 }
 
 /// Counts a request of a caller that asked more often than it may.

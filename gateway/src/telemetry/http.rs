@@ -10,7 +10,7 @@ use metrics::{
     gauge, histogram,
 };
 
-use super::metrics::Held;
+use super::metrics::GaugeGuard;
 
 const REQUESTS: &str = "http_requests_total";
 const SECONDS: &str = "http_request_duration_seconds";
@@ -123,6 +123,6 @@ pub fn count_slow_connection(part: Slow) {
 }
 
 /// Counts a connection of a client as open until the result is dropped.
-pub fn http_connection() -> Held {
-    Held::new(OPEN.clone(), 1)
+pub fn http_connection() -> GaugeGuard {
+    GaugeGuard::new(OPEN.clone(), 1)
 }

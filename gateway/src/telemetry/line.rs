@@ -19,7 +19,15 @@ use tracing_subscriber::{
 };
 
 use super::scope::{Field, Scope};
-use crate::config::LogFormat;
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object for each line.
+    Json,
+    /// For people.
+    Text,
+}
 
 /// Writes an event as a line.
 #[derive(Debug, Clone, Copy)]
@@ -185,11 +193,8 @@ mod tests {
     use tracing::subscriber::with_default;
     use tracing_subscriber::fmt::MakeWriter;
 
-    use super::Line;
-    use crate::{
-        config::LogFormat,
-        telemetry::scope::{Scope, log_caller, log_refusal},
-    };
+    use super::{Line, LogFormat};
+    use crate::telemetry::scope::{Scope, log_caller, log_refusal};
 
     /// A log that can be read.
     #[derive(Debug, Clone, Default)]

@@ -17,8 +17,7 @@ use std::{
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
-use super::line::Line;
-use crate::config::LogFormat;
+use super::line::{Line, LogFormat};
 
 /// Most lines that wait to be written: some seconds of the busiest log, in a few megabytes.
 const QUEUE: usize = 16_384;

@@ -83,12 +83,15 @@ impl Metrics {
 /// # Errors
 ///
 /// When another recorder is installed already.
-pub fn start_metrics(max_http_connections: usize) -> Result<Metrics, BuildError> {
+pub fn start_metrics(
+    max_connections: usize,
+    auth_failures: &[&'static str],
+) -> Result<Metrics, BuildError> {
     let recorder = PrometheusBuilder::new().set_buckets(&LATENCY_BUCKETS)?.install_recorder()?;
     let process = Collector::default();
     process.describe();
-    http::start(max_http_connections);
-    callers::start();
+    http::start(max_connections);
+    callers::start(auth_failures);
     describe_counter!(DROPPED_LINES, "Lines of the log that were not written: nobody read them.");
     describe_gauge!(BUILD, "Always 1; the labels tell the version and the compiler.");
     let (version, rustc) = (env!("CARGO_PKG_VERSION"), env!("RUSTC_VERSION"));
@@ -108,12 +111,12 @@ pub fn start_metrics(max_http_connections: usize) -> Result<Metrics, BuildError>
 /// A part of what a gauge shows, for as long as this exists.
 #[derive(Debug)]
 #[must_use]
-pub struct Held {
+pub struct GaugeGuard {
     gauge: Gauge,
     amount: f64,
 }
 
-impl Held {
+impl GaugeGuard {
     pub(super) fn new(gauge: Gauge, amount: usize) -> Self {
         let amount = amount as f64;
         gauge.increment(amount);
@@ -121,7 +124,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.gauge.decrement(self.amount);
     }

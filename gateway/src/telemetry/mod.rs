@@ -9,8 +9,6 @@ mod metrics;
 mod scope;
 mod traces;
 
-pub(crate) use store::{Recurrence, Sums};
-
 pub(crate) use self::{
     callers::{count_auth_failure, count_limited_caller},
     scope::{ClientAddress, Scope, log_caller, log_refusal},
@@ -18,7 +16,8 @@ pub(crate) use self::{
 };
 pub use self::{
     http::{Slow, count_refused_connection, count_request, count_slow_connection, http_connection},
+    line::LogFormat,
     log::{Log, start_log},
-    metrics::{Held, Metrics, start_metrics},
-    traces::{Traces, start_traces},
+    metrics::{GaugeGuard, Metrics, start_metrics},
+    traces::{TraceOptions, Traces, start_traces},
 };

@@ -34,13 +34,20 @@ use rustls::crypto::aws_lc_rs;
 use store::{Recurrence, Sums};
 use tokio::runtime::Handle;
 
-use crate::config::TraceOptions;
-
 /// Longest wait for the receiver to take a batch of spans.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest wait for the last spans to be sent when the process ends.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// Options of traces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceOptions {
+    /// The URL that takes traces as OTLP over HTTP. Without one the service makes no traces.
+    pub endpoint: Option<String>,
+    /// The name of the service in traces.
+    pub service_name: String,
+}
 
 static TRACING: OnceLock<Tracing> = OnceLock::new();
 

@@ -15,7 +15,7 @@ use jsonwebtoken::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::callers::file_fault;
+use crate::callers::file_error::file_error;
 
 /// Most keys that are used of a set. A token without the id of a key is tried with all of them.
 const MAX_KEYS: usize = 100;
@@ -50,7 +50,7 @@ struct KeySetFile {
 ///
 /// When the file is no set, or no key of the set can be used.
 pub(super) fn read(content: &[u8], path: &Path) -> Result<Vec<VerificationKey>, String> {
-    let set: KeySetFile = serde_json::from_slice(content).map_err(|error| file_fault(&error))?;
+    let set: KeySetFile = serde_json::from_slice(content).map_err(|error| file_error(&error))?;
     let mut keys = vec![];
     let mut first_fault = None;
     for (index, jwk) in set.keys.into_iter().enumerate() {

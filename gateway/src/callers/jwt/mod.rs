@@ -18,8 +18,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use self::jwk::VerificationKey;
-use super::{Caller, CallerLimit, Credential, Refusal, Scope, Scopes};
-use crate::config::{JwtOptions, ScopeOptions};
+use super::{
+    caller::{Caller, CallerLimit, Credential},
+    options::{JwtOptions, ScopeOptions},
+    refusal::Refusal,
+    scope::{Scope, Scopes},
+};
 
 /// Most bytes of a subject.
 const MAX_SUBJECT_BYTES: usize = 256;

@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 use store::Millis;
 
 use super::{KeySet, LEEWAY_SECONDS, MAX_SUBJECT_BYTES};
-use crate::{
-    callers::{CallerLimit, Refusal, Scope},
-    config::{JwtOptions, ScopeOptions},
+use crate::callers::{
+    caller::CallerLimit,
+    options::{JwtOptions, ScopeOptions},
+    refusal::Refusal,
+    scope::Scope,
 };
 
 const LIMIT: CallerLimit = CallerLimit { requests: Some(7), window: Millis(1_000) };

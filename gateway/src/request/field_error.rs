@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// One fault of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct Fault {
+pub struct FieldError {
     /// What kind of fault it is, for programs.
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -53,7 +53,7 @@ impl BrokenRule {
     }
 
     /// The fault of an `input` found at `loc`.
-    pub(crate) fn at(self, loc: Vec<Place>, input: Value) -> Fault {
-        Fault { kind: self.kind, loc, msg: self.msg, input, ctx: self.ctx }
+    pub(crate) fn at(self, loc: Vec<Place>, input: Value) -> FieldError {
+        FieldError { kind: self.kind, loc, msg: self.msg, input, ctx: self.ctx }
     }
 }

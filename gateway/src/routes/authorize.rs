@@ -1,6 +1,6 @@
 //! Whom a route lets in.
 //!
-//! A route is added together with its [`Access`]; there is no way to add one and forget it.
+//! A route is added together with its [`AccessRule`]; there is no way to add one and forget it.
 
 use std::sync::Arc;
 
@@ -19,15 +19,21 @@ use store::{Check, Millis, Store};
 
 use super::Audience;
 use crate::{
-    AppState,
-    callers::{self, Caller, Callers, Refusal, Requirement, Scope},
+    callers::{
+        Callers,
+        caller::Caller,
+        docs::{self, Requirement},
+        refusal::Refusal,
+        scope::Scope,
+    },
     error::Error,
+    state::AppState,
     telemetry,
 };
 
 /// Whom a route lets in, when not everybody may call.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Access {
+pub(super) enum AccessRule {
     /// Everybody, to see whether the service is well.
     Probes,
     /// Callers with this scope, as often as their limit allows.
@@ -42,7 +48,7 @@ pub(super) enum Access {
 
 /// Routes, each with whom it lets in.
 pub(super) struct Sitemap {
-    routes: Vec<(&'static str, Access, ApiMethodRouter<Arc<AppState>>)>,
+    routes: Vec<(&'static str, AccessRule, ApiMethodRouter<Arc<AppState>>)>,
 }
 
 impl Sitemap {
@@ -55,7 +61,7 @@ impl Sitemap {
     pub(super) fn route(
         mut self,
         path: &'static str,
-        access: Access,
+        access: AccessRule,
         methods: ApiMethodRouter<Arc<AppState>>,
     ) -> Self {
         self.routes.push((path, access, methods));
@@ -85,9 +91,10 @@ impl Sitemap {
                 && let Some(requirement) = access.requirement(path, callers)
             {
                 let (callers, limits) = (Arc::clone(callers), Arc::clone(limits));
-                let gate = Arc::new(Gate { callers, limits, requirement });
+                let authorizer = Arc::new(Authorizer { callers, limits, requirement });
                 // Around the handlers alone: a wrong method is a wrong method for everybody.
-                methods = methods.route_layer(middleware::from_fn_with_state(gate, admit));
+                methods =
+                    methods.route_layer(middleware::from_fn_with_state(authorizer, authorize));
                 requirements.push(requirement);
             }
             // The original service takes a slash at the end as well.
@@ -95,14 +102,14 @@ impl Sitemap {
         }
         router.finish_api_with(document, |mut api| {
             if let Some(callers) = callers {
-                callers::document(callers, &requirements, api.inner_mut());
+                docs::document(callers, &requirements, api.inner_mut());
             }
             api
         })
     }
 }
 
-impl Access {
+impl AccessRule {
     /// Returns true when a listener for this audience serves the route.
     fn is_for(self, audience: Audience) -> bool {
         match self {
@@ -126,7 +133,7 @@ impl Access {
 }
 
 /// What stands before the handlers of a route.
-struct Gate {
+struct Authorizer {
     callers: Arc<Callers>,
     limits: Arc<Store>,
     requirement: Requirement,
@@ -134,44 +141,48 @@ struct Gate {
 
 /// A caller that was let in. Handlers find it among the extensions of a request.
 #[derive(Debug, Clone)]
-pub(super) struct Admitted {
+pub(super) struct AuthorizedCaller {
     caller: Arc<Caller>,
     limits: Arc<Store>,
 }
 
 /// Lets a request in, or answers it.
-async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
-    match gate.examine(request.headers()).await {
-        Ok(admitted) => {
-            request.extensions_mut().insert(admitted);
+async fn authorize(
+    State(authorizer): State<Arc<Authorizer>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match authorizer.examine(request.headers()).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(error) => error.into_response(),
     }
 }
 
-impl Gate {
+impl Authorizer {
     /// Finds out who calls, and whether that caller may come in now. Looks at nothing but the head
     /// of the request.
-    async fn examine(&self, headers: &HeaderMap) -> Result<Admitted, Error> {
+    async fn examine(&self, headers: &HeaderMap) -> Result<AuthorizedCaller, Error> {
         let caller = self.callers.identify(headers).map_err(|refusal| {
             telemetry::log_refusal(refusal.name());
-            telemetry::count_auth_failure(refusal);
+            telemetry::count_auth_failure(refusal.name());
             Error::Unauthenticated { shown: refusal != Refusal::Missing }
         })?;
         telemetry::log_caller(caller.to_string());
         if !caller.has(self.requirement.scope) {
             return Err(Error::Forbidden(self.requirement.scope));
         }
-        let admitted = Admitted { caller, limits: Arc::clone(&self.limits) };
+        let caller = AuthorizedCaller { caller, limits: Arc::clone(&self.limits) };
         if self.requirement.limited {
-            admitted.count(1).await?;
+            caller.count(1).await?;
         }
-        Ok(admitted)
+        Ok(caller)
     }
 }
 
-impl Admitted {
+impl AuthorizedCaller {
     /// Most requests that the caller may ever make at once.
     pub(super) fn most_requests(&self) -> usize {
         let quota = self.caller.quota();

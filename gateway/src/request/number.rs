@@ -2,7 +2,7 @@
 
 /// Why a text is not a number in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NumberFault {
+pub(crate) enum NumberError {
     /// It is no decimal number at all.
     NotANumber,
     /// It has more than three decimals that are not 0.
@@ -12,7 +12,7 @@ pub(crate) enum NumberFault {
 /// Reads `60`, `-1`, `60.0` or `0.25` as thousandths (60000, -1000, 60000, 250).
 ///
 /// Numbers too large for any range saturate, so that they fail a range check and nothing else.
-pub(crate) fn thousandths(text: &str) -> Result<i128, NumberFault> {
+pub(crate) fn thousandths(text: &str) -> Result<i128, NumberError> {
     let text = text.trim_ascii();
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
@@ -20,11 +20,11 @@ pub(crate) fn thousandths(text: &str) -> Result<i128, NumberFault> {
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
     if !is_digits(whole) || !is_digits(fraction) {
-        return Err(NumberFault::NotANumber);
+        return Err(NumberError::NotANumber);
     }
     let fraction = fraction.trim_end_matches('0');
     if fraction.len() > 3 {
-        return Err(NumberFault::TooFine);
+        return Err(NumberError::TooFine);
     }
     // Both are all digits, so parsing can fail for their size only.
     let whole = whole.parse::<i64>().unwrap_or(i64::MAX);
@@ -38,7 +38,7 @@ fn is_digits(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{NumberFault, thousandths};
+    use super::{NumberError, thousandths};
 
     #[test]
     fn reads_decimals_exactly() {
@@ -66,8 +66,8 @@ mod tests {
     #[test]
     fn refuses_everything_else() {
         for text in ["", ".", "1.", ".5", "1e3", "0x10", "1_000", "--1", "١", "NaN", "1,5"] {
-            assert_eq!(thousandths(text), Err(NumberFault::NotANumber), "{text}");
+            assert_eq!(thousandths(text), Err(NumberError::NotANumber), "{text}");
         }
-        assert_eq!(thousandths("0.0001"), Err(NumberFault::TooFine));
+        assert_eq!(thousandths("0.0001"), Err(NumberError::TooFine));
     }
 }

@@ -9,11 +9,11 @@ use store::Millis;
 
 use crate::seconds::Seconds;
 use crate::{
-    fault::BrokenRule,
-    input::Input,
-    json,
-    number::{NumberFault, thousandths},
-    quota::{COST, UNITS, WINDOW},
+    request::field_error::BrokenRule,
+    request::input::Input,
+    request::json,
+    request::number::{NumberError, thousandths},
+    request::quota::{COST, UNITS, WINDOW},
 };
 
 /// Most bytes of an identifier; the least is 1.
@@ -115,10 +115,10 @@ pub(crate) fn units_or_null(value: &Input<'_>) -> Result<Option<u32>, BrokenRule
 pub(crate) fn window(value: &Input<'_>) -> Result<Millis, BrokenRule> {
     let number = match number(value) {
         Some(Ok(number)) => number,
-        Some(Err(NumberFault::NotANumber)) => {
+        Some(Err(NumberError::NotANumber)) => {
             return Err(BrokenRule::new("decimal_parsing", "Input should be a valid decimal"));
         }
-        Some(Err(NumberFault::TooFine)) => {
+        Some(Err(NumberError::TooFine)) => {
             return Err(BrokenRule::with_ctx(
                 "decimal_max_places",
                 "Decimal input should have no more than 3 decimal places".to_owned(),
@@ -172,7 +172,7 @@ pub(crate) fn list<'a>(
 }
 
 /// The thousandths of a number or of a text; nothing for any other value.
-fn number(value: &Input<'_>) -> Option<Result<i128, NumberFault>> {
+fn number(value: &Input<'_>) -> Option<Result<i128, NumberError>> {
     match value {
         Input::Text(text) => Some(thousandths(text)),
         Input::Number(number) if let Some(whole) = number.as_u64() => {

@@ -16,7 +16,8 @@ use std::{collections::HashMap, fs, io};
 
 use strsim::damerau_levenshtein;
 
-use super::{SettingsError, table};
+use super::table;
+use crate::startup_error::StartupError;
 
 const PATH: &str = ".env";
 
@@ -44,14 +45,14 @@ struct Entry {
 
 /// Reads the file in the working directory, if there is one. Of a repeated name, the last value
 /// holds.
-pub(super) fn read() -> Result<HashMap<String, String>, SettingsError> {
+pub(super) fn read() -> Result<HashMap<String, String>, StartupError> {
     let content = match fs::read(PATH) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
-        Err(error) => return Err(SettingsError::about(PATH, error)),
+        Err(error) => return Err(StartupError::about(PATH, error)),
     };
     values(&content)
-        .map_err(|(line, rule)| SettingsError::about(PATH, format!("line {line}: {rule}")))
+        .map_err(|(line, rule)| StartupError::about(PATH, format!("line {line}: {rule}")))
 }
 
 fn values(content: &[u8]) -> Result<HashMap<String, String>, LineError> {
@@ -185,7 +186,8 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("{name} is read from the environment only"));
     }
     let upper = name.to_uppercase();
-    let alike = table.iter().map(|row| row.name).filter(|setting| resembles(&upper, setting));
+    let names = table.iter().map(|row| row.name.as_str());
+    let alike = names.filter(|setting| resembles(&upper, setting));
     match alike.min_by_key(|setting| damerau_levenshtein(&upper, setting)) {
         Some(nearest) => Err(format!("{name} is not a setting; the nearest one is {nearest}")),
         None => Ok(()),
@@ -203,7 +205,7 @@ fn resembles(name: &str, setting: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{ENVIRONMENT_ONLY, Entry, check_name, parse, values};
-    use crate::config::table;
+    use crate::settings::table;
 
     fn value(content: &str) -> String {
         let [Entry { value, .. }] = &parse(content.as_bytes()).unwrap()[..] else {
@@ -304,7 +306,7 @@ mod tests {
     #[test]
     fn names_of_other_programs_are_ignored() {
         for row in table() {
-            assert_eq!(check_name(row.name), Ok(()));
+            assert_eq!(check_name(&row.name), Ok(()));
         }
         // Those of docker-compose.yml, and some of applications.
         for name in [

@@ -24,9 +24,8 @@ use tower_http::cors::CorsLayer;
 use tracing::{debug, info};
 
 use crate::{
-    config::Origins,
     error::Error,
-    head,
+    head::{self, Origins},
     headers::{PROCESS_TIME, REQUEST_ID},
     telemetry::{self, ClientAddress, RequestSpan, Scope},
 };

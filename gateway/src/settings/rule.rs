@@ -1,32 +1,87 @@
-//! What values settings take. Every fault is one line that says the range.
+//! The values that settings take. Every error is one line with the range.
 
-use std::{fmt::Display, net::Ipv6Addr, ops::RangeInclusive, path::PathBuf, str::FromStr};
+use std::{
+    ffi::OsStr, fmt::Display, iter, net::Ipv6Addr, ops::RangeInclusive, path::PathBuf, str::FromStr,
+};
 
 use axum::http::{HeaderValue, Uri};
+use clap::{
+    Arg, Command, Error,
+    builder::{PossibleValue, TypedValueParser},
+    error::ErrorKind,
+};
 use store::{Millis, Thousandths};
 
-use crate::{number::thousandths, quota::WINDOW};
+use crate::{
+    head::Origins,
+    request::{number::thousandths, quota::WINDOW},
+};
 
-/// What a setting takes, and what it becomes.
-pub(super) trait Rule {
-    type Value;
+/// A range of values.
+pub(super) trait Range: Clone + Send + Sync + 'static {
+    type Value: Clone + Send + Sync + 'static;
 
-    /// What values are taken, to follow "is not".
+    /// Returns the values in words that can follow "is not".
     fn range(&self) -> String;
 
-    /// The value of a text, or what is wrong with the text.
+    /// Reads a value.
+    ///
+    /// # Errors
+    ///
+    /// When the text stands for no value of the range: the reason, without the name of the setting.
     fn parse(&self, text: &str) -> Result<Self::Value, String>;
 
-    /// The fault of a text that is no secret.
-    fn fault(&self, text: &str) -> String {
+    /// Returns the error of a text that is no secret.
+    fn error(&self, text: &str) -> String {
         format!("{text:?} is not {}", self.range())
     }
 }
 
+/// A range as clap takes it: the rule that the value of an argument must keep.
+#[derive(Debug, Clone)]
+pub(super) struct Rule<R>(pub(super) R);
+
+impl<R: Range> TypedValueParser for Rule<R> {
+    type Value = R::Value;
+
+    fn parse_ref(
+        &self,
+        _: &Command,
+        argument: Option<&Arg>,
+        text: &OsStr,
+    ) -> Result<R::Value, Error> {
+        let value = match text.to_str() {
+            Some(text) => self.0.parse(text),
+            None => Err("the value is not UTF-8".to_owned()),
+        };
+        value.map_err(|error| {
+            let name = argument.map_or("", name);
+            Error::raw(ErrorKind::ValueValidation, format!("{name}: {error}"))
+        })
+    }
+
+    /// Returns the range as if it were a single value, so that it can be read back from clap.
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(iter::once(PossibleValue::new(self.0.range()))))
+    }
+}
+
+/// Returns the name of the setting that clap takes as an argument.
+pub(super) fn name(argument: &Arg) -> &str {
+    argument.get_long().unwrap_or_default()
+}
+
+/// Returns the range of an argument that has a [`Rule`].
+pub(super) fn range(argument: &Arg) -> String {
+    let values = argument.get_possible_values();
+    values.first().map_or_else(String::new, |range| range.get_name().to_owned())
+}
+
 /// Visible ASCII characters, or nothing.
+#[derive(Clone)]
 pub(super) struct Word;
 
-impl Rule for Word {
+impl Range for Word {
     type Value = String;
 
     fn range(&self) -> String {
@@ -34,7 +89,7 @@ impl Rule for Word {
     }
 
     fn parse(&self, text: &str) -> Result<String, String> {
-        if is_word(text) { Ok(text.to_owned()) } else { Err(self.fault(text)) }
+        if is_word(text) { Ok(text.to_owned()) } else { Err(self.error(text)) }
     }
 }
 
@@ -43,30 +98,36 @@ fn is_word(text: &str) -> bool {
 }
 
 /// Names of claims of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ClaimNames(pub(super) Vec<String>);
+
+/// The range of [`ClaimNames`].
+#[derive(Clone)]
 pub(super) struct ClaimList;
 
-impl Rule for ClaimList {
-    type Value = Vec<String>;
+impl Range for ClaimList {
+    type Value = ClaimNames;
 
     fn range(&self) -> String {
         "names of claims without spaces, separated by commas".to_owned()
     }
 
-    fn parse(&self, text: &str) -> Result<Vec<String>, String> {
+    fn parse(&self, text: &str) -> Result<ClaimNames, String> {
         let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
         let are_names = names.iter().all(|name| !name.is_empty() && is_word(name));
-        if are_names { Ok(names) } else { Err(self.fault(text)) }
+        if are_names { Ok(ClaimNames(names)) } else { Err(self.error(text)) }
     }
 }
 
-/// Any text; the field says what it stands for.
-pub(super) struct Text(pub(super) &'static str);
+/// Any text.
+#[derive(Clone)]
+pub(super) struct Text;
 
-impl Rule for Text {
+impl Range for Text {
     type Value = String;
 
     fn range(&self) -> String {
-        self.0.to_owned()
+        "a text".to_owned()
     }
 
     fn parse(&self, text: &str) -> Result<String, String> {
@@ -74,13 +135,11 @@ impl Rule for Text {
     }
 }
 
-/// A host, or nothing where it is optional. Messages do not repeat the text: it can be a URL with a
-/// password.
-pub(super) struct Host {
-    pub(super) optional: bool,
-}
+/// A host. Messages do not repeat the text: it can be a URL with a password.
+#[derive(Clone)]
+pub(super) struct Host;
 
-impl Rule for Host {
+impl Range for Host {
     type Value = String;
 
     fn range(&self) -> String {
@@ -89,14 +148,14 @@ impl Rule for Host {
 
     fn parse(&self, text: &str) -> Result<String, String> {
         let host = text.trim();
-        if is_host(host) || self.optional && host.is_empty() {
+        if is_host(host) {
             return Ok(host.to_owned());
         }
         Err(format!("the value is not {} without a scheme, a login or a port", self.range()))
     }
 }
 
-/// Whether a text is a name, an IPv4 address, or an IPv6 address without brackets.
+/// Returns true for a name, an IPv4 address, or an IPv6 address without brackets.
 pub(super) fn is_host(text: &str) -> bool {
     let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     // A link-local address names its interface.
@@ -107,9 +166,10 @@ pub(super) fn is_host(text: &str) -> bool {
 }
 
 /// An integer within a range.
+#[derive(Clone)]
 pub(super) struct Whole<T>(pub(super) RangeInclusive<T>);
 
-impl<T: Display + FromStr + PartialOrd> Rule for Whole<T> {
+impl<T: Display + FromStr + PartialOrd + Clone + Send + Sync + 'static> Range for Whole<T> {
     type Value = T;
 
     fn range(&self) -> String {
@@ -118,14 +178,15 @@ impl<T: Display + FromStr + PartialOrd> Rule for Whole<T> {
 
     fn parse(&self, text: &str) -> Result<T, String> {
         let number = text.trim().parse().ok().filter(|number| self.0.contains(number));
-        number.ok_or_else(|| self.fault(text))
+        number.ok_or_else(|| self.error(text))
     }
 }
 
 /// A window in seconds, with at most three decimals.
+#[derive(Clone)]
 pub(super) struct Window;
 
-impl Rule for Window {
+impl Range for Window {
     type Value = Millis;
 
     fn range(&self) -> String {
@@ -136,14 +197,15 @@ impl Rule for Window {
     fn parse(&self, text: &str) -> Result<Millis, String> {
         let millis = thousandths(text).ok().and_then(|millis| u64::try_from(millis).ok());
         let window = millis.map(Millis).filter(|window| WINDOW.contains(window));
-        window.ok_or_else(|| self.fault(text))
+        window.ok_or_else(|| self.error(text))
     }
 }
 
-/// One of a few words, in any case, and what each stands for.
+/// Words, each with its value. Case is ignored.
+#[derive(Clone)]
 pub(super) struct OneOf<T: 'static>(pub(super) &'static [(&'static str, T)]);
 
-impl<T: Clone> Rule for OneOf<T> {
+impl<T: Clone + Send + Sync> Range for OneOf<T> {
     type Value = T;
 
     fn range(&self) -> String {
@@ -152,29 +214,31 @@ impl<T: Clone> Rule for OneOf<T> {
 
     fn parse(&self, text: &str) -> Result<T, String> {
         let found = self.0.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim()));
-        found.map(|(_, value)| value.clone()).ok_or_else(|| self.fault(text))
+        found.map(|(_, value)| value.clone()).ok_or_else(|| self.error(text))
     }
 }
 
-/// The path of a file, or nothing.
+/// The path of a file.
+#[derive(Clone)]
 pub(super) struct Path;
 
-impl Rule for Path {
-    type Value = Option<PathBuf>;
+impl Range for Path {
+    type Value = PathBuf;
 
     fn range(&self) -> String {
         "the path of a file".to_owned()
     }
 
-    fn parse(&self, text: &str) -> Result<Option<PathBuf>, String> {
-        Ok((!text.is_empty()).then(|| text.into()))
+    fn parse(&self, text: &str) -> Result<PathBuf, String> {
+        Ok(text.into())
     }
 }
 
 /// A share of the whole, with at most three decimals.
+#[derive(Clone)]
 pub(super) struct Share;
 
-impl Rule for Share {
+impl Range for Share {
     type Value = Thousandths;
 
     fn range(&self) -> String {
@@ -184,47 +248,36 @@ impl Rule for Share {
     fn parse(&self, text: &str) -> Result<Thousandths, String> {
         let share = thousandths(text).ok().and_then(|share| u32::try_from(share).ok());
         let share = share.filter(|share| (1..=1000).contains(share)).map(Thousandths);
-        share.ok_or_else(|| self.fault(text))
+        share.ok_or_else(|| self.error(text))
     }
 }
 
-/// Where to send something over HTTP, or nothing. It can hold a password and is never shown.
+/// A URL of a receiver. Messages do not repeat the text: it can hold a password.
+#[derive(Clone)]
 pub(super) struct HttpUrl;
 
-impl Rule for HttpUrl {
-    type Value = Option<String>;
+impl Range for HttpUrl {
+    type Value = String;
 
     fn range(&self) -> String {
         "an http:// or https:// URL with a host, and at most a port and a path".to_owned()
     }
 
-    fn parse(&self, text: &str) -> Result<Option<String>, String> {
-        if text.is_empty() {
-            return Ok(None);
-        }
+    fn parse(&self, text: &str) -> Result<String, String> {
         let url = text.parse::<Uri>().ok().filter(|url| {
             (text.starts_with("http://") || text.starts_with("https://"))
                 && url.host().is_some_and(|host| !host.is_empty())
                 && url.query().is_none()
         });
-        url.map(|_| Some(text.to_owned()))
-            .ok_or_else(|| format!("the value is not {}", self.range()))
+        url.map(|_| text.to_owned()).ok_or_else(|| format!("the value is not {}", self.range()))
     }
 }
 
-/// Who may call from a browser.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origins {
-    /// Every page.
-    Any,
-    /// Pages of these origins.
-    Only(Vec<HeaderValue>),
-}
-
-/// As a rule for a setting: `*` or a list.
+/// `*`, or a list of origins.
+#[derive(Clone)]
 pub(super) struct OriginList;
 
-impl Rule for OriginList {
+impl Range for OriginList {
     type Value = Origins;
 
     fn range(&self) -> String {
@@ -236,11 +289,11 @@ impl Rule for OriginList {
             return Ok(Origins::Any);
         }
         let origins = text.split(',').map(|origin| origin_header(origin.trim()));
-        origins.collect::<Option<_>>().map(Origins::Only).ok_or_else(|| self.fault(text))
+        origins.collect::<Option<_>>().map(Origins::Only).ok_or_else(|| self.error(text))
     }
 }
 
-/// The `Origin` header that browsers send for pages of an origin: scheme and host, no path.
+/// Returns the `Origin` header that browsers send for pages of an origin: scheme and host, no path.
 fn origin_header(origin: &str) -> Option<HeaderValue> {
     let (scheme, host) = origin.split_once("://")?;
     let is_origin = matches!(scheme, "http" | "https")

@@ -18,16 +18,17 @@ use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use store::{Location, SentinelTopology, Topology};
 
-use super::rule::{Rule, is_host};
+use super::rule::{Range, is_host};
 
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26_379;
 
-/// Where states are kept, as a URL, or nothing. Messages never repeat it: it can hold a password.
+/// The place of states as a URL. Messages do not repeat the text: it can hold a password.
+#[derive(Clone)]
 pub(super) struct RedisUrl;
 
-impl Rule for RedisUrl {
-    type Value = Option<Location>;
+impl Range for RedisUrl {
+    type Value = Location;
 
     fn range(&self) -> String {
         "a URL of redis, rediss, redis+sentinel, rediss+sentinel, redis+cluster or \
@@ -35,12 +36,9 @@ impl Rule for RedisUrl {
             .to_owned()
     }
 
-    fn parse(&self, text: &str) -> Result<Option<Location>, String> {
-        if text.is_empty() {
-            return Ok(None);
-        }
+    fn parse(&self, text: &str) -> Result<Location, String> {
         if text == "memory://" {
-            return Ok(Some(Location::Memory));
+            return Ok(Location::Memory);
         }
         let wrong = || format!("the value is not {}", self.range());
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
@@ -51,7 +49,7 @@ impl Rule for RedisUrl {
         let tls = match server {
             "redis" | "valkey" => false,
             "rediss" | "valkeys" => true,
-            "unix" if kind.is_empty() => return unix(rest).map(Location::Redis).map(Some),
+            "unix" if kind.is_empty() => return unix(rest).map(Location::Redis),
             _ => return Err(wrong()),
         };
         let topology = match kind {
@@ -61,7 +59,7 @@ impl Rule for RedisUrl {
             "unix" if !tls => unix(rest)?,
             _ => return Err(wrong()),
         };
-        Ok(Some(Location::Redis(topology)))
+        Ok(Location::Redis(topology))
     }
 }
 
@@ -273,11 +271,11 @@ mod tests {
     use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo};
     use store::{Location, SentinelTopology, Topology};
 
-    use super::{RedisUrl, Rule};
+    use super::{Range, RedisUrl};
 
     fn topology(url: &str) -> Topology {
         match RedisUrl.parse(url).unwrap() {
-            Some(Location::Redis(topology)) => topology,
+            Location::Redis(topology) => topology,
             other => panic!("{url}: {other:?}"),
         }
     }

@@ -1,21 +1,29 @@
 //! The named values of a request.
 //!
-//! Reading a field that is wrong adds a [`Fault`] and goes on, so that a caller learns of all
+//! Reading a field that is wrong adds a [`FieldError`] and goes on, so that a caller learns of all
 //! faults at once.
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
 use limiter::Algorithm;
 use serde_json::{Value, json, value::RawValue};
-use store::Quota;
+use store::{Millis, Quota};
 
 use crate::{
-    config::Defaults,
     error::Error,
-    fault::{BrokenRule, Fault, Place},
-    input::Input,
-    json, value,
+    request::field_error::{BrokenRule, FieldError, Place},
+    request::input::Input,
+    request::{json, value},
 };
+
+/// The limit and the window of a request that leaves them out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    /// Units per window.
+    pub limit: u32,
+    /// The window.
+    pub window: Millis,
+}
 
 /// The fields of one part of a request, and the faults found up to now.
 #[derive(Debug)]
@@ -26,12 +34,12 @@ pub(crate) struct Fields<'a> {
     part: Input<'a>,
     /// The fields in their order. Of equal names the last one counts.
     values: Vec<(&'static str, Input<'a>)>,
-    faults: Vec<Fault>,
+    faults: Vec<FieldError>,
 }
 
 /// Says that a value is missing because it is wrong, which is on the list of faults.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Noted;
+pub(crate) struct Invalid;
 
 impl<'a> Fields<'a> {
     /// The fields of a JSON body.
@@ -100,7 +108,7 @@ impl<'a> Fields<'a> {
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&Input<'a>) -> Result<T, BrokenRule>,
-    ) -> Result<T, Noted> {
+    ) -> Result<T, Invalid> {
         match self.optional(name, parse)? {
             Some(value) => Ok(value),
             None => {
@@ -115,7 +123,7 @@ impl<'a> Fields<'a> {
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&Input<'a>) -> Result<T, BrokenRule>,
-    ) -> Result<Option<T>, Noted> {
+    ) -> Result<Option<T>, Invalid> {
         let value = match self.value(name) {
             None => return Ok(None),
             Some(Input::Unreadable(_, reason)) => Err(not_json(reason)),
@@ -129,7 +137,7 @@ impl<'a> Fields<'a> {
         &mut self,
         name: &'static str,
         length: &RangeInclusive<usize>,
-    ) -> Result<Vec<&'a RawValue>, Noted> {
+    ) -> Result<Vec<&'a RawValue>, Invalid> {
         self.required(name, |value| value::list(value, length))
     }
 
@@ -139,7 +147,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads what a caller may take, with defaults for what is left out.
-    pub(crate) fn quota(&mut self, defaults: Defaults) -> Result<Quota, Noted> {
+    pub(crate) fn quota(&mut self, defaults: Defaults) -> Result<Quota, Invalid> {
         let algorithm = self.optional("algorithm", value::algorithm);
         let limit = self.optional("limit", value::units);
         let window = self.optional("window_seconds", value::window);
@@ -161,20 +169,20 @@ impl<'a> Fields<'a> {
     }
 
     /// Adds a fault of a field.
-    pub(crate) fn note(&mut self, name: &'static str, rule: BrokenRule) -> Noted {
+    pub(crate) fn note(&mut self, name: &'static str, rule: BrokenRule) -> Invalid {
         let input = self.value(name).map_or(Value::Null, Input::echo);
         self.note_input(name, rule, input)
     }
 
-    fn note_input(&mut self, name: &'static str, rule: BrokenRule, input: Value) -> Noted {
+    fn note_input(&mut self, name: &'static str, rule: BrokenRule, input: Value) -> Invalid {
         let mut loc = self.loc.clone();
         loc.push(Place::Name(name));
         self.faults.push(rule.at(loc, input));
-        Noted
+        Invalid
     }
 
     /// What was read, if there was no fault at all.
-    pub(crate) fn finish<T>(self, read: Result<T, Noted>) -> Result<T, Error> {
+    pub(crate) fn finish<T>(self, read: Result<T, Invalid>) -> Result<T, Error> {
         match read {
             Ok(value) if self.faults.is_empty() => Ok(value),
             _ => Err(Error::Invalid(self.faults)),
@@ -209,8 +217,8 @@ mod tests {
     use serde_json::{Value, json};
     use store::{Millis, Quota};
 
-    use super::Fields;
-    use crate::{config::Defaults, error::Error, value};
+    use super::{Defaults, Fields};
+    use crate::{error::Error, request::value};
 
     const DEFAULTS: Defaults = Defaults { limit: 100, window: Millis(60_000) };
 

@@ -1,0 +1,9 @@
+//! Reading requests: from JSON, a query or a path to typed values, or to the list of all errors.
+
+pub mod field_error;
+pub mod fields;
+pub(crate) mod input;
+pub(crate) mod json;
+pub(crate) mod number;
+pub(crate) mod quota;
+pub(crate) mod value;

@@ -1,0 +1,269 @@
+//! The settings: their sources, and the options of every part that they become.
+//!
+//! A setting is an environment variable, or a line of `.env` in the working directory when the
+//! environment does not have it. An empty value counts as unset.
+
+mod dependencies;
+mod env_file;
+mod redis_url;
+mod rule;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, env, ffi::OsString, path::PathBuf, time::Duration};
+
+use axum::http::StatusCode;
+use store::{
+    DenyCacheOptions, LocalOptions, Location, RedisOptions, RedisTls, StoreOptions, TlsError,
+    TlsOption, Topology, pem::CertificateFiles,
+};
+use tracing::level_filters::LevelFilter;
+
+use self::table::{CallerValues, ListenValues, OtelValues, RedisServerValues, Values};
+pub use self::table::{Row, table};
+use crate::{
+    callers::options::{CallerOptions, JwtOptions, ScopeOptions},
+    head::Origins,
+    request::fields::Defaults,
+    server::options::{AdminOptions, ListenOptions, ShutdownOptions},
+    startup_error::StartupError,
+    telemetry::{LogFormat, TraceOptions},
+};
+
+/// The values of the settings that are set, by name.
+type Texts = BTreeMap<String, OsString>;
+
+/// All settings, within their ranges.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The listeners.
+    pub listen: ListenOptions,
+    /// The place of decisions, and the fail mode.
+    pub store: StoreOptions,
+    /// The quota of a request that leaves it out.
+    pub defaults: Defaults,
+    /// The status of a denial.
+    pub deny_status: StatusCode,
+    /// The files that identify callers.
+    pub callers: CallerOptions,
+    /// The origins whose pages may call from a browser.
+    pub allowed_origins: Origins,
+    /// The least important lines to log.
+    pub log_level: LevelFilter,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+    /// The receiver of traces.
+    pub traces: TraceOptions,
+    /// The times of the shutdown.
+    pub shutdown: ShutdownOptions,
+}
+
+impl Settings {
+    /// Reads the environment and `.env`.
+    ///
+    /// # Errors
+    ///
+    /// When a value is out of its range, when a setting takes no effect because of another one, or
+    /// when `.env` is not a list of `NAME=value`.
+    pub fn load() -> Result<Self, StartupError> {
+        let mut file = env_file::read()?;
+        let set = |value: &OsString| !value.is_empty();
+        let value = |name: &str| {
+            env::var_os(name).filter(set).or_else(|| file.remove(name).map(OsString::from))
+        };
+        Self::read(&texts(value))
+    }
+
+    /// Reads the settings from their texts.
+    fn read(texts: &Texts) -> Result<Self, StartupError> {
+        let values = Values::parse(texts)?;
+        let settings = Self {
+            listen: listen(&values, texts.contains_key("MAX_CONNECTIONS"))?,
+            store: store(&values)?,
+            defaults: Defaults {
+                limit: values.default_limit,
+                window: values.default_window_seconds,
+            },
+            deny_status: values.deny_status,
+            callers: callers(&values.callers)?,
+            allowed_origins: values.cors_allow_origins.clone(),
+            log_level: values.log_level,
+            log_format: values.log_format,
+            traces: traces(&values.otel),
+            shutdown: ShutdownOptions {
+                delay: millis(values.shutdown_delay_ms),
+                timeout: millis(values.shutdown_timeout_ms),
+            },
+        };
+        dependencies::check(&values, &settings)?;
+        Ok(settings)
+    }
+}
+
+/// Returns the error of the settings for TLS towards Redis.
+#[must_use]
+pub fn redis_tls_error(error: TlsError) -> StartupError {
+    let names = match error.option {
+        TlsOption::Protocol => "REDIS_SSL",
+        TlsOption::Authorities => "REDIS_TLS_CA_FILE",
+        TlsOption::Certificate => "REDIS_TLS_CERT_FILE",
+        TlsOption::Key => "REDIS_TLS_KEY_FILE",
+        TlsOption::CertificateAndKey => "REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE",
+    };
+    StartupError::about(names, error.detail)
+}
+
+/// Asks `value` for every setting. Settings that `REDIS_URL` overrides are left out when it is set:
+/// Kubernetes sets `REDIS_PORT` to a URL where a Service is called redis.
+fn texts(mut value: impl FnMut(&str) -> Option<OsString>) -> Texts {
+    let mut texts = Texts::new();
+    for Row { name, .. } in table() {
+        if let Some(text) = value(&name).filter(|text| !text.is_empty()) {
+            texts.insert(name, text);
+        }
+    }
+    if texts.contains_key("REDIS_URL") {
+        for name in RedisServerValues::names() {
+            texts.remove(&name);
+        }
+    }
+    texts
+}
+
+fn listen(values: &Values, sets_connections: bool) -> Result<ListenOptions, StartupError> {
+    let (logs_clients, values) = (values.log_client_address, &values.listen);
+    Ok(ListenOptions {
+        host: values.host.clone(),
+        port: values.port,
+        admin: admin(values)?,
+        tls: certificate(
+            (&values.tls_cert_file, "TLS_CERT_FILE"),
+            (&values.tls_key_file, "TLS_KEY_FILE"),
+        )?,
+        max_connections: values.max_connections,
+        max_connections_is_default: !sets_connections,
+        header_timeout: millis(values.header_timeout_ms),
+        idle_timeout: millis(values.idle_timeout_ms),
+        logs_clients,
+    })
+}
+
+/// Returns the options of the admin listener, if `ADMIN_PORT` is set.
+fn admin(values: &ListenValues) -> Result<Option<AdminOptions>, StartupError> {
+    let ListenValues { host, port, admin_host, admin_port, .. } = values;
+    if *admin_port == 0 {
+        // Operators would seem to be separate from clients, and would not be.
+        return match admin_host {
+            Some(_) => Err(StartupError::without_effect("ADMIN_HOST", "ADMIN_PORT")),
+            None => Ok(None),
+        };
+    }
+    let admin_host = admin_host.as_ref().unwrap_or(host);
+    if (admin_host, admin_port) == (host, port) {
+        let error = format!("{port} is PORT, and must be another port");
+        return Err(StartupError::about("ADMIN_PORT", error));
+    }
+    Ok(Some(AdminOptions { host: admin_host.clone(), port: *admin_port }))
+}
+
+fn store(values: &Values) -> Result<StoreOptions, StartupError> {
+    let redis = &values.redis;
+    Ok(StoreOptions {
+        location: match &redis.redis_url {
+            Some(location) => location.clone(),
+            None => Location::Redis(server(&redis.server)?),
+        },
+        redis: RedisOptions {
+            max_connections: redis.redis_max_connections,
+            max_backlog: redis.redis_max_backlog,
+            timeout: millis(redis.redis_timeout_ms),
+            tls: RedisTls {
+                authorities: redis.redis_tls_ca_file.clone(),
+                certificate: certificate(
+                    (&redis.redis_tls_cert_file, "REDIS_TLS_CERT_FILE"),
+                    (&redis.redis_tls_key_file, "REDIS_TLS_KEY_FILE"),
+                )?,
+            },
+        },
+        key_prefix: values.key_prefix.clone(),
+        fail_mode: values.fail_mode,
+        local: LocalOptions { share: values.local_share, max_keys: values.local_max_keys },
+        deny_cache: DenyCacheOptions {
+            size: values.deny_cache_size,
+            max_age: millis(values.deny_cache_max_ms),
+        },
+    })
+}
+
+/// Returns the server of the settings that `REDIS_URL` overrides.
+fn server(values: &RedisServerValues) -> Result<Topology, StartupError> {
+    let RedisServerValues { redis_username: user, redis_password: password, .. } = values;
+    // Redis takes no user without a password: the login would be that of the default user.
+    if !user.is_empty() && password.is_empty() {
+        return Err(StartupError::without_effect("REDIS_USERNAME", "REDIS_PASSWORD"));
+    }
+    let login = redis_url::login(user, password).set_db(values.redis_db.into());
+    let host = values.redis_host.clone();
+    let server = redis_url::server(host, values.redis_port, values.redis_ssl, login);
+    let server = server.map_err(|error| StartupError::about("REDIS_HOST", error))?;
+    Ok(Topology::Standalone(Box::new(server)))
+}
+
+fn callers(values: &CallerValues) -> Result<CallerOptions, StartupError> {
+    let required = |name, value: &String| match value.as_str() {
+        "" => Err(StartupError::about(name, "required with JWT_JWKS_FILE")),
+        value => Ok(value.to_owned()),
+    };
+    let jwt = match &values.jwt_jwks_file {
+        None => None,
+        Some(jwks_file) => Some(JwtOptions {
+            jwks_file: jwks_file.clone(),
+            audience: required("JWT_AUDIENCE", &values.jwt_audience)?,
+            issuer: required("JWT_ISSUER", &values.jwt_issuer)?,
+            scopes: ScopeOptions {
+                claims: values.jwt_scope_claim.0.clone(),
+                prefix: values.jwt_scope_prefix.clone(),
+            },
+        }),
+    };
+    Ok(CallerOptions {
+        api_keys_file: values.api_keys_file.clone(),
+        jwt,
+        limit: Some(values.caller_limit).filter(|limit| *limit > 0),
+        window: values.caller_window_seconds,
+        metrics_open: values.metrics_open,
+    })
+}
+
+/// Reads the settings of traces by the specification of OpenTelemetry.
+fn traces(values: &OtelValues) -> TraceOptions {
+    let base = values.otel_exporter_otlp_endpoint.as_ref();
+    let base = base.map(|url| format!("{}/v1/traces", url.trim_end_matches('/')));
+    let endpoint = values.otel_exporter_otlp_traces_endpoint.clone().or(base);
+    let is_on = values.otel_traces_exporter && !values.otel_sdk_disabled;
+    TraceOptions {
+        endpoint: endpoint.filter(|_| is_on),
+        service_name: values.otel_service_name.clone(),
+    }
+}
+
+/// Returns both files of a certificate, or none. Each file comes with the name of its setting.
+fn certificate(
+    (certificate, certificate_name): (&Option<PathBuf>, &str),
+    (key, key_name): (&Option<PathBuf>, &str),
+) -> Result<Option<CertificateFiles>, StartupError> {
+    let required = |missing: &str, given: &str| {
+        Err(StartupError::about(missing, format!("required with {given}")))
+    };
+    match (certificate.clone(), key.clone()) {
+        (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => required(key_name, certificate_name),
+        (None, Some(_)) => required(certificate_name, key_name),
+    }
+}
+
+fn millis(millis: u32) -> Duration {
+    Duration::from_millis(millis.into())
+}

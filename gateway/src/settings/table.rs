@@ -1,0 +1,380 @@
+//! Every setting, each declared once: name, default, values, meaning and field.
+//!
+//! clap reads the settings as `--NAME=value`, which [`Values::parse`] makes of the texts that it is
+//! given. No setting can be given on the command line, where other users of the machine could read a
+//! password.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use axum::http::StatusCode;
+use clap::{ArgAction::Set, Args, Command, CommandFactory, Parser};
+use store::{FailMode, Location, Millis, Thousandths};
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    Texts,
+    redis_url::RedisUrl,
+    rule::{
+        ClaimList, ClaimNames, Host, HttpUrl, OneOf, OriginList, Path, Rule, Share, Text, Whole,
+        Window, Word, name, range,
+    },
+};
+use crate::{
+    head::Origins, request::quota::UNITS, startup_error::StartupError, telemetry::LogFormat,
+};
+
+const TRUE_OR_FALSE: OneOf<bool> =
+    OneOf(&[("true", true), ("false", false), ("1", true), ("0", false)]);
+
+/// Every setting. The field is the name in lower case, and the comment is the meaning in `--help`.
+#[derive(Parser)]
+#[command(no_binary_name = true, disable_help_flag = true, rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) struct Values {
+    #[command(flatten)]
+    pub(super) listen: ListenValues,
+
+    #[command(flatten)]
+    pub(super) redis: RedisValues,
+
+    /// Put before every key, so that applications can share one Redis.
+    #[arg(long, default_value = "", value_parser = Rule(Text))]
+    pub(super) key_prefix: String,
+
+    /// Limit of a request that names none.
+    #[arg(long, default_value = "100", value_parser = Rule(Whole::<u32>(UNITS)))]
+    pub(super) default_limit: u32,
+
+    /// Window of a request that names none.
+    #[arg(long, default_value = "60", value_parser = Rule(Window))]
+    pub(super) default_window_seconds: Millis,
+
+    /// Status of a denial.
+    #[arg(
+        long,
+        default_value = "200",
+        value_parser = Rule(OneOf(&[
+            ("200", StatusCode::OK),
+            ("429", StatusCode::TOO_MANY_REQUESTS),
+        ]))
+    )]
+    pub(super) deny_status: StatusCode,
+
+    /// What a check gets while Redis cannot answer: status 503, a grant, or a decision of this
+    /// process alone.
+    #[arg(
+        long,
+        default_value = "closed",
+        value_parser = Rule(OneOf(&[
+            ("closed", FailMode::Closed),
+            ("open", FailMode::Open),
+            ("local", FailMode::Local),
+        ]))
+    )]
+    pub(super) fail_mode: FailMode,
+
+    /// Share of every limit that this process grants by itself with FAIL_MODE=local: 0.25 for one
+    /// of four instances.
+    #[arg(long, default_value = "1", value_parser = Rule(Share))]
+    pub(super) local_share: Thousandths,
+
+    /// Most quotas of each algorithm that this process keeps with FAIL_MODE=local or memory://; a
+    /// long log counts as several. Beyond it quotas that would grant are forgotten, and when all
+    /// deny, new ones are denied.
+    #[arg(long, default_value = "100000", value_parser = Rule(Whole::<usize>(1..=100_000_000)))]
+    pub(super) local_max_keys: usize,
+
+    /// Most denials that are remembered, so that a repeated one costs no call to Redis. 0 turns
+    /// it off.
+    #[arg(long, default_value = "10000", value_parser = Rule(Whole::<usize>(0..=10_000_000)))]
+    pub(super) deny_cache_size: usize,
+
+    /// Milliseconds after which a remembered denial is forgotten at the latest.
+    #[arg(long, default_value = "1000", value_parser = Rule(Whole::<u32>(1..=3_600_000)))]
+    pub(super) deny_cache_max_ms: u32,
+
+    #[command(flatten)]
+    pub(super) callers: CallerValues,
+
+    /// Web pages that may call this service from a browser.
+    #[arg(long, default_value = "*", value_parser = Rule(OriginList))]
+    pub(super) cors_allow_origins: Origins,
+
+    /// Least important lines to log. Identifiers appear at DEBUG only.
+    #[arg(
+        long,
+        default_value = "INFO",
+        value_parser = Rule(OneOf(&[
+            ("DEBUG", LevelFilter::DEBUG),
+            ("INFO", LevelFilter::INFO),
+            ("WARNING", LevelFilter::WARN),
+            ("WARN", LevelFilter::WARN),
+            ("ERROR", LevelFilter::ERROR),
+            ("CRITICAL", LevelFilter::ERROR),
+        ]))
+    )]
+    pub(super) log_level: LevelFilter,
+
+    /// Form of a log line.
+    #[arg(
+        long,
+        default_value = "json",
+        value_parser = Rule(OneOf(&[("json", LogFormat::Json), ("text", LogFormat::Text)]))
+    )]
+    pub(super) log_format: LogFormat,
+
+    /// Whether lines about a request have the address that it comes from: that of the last proxy.
+    #[arg(long, action = Set, default_value = "false", value_parser = Rule(TRUE_OR_FALSE))]
+    pub(super) log_client_address: bool,
+
+    #[command(flatten)]
+    pub(super) otel: OtelValues,
+
+    /// Milliseconds to go on as usual after SIGTERM, except that /health/ready is 503, so that
+    /// load balancers look elsewhere.
+    #[arg(long, default_value = "1000", value_parser = Rule(Whole::<u32>(0..=600_000)))]
+    pub(super) shutdown_delay_ms: u32,
+
+    /// Milliseconds that running requests get to finish after SIGTERM or SIGINT.
+    #[arg(long, default_value = "10000", value_parser = Rule(Whole::<u32>(0..=600_000)))]
+    pub(super) shutdown_timeout_ms: u32,
+}
+
+/// Settings of the listeners.
+#[derive(Args)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) struct ListenValues {
+    /// Address to listen on.
+    #[arg(long, default_value = "0.0.0.0", value_parser = Rule(Host))]
+    pub(super) host: String,
+
+    /// Port to listen on.
+    #[arg(long, default_value = "8000", value_parser = Rule(Whole::<u16>(1..=u16::MAX)))]
+    pub(super) port: u16,
+
+    /// Address to listen on with ADMIN_PORT; without it that of HOST.
+    #[arg(long, value_parser = Rule(Host))]
+    pub(super) admin_host: Option<String>,
+
+    /// Port for probes and operators, with 64 connections of its own: /health and below, and
+    /// /metrics, which PORT does not serve then. 0 is none.
+    #[arg(long, default_value = "0", value_parser = Rule(Whole::<u16>(0..=u16::MAX)))]
+    pub(super) admin_port: u16,
+
+    /// PEM file with the certificate chain to serve HTTPS with, read again when it changes.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) tls_cert_file: Option<PathBuf>,
+
+    /// PEM file with the key of that certificate.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) tls_key_file: Option<PathBuf>,
+
+    /// Most open connections of clients. One more is refused.
+    #[arg(long, default_value = "20000", value_parser = Rule(Whole::<usize>(1..=1_000_000)))]
+    pub(super) max_connections: usize,
+
+    /// Milliseconds that a client gets to send the head of a request once it has begun.
+    #[arg(long, default_value = "10000", value_parser = Rule(Whole::<u32>(1..=600_000)))]
+    pub(super) header_timeout_ms: u32,
+
+    /// Milliseconds that a connection is kept without a request. Longer than load balancers and
+    /// proxies keep theirs.
+    #[arg(long, default_value = "620000", value_parser = Rule(Whole::<u32>(1..=86_400_000)))]
+    pub(super) idle_timeout_ms: u32,
+}
+
+/// Settings of one server of Redis, which `REDIS_URL` overrides.
+#[derive(Args)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) struct RedisServerValues {
+    /// Redis server.
+    #[arg(long, default_value = "localhost", value_parser = Rule(Host))]
+    pub(super) redis_host: String,
+
+    /// Port of the Redis server.
+    #[arg(long, default_value = "6379", value_parser = Rule(Whole::<u16>(1..=u16::MAX)))]
+    pub(super) redis_port: u16,
+
+    /// User of the Redis server, if it is not the default one.
+    #[arg(long, default_value = "", value_parser = Rule(Text))]
+    pub(super) redis_username: String,
+
+    /// Password of the Redis server, if it has one.
+    #[arg(long, default_value = "", value_parser = Rule(Text))]
+    pub(super) redis_password: String,
+
+    /// Redis database number.
+    #[arg(long, default_value = "0", value_parser = Rule(Whole::<u16>(0..=u16::MAX)))]
+    pub(super) redis_db: u16,
+
+    /// Whether to connect to Redis with TLS.
+    #[arg(long, action = Set, default_value = "false", value_parser = Rule(TRUE_OR_FALSE))]
+    pub(super) redis_ssl: bool,
+}
+
+/// Settings of the connections to Redis.
+#[derive(Args)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) struct RedisValues {
+    #[command(flatten)]
+    pub(super) server: RedisServerValues,
+
+    /// Redis as a URL with user, password and database. The six above are not read then.
+    /// memory:// needs no Redis.
+    #[arg(long, value_parser = Rule(RedisUrl))]
+    pub(super) redis_url: Option<Location>,
+
+    /// PEM file with the certificates to trust Redis by, instead of the system's.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) redis_tls_ca_file: Option<PathBuf>,
+
+    /// PEM file with the certificate to show to Redis.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) redis_tls_cert_file: Option<PathBuf>,
+
+    /// PEM file with the key of that certificate.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) redis_tls_key_file: Option<PathBuf>,
+
+    /// Most connections to Redis. Each carries many calls at once, so more than 4 to one server
+    /// are never opened.
+    #[arg(long, default_value = "50", value_parser = Rule(Whole::<usize>(1..=10_000)))]
+    pub(super) redis_max_connections: usize,
+
+    /// Most calls that wait for Redis at once. One more is answered with 503.
+    #[arg(long, default_value = "4096", value_parser = Rule(Whole::<usize>(1..=1_000_000)))]
+    pub(super) redis_max_backlog: usize,
+
+    /// Milliseconds to wait for an answer of Redis before FAIL_MODE decides.
+    #[arg(long, default_value = "100", value_parser = Rule(Whole::<u32>(1..=60_000)))]
+    pub(super) redis_timeout_ms: u32,
+}
+
+/// Settings of callers.
+#[derive(Args)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) struct CallerValues {
+    /// JSON file with the hashed keys of callers, read again when it changes. Callers without one
+    /// are refused.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) api_keys_file: Option<PathBuf>,
+
+    /// JSON Web Key Set to verify the tokens of callers by, read again when it changes. Callers
+    /// without one are refused.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) jwt_jwks_file: Option<PathBuf>,
+
+    /// Audience that tokens must name. Required with JWT_JWKS_FILE.
+    #[arg(long, default_value = "", value_parser = Rule(Text))]
+    pub(super) jwt_audience: String,
+
+    /// Issuer that tokens must name. Required with JWT_JWKS_FILE.
+    #[arg(long, default_value = "", value_parser = Rule(Text))]
+    pub(super) jwt_issuer: String,
+
+    /// Claims of a token that hold its scopes, separated by commas. A path such as
+    /// realm_access.roles leads into objects.
+    #[arg(long, default_value = "scope,scp,scopes", value_parser = Rule(ClaimList))]
+    pub(super) jwt_scope_claim: ClaimNames,
+
+    /// Text before the name of each scope in a token, such as ratelimit: in ratelimit:check.
+    #[arg(long, default_value = "", value_parser = Rule(Word))]
+    pub(super) jwt_scope_prefix: String,
+
+    /// Requests that each caller may make per CALLER_WINDOW_SECONDS; each check of a batch counts
+    /// as one. 0 is any number.
+    #[arg(long, default_value = "0", value_parser = Rule(Whole::<u32>(0..=*UNITS.end())))]
+    pub(super) caller_limit: u32,
+
+    /// Window of CALLER_LIMIT.
+    #[arg(long, default_value = "1", value_parser = Rule(Window))]
+    pub(super) caller_window_seconds: Millis,
+
+    /// Whether /metrics is there for everybody, also when callers need a key or a token.
+    #[arg(long, action = Set, default_value = "true", value_parser = Rule(TRUE_OR_FALSE))]
+    pub(super) metrics_open: bool,
+}
+
+/// Settings of traces, with the names and meanings of the specification of OpenTelemetry.
+#[derive(Args)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) struct OtelValues {
+    /// Where to send traces with OTLP over HTTP, such as http://localhost:4318.
+    #[arg(long, value_parser = Rule(HttpUrl))]
+    pub(super) otel_exporter_otlp_endpoint: Option<String>,
+
+    /// Whole URL to send traces to, instead of v1/traces below OTEL_EXPORTER_OTLP_ENDPOINT.
+    #[arg(long, value_parser = Rule(HttpUrl))]
+    pub(super) otel_exporter_otlp_traces_endpoint: Option<String>,
+
+    /// How to send traces; none sends no traces.
+    #[arg(
+        long,
+        action = Set,
+        default_value = "otlp",
+        value_parser = Rule(OneOf(&[("otlp", true), ("none", false)]))
+    )]
+    pub(super) otel_traces_exporter: bool,
+
+    /// Whether to send no traces, whatever the other settings are.
+    #[arg(
+        long,
+        action = Set,
+        default_value = "false",
+        value_parser = Rule(OneOf(&[("true", true), ("false", false)]))
+    )]
+    pub(super) otel_sdk_disabled: bool,
+
+    /// Name of this service in traces.
+    #[arg(long, default_value = "ratelimit-gateway", value_parser = Rule(Text))]
+    pub(super) otel_service_name: String,
+}
+
+impl Values {
+    /// Reads the settings from their texts, with defaults for all others.
+    pub(super) fn parse(texts: &Texts) -> Result<Self, StartupError> {
+        let words = texts.iter().map(|(name, text)| {
+            let mut word = OsString::from(format!("--{name}="));
+            word.push(text);
+            word
+        });
+        Self::try_parse_from(words).map_err(StartupError::from)
+    }
+}
+
+impl RedisServerValues {
+    /// Returns the names of these settings.
+    pub(super) fn names() -> Vec<String> {
+        let command = Self::augment_args(Command::new(""));
+        command.get_arguments().map(|argument| name(argument).to_owned()).collect()
+    }
+}
+
+/// The documentation of a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The environment variable.
+    pub name: String,
+    /// The value when the variable is unset.
+    pub default: String,
+    /// The values that the setting takes.
+    pub range: String,
+    /// The meaning.
+    pub meaning: String,
+}
+
+/// Returns every setting, in the order of the documentation.
+#[must_use]
+pub fn table() -> Vec<Row> {
+    let command = Values::command();
+    let rows = command.get_arguments().map(|argument| Row {
+        name: name(argument).to_owned(),
+        default: argument
+            .get_default_values()
+            .first()
+            .map_or_else(String::new, |value| value.to_string_lossy().into_owned()),
+        range: range(argument),
+        // clap takes the full stop from the end of a comment.
+        meaning: argument.get_help().map_or_else(String::new, |help| format!("{help}.")),
+    });
+    rows.collect()
+}
