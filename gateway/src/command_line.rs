@@ -7,11 +7,7 @@ use clap_mangen::{
     roff::{Roff, bold, roman},
 };
 
-use crate::{
-    health_check::Probe,
-    settings::{Row, table},
-    startup_error::StartupError,
-};
+use crate::{health_check::Probe, startup_error::StartupError};
 
 const PROGRAM: &str = "ratelimit-gateway";
 
@@ -20,6 +16,19 @@ const SETTINGS: &str =
 
 /// The section of the manual for programs of administrators.
 const MANUAL_SECTION: &str = "8";
+
+/// A setting, as the help and the manual describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The environment variable.
+    pub name: String,
+    /// The value when the variable is unset.
+    pub default: String,
+    /// The values that the setting takes.
+    pub range: String,
+    /// The meaning.
+    pub meaning: String,
+}
 
 /// A command of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,16 +114,18 @@ impl Command {
     /// # Errors
     ///
     /// When they are no command: one line to be printed.
-    pub fn parse(words: &[String]) -> Result<Self, StartupError> {
+    pub fn parse(words: &[String], settings: &[Setting]) -> Result<Self, StartupError> {
         let words = [PROGRAM.to_owned()].into_iter().chain(words.iter().cloned());
-        let matches = match command().after_help(settings()).try_get_matches_from(words) {
-            Err(error) if !error.use_stderr() => return Ok(Self::Print(error.to_string())),
-            matches => matches.map_err(usage)?,
-        };
-        Ok(Self::of(Words::from_arg_matches(&matches).map_err(usage)?))
+        let matches =
+            match command().after_help(settings_help(settings)).try_get_matches_from(words) {
+                Err(error) if !error.use_stderr() => return Ok(Self::Print(error.to_string())),
+                matches => matches.map_err(usage)?,
+            };
+        Ok(Self::of(Words::from_arg_matches(&matches).map_err(usage)?, settings))
     }
 
-    fn of(Words { check_config, connect, print_openapi, action }: Words) -> Self {
+    fn of(words: Words, settings: &[Setting]) -> Self {
+        let Words { check_config, connect, print_openapi, action } = words;
         match action {
             Some(Action::HealthCheck { live: true }) => Self::HealthCheck(Probe::Live),
             Some(Action::HealthCheck { live: false }) => Self::HealthCheck(Probe::Ready),
@@ -122,7 +133,7 @@ impl Command {
                 Self::NewApiKey { name, scopes: scopes.split(',').map(str::to_owned).collect() }
             }
             Some(Action::Completions { shell }) => Self::Print(completions(shell)),
-            Some(Action::Man) => Self::Print(manual()),
+            Some(Action::Man) => Self::Print(manual(settings)),
             None if check_config => Self::CheckConfig { connect },
             None if print_openapi => Self::PrintOpenApi,
             None => Self::Serve,
@@ -138,11 +149,10 @@ fn usage(error: clap::Error) -> StartupError {
     StartupError::from(error).with_advice("see --help")
 }
 
-/// Returns every setting, for `--help`.
-fn settings() -> String {
+fn settings_help(settings: &[Setting]) -> String {
     let mut text = format!("{SETTINGS}:\n");
-    for Row { name, default, range, meaning } in table() {
-        let default = if default.is_empty() { "nothing" } else { &default };
+    for Setting { name, default, range, meaning } in settings {
+        let default = if default.is_empty() { "nothing" } else { default };
         text += &format!("\n  {name}\n      {meaning}\n      {range}; by default {default}");
     }
     text
@@ -156,20 +166,20 @@ fn completions(shell: Shell) -> String {
 
 /// Returns the page of the manual as roff. Settings are environment variables, which clap has no
 /// section for.
-fn manual() -> String {
-    let mut settings = Roff::new();
-    settings.control("SH", ["ENVIRONMENT"]).text([roman(format!("{SETTINGS}."))]);
-    for Row { name, default, range, meaning } in table() {
-        let default = if default.is_empty() { "nothing" } else { &default };
-        settings
+fn manual(settings: &[Setting]) -> String {
+    let mut section = Roff::new();
+    section.control("SH", ["ENVIRONMENT"]).text([roman(format!("{SETTINGS}."))]);
+    for Setting { name, default, range, meaning } in settings {
+        let default = if default.is_empty() { "nothing" } else { default };
+        section
             .control("TP", [])
-            .text([bold(name)])
+            .text([bold(name.as_str())])
             .text([roman(format!("{meaning} Takes {range}; by default {default}."))]);
     }
     let page = Man::new(command()).section(MANUAL_SECTION);
     let mut text = Vec::new();
     // Writing into memory cannot fail.
-    let _ = page.render(&mut text).and_then(|()| settings.to_writer(&mut text));
+    let _ = page.render(&mut text).and_then(|()| section.to_writer(&mut text));
     String::from_utf8_lossy(&text).into_owned()
 }
 
@@ -177,11 +187,12 @@ fn manual() -> String {
 mod tests {
     use clap::CommandFactory;
 
-    use super::{Command, Probe, Words, table};
+    use super::{Command, Probe, Words};
+    use crate::settings::table;
 
     fn parse(line: &str) -> Result<Command, String> {
         let words = line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        Command::parse(&words).map_err(|error| error.to_string())
+        Command::parse(&words, &table()).map_err(|error| error.to_string())
     }
 
     fn printed(line: &str) -> String {

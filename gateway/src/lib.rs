@@ -49,17 +49,17 @@ pub mod state;
 pub mod telemetry;
 pub mod watched_files;
 
-use crate::{routes::Audience, server::Apps, state::AppState};
+use crate::{routes::listener_kind::ListenerKind, server::Apps, state::AppState};
 
-/// The whole service, which needs no socket. With a port for operators, theirs is not served to
-/// clients.
+/// Returns the whole service, which needs no socket. With an admin listener, clients do not get the
+/// routes of operators.
 #[must_use]
-pub fn apps(state: AppState, operators_apart: bool) -> Apps {
+pub fn apps(state: AppState, has_admin_listener: bool) -> Apps {
     let state = Arc::new(state);
-    let clients = if operators_apart { Audience::Clients } else { Audience::All };
+    let clients = if has_admin_listener { ListenerKind::Clients } else { ListenerKind::Shared };
     Apps {
         clients: routes::router(&state, clients),
-        admin: routes::router(&state, Audience::Operators),
+        admin: routes::router(&state, ListenerKind::Admin),
         refusal: routes::refusal(),
     }
 }

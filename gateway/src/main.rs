@@ -40,7 +40,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let outcome = match Command::parse(&words.collect::<Vec<_>>()) {
+    let outcome = match Command::parse(&words.collect::<Vec<_>>(), &settings::table()) {
         Ok(command) => run(command),
         Err(error) => {
             eprintln!("{error}");

@@ -17,7 +17,7 @@ use axum::{
 };
 use store::{Check, Millis, Store};
 
-use super::Audience;
+use super::listener_kind::ListenerKind;
 use crate::{
     callers::{
         Callers,
@@ -69,8 +69,8 @@ impl Sitemap {
     }
 
     /// Leaves out the routes that are for others than this audience.
-    pub(super) fn only_for(mut self, audience: Audience) -> Self {
-        self.routes.retain(|(_, access, _)| access.is_for(audience));
+    pub(super) fn only_for(mut self, listener: ListenerKind) -> Self {
+        self.routes.retain(|(_, access, _)| access.is_for(listener));
         self
     }
 
@@ -111,11 +111,11 @@ impl Sitemap {
 
 impl AccessRule {
     /// Returns true when a listener for this audience serves the route.
-    fn is_for(self, audience: Audience) -> bool {
+    fn is_for(self, listener: ListenerKind) -> bool {
         match self {
             Self::Probes | Self::Inspection => true,
-            Self::Callers(_) => audience != Audience::Operators,
-            Self::Operators => audience != Audience::Clients,
+            Self::Callers(_) => listener != ListenerKind::Admin,
+            Self::Operators => listener != ListenerKind::Clients,
         }
     }
 

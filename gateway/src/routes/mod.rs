@@ -6,6 +6,7 @@ mod body;
 mod check;
 mod completion;
 mod health;
+pub(crate) mod listener_kind;
 mod metrics;
 mod pages;
 mod path;
@@ -24,7 +25,10 @@ use aide::{
 use axum::{Router, http::Method};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use self::authorize::{AccessRule, Sitemap};
+use self::{
+    authorize::{AccessRule, Sitemap},
+    listener_kind::ListenerKind,
+};
 use crate::{
     callers::scope::Scope,
     error::Error,
@@ -34,22 +38,11 @@ use crate::{
     state::AppState,
 };
 
-/// The audience of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Audience {
-    /// All: there is no other listener.
-    All,
-    /// Clients, as operators have a listener of their own.
-    Clients,
-    /// Operators, and whatever probes the service.
-    Operators,
-}
-
-/// Every route for an audience, and what surrounds them all.
-pub(crate) fn router(state: &Arc<AppState>, audience: Audience) -> Router {
+/// Returns every route of a listener, with its request log.
+pub(crate) fn router(state: &Arc<AppState>, listener: ListenerKind) -> Router {
     let mut document = openapi::start();
-    let mut routes = operations().only_for(audience).finish(&mut document, Some(state));
-    if audience != Audience::Operators {
+    let mut routes = operations().only_for(listener).finish(&mut document, Some(state));
+    if listener != ListenerKind::Admin {
         routes = routes.merge(pages::router(&document));
     }
     let routes = routes

@@ -1,16 +1,19 @@
 //! Settings that take effect only together with others.
 
-use store::{FailMode, Location};
+use store::{FailMode, Location, StoreOptions};
 
-use super::{Settings, Texts, table::Values};
-use crate::startup_error::StartupError;
+use super::table::{Texts, Values};
+use crate::{callers::options::CallerOptions, startup_error::StartupError};
 
 /// Refuses a value that would take no effect because of other settings: the operator relies on it.
 /// The default is taken, as if it was unset.
-pub(super) fn check(values: &Values, settings: &Settings) -> Result<(), StartupError> {
+pub(super) fn check(
+    values: &Values,
+    store: &StoreOptions,
+    callers: &CallerOptions,
+) -> Result<(), StartupError> {
     let unset = Values::parse(&Texts::new())?;
     let (given, default) = (&values.callers, &unset.callers);
-    let Settings { store, callers, .. } = settings;
     let uses_tls = matches!(&store.location, Location::Redis(topology) if topology.is_secret());
     let is_local = store.fail_mode == FailMode::Local;
     let keeps_states = is_local || matches!(store.location, Location::Memory);

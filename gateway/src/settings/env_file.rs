@@ -16,7 +16,7 @@ use std::{collections::HashMap, fs, io};
 
 use strsim::damerau_levenshtein;
 
-use super::table;
+use super::table::table;
 use crate::startup_error::StartupError;
 
 const PATH: &str = ".env";

@@ -11,7 +11,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, env, ffi::OsString, path::PathBuf, time::Duration};
+use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 
 use axum::http::StatusCode;
 use store::{
@@ -20,19 +20,17 @@ use store::{
 };
 use tracing::level_filters::LevelFilter;
 
-use self::table::{CallerValues, ListenValues, OtelValues, RedisServerValues, Values};
-pub use self::table::{Row, table};
+pub use self::table::table;
+use self::table::{CallerValues, ListenValues, OtelValues, RedisServerValues, Texts, Values};
 use crate::{
     callers::options::{CallerOptions, JwtOptions, ScopeOptions},
+    command_line::Setting,
     head::Origins,
     request::fields::Defaults,
     server::options::{AdminOptions, ListenOptions, ShutdownOptions},
     startup_error::StartupError,
     telemetry::{LogFormat, TraceOptions},
 };
-
-/// The values of the settings that are set, by name.
-type Texts = BTreeMap<String, OsString>;
 
 /// All settings, within their ranges.
 #[derive(Debug, Clone)]
@@ -96,7 +94,7 @@ impl Settings {
                 timeout: millis(values.shutdown_timeout_ms),
             },
         };
-        dependencies::check(&values, &settings)?;
+        dependencies::check(&values, &settings.store, &settings.callers)?;
         Ok(settings)
     }
 }
@@ -118,7 +116,7 @@ pub fn redis_tls_error(error: TlsError) -> StartupError {
 /// Kubernetes sets `REDIS_PORT` to a URL where a Service is called redis.
 fn texts(mut value: impl FnMut(&str) -> Option<OsString>) -> Texts {
     let mut texts = Texts::new();
-    for Row { name, .. } in table() {
+    for Setting { name, .. } in table() {
         if let Some(text) = value(&name).filter(|text| !text.is_empty()) {
             texts.insert(name, text);
         }

@@ -4,7 +4,7 @@
 //! given. No setting can be given on the command line, where other users of the machine could read a
 //! password.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use axum::http::StatusCode;
 use clap::{ArgAction::Set, Args, Command, CommandFactory, Parser};
@@ -12,7 +12,6 @@ use store::{FailMode, Location, Millis, Thousandths};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Texts,
     redis_url::RedisUrl,
     rule::{
         ClaimList, ClaimNames, Host, HttpUrl, OneOf, OriginList, Path, Rule, Share, Text, Whole,
@@ -20,8 +19,12 @@ use super::{
     },
 };
 use crate::{
-    head::Origins, request::quota::UNITS, startup_error::StartupError, telemetry::LogFormat,
+    command_line::Setting, head::Origins, request::quota::UNITS, startup_error::StartupError,
+    telemetry::LogFormat,
 };
+
+/// The texts of the settings that are set, by name.
+pub(super) type Texts = BTreeMap<String, OsString>;
 
 const TRUE_OR_FALSE: OneOf<bool> =
     OneOf(&[("true", true), ("false", false), ("1", true), ("0", false)]);
@@ -349,24 +352,11 @@ impl RedisServerValues {
     }
 }
 
-/// The documentation of a setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The environment variable.
-    pub name: String,
-    /// The value when the variable is unset.
-    pub default: String,
-    /// The values that the setting takes.
-    pub range: String,
-    /// The meaning.
-    pub meaning: String,
-}
-
 /// Returns every setting, in the order of the documentation.
 #[must_use]
-pub fn table() -> Vec<Row> {
+pub fn table() -> Vec<Setting> {
     let command = Values::command();
-    let rows = command.get_arguments().map(|argument| Row {
+    let rows = command.get_arguments().map(|argument| Setting {
         name: name(argument).to_owned(),
         default: argument
             .get_default_values()

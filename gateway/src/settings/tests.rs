@@ -7,9 +7,10 @@ use redis::{ConnectionAddr, ConnectionInfo};
 use store::{FailMode, Location, Millis, Thousandths, Topology, pem::CertificateFiles};
 use tracing::level_filters::LevelFilter;
 
-use super::{Row, Settings, table, texts};
+use super::{Settings, table, texts};
 use crate::{
     callers::options::{JwtOptions, ScopeOptions},
+    command_line::Setting,
     head::Origins,
     server::options::AdminOptions,
     telemetry::LogFormat,
@@ -367,7 +368,7 @@ fn the_page_has_every_setting_with_its_default_and_meaning() {
         (name, default, meaning)
     });
     let expected = table();
-    let expected = expected.iter().map(|Row { name, default, meaning, .. }| {
+    let expected = expected.iter().map(|Setting { name, default, meaning, .. }| {
         (name.as_str(), default.as_str(), meaning.as_str())
     });
     assert_eq!(rows.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>());

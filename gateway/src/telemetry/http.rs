@@ -10,7 +10,7 @@ use metrics::{
     gauge, histogram,
 };
 
-use super::metrics::GaugeGuard;
+use super::gauge_guard::GaugeGuard;
 
 const REQUESTS: &str = "http_requests_total";
 const SECONDS: &str = "http_request_duration_seconds";
@@ -124,5 +124,5 @@ pub fn count_slow_connection(part: Slow) {
 
 /// Counts a connection of a client as open until the result is dropped.
 pub fn http_connection() -> GaugeGuard {
-    GaugeGuard::new(OPEN.clone(), 1)
+    GaugeGuard::new(OPEN.clone())
 }

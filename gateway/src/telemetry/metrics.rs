@@ -13,7 +13,7 @@ use std::{
 };
 
 use axum::body::Bytes;
-use metrics::{Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use tokio::{
@@ -106,26 +106,4 @@ pub fn start_metrics(
         }
     });
     Ok(Metrics { recorder, process, last: Arc::default() })
-}
-
-/// A part of what a gauge shows, for as long as this exists.
-#[derive(Debug)]
-#[must_use]
-pub struct GaugeGuard {
-    gauge: Gauge,
-    amount: f64,
-}
-
-impl GaugeGuard {
-    pub(super) fn new(gauge: Gauge, amount: usize) -> Self {
-        let amount = amount as f64;
-        gauge.increment(amount);
-        Self { gauge, amount }
-    }
-}
-
-impl Drop for GaugeGuard {
-    fn drop(&mut self) {
-        self.gauge.decrement(self.amount);
-    }
 }

@@ -2,6 +2,7 @@
 //! except a log at DEBUG or below.
 
 mod callers;
+mod gauge_guard;
 mod http;
 mod line;
 mod log;
@@ -15,9 +16,10 @@ pub(crate) use self::{
     traces::RequestSpan,
 };
 pub use self::{
+    gauge_guard::GaugeGuard,
     http::{Slow, count_refused_connection, count_request, count_slow_connection, http_connection},
     line::LogFormat,
     log::{Log, start_log},
-    metrics::{GaugeGuard, Metrics, start_metrics},
+    metrics::{Metrics, start_metrics},
     traces::{TraceOptions, Traces, start_traces},
 };
