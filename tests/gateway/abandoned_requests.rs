@@ -14,7 +14,7 @@ const BODY: &str =
     r#"{"identifier":"somebody","algorithm":"sliding_window","limit":1,"window_seconds":3600}"#;
 
 fn settings(proxy: &Proxy) -> GatewayBuilder {
-    Gateway::builder().env("REDIS_URL", &proxy.url()).env("REDIS_TIMEOUT_MS", "10000")
+    Gateway::builder().env("REDIS_URL", &proxy.url())
 }
 
 fn check(gateway: &Gateway) -> Response {
@@ -48,7 +48,7 @@ fn a_client_that_gives_up_is_logged_and_counted_and_its_units_stay_taken() {
     ] {
         let gateway = settings(&proxy).start();
         eventually("Redis decides", || (gateway.get("/health").status == 200).then_some(()));
-        proxy.set(Network::Held);
+        proxy.set(Network::Paused);
         send_and_leave(&gateway, method, path, &body);
         wait_until_given_up(&gateway, path, method);
         let log = gateway.log_with(r#""message":"the client gave up""#);
@@ -103,7 +103,7 @@ fn units_that_are_given_back_to_a_client_that_has_gone_can_be_taken_at_once() {
         eventually("a denial is remembered", || {
             (check(&gateway).header("X-RateLimit-Source") == Some("cache")).then_some(())
         });
-        proxy.set(Network::Held);
+        proxy.set(Network::Paused);
         send_and_leave(&gateway, method, &path, body);
         let seen = within(Duration::from_secs(30), || {
             (gateway.log().matches("gave up").count() > count).then_some(())

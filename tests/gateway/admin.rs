@@ -118,7 +118,7 @@ fn keys_of_other_programs_do_not_make_a_gateway_unready() {
     for key in ["health", "token_bucket:{}"] {
         client.call::<()>(&format!("SET {key} other"));
     }
-    let gateway = Gateway::patient(&server);
+    let gateway = Gateway::start(&server);
     for path in ["/health", "/health/ready"] {
         assert_eq!(gateway.get(path).status, 200, "{path}");
     }

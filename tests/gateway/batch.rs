@@ -7,7 +7,7 @@ use crate::harness::{Gateway, NOON, Response, Server};
 /// Server and gateway: the server's clock stands at [`NOON`], and no denial is remembered.
 fn start() -> (Server, Gateway) {
     let server = Server::at(NOON);
-    let settings = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+    let settings = Gateway::builder().redis(&server);
     let gateway = settings.env("DENY_CACHE_SIZE", "0").start();
     (server, gateway)
 }
@@ -173,7 +173,7 @@ fn a_batch_may_be_larger_than_a_check() {
 #[test]
 fn results_have_the_status_of_denials() {
     let server = Server::start();
-    let settings = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+    let settings = Gateway::builder().redis(&server);
     let gateway = settings.env("DENY_STATUS", "429").start();
     let check = json!({ "identifier": "user", "limit": 1, "window_seconds": 3600 });
     let decided = results(&gateway, &json!([check, check]));
@@ -183,7 +183,7 @@ fn results_have_the_status_of_denials() {
 #[test]
 fn remembered_denials_are_left_out_of_the_call() {
     let server = Server::start();
-    let settings = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+    let settings = Gateway::builder().redis(&server);
     let gateway = settings.env("DENY_CACHE_MAX_MS", "3600000").start();
     let check =
         |identifier: &&str| json!({ "identifier": identifier, "limit": 1, "window_seconds": 3600 });

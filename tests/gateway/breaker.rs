@@ -3,37 +3,18 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::{
-    Cluster, Gateway, Proxy, Response, Server, eventually, http_request, watched,
-};
+use crate::harness::{Cluster, Gateway, Proxy, Server, eventually, http_request, timed};
 
 /// As `REDIS_TIMEOUT_MS` where answers are late: far longer than what is not to wait for it takes,
 /// on a busy machine too.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 fn start(url: &str, timeout: Duration) -> Gateway {
-    let timeout = (timeout * watched().unwrap_or(1)).as_millis().to_string();
+    let timeout = timeout.as_millis().to_string();
     let settings = Gateway::builder().env("REDIS_URL", url).env("DENY_CACHE_SIZE", "0");
     settings.env("REDIS_TIMEOUT_MS", &timeout).env("REDIS_MAX_BACKLOG", "4").start()
-}
-
-/// Takes one unit which does not come back while a test runs.
-fn check(gateway: &Gateway, identifier: &str) -> Response {
-    let quota = r#""limit": 1000, "window_seconds": 31622400"#;
-    gateway.post("/rate-limit/check", &format!(r#"{{"identifier": "{identifier}", {quota}}}"#))
-}
-
-fn used(server: &Server, identifier: &str) -> i64 {
-    let key = format!("token_bucket:{{{identifier}}}");
-    1000 - server.client().decide(&format!("RATELIMIT.PEEK {key} TB 1000 31622400"))[2]
-}
-
-fn recovers(gateway: &Gateway, identifier: &str) {
-    eventually("the gateway decides again", || {
-        (check(gateway, identifier).status == 200).then_some(())
-    });
 }
 
 /// Waits until a metric without labels, or the only one of its name, has this value.
@@ -49,21 +30,21 @@ fn shows(gateway: &Gateway, metric: &str, value: &str) {
 fn only_the_first_of_those_who_come_one_by_one_waits_for_a_silent_redis() {
     let server = Server::start();
     let gateway = start(&server.url(), TIMEOUT);
-    recovers(&gateway, "someone");
+    gateway.wait_until_redis_decides("someone");
     shows(&gateway, "ratelimit_redis_connections{", "4");
     shows(&gateway, "ratelimit_redis_breaker_open{", "0");
     server.freeze();
-    assert_eq!(check(&gateway, "someone").status, 503);
-    let begin = Instant::now();
-    for _ in 0..20 {
-        assert_eq!(check(&gateway, "someone").status, 503);
-    }
-    let waited = begin.elapsed();
-    assert!(waited < TIMEOUT * watched().unwrap_or(1), "the others wait {waited:?}");
+    assert_eq!(gateway.check("someone").status, 503);
+    let ((), waited) = timed(|| {
+        for _ in 0..20 {
+            assert_eq!(gateway.check("someone").status, 503);
+        }
+    });
+    assert!(waited < TIMEOUT, "the others wait {waited:?}");
     shows(&gateway, "ratelimit_redis_connections{", "0");
     shows(&gateway, "ratelimit_redis_breaker_open{", "1");
     server.thaw();
-    recovers(&gateway, "someone");
+    gateway.wait_until_redis_decides("someone");
     shows(&gateway, "ratelimit_redis_connections{", "4");
     shows(&gateway, "ratelimit_redis_breaker_open{", "0");
     gateway.log_with("circuit breaker open");
@@ -77,7 +58,7 @@ fn only_the_first_of_those_who_come_one_by_one_waits_for_a_silent_redis() {
 fn a_silent_redis_is_noticed_though_all_callers_are_too_impatient() {
     let server = Server::start();
     let gateway = start(&server.url(), TIMEOUT);
-    recovers(&gateway, "someone");
+    gateway.wait_until_redis_decides("someone");
     server.freeze();
     let request = http_request("POST", "/rate-limit/check", &[], r#"{"identifier": "someone"}"#);
     for _ in 0..20 {
@@ -88,23 +69,23 @@ fn a_silent_redis_is_noticed_though_all_callers_are_too_impatient() {
         let _ = socket.read(&mut [0]);
     }
     shows(&gateway, "ratelimit_redis_breaker_open{", "1");
-    let begin = Instant::now();
-    assert_eq!(check(&gateway, "someone").status, 503);
-    assert!(begin.elapsed() < TIMEOUT * watched().unwrap_or(1));
+    let (answer, waited) = timed(|| gateway.check("someone"));
+    assert_eq!(answer.status, 503);
+    assert!(waited < TIMEOUT, "the check waits {waited:?}");
     server.thaw();
-    recovers(&gateway, "someone");
+    gateway.wait_until_redis_decides("someone");
 }
 
 #[test]
 fn what_does_not_fit_into_the_backlog_is_refused_at_once() {
     let server = Server::start();
     let gateway = start(&server.url(), 10 * TIMEOUT);
-    recovers(&gateway, "someone");
+    gateway.wait_until_redis_decides("someone");
     server.freeze();
     thread::scope(|scope| {
-        let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| check(&gateway, "someone"))).collect();
+        let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| gateway.check("someone"))).collect();
         shows(&gateway, "ratelimit_redis_backlog", "4");
-        let refused = check(&gateway, "someone");
+        let refused = gateway.check("someone");
         assert_eq!((refused.status, refused.header("Retry-After")), (503, Some("1")));
         let batch = r#"{"checks": [{"identifier": "a"}, {"identifier": "b"}]}"#;
         let refused = gateway.post("/rate-limit/check/batch", batch).body;
@@ -116,7 +97,7 @@ fn what_does_not_fit_into_the_backlog_is_refused_at_once() {
         }
     });
     gateway.log_with("too many calls wait for Redis");
-    assert_eq!(check(&gateway, "someone").status, 200);
+    assert_eq!(gateway.check("someone").status, 200);
     shows(&gateway, "ratelimit_redis_backlog", "0");
 }
 
@@ -133,17 +114,17 @@ fn a_check_that_timed_out_is_never_sent_again_in_a_cluster() {
     let mut names = (0..).map(|number| format!("client-{number}")).filter(|name| is_here(name));
     let [identifier, other] = [(); 2].map(|()| names.next().unwrap());
 
-    recovers(&gateway, &other);
+    gateway.wait_until_redis_decides(&other);
     server.freeze();
-    assert_eq!(check(&gateway, &identifier).status, 503);
+    assert_eq!(gateway.check(&identifier).status, 503);
     // It is still in the socket of the server, which runs it now.
     server.thaw();
-    eventually("the server runs it", || (used(server, &identifier) > 0).then_some(()));
-    recovers(&gateway, &other);
-    assert_eq!(used(server, &identifier), 1);
+    eventually("the server runs it", || (server.used_units(&identifier) > 0).then_some(()));
+    gateway.wait_until_redis_decides(&other);
+    assert_eq!(server.used_units(&identifier), 1);
     let stats = server.client().info("commandstats", "cmdstat_ratelimit.tb");
     let calls = stats.split(&['=', ','][..]).nth(1).and_then(|calls| calls.parse().ok());
-    assert_eq!(calls, Some(used(server, &identifier) + used(server, &other)), "{stats}");
+    assert_eq!(calls, Some(server.used_units(&identifier) + server.used_units(&other)), "{stats}");
 }
 
 #[test]
@@ -153,12 +134,12 @@ fn a_replica_is_left_for_the_primary_when_its_name_leads_there() {
     replica.catch_up_with(&primary);
     let proxy = Proxy::to(&replica);
     let gateway = start(&proxy.url(), TIMEOUT);
-    assert_eq!(check(&gateway, "someone").status, 503);
+    assert_eq!(gateway.check("someone").status, 503);
     let opened = proxy.opened();
     proxy.lead_to(&primary);
     eventually("the primary decides", || {
         assert_eq!(gateway.get("/rate-limit/status/someone").status, 200);
-        (check(&gateway, "someone").status == 200).then_some(())
+        (gateway.check("someone").status == 200).then_some(())
     });
     // Each connection is replaced once a second at most while it leads to a replica.
     let replaced = proxy.opened() - opened;

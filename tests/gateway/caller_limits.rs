@@ -13,9 +13,7 @@ use crate::harness::{ApiKey, Gateway, GatewayBuilder, Issuer, NOON, Response, Se
 fn builder(directory: &TempDir, keys: &[&ApiKey]) -> GatewayBuilder {
     let path = directory.path().join("keys.json");
     ApiKey::write(&path, keys);
-    with_file(Gateway::builder(), "API_KEYS_FILE", &path)
-        .env("REDIS_TIMEOUT_MS", "10000")
-        .env("DENY_CACHE_SIZE", "0")
+    with_file(Gateway::builder(), "API_KEYS_FILE", &path).env("DENY_CACHE_SIZE", "0")
 }
 
 fn with_file(builder: GatewayBuilder, variable: &str, path: &Path) -> GatewayBuilder {

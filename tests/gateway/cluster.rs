@@ -13,13 +13,7 @@ const PRIMARIES: usize = 3;
 
 fn gateway(cluster: &Cluster) -> GatewayBuilder {
     let settings = Gateway::builder().env("REDIS_URL", &cluster.url());
-    settings.env("REDIS_TIMEOUT_MS", "1000").env("DENY_CACHE_SIZE", "0")
-}
-
-/// The status of a check that takes one unit.
-fn check(gateway: &Gateway, identifier: &str) -> u16 {
-    let body = format!(r#"{{"identifier": "{identifier}"}}"#);
-    gateway.post("/rate-limit/check", &body).status
+    settings.env("REDIS_TIMEOUT_MS", "5000").env("DENY_CACHE_SIZE", "0")
 }
 
 /// An identifier whose keys this primary had at the start.
@@ -29,10 +23,6 @@ fn identifier(cluster: &Cluster, primary: usize) -> String {
 
 fn identifiers(cluster: &Cluster) -> Vec<String> {
     (0..PRIMARIES).map(|primary| identifier(cluster, primary)).collect()
-}
-
-fn decides(gateway: &Gateway, identifier: &str) {
-    eventually("the gateway decides", || (check(gateway, identifier) == 200).then_some(()));
 }
 
 /// Clients that take units of these identifiers, one each, which do not come back while a test
@@ -108,7 +98,7 @@ fn connections_are_shared_out_among_the_nodes() {
     for (most, expected) in [("1", 3), ("7", 6)] {
         let gateway = gateway(&cluster).env("REDIS_MAX_CONNECTIONS", most).start();
         for identifier in identifiers(&cluster) {
-            decides(&gateway, &identifier);
+            gateway.wait_until_redis_decides(&identifier);
         }
         let metrics = gateway.get("/metrics").body;
         let live = metrics.lines().filter_map(|line| {
@@ -130,14 +120,14 @@ fn the_gateway_starts_before_the_cluster_does() {
     }
     let gateway = gateway(&cluster).start();
     for identifier in ["a", "b"] {
-        assert_eq!(check(&gateway, identifier), 503);
+        assert_eq!(gateway.check(identifier).status, 503);
     }
     gateway.log_with("cannot learn who has which keys");
     for number in 0..2 * PRIMARIES {
         cluster.node_mut(number).resume();
     }
     for number in 0..20 {
-        decides(&gateway, &number.to_string());
+        gateway.wait_until_redis_decides(&number.to_string());
     }
 }
 
@@ -146,14 +136,14 @@ fn a_server_that_is_no_cluster_is_told_from_one() {
     let server = Server::start();
     let url = format!("redis+cluster://127.0.0.1:{}", server.port());
     let gateway = Gateway::builder().env("REDIS_URL", &url).start();
-    assert_eq!(check(&gateway, "someone"), 503);
+    assert_eq!(gateway.check("someone").status, 503);
     let advice = "this Redis is not part of a cluster: use redis:// instead of redis+cluster://";
     gateway.log_with(advice);
 
     let cluster = Cluster::start();
     let gateway = Gateway::builder().redis(cluster.node(0)).start();
-    assert_eq!(check(&gateway, &identifier(&cluster, 0)), 200);
-    assert_eq!(check(&gateway, &identifier(&cluster, 1)), 503);
+    assert_eq!(gateway.check(&identifier(&cluster, 0)).status, 200);
+    assert_eq!(gateway.check(&identifier(&cluster, 1)).status, 503);
     let advice = "this Redis is part of a cluster: set REDIS_URL to redis+cluster://HOST:PORT";
     gateway.log_with(advice);
 }
@@ -162,7 +152,7 @@ fn a_server_that_is_no_cluster_is_told_from_one() {
 fn a_dead_primary_is_nothing_to_the_others_and_its_replica_takes_over() {
     let mut cluster = Cluster::start();
     for number in 0..2 * PRIMARIES {
-        cluster.node(number).client().call::<()>("CONFIG SET cluster-node-timeout 2000");
+        cluster.node(number).client().call::<()>("CONFIG SET cluster-node-timeout 4000");
     }
     let identifiers = identifiers(&cluster);
     let [lost, others @ ..] = &identifiers[..] else { panic!("{identifiers:?}") };

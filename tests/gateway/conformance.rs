@@ -24,7 +24,7 @@ fn start(settings: impl FnOnce(GatewayBuilder) -> GatewayBuilder) -> (Server, Ga
     let server = Server::start();
     server.client().call::<()>("CONFIG SET ratelimit.sliding-window-max-limit 1000000000");
     // It waits for answers as long as a busy machine may need.
-    let builder = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+    let builder = Gateway::builder().redis(&server);
     let gateway = settings(builder).start();
     (server, gateway)
 }

@@ -13,7 +13,7 @@ fn start() -> (Server, Gateway) {
 }
 
 fn settings(server: &Server) -> GatewayBuilder {
-    Gateway::builder().redis(server).env("REDIS_TIMEOUT_MS", "10000")
+    Gateway::builder().redis(server)
 }
 
 fn check(gateway: &Gateway, body: &str) -> Response {

@@ -11,7 +11,7 @@ const STATUS: &str = "/rate-limit/status/user?limit=10&window_seconds=3600";
 
 /// A gateway that waits for answers as long as a busy machine may need.
 fn settings(server: &Server, fail_mode: &str) -> GatewayBuilder {
-    Gateway::builder().redis(server).env("FAIL_MODE", fail_mode).env("REDIS_TIMEOUT_MS", "10000")
+    Gateway::builder().redis(server).env("FAIL_MODE", fail_mode)
 }
 
 fn check(gateway: &Gateway) -> Response {

@@ -11,7 +11,7 @@ use crate::harness::{Gateway, NOON, Response, Server, health};
 /// long as a busy machine may need. It remembers no denials, whose time is not that of the server.
 fn start() -> (Server, Gateway) {
     let server = Server::at(NOON);
-    let settings = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+    let settings = Gateway::builder().redis(&server);
     let gateway = settings.env("DENY_CACHE_SIZE", "0").start();
     (server, gateway)
 }

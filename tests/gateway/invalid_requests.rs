@@ -9,7 +9,7 @@ use crate::harness::{Gateway, Server};
 /// Server and gateway, which waits for answers as long as a busy machine may need.
 fn start() -> (Server, Gateway) {
     let server = Server::start();
-    let gateway = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000").start();
+    let gateway = Gateway::builder().redis(&server).start();
     (server, gateway)
 }
 

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Answer, Gateway, Network, Proxy, Record, Server, Traffic, eventually, free_port, watched,
+    Answer, Gateway, Network, Proxy, Record, Server, Traffic, eventually, free_port,
 };
 
-/// As `REDIS_TIMEOUT_MS`: long enough for a healthy Redis on a busy machine.
-const TIMEOUT_MS: u32 = 500;
+/// The first `REDIS_TIMEOUT_MS`: long enough for a healthy Redis on a machine that does not stall.
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How Redis goes.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,7 @@ enum Outage {
 
 /// What two gateways answered before, during and after an outage.
 struct Story {
+    timeout: Duration,
     all: Record,
     before: Record,
     /// Without the time that it may take to be noticed.
@@ -36,10 +37,10 @@ struct Story {
 }
 
 impl Story {
-    fn of(outage: Outage, fail_mode: &str) -> Self {
+    fn of(outage: Outage, fail_mode: &str, timeout: Duration) -> Self {
         let mut server = Server::start();
         let proxy = Proxy::to(&server);
-        let gateways = [(); 2].map(|()| start(&proxy, fail_mode));
+        let gateways = [(); 2].map(|()| start(&proxy, fail_mode, timeout));
         let [mut gone, mut mended, mut back] = [Instant::now(); 3];
         let redis = |answer: &Answer| answer.source == Some("redis");
 
@@ -58,7 +59,7 @@ impl Story {
                 eventually("the breaker opens", || (breaker(gateway) == "1").then_some(()));
             }
             // Longer than it may take to be noticed on a machine that stalls.
-            while gone.elapsed() < 6 * timeout() {
+            while gone.elapsed() < 6 * timeout {
                 progress.more(10);
             }
             progress.more(500);
@@ -70,33 +71,43 @@ impl Story {
             }
             back = Instant::now();
             progress.until("Redis decides again", 2, redis);
-            while back.elapsed() < 2 * second() {
+            while back.elapsed() < 2 * SECOND {
                 progress.more(10);
             }
             progress.more(500);
-            assert!(gateways.iter().all(|gateway| breaker(gateway) == "0"), "a breaker is open");
+            for gateway in &gateways {
+                eventually("the breaker closes", || (breaker(gateway) == "0").then_some(()));
+            }
         });
         let slack = all.slack();
         let before = all.between(gone - Duration::from_secs(3600), gone);
-        let during = all.between(gone + 2 * timeout() + slack, mended);
-        let after = all.begun_between(back + second() + slack, Instant::now());
+        let during = all.between(gone + 2 * timeout + slack, mended);
+        let after = all.begun_between(back + SECOND + slack, Instant::now());
         println!("{fail_mode}, {outage:?}\nbefore: {before}\nduring: {during}\nafter:  {after}");
-        Self { all, before, during, after, gateways }
+        Self { timeout, all, before, during, after, gateways }
     }
 
-    /// Asserts what holds whatever `FAIL_MODE` says, and that meanwhile every answer `is` as it
-    /// says.
+    /// Returns whether the machine stalled for so long that Redis may have been late.
+    fn has_stalled(&self) -> bool {
+        self.all.stall() > self.timeout / 4
+    }
+
+    /// Returns whether Redis decided every check before the outage and after it.
+    fn is_decided_by_redis(&self) -> bool {
+        let decided = |answer: &Answer| answer.source == Some("redis") && answer.allowed;
+        [&self.before, &self.after].iter().all(|record| record.answers().all(decided))
+    }
+
+    /// Asserts the promises that hold with every `FAIL_MODE`, and that every answer during the
+    /// outage `is` as this mode says.
     fn assert_promises(&self, is: impl Fn(&Answer) -> bool) {
-        let Self { all, before, during, after, gateways } = self;
+        let Self { timeout, all, before, during, after, gateways } = self;
         assert_eq!(all.lost(), 0, "{all}");
-        assert!(all.longest() <= 2 * timeout() + all.slack(), "{all}");
+        assert!(all.longest() <= 2 * *timeout + all.slack(), "{all}");
         for record in [before, during, after] {
             assert!(record.len() >= 100, "too few to tell: {record}");
         }
-        for record in [before, after] {
-            assert!(record.answers().all(|answer| answer.source == Some("redis")), "{record}");
-            assert!(record.answers().all(|answer| answer.allowed), "{record}");
-        }
+        assert!(self.is_decided_by_redis(), "before: {before}\nafter: {after}");
         assert!(during.answers().all(is), "{during}");
         for source in ["redis", "local", "cache", "open"] {
             let answers = all.with(|answer| answer.source == Some(source)).len();
@@ -114,8 +125,8 @@ impl Story {
 }
 
 /// A gateway whose log has warnings and errors only.
-fn start(proxy: &Proxy, fail_mode: &str) -> Gateway {
-    let timeout = timeout().as_millis().to_string();
+fn start(proxy: &Proxy, fail_mode: &str, timeout: Duration) -> Gateway {
+    let timeout = timeout.as_millis().to_string();
     let builder = Gateway::builder().env("REDIS_URL", &proxy.url());
     let share = if fail_mode == "local" { "0.5" } else { "" };
     let builder = builder.env("REDIS_TIMEOUT_MS", &timeout).env("LOCAL_SHARE", share);
@@ -140,13 +151,24 @@ fn breaker(gateway: &Gateway) -> String {
     value.unwrap_or_else(|| panic!("no breaker\n{metrics}"))
 }
 
-fn timeout() -> Duration {
-    Duration::from_millis(TIMEOUT_MS.into()) * watched().unwrap_or(1)
+/// Asserts the promises for each outage. An outage that a stall of the machine has spoilt is
+/// repeated with a longer timeout.
+fn assert_promises(fail_mode: &str, is: impl Fn(&Answer) -> bool) {
+    const ATTEMPTS: u32 = 4;
+    for outage in OUTAGES {
+        for attempt in 0..ATTEMPTS {
+            let story = Story::of(outage, fail_mode, TIMEOUT * 2_u32.pow(attempt));
+            let is_last = attempt + 1 == ATTEMPTS;
+            if is_last || story.is_decided_by_redis() || !story.has_stalled() {
+                story.assert_promises(&is);
+                break;
+            }
+        }
+    }
 }
 
-fn second() -> Duration {
-    Duration::from_secs(1) * watched().unwrap_or(1)
-}
+/// Within this time after its return, Redis decides again.
+const SECOND: Duration = Duration::from_secs(1);
 
 const FAIL_MODES: [&str; 3] = ["closed", "open", "local"];
 
@@ -154,29 +176,23 @@ const OUTAGES: [Outage; 3] = [Outage::Killed, Outage::Frozen, Outage::Unreachabl
 
 #[test]
 fn with_fail_mode_closed_an_outage_is_503_at_once() {
-    for outage in OUTAGES {
-        Story::of(outage, "closed").assert_promises(|answer| {
-            answer.status == 503 && answer.source.is_none() && answer.retry_after
-        });
-    }
+    assert_promises("closed", |answer| {
+        answer.status == 503 && answer.source.is_none() && answer.retry_after
+    });
 }
 
 #[test]
 fn with_fail_mode_open_an_outage_is_allowed_and_said() {
-    for outage in OUTAGES {
-        Story::of(outage, "open").assert_promises(|answer| {
-            answer.status == 200 && answer.source == Some("open") && answer.allowed
-        });
-    }
+    assert_promises("open", |answer| {
+        answer.status == 200 && answer.source == Some("open") && answer.allowed
+    });
 }
 
 #[test]
 fn with_fail_mode_local_an_outage_is_decided_by_each_gateway_and_said() {
-    for outage in OUTAGES {
-        Story::of(outage, "local").assert_promises(|answer| {
-            answer.status == 200 && answer.source == Some("local") && answer.allowed
-        });
-    }
+    assert_promises("local", |answer| {
+        answer.status == 200 && answer.source == Some("local") && answer.allowed
+    });
 }
 
 #[test]
@@ -184,7 +200,7 @@ fn two_gateways_with_half_a_share_each_grant_no_more_than_the_limit() {
     for algorithm in ["token_bucket", "sliding_window"] {
         let mut server = Server::start();
         let proxy = Proxy::to(&server);
-        let gateways = [(); 2].map(|()| start(&proxy, "local"));
+        let gateways = [(); 2].map(|()| start(&proxy, "local", TIMEOUT));
         let body = format!(
             r#"{{"identifier": "all", "algorithm": "{algorithm}", "limit": 100,
                 "window_seconds": 31622400}}"#
@@ -213,7 +229,7 @@ const BACKLOG: usize = 8;
 /// A gateway that lets few calls wait for Redis, and those for long.
 fn with_small_backlog(proxy: &Proxy) -> Gateway {
     let builder = Gateway::builder().env("REDIS_URL", &proxy.url());
-    let builder = builder.env("REDIS_TIMEOUT_MS", "10000").env("LOG_LEVEL", "WARNING");
+    let builder = builder.env("LOG_LEVEL", "WARNING");
     builder.env("REDIS_MAX_BACKLOG", &BACKLOG.to_string()).start()
 }
 
@@ -272,7 +288,7 @@ fn callers_that_go_away_leave_no_place_in_the_backlog_taken() {
     let gateway = with_small_backlog(&proxy);
     assert_whole_backlog(&gateway);
 
-    proxy.set(Network::Held);
+    proxy.set(Network::Paused);
     for _ in 0..10 {
         let sockets: Vec<_> = (0..BACKLOG).map(|_| ask_and_leave(&gateway)).collect();
         drop(sockets);

@@ -2,18 +2,12 @@
 
 use tempfile::TempDir;
 
-use crate::harness::{
-    Authority, Builder, Certificate, Gateway, GatewayBuilder, Server, eventually, free_port,
-};
-
-fn check(gateway: &Gateway) -> u16 {
-    gateway.post("/rate-limit/check", r#"{"identifier": "someone"}"#).status
-}
+use crate::harness::{Authority, Builder, Certificate, Gateway, GatewayBuilder, Server, free_port};
 
 /// Asserts that a gateway with these settings decides in Redis.
 fn assert_serves(settings: GatewayBuilder, server: &Server) {
-    let gateway = settings.env("REDIS_TIMEOUT_MS", "10000").start();
-    eventually("the gateway decides", || (check(&gateway) == 200).then_some(()));
+    let gateway = settings.start();
+    gateway.wait_until_redis_decides("someone");
     assert_eq!(server.client().call::<i64>("EXISTS token_bucket:{someone}"), 1);
     assert_eq!(gateway.get("/health/ready").status, 200);
 }
@@ -21,7 +15,7 @@ fn assert_serves(settings: GatewayBuilder, server: &Server) {
 /// Asserts that a gateway with these settings decides nothing, and logs this advice.
 fn assert_advises(settings: GatewayBuilder, advice: &str) -> Gateway {
     let gateway = settings.start();
-    assert_eq!(check(&gateway), 503);
+    assert_eq!(gateway.check("someone").status, 503);
     gateway.log_with(advice);
     gateway
 }
@@ -49,8 +43,8 @@ fn users_need_the_commands_and_their_keys_only() {
     };
     let url = format!("redis://app:p%40ss%3A%2F%25word@127.0.0.1:{}/", server.port());
     for settings in [parts("p@ss:/%word"), prefixed().env("REDIS_URL", &url)] {
-        let gateway = settings.env("REDIS_TIMEOUT_MS", "10000").start();
-        assert_eq!(check(&gateway), 200);
+        let gateway = settings.start();
+        assert_eq!(gateway.check("someone").status, 200);
         assert_eq!(gateway.get("/health/ready").status, 200);
         assert_eq!(gateway.delete("/rate-limit/reset/someone").status, 200);
     }
@@ -71,7 +65,7 @@ fn a_missing_password_is_told_and_recovered_from_without_a_restart() {
     let advice = "check REDIS_USERNAME and REDIS_PASSWORD";
     let gateway = assert_advises(Gateway::builder().env("REDIS_URL", &url), advice);
     server.client().send::<()>(&[b"CONFIG", b"SET", b"requirepass", b""]);
-    eventually("the gateway decides", || (check(&gateway) == 200).then_some(()));
+    gateway.wait_until_redis_decides("someone");
 }
 
 /// A server with TLS on a port of its own.
@@ -151,7 +145,7 @@ fn certificates_are_read_again_for_each_connection() {
     let advice = "have Redis trust the authority that issued the certificate";
     let gateway = assert_advises(showing(tls.settings(), &shown), advice);
     tls.authority.client("gateway").replace(&shown);
-    eventually("the gateway decides", || (check(&gateway) == 200).then_some(()));
+    gateway.wait_until_redis_decides("someone");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::harness::{Gateway, Random, Response, Server, eventually, health};
 /// whose `remaining` would be older than that of Redis.
 fn both() -> (Server, [Gateway; 2]) {
     let server = Server::start();
-    let redis = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+    let redis = Gateway::builder().redis(&server);
     let gateways = [memory(), redis.env("DENY_CACHE_SIZE", "0").start()];
     (server, gateways)
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::{
     ApiKey, Authority, Gateway, GatewayBuilder, eventually, http_request, kept_request,
-    raise_limit_of_open_files,
+    raise_limit_of_open_files, timed, with_stall,
 };
 
 fn memory() -> GatewayBuilder {
@@ -29,11 +29,17 @@ fn a_thousand_clients_connect_at_once_although_none_is_accepted_yet() {
     let gateway = memory().start();
     gateway.freeze();
     let mut waiting = vec![];
-    for number in 0..clients {
-        // The system sends a SYN without a place in the backlog again after a second.
-        let socket = TcpStream::connect_timeout(&gateway.address(), Duration::from_millis(900));
-        waiting.push(socket.unwrap_or_else(|error| panic!("client {number}: {error}")));
-    }
+    let (longest, stall) = with_stall(|| {
+        let connect = |number| {
+            let start = Instant::now();
+            let socket = TcpStream::connect(gateway.address());
+            waiting.push(socket.unwrap_or_else(|error| panic!("client {number}: {error}")));
+            start.elapsed()
+        };
+        (0..clients).map(connect).max().unwrap_or_default()
+    });
+    // The system sends a SYN without a place in the backlog again after a second.
+    assert!(longest < Duration::from_millis(900) + stall, "{longest:?}, stall {stall:?}");
     gateway.thaw();
     for socket in &mut waiting {
         socket.write_all(&probe()).unwrap();
@@ -47,14 +53,14 @@ fn a_thousand_clients_connect_at_once_although_none_is_accepted_yet() {
 
 #[test]
 fn an_idle_connection_is_kept_for_as_long_as_the_setting_says() {
-    let gateway = memory().env("IDLE_TIMEOUT_MS", "1500").start();
+    let gateway = memory().env("IDLE_TIMEOUT_MS", "4000").start();
     let mut kept = gateway.connect();
     let start = Instant::now();
     let mut unused = gateway.connect();
     assert_eq!(kept.exchange(&probe()).unwrap().status, 200);
     for silent in [&mut kept, &mut unused] {
         assert_eq!(silent.stream().read(&mut [0]).unwrap(), 0);
-        assert!(start.elapsed() >= Duration::from_millis(1500), "{:?}", start.elapsed());
+        assert!(start.elapsed() >= Duration::from_millis(4000), "{:?}", start.elapsed());
     }
     // It is the client that was idle: nothing was slow.
     assert_eq!(gateway.metric(r#"http_connections_slow_total{part="head"}"#), 0.0);
@@ -187,9 +193,8 @@ fn a_flood_of_handshakes_does_not_hold_open_connections_up() {
     for socket in &mut flood {
         socket.write_all(&hello).unwrap();
     }
-    let asked = Instant::now();
-    assert_eq!(open.exchange(&probe()).unwrap().status, 200);
-    let answered_in = asked.elapsed();
+    let (answer, answered_in) = timed(|| open.exchange(&probe()).unwrap());
+    assert_eq!(answer.status, 200);
     for socket in &mut flood {
         socket.read_exact(&mut [0]).unwrap();
     }
@@ -214,11 +219,12 @@ fn handshakes_that_are_not_finished_keep_no_other_out() {
             socket
         })
         .collect();
-    let start = Instant::now();
-    for _ in 0..5 {
-        assert_eq!(gateway.send(&http_request("GET", "/health/live", &[], "")).status, 200);
-    }
+    let ((), time) = timed(|| {
+        for _ in 0..5 {
+            assert_eq!(gateway.send(&http_request("GET", "/health/live", &[], "")).status, 200);
+        }
+    });
     // The stalled ones have ten seconds.
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(time < Duration::from_secs(8), "{time:?}");
     drop(stalled);
 }

@@ -3,64 +3,44 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Gateway, Network, Proxy, Response, Server, Traffic, eventually, watched};
+use crate::harness::{Gateway, Network, Proxy, Server, Traffic, eventually, timed};
 
 /// As `REDIS_TIMEOUT_MS`: long enough for a healthy Redis on a busy machine.
-const TIMEOUT_MS: u32 = 800;
+const TIMEOUT_MS: u64 = 800;
 
 /// A gateway behind a network.
 fn start(server: &Server) -> (Proxy, Gateway) {
     let proxy = Proxy::to(server);
-    let timeout = (TIMEOUT_MS * watched().unwrap_or(1)).to_string();
     let builder = Gateway::builder().env("REDIS_URL", &proxy.url());
-    let gateway = builder.env("REDIS_TIMEOUT_MS", &timeout).start();
+    let gateway = builder.env("REDIS_TIMEOUT_MS", &TIMEOUT_MS.to_string()).start();
     (proxy, gateway)
-}
-
-/// Takes one unit of a bucket that does not drain while a test runs.
-fn check(gateway: &Gateway, identifier: &str) -> Response {
-    let quota = r#""limit": 1000, "window_seconds": 31622400"#;
-    gateway.post("/rate-limit/check", &format!(r#"{{"identifier": "{identifier}", {quota}}}"#))
 }
 
 /// Asserts that a check fails, and no later than twice the timeout.
 fn assert_given_up(gateway: &Gateway) {
-    let begin = Instant::now();
-    assert_eq!(check(gateway, "someone").status, 503);
-    let longest = 2 * Duration::from_millis(TIMEOUT_MS.into()) * watched().unwrap_or(1);
-    assert!(begin.elapsed() <= longest, "giving up takes {:?}", begin.elapsed());
-}
-
-fn recovers(gateway: &Gateway) {
-    eventually("the gateway decides again", || {
-        (check(gateway, "anyone").status == 200).then_some(())
-    });
-}
-
-/// How many units of a bucket are used.
-fn used(server: &Server, identifier: &str) -> i64 {
-    let key = format!("token_bucket:{{{identifier}}}");
-    1000 - server.client().decide(&format!("RATELIMIT.PEEK {key} TB 1000 31622400"))[2]
+    let (answer, time) = timed(|| gateway.check("someone"));
+    assert_eq!(answer.status, 503);
+    assert!(time <= Duration::from_millis(2 * TIMEOUT_MS), "giving up takes {time:?}");
 }
 
 #[test]
 fn answers_that_come_after_the_timeout_are_not_waited_for() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
-    let delay = Duration::from_millis(2 * u64::from(TIMEOUT_MS)) * watched().unwrap_or(1);
-    proxy.set(Network::Delayed(delay));
+    proxy.set(Network::Delayed(Duration::from_millis(2 * TIMEOUT_MS)));
     assert_given_up(&gateway);
     proxy.set(Network::Sound);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
 }
 
 #[test]
 fn a_network_that_is_slow_and_within_the_timeout_is_none_of_its_business() {
     let server = Server::start();
-    let (proxy, gateway) = start(&server);
+    let proxy = Proxy::to(&server);
+    let gateway = Gateway::builder().env("REDIS_URL", &proxy.url()).start();
     proxy.set(Network::Delayed(Duration::from_millis(20)));
     let begin = Instant::now();
-    assert_eq!(check(&gateway, "someone").status, 200);
+    assert_eq!(gateway.check("someone").status, 200);
     assert!(begin.elapsed() >= Duration::from_millis(40), "the network was not slow");
 }
 
@@ -72,18 +52,18 @@ fn a_network_that_loses_everything_is_given_up_and_used_again() {
     assert_given_up(&gateway);
     gateway.log_with("lost a connection to Redis");
     proxy.set(Network::Sound);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
 }
 
 #[test]
 fn connections_that_were_forgotten_on_the_way_are_replaced() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
     proxy.forget_all();
     // Nothing has told the gateway: the first check finds out.
     assert_given_up(&gateway);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
 }
 
 #[test]
@@ -91,12 +71,12 @@ fn a_connection_that_is_reset_within_an_answer_is_replaced() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
     for bytes in [0, 1, 7] {
-        recovers(&gateway);
+        gateway.wait_until_redis_decides("anyone");
         proxy.set(Network::ResetAfter(bytes));
         assert_given_up(&gateway);
         proxy.set(Network::Sound);
     }
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
 }
 
 #[test]
@@ -104,12 +84,12 @@ fn a_check_whose_answer_was_lost_is_not_sent_again() {
     for fault in [Network::AnswersLost, Network::ResetAfter(0), Network::ResetAfter(3)] {
         let server = Server::start();
         let (proxy, gateway) = start(&server);
-        recovers(&gateway);
+        gateway.wait_until_redis_decides("anyone");
         proxy.set(fault);
-        assert_eq!(check(&gateway, "someone").status, 503);
+        assert_eq!(gateway.check("someone").status, 503);
         proxy.set(Network::Sound);
-        recovers(&gateway);
-        assert_eq!(used(&server, "someone"), 1, "{fault:?}");
+        gateway.wait_until_redis_decides("anyone");
+        assert_eq!(server.used_units("someone"), 1, "{fault:?}");
     }
 }
 
@@ -117,20 +97,20 @@ fn a_check_whose_answer_was_lost_is_not_sent_again() {
 fn no_check_of_many_is_sent_twice() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
     let identifiers: Vec<_> = (0..60).map(|number| format!("client-{number}")).collect();
     for fault in [Network::AnswersLost, Network::ResetAfter(11)] {
-        let before: Vec<_> = identifiers.iter().map(|each| used(&server, each)).collect();
+        let before: Vec<_> = identifiers.iter().map(|each| server.used_units(each)).collect();
         proxy.set(fault);
         thread::scope(|scope| {
             for identifier in &identifiers {
                 let gateway = &gateway;
-                scope.spawn(move || check(gateway, identifier));
+                scope.spawn(move || gateway.check(identifier));
             }
         });
         proxy.set(Network::Sound);
-        recovers(&gateway);
-        let after = identifiers.iter().map(|each| used(&server, each));
+        gateway.wait_until_redis_decides("anyone");
+        let after = identifiers.iter().map(|each| server.used_units(each));
         let sent: Vec<_> = after.zip(before).map(|(after, before)| after - before).collect();
         assert!(sent.iter().all(|sent| (0..=1).contains(sent)), "{fault:?}: {sent:?}");
         assert!(sent.contains(&1), "{fault:?}: none arrived");
@@ -148,13 +128,13 @@ fn no_check_of_a_batch_is_sent_twice() {
     for fault in [Network::AnswersLost, Network::ResetAfter(100)] {
         let server = Server::start();
         let (proxy, gateway) = start(&server);
-        recovers(&gateway);
+        gateway.wait_until_redis_decides("anyone");
         proxy.set(fault);
         let answer = gateway.post("/rate-limit/check/batch", &body);
         assert_eq!(answer.body.matches(r#""status":503"#).count(), 60, "{}", answer.body);
         proxy.set(Network::Sound);
-        recovers(&gateway);
-        let used: Vec<_> = identifiers.iter().map(|each| used(&server, each)).collect();
+        gateway.wait_until_redis_decides("anyone");
+        let used: Vec<_> = identifiers.iter().map(|each| server.used_units(each)).collect();
         assert_eq!(used, [1; 60], "{fault:?}");
     }
 }
@@ -163,47 +143,47 @@ fn no_check_of_a_batch_is_sent_twice() {
 fn a_refund_whose_answer_was_lost_is_not_sent_again() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
-    let answers = [(); 5].map(|()| check(&gateway, "someone").status);
+    let answers = [(); 5].map(|()| gateway.check("someone").status);
     assert_eq!(answers, [200; 5]);
     proxy.set(Network::AnswersLost);
     let body = r#"{"identifier": "someone", "amount": 1}"#;
     assert_eq!(gateway.post("/rate-limit/refund", body).status, 503);
     proxy.set(Network::Sound);
-    recovers(&gateway);
-    assert_eq!(used(&server, "someone"), 4);
+    gateway.wait_until_redis_decides("anyone");
+    assert_eq!(server.used_units("someone"), 4);
 }
 
 #[test]
 fn refused_connections_do_not_matter_to_those_that_live() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
     proxy.refuse();
     for _ in 0..20 {
-        assert_eq!(check(&gateway, "someone").status, 200);
+        assert_eq!(gateway.check("someone").status, 200);
     }
     proxy.reset_all();
-    eventually("the gateway notices", || (check(&gateway, "someone").status == 503).then_some(()));
+    eventually("the gateway notices", || (gateway.check("someone").status == 503).then_some(()));
     assert_given_up(&gateway);
     proxy.accept();
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
 }
 
 #[test]
 fn no_check_waits_for_a_connection_that_nobody_accepts() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
     let opened = proxy.opened();
     proxy.reset_all();
-    proxy.set(Network::Held);
+    proxy.set(Network::Paused);
     proxy.reset_all();
-    eventually("the gateway notices", || (check(&gateway, "someone").status == 503).then_some(()));
+    eventually("the gateway notices", || (gateway.check("someone").status == 503).then_some(()));
     for _ in 0..10 {
         assert_given_up(&gateway);
     }
     proxy.set(Network::Sound);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
     assert!(proxy.opened() > opened, "the connections are new");
 }
 
@@ -212,15 +192,15 @@ fn a_new_primary_at_the_same_address_is_used_with_all_that_was_counted() {
     let mut primary = Server::start();
     let replica = Server::builder().replica_of(&primary).start();
     let (proxy, gateway) = start(&primary);
-    recovers(&gateway);
-    assert_eq!(check(&gateway, "someone").status, 200);
+    gateway.wait_until_redis_decides("anyone");
+    assert_eq!(gateway.check("someone").status, 200);
     replica.catch_up_with(&primary);
 
     primary.kill();
     proxy.lead_to(&replica);
     replica.client().call::<()>("REPLICAOF NO ONE");
-    recovers(&gateway);
-    assert_eq!(used(&replica, "someone"), 1);
+    gateway.wait_until_redis_decides("anyone");
+    assert_eq!(replica.used_units("someone"), 1);
 }
 
 #[test]
@@ -229,13 +209,13 @@ fn a_primary_that_was_demoted_is_left_for_the_one_at_its_address() {
     let replica = Server::builder().replica_of(&primary).start();
     replica.catch_up_with(&primary);
     let (proxy, gateway) = start(&primary);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
 
     // Nothing closes the connections to the old one, which goes on answering.
     proxy.lead_to(&replica);
     replica.client().call::<()>("REPLICAOF NO ONE");
     primary.follow(&replica);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
 }
 
 #[test]
@@ -287,7 +267,7 @@ fn a_network_that_resets_every_connection_soon_is_not_stormed() {
 fn outages_leave_no_connection_open() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
-    recovers(&gateway);
+    gateway.wait_until_redis_decides("anyone");
     let before = gateway.open_files();
     for _ in 0..3 {
         proxy.set(Network::Silent);
@@ -295,7 +275,7 @@ fn outages_leave_no_connection_open() {
         let opened = proxy.opened();
         eventually("it tries to connect", || (proxy.opened() >= opened + 8).then_some(()));
         proxy.set(Network::Sound);
-        recovers(&gateway);
+        gateway.wait_until_redis_decides("anyone");
     }
     eventually("every lost connection is closed", || {
         (gateway.open_files() <= before).then_some(())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Gateway, GatewayBuilder, Server, eventually, free_port, kept_request};
+use crate::harness::{Gateway, GatewayBuilder, Server, eventually, free_port, kept_request, timed};
 
 fn memory() -> GatewayBuilder {
     Gateway::builder().env("REDIS_URL", "memory://")
@@ -139,9 +139,8 @@ fn after_sigterm_it_is_not_ready_and_serves_for_a_while() {
     assert!(kept.exchange(&probe).is_err());
 
     // Who does not want to wait sends a second signal.
-    let start = Instant::now();
-    let (status, log) = gateway.terminate();
-    assert!(status.success() && start.elapsed() < Duration::from_secs(60), "{log}");
+    let ((status, log), time) = timed(|| gateway.terminate());
+    assert!(status.success() && time < Duration::from_secs(60), "{time:?}\n{log}");
 }
 
 #[test]
@@ -171,11 +170,12 @@ fn a_second_signal_ends_it_although_requests_are_running() {
     assert_eq!(gateway.get("/health/live").status, 200);
     gateway.ask_to_end();
     gateway.log_with("stopping");
-    let start = Instant::now();
-    gateway.interrupt();
-    let (status, log) = gateway.ends();
+    let ((status, log), time) = timed(|| {
+        gateway.interrupt();
+        gateway.ends()
+    });
     // Long before the body is given up, after ten seconds.
-    assert!(status.success() && start.elapsed() < Duration::from_secs(8), "{log}");
+    assert!(status.success() && time < Duration::from_secs(8), "{time:?}\n{log}");
     assert!(log.contains("stopped with requests still running"), "{log}");
 }
 
@@ -186,9 +186,8 @@ fn it_ends_at_once_when_connections_are_idle() {
     let mut idle = TcpStream::connect(gateway.address()).unwrap();
     idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     idle.read_exact(&mut [0; 12]).unwrap();
-    let start = Instant::now();
-    let (status, log) = gateway.terminate();
-    assert!(status.success() && start.elapsed() < Duration::from_secs(5), "{log}");
+    let ((status, log), time) = timed(|| gateway.terminate());
+    assert!(status.success() && time < Duration::from_secs(5), "{time:?}\n{log}");
 }
 
 #[test]
@@ -200,9 +199,8 @@ fn it_ends_in_time_when_requests_are_stuck() {
     stuck.write_all(head).unwrap();
     // An answer on another connection shows that the first one has been accepted as well.
     assert_eq!(gateway.get("/health/live").status, 200);
-    let start = Instant::now();
-    let (status, log) = gateway.terminate();
-    assert!(status.success() && start.elapsed() < Duration::from_secs(5), "{log}");
+    let ((status, log), time) = timed(|| gateway.terminate());
+    assert!(status.success() && time < Duration::from_secs(5), "{time:?}\n{log}");
     assert!(log.contains("stopped with requests still running"), "{log}");
 }
 

@@ -6,17 +6,13 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::thread;
 
-use crate::harness::{Client, Gateway, Response, Server, eventually};
+use crate::harness::{Client, Gateway, Server, eventually};
 
 const UNAVAILABLE: &str =
     r#"{"detail":"Rate limiting service temporarily unavailable","error_code":"REDIS_ERROR"}"#;
 
 /// More checks than there may be lines in the log.
 const CHECKS: usize = 60;
-
-fn check(gateway: &Gateway) -> Response {
-    gateway.post("/rate-limit/check", r#"{"identifier": "someone"}"#)
-}
 
 /// A gateway in front of `server` whose log has warnings and errors only.
 fn start(server: &Server) -> Gateway {
@@ -31,9 +27,9 @@ fn start_at(url: &str) -> Gateway {
 /// Asserts that every check fails, that the log gives this `advice`, and not once for each check,
 /// and that the gateway decides again once Redis was mended.
 fn assert_told_and_mended(gateway: &Gateway, advice: &str, mend: impl FnOnce()) {
-    eventually("checks fail", || (check(gateway).status == 503).then_some(()));
+    eventually("checks fail", || (gateway.check("someone").status == 503).then_some(()));
     for _ in 0..CHECKS {
-        let response = check(gateway);
+        let response = gateway.check("someone");
         assert_eq!((response.status, response.body.as_str()), (503, UNAVAILABLE), "{advice}");
         assert_eq!(response.header("Retry-After"), Some("1"));
     }
@@ -45,7 +41,7 @@ fn assert_told_and_mended(gateway: &Gateway, advice: &str, mend: impl FnOnce()) 
 }
 
 fn assert_recovers(gateway: &Gateway) {
-    eventually("the gateway decides again", || (check(gateway).status == 200).then_some(()));
+    gateway.wait_until_redis_decides("someone");
     eventually("the gateway is ready again", || {
         (gateway.get("/health/ready").status == 200).then_some(())
     });
@@ -134,7 +130,7 @@ fn a_key_of_another_program_is_told_to_the_operator() {
     server.client().call::<()>("SET token_bucket:{someone} value");
     let gateway = start(&server);
     let metric = r#"ratelimit_redis_errors_total{kind="wrong_type"} 1"#;
-    assert_eq!(check(&gateway).status, 503);
+    assert_eq!(gateway.check("someone").status, 503);
     let metrics = gateway.get("/metrics").body;
     assert!(metrics.contains(metric), "{metrics}");
     assert_told_and_mended(&gateway, "set KEY_PREFIX", || {
@@ -148,7 +144,7 @@ fn a_key_of_another_program_is_no_trouble_to_other_identifiers() {
     server.client().call::<()>("SET token_bucket:{someone} value");
     let gateway = start(&server);
     for _ in 0..CHECKS {
-        assert_eq!(check(&gateway).status, 503);
+        assert_eq!(gateway.check("someone").status, 503);
         let other = gateway.post("/rate-limit/check", r#"{"identifier": "other"}"#);
         assert_eq!(other.header("X-RateLimit-Source"), None);
         assert_eq!(other.status, 200);
@@ -216,7 +212,7 @@ fn a_redis_that_loads_its_data_is_told_until_it_is_done() {
     thread::scope(|scope| {
         let reload = scope.spawn(|| server.client().call::<()>("DEBUG RELOAD"));
         eventually("the log says so", || {
-            check(&gateway);
+            gateway.check("someone");
             gateway.log().contains("reading its data from disk").then_some(())
         });
         assert!(!reload.is_finished(), "it was read before anybody could notice");

@@ -7,7 +7,7 @@ use crate::harness::{Gateway, NOON, Response, Server};
 /// than any test takes.
 fn start() -> (Server, Gateway) {
     let server = Server::at(NOON);
-    let settings = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+    let settings = Gateway::builder().redis(&server);
     let gateway = settings.env("DENY_CACHE_MAX_MS", "3600000").start();
     (server, gateway)
 }

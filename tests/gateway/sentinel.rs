@@ -16,11 +16,7 @@ fn pair() -> (Server, Server, Sentinels) {
 }
 
 fn gateway(url: &str) -> GatewayBuilder {
-    Gateway::builder().env("REDIS_URL", url).env("REDIS_TIMEOUT_MS", "1000")
-}
-
-fn check(gateway: &Gateway) -> u16 {
-    gateway.post("/rate-limit/check", r#"{"identifier": "someone"}"#).status
+    Gateway::builder().env("REDIS_URL", url).env("REDIS_TIMEOUT_MS", "5000")
 }
 
 /// Clients that take units which do not come back while a test runs.
@@ -105,7 +101,7 @@ fn a_primary_that_is_replaced_in_good_health_is_left() {
 fn an_idle_gateway_leaves_a_primary_that_sentinels_have_given_up() {
     let (primary, replica, sentinels) = pair();
     let gateway = gateway(&sentinels.url()).start();
-    assert_eq!(check(&gateway), 200);
+    assert_eq!(gateway.check("someone").status, 200);
     // Its connections live on, and nobody asks it anything.
     primary.freeze();
     eventually("the replica is promoted", || is_primary(replica.port()).then_some(()));
@@ -123,14 +119,14 @@ fn an_idle_gateway_leaves_a_primary_that_sentinels_have_given_up() {
 fn the_gateway_starts_before_sentinels_and_primary_do() {
     let ports = [(); 3].map(|()| free_port());
     let gateway = gateway(&Sentinels::url_at(&ports)).start();
-    assert_eq!(check(&gateway), 503);
+    assert_eq!(gateway.check("someone").status, 503);
     let advice = "check that it runs and that REDIS_URL names it";
     gateway.log_with(advice);
 
     let (primary, replica) = (Server::start(), Server::start());
     replica.follow(&primary);
     let _sentinels = Sentinels::builder().ports(ports).watch(&primary, 1);
-    eventually("the gateway decides", || (check(&gateway) == 200).then_some(()));
+    gateway.wait_until_redis_decides("someone");
     assert_eq!(gateway.get("/health/ready").status, 200);
 }
 
@@ -138,7 +134,7 @@ fn the_gateway_starts_before_sentinels_and_primary_do() {
 fn one_sentinel_of_three_is_enough() {
     let (_primary, _replica, sentinels) = pair();
     let url = sentinels.url().replace("://", &format!("://127.0.0.1:{},", free_port()));
-    eventually("the gateway decides", || (check(&gateway(&url).start()) == 200).then_some(()));
+    gateway(&url).start().wait_until_redis_decides("someone");
 }
 
 #[test]
@@ -147,7 +143,7 @@ fn sentinels_and_servers_have_passwords_of_their_own() {
     let sentinels = Sentinels::builder().password("entry").watch(&primary, 0);
     let url = sentinels.url().replace("://", "://:right@");
     let entered = gateway(&format!("{url}?sentinel_password=entry")).start();
-    eventually("the gateway decides", || (check(&entered) == 200).then_some(()));
+    entered.wait_until_redis_decides("someone");
 
     for (url, fault) in [
         (format!("{url}?sentinel_password=other"), "a Sentinel is of no help"),
@@ -155,7 +151,7 @@ fn sentinels_and_servers_have_passwords_of_their_own() {
         (format!("{}?sentinel_password=entry", sentinels.url()), "cannot connect to Redis"),
     ] {
         let gateway = gateway(&url).start();
-        assert_eq!(check(&gateway), 503);
+        assert_eq!(gateway.check("someone").status, 503);
         gateway.log_with(fault);
         let log = gateway.log_with("check REDIS_USERNAME and REDIS_PASSWORD");
         assert!(!log.contains("entry") && !log.contains("other\"") && !log.contains("right"));
@@ -166,7 +162,7 @@ fn sentinels_and_servers_have_passwords_of_their_own() {
 fn a_name_that_sentinels_do_not_know_is_told_to_the_operator() {
     let (_primary, _replica, sentinels) = pair();
     let gateway = gateway(&sentinels.url().replace("/primary", "/secondary")).start();
-    assert_eq!(check(&gateway), 503);
+    assert_eq!(gateway.check("someone").status, 503);
     let fault = "it watches no primary that is called secondary";
     gateway.log_with(fault);
 }

@@ -12,7 +12,7 @@ use crate::harness::{Gateway, GatewayBuilder, Server, eventually};
 
 /// A gateway that waits for answers as long as a busy machine may need.
 fn patient(server: &Server) -> GatewayBuilder {
-    Gateway::builder().redis(server).env("REDIS_TIMEOUT_MS", "10000")
+    Gateway::builder().redis(server)
 }
 
 /// The value of a series, written as `/metrics` does; nothing when it is not there.

@@ -61,7 +61,7 @@ fn a_flood_that_the_deny_cache_keeps_from_redis_is_listed() {
     };
     let listed = within_a_minute(|| {
         server.client().call::<()>("FLUSHALL");
-        let builder = Gateway::builder().redis(&server).env("REDIS_TIMEOUT_MS", "10000");
+        let builder = Gateway::builder().redis(&server);
         let gateway = builder.env("DENY_CACHE_MAX_MS", "3600000").start();
         deny(&gateway, "flood", 200);
         deny(&gateway, "other", 11);

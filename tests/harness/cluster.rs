@@ -1,8 +1,8 @@
 //! Three primaries with a replica each, as one cluster.
 
 use super::client::Client;
-use super::patience::eventually;
 use super::server::Server;
+use super::wait::eventually;
 
 /// Primaries, and replicas.
 const SHARDS: usize = 3;

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::certificates::Certificate;
-use super::patience::eventually;
+use super::wait::eventually;
 
 /// Takes whatever is sent to it, until the test ends.
 #[derive(Debug)]

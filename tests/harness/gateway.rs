@@ -13,9 +13,12 @@ use super::artifacts;
 use super::certificates::{Authority, Certificate};
 use super::http::{self, Connection, Response};
 use super::https::{self, TlsStream, Trust};
-use super::patience::{DEADLINE, eventually, within};
 use super::process::{Process, log_tail};
 use super::server::{Server, free_port};
+use super::wait::{TIMEOUT, eventually, within};
+
+/// Timeout for Redis, unless a test sets another one: longer than any stall of a busy machine.
+const REDIS_TIMEOUT_MS: &str = "10000";
 
 /// How a gateway is to be started.
 #[derive(Debug)]
@@ -135,7 +138,7 @@ impl Builder {
         command.current_dir(&self.directory).env_clear();
         command.env("HOST", "127.0.0.1").env("PORT", port.to_string());
         // No load balancer looks at the gateways of a test, so their end need not wait for one.
-        command.env("SHUTDOWN_DELAY_MS", "0");
+        command.env("SHUTDOWN_DELAY_MS", "0").env("REDIS_TIMEOUT_MS", REDIS_TIMEOUT_MS);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -163,14 +166,9 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway with default settings in front of `server`.
+    /// A gateway in front of `server`.
     pub(crate) fn start(server: &Server) -> Self {
         Self::builder().redis(server).start()
-    }
-
-    /// A gateway that waits for `server` however busy the machine is.
-    pub(crate) fn patient(server: &Server) -> Self {
-        Self::builder().redis(server).env("REDIS_TIMEOUT_MS", "10000").start()
     }
 
     /// A gateway to be configured.
@@ -221,6 +219,21 @@ impl Gateway {
         self.request("POST", path, &[("Content-Type", "application/json")], json)
     }
 
+    /// Takes one unit of a bucket of 1000 units that does not drain while a test runs.
+    pub(crate) fn check(&self, identifier: &str) -> Response {
+        let quota = r#""limit": 1000, "window_seconds": 31622400"#;
+        self.post("/rate-limit/check", &format!(r#"{{"identifier": "{identifier}", {quota}}}"#))
+    }
+
+    /// Waits until Redis decides a check of this identifier.
+    pub(crate) fn wait_until_redis_decides(&self, identifier: &str) {
+        eventually("Redis decides", || {
+            let answer = self.check(identifier);
+            let is_of_redis = answer.header("X-RateLimit-Source").is_none();
+            (answer.status == 200 && is_of_redis).then_some(())
+        });
+    }
+
     pub(crate) fn request(
         &self,
         method: &str,
@@ -265,7 +278,7 @@ impl Gateway {
     /// The log as soon as it has a text. Lines are written in the background, so the line about
     /// an answer can come after the answer.
     pub(crate) fn log_with(&self, text: &str) -> String {
-        let found = within(DEADLINE, || Some(self.log()).filter(|log| log.contains(text)));
+        let found = within(TIMEOUT, || Some(self.log()).filter(|log| log.contains(text)));
         found.unwrap_or_else(|| panic!("{text:?} is not logged\n{}", log_tail(&self.log)))
     }
 
@@ -339,7 +352,7 @@ impl Gateway {
                 answer.is_ok_and(|response| response.status == 200).then_some(true)
             }
         };
-        within(DEADLINE, ended_or_alive).unwrap_or(false)
+        within(TIMEOUT, ended_or_alive).unwrap_or(false)
     }
 
     fn exchange(&self, request: &[u8]) -> io::Result<Response> {

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::patience::DEADLINE;
+use super::wait::TIMEOUT;
 
 /// An answer, its head taken apart and its body as it came.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ pub(super) fn exchange_over(mut stream: impl Read + Write, request: &[u8]) -> io
 /// A connection that gives up reading at the deadline.
 pub(super) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpStream::connect(address)?;
-    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     socket.set_nodelay(true)?;
     Ok(socket)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::{Cmd, Connection, FromRedisValue, RedisError, Value};
 
 use super::client::Client;
-use super::patience::{DEADLINE, eventually};
+use super::wait::{StopOnDrop, TIMEOUT, eventually};
 
 /// Clients at once, each with its share of the keys.
 const CLIENTS: usize = 3;
@@ -285,16 +285,7 @@ fn port_of(address: &str) -> u16 {
 
 fn connect(port: u16) -> Option<Connection> {
     let client = redis::Client::open((Ipv4Addr::LOCALHOST.to_string(), port)).expect("an address");
-    let connection = client.get_connection_with_timeout(DEADLINE).ok()?;
-    connection.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let connection = client.get_connection_with_timeout(TIMEOUT).ok()?;
+    connection.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     Some(connection)
-}
-
-/// Tells the clients of a load to stop.
-pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

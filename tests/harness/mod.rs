@@ -22,11 +22,9 @@ mod credentials;
 mod document;
 mod exchange;
 mod gateway;
-mod held;
 mod http;
 mod https;
 mod load;
-mod patience;
 mod payload;
 mod process;
 #[cfg(feature = "web")]
@@ -35,7 +33,9 @@ mod proxy;
 mod random;
 mod sentinel;
 mod server;
+mod snapshot;
 mod traffic;
+mod wait;
 
 #[cfg(feature = "web")]
 pub(crate) use artifacts::example as example_program;
@@ -50,12 +50,10 @@ pub(crate) use credentials::{ApiKey, Issuer};
 pub(crate) use document::{Block, Document, repository};
 pub(crate) use exchange::exchange;
 pub(crate) use gateway::{Builder as GatewayBuilder, Gateway, health};
-pub(crate) use held::Held;
 #[cfg(feature = "web")]
 pub(crate) use http::exchange as http_exchange;
 pub(crate) use http::{Connection, Response, kept_request, request as http_request};
-pub(crate) use load::{Ledger, Load, StopOnDrop, is_primary};
-pub(crate) use patience::{eventually, watched, within};
+pub(crate) use load::{Ledger, Load, is_primary};
 pub(crate) use payload::{dumped, effect, log, sealed};
 pub(crate) use process::{Process, raise_limit_of_open_files};
 #[cfg(feature = "web")]
@@ -64,4 +62,6 @@ pub(crate) use proxy::{Network, Proxy};
 pub(crate) use random::Random;
 pub(crate) use sentinel::Sentinels;
 pub(crate) use server::{Builder, Server, free_port};
+pub(crate) use snapshot::Snapshot;
 pub(crate) use traffic::{Answer, Record, Traffic};
+pub(crate) use wait::{StopOnDrop, eventually, slowdown, timed, with_stall, within};

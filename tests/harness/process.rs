@@ -12,7 +12,7 @@ use rustix::process::{
     setrlimit,
 };
 
-use super::patience::{DEADLINE, eventually, watched, within};
+use super::wait::{TIMEOUT, eventually, slowdown, within};
 
 /// A child that is killed when this is dropped, and whose output goes to a log file.
 #[derive(Debug)]
@@ -119,9 +119,9 @@ pub(crate) fn raise_limit_of_open_files() {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if watched().is_some() && !thread::panicking() && self.status().is_none() {
+        if slowdown().is_some() && !thread::panicking() && self.status().is_none() {
             self.ask_to_end();
-            within(DEADLINE, || self.status());
+            within(TIMEOUT, || self.status());
         }
         self.kill();
     }

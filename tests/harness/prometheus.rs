@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use super::document::repository;
 use super::gateway::Gateway;
 use super::http;
-use super::patience::eventually;
 use super::process::{Process, log_tail};
 use super::server::free_port;
+use super::wait::eventually;
 
 /// A running Prometheus.
 #[derive(Debug)]

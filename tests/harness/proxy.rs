@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
 
-use super::patience::eventually;
 use super::server::Server;
+use super::wait::eventually;
 
 /// What becomes of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum Network {
     /// They arrive this much later, in each direction.
     Delayed(Duration),
     /// They arrive when the network is sound again, and so do connections.
-    Held,
+    Paused,
     /// They are lost, in both directions.
     Silent,
     /// What Redis answers is lost; what it is sent arrives.
@@ -180,8 +180,8 @@ impl Shared {
     /// What becomes of bytes that have arrived now, and how often that has changed. Waits while
     /// the network holds them.
     fn network(&self) -> (Network, u64) {
-        let held = |state: &mut State| state.network == Network::Held;
-        let state = self.changed.wait_while(self.state(), held).expect("as above");
+        let is_paused = |state: &mut State| state.network == Network::Paused;
+        let state = self.changed.wait_while(self.state(), is_paused).expect("as above");
         (state.network, state.changes)
     }
 

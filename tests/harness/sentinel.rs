@@ -8,9 +8,9 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::client::Client;
-use super::patience::eventually;
 use super::process::{Process, log_tail};
 use super::server::{self, Server, free_port};
+use super::wait::eventually;
 
 const SENTINELS: usize = 3;
 

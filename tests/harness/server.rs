@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use super::artifacts;
 use super::client::Client;
 use super::clock::Clock;
-use super::patience::{DEADLINE, eventually, within};
 use super::process::{Process, log_tail};
+use super::wait::{TIMEOUT, eventually, within};
 
 /// How a server is to be started.
 #[derive(Clone, Debug)]
@@ -233,8 +233,15 @@ impl Server {
     /// A new connection without a client: what is written and read are bytes.
     pub(crate) fn socket(&self) -> TcpStream {
         let socket = TcpStream::connect(self.address()).expect("a connection");
-        socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         socket
+    }
+
+    /// Returns how many units [`Gateway::check`](super::Gateway::check) has taken of the bucket of
+    /// an identifier.
+    pub(crate) fn used_units(&self, identifier: &str) -> i64 {
+        let key = format!("token_bucket:{{{identifier}}}");
+        1000 - self.client().decide(&format!("RATELIMIT.PEEK {key} TB 1000 31622400"))[2]
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -360,7 +367,7 @@ pub(super) fn answers(port: u16, process: &mut Process) -> bool {
         Some(_) => Some(false),
         None => ping(port).is_ok_and(|reply| is_ready(&reply)).then_some(true),
     };
-    within(DEADLINE, ended_or_answers).unwrap_or(false)
+    within(TIMEOUT, ended_or_answers).unwrap_or(false)
 }
 
 fn ping(port: u16) -> std::io::Result<String> {

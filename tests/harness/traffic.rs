@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::gateway::Gateway;
 use super::http::{Connection, Response, kept_request};
-use super::load::StopOnDrop;
-use super::patience::eventually;
+use super::wait::{self, StopOnDrop, eventually, with_stall};
 
 /// Clients with a connection each, which they keep as long as the gateway does.
 pub(crate) struct Traffic {
@@ -80,18 +79,19 @@ impl Traffic {
     pub(crate) fn during(&self, scenario: impl FnOnce(&Progress<'_>)) -> Record {
         let (calls, stop) = (Mutex::new(vec![]), AtomicBool::new(false));
         let progress = Progress { calls: &calls };
-        let stall = thread::scope(|scope| {
-            let stall = scope.spawn(|| longest_stall(&stop));
-            for client in 0..self.connections {
-                let stop = &stop;
-                scope.spawn(move || self.check_until(stop, client, progress));
-            }
-            // Also when the scenario panics: the scope waits for its threads.
-            let stop = StopOnDrop(&stop);
-            scenario(&progress);
-            drop(stop);
-            stall.join().expect("a thread that sleeps")
-        });
+        let run = || {
+            thread::scope(|scope| {
+                for client in 0..self.connections {
+                    let stop = &stop;
+                    scope.spawn(move || self.check_until(stop, client, progress));
+                }
+                // Also when the scenario panics: the scope waits for its threads.
+                let stop = StopOnDrop(&stop);
+                scenario(&progress);
+                drop(stop);
+            });
+        };
+        let ((), stall) = with_stall(run);
         Record { calls: calls.into_inner().expect("no client panicked"), stall }
     }
 
@@ -114,18 +114,6 @@ impl Traffic {
             thread::sleep(self.pause);
         }
     }
-}
-
-/// How long the machine let a thread wait at most that wanted to run.
-fn longest_stall(stop: &AtomicBool) -> Duration {
-    const NAP: Duration = Duration::from_millis(2);
-    let mut longest = Duration::ZERO;
-    while !stop.load(Ordering::Relaxed) {
-        let begin = Instant::now();
-        thread::sleep(NAP);
-        longest = longest.max(begin.elapsed().saturating_sub(NAP));
-    }
-    longest
 }
 
 /// What came of the checks so far.
@@ -176,13 +164,12 @@ impl Record {
         self.calls.len()
     }
 
-    /// What a busy machine may have added to the time of a check: each of the threads that it
-    /// takes can have been made to wait.
+    /// Returns the time that a busy machine may have added to one check.
     pub(crate) fn slack(&self) -> Duration {
-        4 * self.stall
+        wait::slack(self.stall)
     }
 
-    /// How long the machine let a thread wait at most that wanted to run.
+    /// Returns the longest time for which a thread had to wait for the machine.
     pub(crate) fn stall(&self) -> Duration {
         self.stall
     }

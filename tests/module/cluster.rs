@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::harness::{Client, Cluster, Held, Ledger, Load, Server, eventually, is_primary};
+use crate::harness::{Client, Cluster, Ledger, Load, Server, Snapshot, eventually, is_primary};
 
 /// Of each type.
 const KEYS: usize = 10;
@@ -47,17 +47,17 @@ fn a_value_can_be_taken_to_another_node(cluster: &Cluster) {
         let (from, to) = (format!("{from}{key}"), format!("{to}{key}"));
         source.decide(&format!("{call} {from} 1000 3600 COST 123"));
         target.decide(&format!("{call} {to} 10 60"));
-        let held = Held::under(&mut source, &from);
+        let held = Snapshot::of(&mut source, &from);
         let payload: Vec<u8> = source.call(&format!("DUMP {from}"));
         let expiry = held.expiry.to_string();
         let restore: [&[u8]; 5] =
             [b"RESTORE", to.as_bytes(), expiry.as_bytes(), &payload, b"ABSTTL"];
         assert_eq!(target.refusal_of(&restore), "BUSYKEY Target key name already exists.");
         target.send::<()>(&[&restore[..], &[b"REPLACE"]].concat());
-        let expected = Held { key: to.clone(), ..held };
-        assert_eq!(Held::under(&mut target, &to), expected);
+        let expected = Snapshot { key: to.clone(), ..held };
+        assert_eq!(Snapshot::of(&mut target, &to), expected);
         cluster.node(5).catch_up_with(cluster.node(2));
-        assert_eq!(Held::under(&mut cluster.node(5).reader(), &to), expected);
+        assert_eq!(Snapshot::of(&mut cluster.node(5).reader(), &to), expected);
     }
 }
 
@@ -123,7 +123,7 @@ fn a_slot_that_is_moved_at_once_under_load_loses_and_doubles_nothing() {
         },
     );
     assert_moved(&cluster, &slot, &load, &ledger);
-    Held::assert_same(&before, &slot.idle(&mut target.client()));
+    Snapshot::assert_same(&before, &slot.idle(&mut target.client()));
 }
 
 #[test]
@@ -183,8 +183,8 @@ impl Slot {
         Self { tag, number }
     }
 
-    fn idle(&self, client: &mut Client) -> Vec<Held> {
-        Held::all(client, &["idle:bucket", "idle:log"].map(|key| format!("{}{key}", self.tag)))
+    fn idle(&self, client: &mut Client) -> Vec<Snapshot> {
+        Snapshot::all(client, &["idle:bucket", "idle:log"].map(|key| format!("{}{key}", self.tag)))
     }
 
     fn some_keys(&self, client: &mut Client) -> Vec<String> {
@@ -260,6 +260,6 @@ fn assert_moved(cluster: &Cluster, slot: &Slot, load: &Load, ledger: &Ledger) {
 
 fn assert_in_step(primary: &Server, replica: &Server, keys: &[String]) {
     replica.catch_up_with(primary);
-    let expected = Held::all(&mut primary.client(), keys);
-    Held::assert_same(&expected, &Held::all(&mut replica.reader(), keys));
+    let expected = Snapshot::all(&mut primary.client(), keys);
+    Snapshot::assert_same(&expected, &Snapshot::all(&mut replica.reader(), keys));
 }

@@ -10,7 +10,7 @@ use std::env;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, NOON, Random, Server, sealed, watched};
+use crate::harness::{Client, NOON, Random, Server, sealed, slowdown};
 use crate::module::hostile::{apply, create_witnesses, dumps, use_key};
 
 #[test]
@@ -26,7 +26,7 @@ fn bytes_of_the_corpus_are_refused_or_usable() {
 
 #[test]
 fn mutated_bytes_of_the_corpus_are_refused_or_usable() {
-    let few = 300 / watched().unwrap_or(1);
+    let few = 300 / slowdown().unwrap_or(1);
     let seconds = env::var("RATELIMIT_FUZZ_SECONDS").ok();
     let duration = seconds.map(|seconds| Duration::from_secs(seconds.parse().unwrap()));
     let start = Instant::now();

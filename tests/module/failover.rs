@@ -4,7 +4,7 @@
 //! Clients keep account of every unit. One whose call was not answered cannot know whether it was
 //! granted, so what is used in the end lies between two sums, which are nearly always the same.
 
-use crate::harness::{Held, Load, Server, eventually, is_primary};
+use crate::harness::{Load, Server, Snapshot, eventually, is_primary};
 
 const KEYS: usize = 10;
 
@@ -32,8 +32,8 @@ fn a_rolling_restart_of_a_pair_under_load_loses_nothing() {
     second.catch_up_with(&first);
     let mut client = first.client();
     ledger.assert_none_lost(&mut client);
-    let expected = Held::all(&mut client, load.keys());
-    Held::assert_same(&expected, &Held::all(&mut second.client(), load.keys()));
+    let expected = Snapshot::all(&mut client, load.keys());
+    Snapshot::assert_same(&expected, &Snapshot::all(&mut second.client(), load.keys()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use crate::harness::{Client, Held, NOON, Server, eventually};
+use crate::harness::{Client, NOON, Server, Snapshot, eventually};
 
 const KEYS: [&str; 2] = ["bucket", "log"];
 
@@ -328,6 +328,6 @@ fn algorithm(key: &str) -> &'static str {
 
 /// The digest of a value, and when it expires, whatever its key is called.
 fn held(client: &mut Client, key: &str) -> (String, i64) {
-    let Held { digest, expiry, .. } = Held::under(client, key);
+    let Snapshot { digest, expiry, .. } = Snapshot::of(client, key);
     (digest, expiry)
 }

@@ -3,15 +3,15 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::harness::{Client, NOON, Server, eventually, watched};
+use crate::harness::{Client, NOON, Server, eventually, slowdown};
 
 /// A value's digest and when it expires.
-type Held = (String, i64);
+type Snapshot = (String, i64);
 
 const KEYS: [&str; 4] = ["bucket", "burst", "log", "large"];
 
 /// More than one buffer's worth of every format on the way, unless servers are slow.
-static LARGE: LazyLock<u64> = LazyLock::new(|| 100_000 / u64::from(watched().unwrap_or(1)));
+static LARGE: LazyLock<u64> = LazyLock::new(|| 100_000 / u64::from(slowdown().unwrap_or(1)));
 
 /// The stored form of a log with [`LARGE`] entries, each made by a call of its own.
 static LARGE_LOG: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -161,7 +161,7 @@ fn fill(server: &Server) {
     client.call::<i64>("RATELIMIT.REFUND log 5");
 }
 
-fn held(client: &mut Client) -> Vec<Held> {
+fn held(client: &mut Client) -> Vec<Snapshot> {
     let digest = |key| {
         let [digest]: [String; 1] = client.call(&format!("DEBUG DIGEST-VALUE {key}"));
         (digest, client.call(&format!("PEXPIRETIME {key}")))

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use limiter::{Effect, LogEffect};
 use redis::Value;
 
-use crate::harness::{Client, Held, NOON, Server, effect, eventually, log};
+use crate::harness::{Client, NOON, Server, Snapshot, effect, eventually, log};
 
 const KEYS: [&str; 2] = ["bucket", "log"];
 
@@ -21,7 +21,7 @@ fn a_full_server_refuses_to_take_and_changes_nothing() {
     let server = Server::at(NOON);
     let mut client = server.client();
     fill(&mut client);
-    let before = Held::all(&mut client, &KEYS);
+    let before = Snapshot::all(&mut client, &KEYS);
     client.call::<()>("CONFIG SET maxmemory 1");
     for call in [
         "RATELIMIT.TB bucket 10 60",
@@ -37,7 +37,7 @@ fn a_full_server_refuses_to_take_and_changes_nothing() {
     let script = b"return redis.call('RATELIMIT.TB', KEYS[1], 10, 60)";
     assert!(client.refusal_of(&[b"EVAL", script, b"1", b"bucket"]).starts_with("OOM "));
     client.call::<()>("CONFIG SET maxmemory 0");
-    assert_eq!(Held::all(&mut client, &KEYS), before);
+    assert_eq!(Snapshot::all(&mut client, &KEYS), before);
     assert_eq!(client.call::<i64>("EXISTS missing"), 0);
     assert_eq!(client.decide("RATELIMIT.TB bucket 10 60 COST 4"), [4, 10, 0, 0, 60_000]);
 }
@@ -110,14 +110,14 @@ fn the_module_cannot_be_unloaded_and_works_on() {
     let server = Server::builder().clock(NOON).config("enable-module-command", "yes").start();
     let mut client = server.client();
     fill(&mut client);
-    let before = Held::all(&mut client, &KEYS);
+    let before = Snapshot::all(&mut client, &KEYS);
     let error = client.refusal("MODULE UNLOAD ratelimit");
     assert_eq!(
         error,
         "ERR Error unloading module: the module exports one or more module-side data types, \
          can't unload"
     );
-    assert_eq!(Held::all(&mut client, &KEYS), before);
+    assert_eq!(Snapshot::all(&mut client, &KEYS), before);
     assert_eq!(client.decide("RATELIMIT.TB bucket 10 60"), [1, 10, 3, 0, 42_000]);
 }
 
@@ -126,7 +126,7 @@ fn a_second_copy_of_the_module_is_refused_and_the_first_works_on() {
     let server = Server::builder().clock(NOON).config("enable-module-command", "yes").start();
     let mut client = server.client();
     fill(&mut client);
-    let before = Held::all(&mut client, &KEYS);
+    let before = Snapshot::all(&mut client, &KEYS);
     let loaded = module_path(&server);
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("copy.so");
@@ -135,7 +135,7 @@ fn a_second_copy_of_the_module_is_refused_and_the_first_works_on() {
         let error = client.refusal(&format!("MODULE LOAD {}", module.display()));
         assert!(error.starts_with("ERR Error loading the extension."), "{error}");
     }
-    assert_eq!(Held::all(&mut client, &KEYS), before);
+    assert_eq!(Snapshot::all(&mut client, &KEYS), before);
     assert_eq!(client.decide("RATELIMIT.TB bucket 10 60"), [1, 10, 3, 0, 42_000]);
     client.call::<()>("DEBUG RELOAD");
     assert_eq!(client.decide("RATELIMIT.SW log 10 60"), [1, 10, 3, 0, 60_000]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Builder, Client, Held, NOON, Server};
+use crate::harness::{Builder, Client, NOON, Server, Snapshot};
 
 const KEYS: [&str; 4] = ["bucket", "burst", "log", "refunded"];
 
@@ -293,8 +293,8 @@ fn change(primary: &Server, client: &mut Client) -> u32 {
     50 * 5 + 6
 }
 
-fn held(server: &Server) -> Vec<Held> {
-    Held::all(&mut server.client(), &KEYS)
+fn held(server: &Server) -> Vec<Snapshot> {
+    Snapshot::all(&mut server.client(), &KEYS)
 }
 
 fn offset(server: &Server) -> u64 {

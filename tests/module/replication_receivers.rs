@@ -3,7 +3,7 @@
 //! The module sends its changes only while somebody receives them, so the moments at which
 //! somebody joins are those at which one could be lost.
 
-use crate::harness::{Builder, Client, Held, Load, Server, eventually};
+use crate::harness::{Builder, Client, Load, Server, Snapshot, eventually};
 
 /// Enough keys that each is changed many times, and few enough to compare them all.
 const KEYS: usize = 25;
@@ -187,14 +187,14 @@ fn wait_until_rewritten(client: &mut Client) {
 
 fn assert_in_step(primary: &Server, replica: &Server, load: &Load) {
     replica.catch_up_with(primary);
-    let expected = Held::all(&mut primary.client(), load.keys());
-    Held::assert_same(&expected, &Held::all(&mut replica.client(), load.keys()));
+    let expected = Snapshot::all(&mut primary.client(), load.keys());
+    Snapshot::assert_same(&expected, &Snapshot::all(&mut replica.client(), load.keys()));
 }
 
 /// Asserts that the append-only file holds what the server does.
 fn assert_in_file(server: &Server, load: &Load) {
     let mut client = server.client();
-    let expected = Held::all(&mut client, load.keys());
+    let expected = Snapshot::all(&mut client, load.keys());
     client.call::<()>("DEBUG LOADAOF");
-    Held::assert_same(&expected, &Held::all(&mut client, load.keys()));
+    Snapshot::assert_same(&expected, &Snapshot::all(&mut client, load.keys()));
 }

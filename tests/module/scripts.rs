@@ -1,7 +1,7 @@
 //! Grants within transactions, scripts and functions: they reach a replica as one, with all else
 //! that was written there, and what may only read cannot take.
 
-use crate::harness::{Client, Held, Server};
+use crate::harness::{Client, Server, Snapshot};
 
 const KEYS: [&str; 2] = ["{user}bucket", "{user}log"];
 
@@ -130,7 +130,7 @@ fn set_repl_does_not_stop_the_replication_of_a_grant() {
     assert_eq!(run(&mut client, &["EVAL", &script]), 1);
     replica.catch_up_with(&primary);
     let bucket = &KEYS[..1];
-    assert_eq!(Held::all(&mut replica.client(), bucket), Held::all(&mut client, bucket));
+    assert_eq!(Snapshot::all(&mut replica.client(), bucket), Snapshot::all(&mut client, bucket));
     assert_eq!(replica.client().call::<i64>("EXISTS {user}bucket"), 1);
 }
 
@@ -144,7 +144,7 @@ fn assert_arrives_as_one(mut grant: impl FnMut(&mut Client) -> i64) {
     }
     replica.catch_up_with(&primary);
     let mut copy = replica.client();
-    assert_eq!(Held::all(&mut copy, &KEYS), Held::all(&mut client, &KEYS));
+    assert_eq!(Snapshot::all(&mut copy, &KEYS), Snapshot::all(&mut client, &KEYS));
     assert_eq!(copy.call::<i64>("GET {user}count"), 3);
     let stats: String = copy.call("INFO commandstats");
     for (command, calls) in [("multi", 3), ("exec", 3), ("incrby", 3), ("ratelimit.apply", 6)] {

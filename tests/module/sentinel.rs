@@ -1,6 +1,6 @@
 //! When a primary dies, Sentinels promote a replica, and the limits are kept.
 
-use crate::harness::{Held, Load, Sentinels, Server, eventually, is_primary};
+use crate::harness::{Load, Sentinels, Server, Snapshot, eventually, is_primary};
 
 const KEYS: usize = 10;
 
@@ -35,7 +35,7 @@ fn a_failover_by_sentinels_under_load_keeps_every_acknowledged_grant() {
     ledger.assert_no_acknowledged_lost(&mut client);
     for other in others {
         other.catch_up_with(promoted[0]);
-        let expected = Held::all(&mut client, load.keys());
-        Held::assert_same(&expected, &Held::all(&mut other.client(), load.keys()));
+        let expected = Snapshot::all(&mut client, load.keys());
+        Snapshot::assert_same(&expected, &Snapshot::all(&mut other.client(), load.keys()));
     }
 }

@@ -385,7 +385,7 @@ impl Reader {
     /// With a clock that stands still: what a page shows was not read at once either.
     fn new() -> Self {
         let server = Server::at(NOON);
-        let gateway = Gateway::patient(&server);
+        let gateway = Gateway::start(&server);
         Self { server, gateway }
     }
 

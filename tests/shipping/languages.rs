@@ -145,7 +145,7 @@ struct Program<'a> {
 impl Program<'_> {
     fn is_granted_three_times_and_then_denied(&self) {
         let server = Server::at(NOON);
-        let gateway = Gateway::patient(&server);
+        let gateway = Gateway::start(&server);
         let directory = tempfile::tempdir().unwrap();
         let mut command = self.in_directory(directory.path(), &server, gateway.address().port());
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -13,7 +13,7 @@ use crate::harness::{
 #[test]
 fn decisions_pass_through_nginx_with_their_headers() {
     let server = Server::start();
-    let gateway = Gateway::patient(&server);
+    let gateway = Gateway::start(&server);
     let nginx = Nginx::in_front_of(&gateway);
     let check = |prefix: &str| nginx.post(&format!("{prefix}/rate-limit/check"));
     for (prefix, times) in [("", 1), ("/api", 2)] {

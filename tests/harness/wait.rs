@@ -1,0 +1,88 @@
+//! Waiting for other processes: by polling, and with a deadline.
+
+use std::env;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest time for which a condition may fail to hold. A busy machine can be many times slower
+/// than an idle one, and can stall for seconds.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Returns the value of `probe` as soon as it has one. Panics when it has none before the deadline.
+pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    within(TIMEOUT, probe).unwrap_or_else(|| panic!("not within {TIMEOUT:?}: {what}"))
+}
+
+/// Returns the value of `probe` as soon as it has one, or `None` after `timeout`, which grows with
+/// the slowdown of servers.
+pub(crate) fn within<T>(timeout: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let timeout = timeout * slowdown().unwrap_or(1);
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return Some(value);
+        }
+        if start.elapsed() > timeout {
+            return None;
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// The factor by which servers are slower under a tool such as memcheck, which writes its report
+/// when a server ends: servers must end by themselves then. Read from `RATELIMIT_TEST_SLOWDOWN`.
+pub(crate) fn slowdown() -> Option<u32> {
+    let slowdown = env::var("RATELIMIT_TEST_SLOWDOWN").ok()?;
+    Some(slowdown.parse().expect("RATELIMIT_TEST_SLOWDOWN is an integer"))
+}
+
+/// Returns the result of `work`, and how long it took on a machine that does not stall: the share of
+/// the time that the machine may have taken is subtracted.
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let (result, stall) = with_stall(work);
+    (result, start.elapsed().saturating_sub(slack(stall)))
+}
+
+/// Returns the result of `work`, and the longest time for which a thread had to wait for the
+/// machine meanwhile.
+pub(crate) fn with_stall<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let stall = scope.spawn(|| longest_stall(&stop));
+        // Also when `work` panics: the scope waits for its threads.
+        let guard = StopOnDrop(&stop);
+        let result = work();
+        drop(guard);
+        (result, stall.join().expect("a thread that sleeps"))
+    })
+}
+
+/// Returns the time that a busy machine may have added to one exchange: each of the threads that
+/// take part in it can have waited as long as the longest stall.
+pub(crate) fn slack(stall: Duration) -> Duration {
+    4 * stall
+}
+
+fn longest_stall(stop: &AtomicBool) -> Duration {
+    const NAP: Duration = Duration::from_millis(2);
+    let mut longest = Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        thread::sleep(NAP);
+        longest = longest.max(begin.elapsed().saturating_sub(NAP));
+    }
+    longest
+}
+
+/// Sets a flag, by which threads stop, when this value is dropped.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
