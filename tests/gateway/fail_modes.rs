@@ -1,9 +1,6 @@
 //! What FAIL_MODE makes of calls while Redis is away.
 
-use crate::harness::{Gateway, GatewayBuilder, Response, Server, eventually, health};
-
-const UNAVAILABLE: &str =
-    r#"{"detail":"Rate limiting service temporarily unavailable","error_code":"REDIS_ERROR"}"#;
+use crate::harness::{Gateway, GatewayBuilder, Response, Server, UNAVAILABLE, eventually, health};
 
 /// Ten units in an hour.
 const BODY: &str = r#"{"identifier": "user", "limit": 10, "window_seconds": 3600}"#;

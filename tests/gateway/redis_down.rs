@@ -3,10 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Gateway, Server, eventually, free_port, health, timed};
-
-const UNAVAILABLE: &str =
-    r#"{"detail":"Rate limiting service temporarily unavailable","error_code":"REDIS_ERROR"}"#;
+use crate::harness::{Gateway, Server, UNAVAILABLE, eventually, free_port, health, timed};
 
 /// Asserts that checks, statuses and resets fail as they should.
 fn assert_unavailable(gateway: &Gateway) {

@@ -6,10 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::thread;
 
-use crate::harness::{Client, Gateway, Server, eventually};
-
-const UNAVAILABLE: &str =
-    r#"{"detail":"Rate limiting service temporarily unavailable","error_code":"REDIS_ERROR"}"#;
+use crate::harness::{Client, Gateway, Server, UNAVAILABLE, eventually};
 
 /// More checks than there may be lines in the log.
 const CHECKS: usize = 60;

@@ -8,12 +8,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::harness::{Gateway, GatewayBuilder, Server, eventually};
-
-/// A gateway that waits for answers as long as a busy machine may need.
-fn patient(server: &Server) -> GatewayBuilder {
-    Gateway::builder().redis(server)
-}
+use crate::harness::{Gateway, Server, eventually};
 
 /// The value of a series, written as `/metrics` does; nothing when it is not there.
 fn value(gateway: &Gateway, series: &str) -> Option<f64> {
@@ -53,7 +48,10 @@ fn check(gateway: &Gateway, algorithm: &str, times: usize) {
 #[test]
 fn what_can_be_counted_is_shown_before_it_happens() {
     let server = Server::start();
-    let settings = patient(&server).env("REDIS_MAX_BACKLOG", "77").env("MAX_CONNECTIONS", "88");
+    let settings = Gateway::builder()
+        .redis(&server)
+        .env("REDIS_MAX_BACKLOG", "77")
+        .env("MAX_CONNECTIONS", "88");
     let gateway = settings.start();
     assert_decisions(&gateway, &[]);
     let node = format!("node=\"127.0.0.1:{}\"", server.port());
@@ -85,7 +83,7 @@ fn what_can_be_counted_is_shown_before_it_happens() {
 #[test]
 fn decisions_are_counted_by_algorithm_outcome_and_source() {
     let server = Server::start();
-    let gateway = patient(&server).env("DENY_CACHE_MAX_MS", "3600000").start();
+    let gateway = Gateway::builder().redis(&server).env("DENY_CACHE_MAX_MS", "3600000").start();
     check(&gateway, "token_bucket", 3);
     check(&gateway, "sliding_window", 6);
     // Who only looks decides nothing.
@@ -123,7 +121,7 @@ fn decisions_without_redis_are_counted_as_such() {
 #[test]
 fn requests_are_counted_and_timed_by_route_method_and_status() {
     let server = Server::start();
-    let gateway = patient(&server).start();
+    let gateway = Gateway::start(&server);
     let check = r#"{"identifier": "user"}"#;
     for (method, path, body, route, status) in [
         ("POST", "/rate-limit/check", check, "/rate-limit/check", 200),
@@ -151,7 +149,7 @@ fn requests_are_counted_and_timed_by_route_method_and_status() {
 #[test]
 fn calls_that_wait_for_redis_are_shown_and_timed() {
     let server = Server::start();
-    let gateway = patient(&server).start();
+    let gateway = Gateway::start(&server);
     let timed = || value(&gateway, "ratelimit_redis_call_duration_seconds_count").unwrap();
     let waiting = || value(&gateway, "ratelimit_redis_backlog").unwrap();
     thread::scope(|scope| {
@@ -172,7 +170,7 @@ fn calls_that_wait_for_redis_are_shown_and_timed() {
 #[test]
 fn a_redis_that_goes_and_comes_is_shown() {
     let mut server = Server::start();
-    let gateway = patient(&server).start();
+    let gateway = Gateway::start(&server);
     let node = format!("node=\"127.0.0.1:{}\"", server.port());
     let shown = || {
         ["connections", "breaker_open"]
@@ -190,7 +188,7 @@ fn a_redis_that_goes_and_comes_is_shown() {
 #[test]
 fn connections_of_clients_are_shown_while_they_are_open() {
     let server = Server::start();
-    let gateway = patient(&server).start();
+    let gateway = Gateway::start(&server);
     let open = || value(&gateway, "http_connections").unwrap();
     let idle = [(); 5].map(|()| TcpStream::connect(gateway.address()).unwrap());
     // The request for the metrics is a connection too.
@@ -236,7 +234,7 @@ fn neither_metrics_nor_log_have_identifiers_whatever_is_asked() {
 fn each_request_is_a_line_of_the_log_and_probes_only_at_debug() {
     let server = Server::start();
     for (level, probes) in [("INFO", 0), ("DEBUG", 4)] {
-        let gateway = patient(&server).env("LOG_LEVEL", level).start();
+        let gateway = Gateway::builder().redis(&server).env("LOG_LEVEL", level).start();
         let id = [("X-Request-Id", "id-7")];
         gateway.request("GET", "/rate-limit/status/user?limit=5", &id, "");
         // The harness itself has asked whether the gateway lives.
@@ -264,7 +262,7 @@ fn each_request_is_a_line_of_the_log_and_probes_only_at_debug() {
 #[test]
 fn a_log_that_nobody_reads_holds_up_nobody() {
     let server = Server::start();
-    let gateway = patient(&server).env("SHUTDOWN_DELAY_MS", "0").unheard().start();
+    let gateway = Gateway::builder().redis(&server).env("SHUTDOWN_DELAY_MS", "0").unheard().start();
     // Much more than fits into a pipe.
     for _ in 0..1500 {
         assert_eq!(gateway.get("/rate-limit/status/user").status, 200);
@@ -276,7 +274,7 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
 #[test]
 fn the_dashboard_and_the_alerts_name_metrics_that_exist() {
     let server = Server::start();
-    let gateway = patient(&server).start();
+    let gateway = Gateway::start(&server);
     check(&gateway, "token_bucket", 1);
     let page = gateway.get("/metrics").body;
     let exported = page.lines().filter(|line| !line.starts_with('#'));

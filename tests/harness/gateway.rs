@@ -20,7 +20,11 @@ use super::wait::{TIMEOUT, eventually, within};
 /// Timeout for Redis, unless a test sets another one: longer than any stall of a busy machine.
 const REDIS_TIMEOUT_MS: &str = "10000";
 
-/// How a gateway is to be started.
+/// Body of an answer while Redis does not decide and `FAIL_MODE` is `closed`.
+pub(crate) const UNAVAILABLE: &str =
+    r#"{"detail":"Rate limiting service temporarily unavailable","error_code":"REDIS_ERROR"}"#;
+
+/// Settings of a gateway that is about to start.
 #[derive(Debug)]
 pub(crate) struct Builder {
     variables: Vec<(String, String)>,

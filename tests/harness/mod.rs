@@ -49,7 +49,7 @@ pub(crate) use collector::{Collector, attribute};
 pub(crate) use credentials::{ApiKey, Issuer};
 pub(crate) use document::{Block, Document, repository};
 pub(crate) use exchange::exchange;
-pub(crate) use gateway::{Builder as GatewayBuilder, Gateway, health};
+pub(crate) use gateway::{Builder as GatewayBuilder, Gateway, UNAVAILABLE, health};
 #[cfg(feature = "web")]
 pub(crate) use http::exchange as http_exchange;
 pub(crate) use http::{Connection, Response, kept_request, request as http_request};

@@ -4,6 +4,8 @@
 
 // The range of every argument, and the exact text of every error.
 mod arguments;
+// The replies that all algorithms have in common.
+mod decisions;
 // INFO ratelimit: its counters and its sizes.
 mod info;
 // Loading the module: each reason to refuse it.
