@@ -5,14 +5,14 @@
 //!
 //! # Layout
 //!
-//! * `check`, `decision`, `millis`: the vocabulary of requests and answers.
+//! * `check`, `decision`, `error`, `millis`: the vocabulary of requests and answers.
 //! * `options`: where and how decisions are made.
 //! * `redis`: the commands, the connections, and the topologies of Redis.
 //! * `local`: decisions of this process, by the limiter.
 //! * `fallback`: decisions while Redis does not answer; `outage_log`: the log of that time.
 //! * `deny_cache`: denials that are repeated without a call to Redis.
 //! * `top_denied`: the identifiers that were denied most lately.
-//! * `outage`: the kinds of errors of Redis, with advice for operators.
+//! * `redis_error`: the kinds of errors of Redis, with advice for operators.
 //! * `metrics`, `recurrence`: what all parts count, and when they log.
 //! * [`pem`]: certificates and keys in files.
 //!
@@ -27,16 +27,17 @@ mod check;
 mod clock;
 mod decision;
 mod deny_cache;
+mod error;
 mod fallback;
 mod local;
 mod metrics;
 mod millis;
 mod options;
-mod outage;
 mod outage_log;
 pub mod pem;
 mod recurrence;
 mod redis;
+mod redis_error;
 mod top_denied;
 
 use std::{str::Utf8Error, sync::Arc};
@@ -46,13 +47,14 @@ use tokio::task::yield_now;
 
 pub use self::{
     check::{Check, Quota, Refund},
-    decision::{Argument, Decision, Refunded, Source, StoreError},
+    decision::{Decision, Refunded, Source},
+    error::{Argument, StoreError},
     metrics::{count_decision, register_metrics},
     millis::Millis,
     options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
-    outage::LastFailure,
     recurrence::{Recurrence, Sums},
     redis::{Redis, RedisOptions, RedisTls, SentinelTopology, TlsError, TlsOption, Topology},
+    redis_error::LastFailure,
     top_denied::{DeniedIdentifier, MAX_DENIED_IDENTIFIERS, MAX_IDENTIFIER_BYTES},
 };
 use self::{
@@ -60,7 +62,7 @@ use self::{
     deny_cache::{DenyCache, Sent},
     fallback::Fallback,
     local::LocalStore,
-    outage::Outage,
+    redis_error::RedisErrorKind,
     top_denied::TopDenied,
 };
 
@@ -163,7 +165,7 @@ impl Store {
     /// The last failure of Redis since the start of the process, also when it is over.
     #[must_use]
     pub fn last_failure(&self) -> Option<LastFailure> {
-        outage::last_failure().filter(|_| self.is_redis())
+        redis_error::last_failure().filter(|_| self.is_redis())
     }
 
     /// Waits for the first connections, but not for long.
@@ -351,7 +353,7 @@ impl Store {
 
 /// The names in logs and metrics of what can be wrong with Redis.
 pub fn error_kinds() -> impl Iterator<Item = &'static str> {
-    Outage::ALL.into_iter().map(Outage::kind)
+    RedisErrorKind::ALL.into_iter().map(RedisErrorKind::name)
 }
 
 /// The key that holds the state of an identifier.

@@ -10,7 +10,7 @@ use metrics::{
     Counter, Gauge, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
 };
 
-use crate::{decision::Source, outage::Outage, redis::call_metrics};
+use crate::{decision::Source, redis::call_metrics, redis_error::RedisErrorKind};
 
 const DECISIONS: &str = "ratelimit_decisions_total";
 const NO_ROOM: &str = "ratelimit_local_no_room_total";
@@ -65,8 +65,8 @@ pub fn register_metrics(max_backlog: usize) {
     counter!(NO_ROOM).increment(0);
     call_metrics::register();
     gauge!(MAX_BACKLOG).set(max_backlog as f64);
-    for kind in Outage::ALL {
-        counter!(ERRORS, "kind" => kind.kind()).increment(0);
+    for kind in RedisErrorKind::ALL {
+        counter!(ERRORS, "kind" => kind.name()).increment(0);
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     probe, server_at,
     slots::{self, Address, Share},
 };
-use crate::{key, outage::Outage};
+use crate::{key, redis_error::RedisErrorKind};
 
 /// Connects to every server that has keys, and sends every command to it. No key is changed.
 ///
@@ -155,7 +155,7 @@ impl Check<'_> {
             return Ok(());
         }
         let refused = refused.into_iter().collect::<Vec<_>>().join(", ");
-        Err(format!("{name} refuses the user {refused}: {}", Outage::NotAllowed.advice()))
+        Err(format!("{name} refuses the user {refused}: {}", RedisErrorKind::NotAllowed.advice()))
     }
 
     async fn dial(&self, server: &ConnectionInfo) -> Result<Connection, String> {
@@ -228,11 +228,11 @@ fn is_past_rights(error: &RedisError, is_cluster: bool) -> bool {
 
 fn fault(server: &str, error: &RedisError) -> String {
     let detail = error.detail().unwrap_or_default();
-    let outage = Outage::from_error(error, detail);
+    let kind = RedisErrorKind::from_error(error);
     let text = match error.code() {
         Some(code) => format!("{code} {detail}"),
         None => error.to_string(),
     };
-    let advice = if outage == Outage::Unexpected { advice(&text) } else { outage.advice() };
+    let advice = if kind == RedisErrorKind::Unexpected { advice(&text) } else { kind.advice() };
     format!("{server}: {}: {advice}", text.trim_end())
 }

@@ -18,7 +18,7 @@ use super::{
     task::Task,
     tls::TlsError,
 };
-use crate::{StoreError, outage::Outage};
+use crate::{StoreError, redis_error::RedisErrorKind};
 
 /// Longest wait for the first connections. A start without Redis takes this much longer, and a
 /// start with Redis never refuses its first requests.
@@ -97,7 +97,7 @@ impl Connections {
     /// Sends a command once. It is never repeated: one that timed out may have counted.
     pub(super) async fn send(&self, command: KeyedCommand) -> Result<Value, StoreError> {
         let mut answers = self.send_all(vec![command]).await;
-        answers.pop().unwrap_or_else(|| Err(Outage::Unexpected.report()))
+        answers.pop().unwrap_or_else(|| Err(RedisErrorKind::Unexpected.report()))
     }
 
     /// Sends commands in one pipeline to each server that has keys of theirs, each of them once,
@@ -127,7 +127,7 @@ impl Connections {
         commands: Vec<KeyedCommand>,
     ) -> Result<Vec<Result<Value, CallError>>, StoreError> {
         let Some(_waiting) = self.enter(commands.len()) else {
-            return Err(Outage::Overloaded.report());
+            return Err(RedisErrorKind::Overloaded.report());
         };
         let deadline = Instant::now() + self.timeout;
         Ok(match &self.servers {

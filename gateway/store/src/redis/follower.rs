@@ -24,8 +24,8 @@ use super::{
     task::Task,
 };
 use crate::{
-    outage::remember_attempt,
     recurrence::{Recurrence, Sums},
+    redis_error::remember_attempt,
 };
 
 /// How often the map is read again while all is well.

@@ -14,7 +14,7 @@ use super::{
     dial::{Connection, Dialer, advice},
     link::LiveLink,
 };
-use crate::outage::remember_attempt;
+use crate::redis_error::remember_attempt;
 
 /// Pause after a failed attempt to connect: short, so that service is back soon after Redis is.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);

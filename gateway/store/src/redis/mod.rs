@@ -31,7 +31,7 @@ pub use self::tls::{TlsError, TlsOption};
 use self::{connections::Connections, server::CallError};
 use super::{
     Decision, Refunded, Source, StoreError, key,
-    outage::{Outage, explain},
+    redis_error::{RedisErrorKind, explain},
 };
 use crate::{
     check::{Check, Quota, Refund},
@@ -179,7 +179,7 @@ impl Redis {
     pub async fn probe(&self) -> Result<(), StoreError> {
         let probe = probe(&self.key_prefix);
         let answer = self.connections.call_all(vec![probe]).await?.pop();
-        match answer.ok_or_else(|| Outage::Unexpected.report())? {
+        match answer.ok_or_else(|| RedisErrorKind::Unexpected.report())? {
             Ok(reply) => read::<Reply>(reply).map(drop),
             // The module has looked at the key, which then is of another program.
             Err(CallError::Redis(error)) if error.code() == Some("WRONGTYPE") => Ok(()),
@@ -231,7 +231,8 @@ fn append_quota(command: &mut Cmd, quota: &Quota) {
 
 fn decision(reply: Value, quota: &Quota) -> Result<Decision, StoreError> {
     let (granted, limit, remaining, retry_after, reset_after): Reply = read(reply)?;
-    let unsigned = |value: i64| u64::try_from(value).map_err(|_| Outage::Unexpected.report());
+    let unsigned =
+        |value: i64| u64::try_from(value).map_err(|_| RedisErrorKind::Unexpected.report());
     Ok(Decision {
         source: Source::Redis,
         allowed: granted > 0,

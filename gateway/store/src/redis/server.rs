@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     StoreError,
-    outage::{Outage, explain},
+    redis_error::{RedisErrorKind, explain},
 };
 
 /// More connections than this make nothing faster: each carries many commands at once, and Redis
@@ -75,7 +75,7 @@ impl CallError {
     pub(super) fn report(self) -> StoreError {
         match self {
             Self::Redis(error) => explain(&error),
-            Self::GatewayLate => Outage::GatewayLate.report(),
+            Self::GatewayLate => RedisErrorKind::GatewayLate.report(),
         }
     }
 

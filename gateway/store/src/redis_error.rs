@@ -1,4 +1,4 @@
-//! Why Redis gave no decision, and what its operator can do about it.
+//! The kinds of errors of Redis, with advice for the operator.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,15 +7,16 @@ use std::{
 
 use redis::{ErrorKind, RedisError};
 
-use super::{Argument, StoreError, redis::UNREACHABLE_ADVICE};
 use crate::{
+    error::{Argument, StoreError},
     metrics::count_redis_error,
     recurrence::{Recurrence, Sums},
+    redis::UNREACHABLE_ADVICE,
 };
 
-/// A reason that is not the caller's fault.
+/// The reason why Redis made no decision, apart from the arguments of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outage {
+pub(crate) enum RedisErrorKind {
     Disconnected,
     TimedOut,
     Overloaded,
@@ -36,58 +37,64 @@ pub(super) enum Outage {
     Unexpected,
 }
 
-/// One for each kind of outage: with thousands of calls in a second, an outage is one line.
-static RECURRENCES: [Mutex<Recurrence>; Outage::ALL.len()] =
-    [const { Mutex::new(Recurrence::new()) }; Outage::ALL.len()];
+/// One throttle for each kind: thousands of calls in a second that fail alike are one line.
+static THROTTLES: [Mutex<Recurrence>; RedisErrorKind::ALL.len()] =
+    [const { Mutex::new(Recurrence::new()) }; RedisErrorKind::ALL.len()];
 
 /// The last failure, and its time.
-static LAST: Mutex<Option<(Outage, Instant)>> = Mutex::new(None);
+static LAST: Mutex<Option<(RedisErrorKind, Instant)>> = Mutex::new(None);
 
-/// The time for which a call that finds no connection does not replace the last failure: the attempt
-/// to connect has failed for a reason that says more, and attempts follow each other in less.
+/// The time for which a call that finds no connection does not replace the last failure. The failed
+/// attempt to connect has a more precise reason, and attempts follow each other in less time.
 const ATTEMPT_PERIOD: Duration = Duration::from_secs(1);
 
 /// A failure of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastFailure {
-    /// Its name in logs and metrics.
+    /// The name of its kind in logs and metrics.
     pub kind: &'static str,
-    /// The time since then.
+    /// The time since the failure.
     pub age: Duration,
 }
 
-/// Returns the last failure since the start of the process, also when it is over.
-pub(super) fn last_failure() -> Option<LastFailure> {
-    let (outage, time) = (*last())?;
-    Some(LastFailure { kind: outage.kind(), age: time.elapsed() })
+/// Returns the last failure since the start of the process, also when Redis works again.
+pub(crate) fn last_failure() -> Option<LastFailure> {
+    let (kind, time) = (*last())?;
+    Some(LastFailure { kind: kind.name(), age: time.elapsed() })
 }
 
-/// Makes the failure of an attempt to connect the last one.
-pub(super) fn remember_attempt(error: &RedisError) {
-    Outage::from_error(error, error.detail().unwrap_or_default()).remember(Instant::now());
+/// Makes the error of an attempt to connect the last failure.
+pub(crate) fn remember_attempt(error: &RedisError) {
+    RedisErrorKind::from_error(error).remember(Instant::now());
 }
 
-fn last() -> MutexGuard<'static, Option<(Outage, Instant)>> {
+fn last() -> MutexGuard<'static, Option<(RedisErrorKind, Instant)>> {
     LAST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sorts an error of the client library: a rule that the caller broke, or an outage.
-pub(super) fn explain(error: &RedisError) -> StoreError {
+/// Turns an error of the client library into the error for the caller: a rule of the module that an
+/// argument breaks, or a failure of Redis, which is logged and counted.
+pub(crate) fn explain(error: &RedisError) -> StoreError {
     let detail = error.detail().unwrap_or_default();
-    // The server's text can repeat the key, and with it the identifier.
+    // The text of the server can repeat the key, and with it the identifier.
     tracing::debug!(code = error.code(), detail, "Redis error");
-    if error.code() == Some("ERR")
-        && let Some((name, _)) = detail.split_once(" must be ")
-        && let Some(argument) = Argument::from_name(name)
-    {
-        return StoreError::Refused { argument, rule: detail.to_owned() };
+    match refused_argument(error) {
+        Some(argument) => StoreError::Refused { argument, rule: detail.to_owned() },
+        None => RedisErrorKind::from_error(error).report(),
     }
-    Outage::from_error(error, detail).report()
 }
 
-impl Outage {
-    /// Every reason.
-    pub(super) const ALL: [Self; 18] = [
+/// Returns the argument that the module refuses. The reply of the module has no other form of it
+/// than the sentence `ARGUMENT must be ...`, which documentation and tests hold constant.
+fn refused_argument(error: &RedisError) -> Option<Argument> {
+    let sentence = error.detail().filter(|_| error.code() == Some("ERR"))?;
+    let (name, _) = sentence.split_once(" must be ")?;
+    Argument::from_name(name)
+}
+
+impl RedisErrorKind {
+    /// Every kind, in the order of the variants.
+    pub(crate) const ALL: [Self; 18] = [
         Self::Disconnected,
         Self::TimedOut,
         Self::Overloaded,
@@ -108,7 +115,9 @@ impl Outage {
         Self::Unexpected,
     ];
 
-    pub(super) fn from_error(error: &RedisError, detail: &str) -> Self {
+    /// Returns the kind of an error of the client library.
+    pub(crate) fn from_error(error: &RedisError) -> Self {
+        let detail = error.detail().unwrap_or_default();
         if error.is_timeout() {
             return Self::TimedOut;
         }
@@ -122,7 +131,7 @@ impl Outage {
             Some("NOREPLICAS") => Self::TooFewReplicas,
             Some("READONLY") => Self::ReadOnly,
             Some("MASTERDOWN") => Self::PrimaryDown,
-            // In a cluster these are followed, and do not get here.
+            // A cluster client follows these two, so that none of them gets here.
             Some("MOVED" | "ASK") => Self::PartOfCluster,
             Some("CLUSTERDOWN") => Self::ClusterDown,
             Some("TRYAGAIN") => Self::SlotMoving,
@@ -133,44 +142,45 @@ impl Outage {
         }
     }
 
-    /// Logs and counts the outage, and makes it an error for the caller.
-    pub(super) fn report(self) -> StoreError {
-        let (kind, advice) = (self.kind(), self.advice());
+    /// Logs and counts the error, and returns the error for the caller.
+    pub(crate) fn report(self) -> StoreError {
+        let (kind, advice, now) = (self.name(), self.advice(), Instant::now());
         match self {
-            // The breaker has said so already, once for all requests that find it open.
+            // The circuit breaker logs once for all requests that find it open.
             Self::Disconnected => tracing::debug!(kind, advice, "no decision from Redis"),
             _ => {
-                if let Some(Sums { count, seconds }) = self.note() {
+                if let Some(Sums { count, seconds }) = self.note(now) {
                     tracing::error!(kind, advice, calls = count, seconds, "no decision from Redis");
                 }
             }
         }
         count_redis_error(kind);
-        self.remember(Instant::now());
+        self.remember(now);
         if matches!(self, Self::Overloaded | Self::GatewayLate) {
             return StoreError::Overloaded;
         }
         StoreError::Unavailable { connected: self.is_answer() }
     }
 
-    /// Counts the outage, and returns the sums if it is to be logged now.
-    fn note(self) -> Option<Sums> {
-        let recurrence = RECURRENCES.get(self as usize)?;
-        recurrence.lock().unwrap_or_else(PoisonError::into_inner).note_unending(Instant::now())
+    /// Counts the error, and returns the sums if a line is due.
+    fn note(self, now: Instant) -> Option<Sums> {
+        let throttle = &THROTTLES[self as usize];
+        throttle.lock().unwrap_or_else(PoisonError::into_inner).note_unending(now)
     }
 
+    /// Makes the error the last failure, unless a recent one is more precise.
     fn remember(self, now: Instant) {
         let mut last = last();
-        let says_more = |(outage, time): (Self, Instant)| {
-            outage != Self::Disconnected && now.duration_since(time) < ATTEMPT_PERIOD
+        let is_more_precise = |(kind, time): (Self, Instant)| {
+            kind != Self::Disconnected && now.duration_since(time) < ATTEMPT_PERIOD
         };
-        if self != Self::Disconnected || !last.is_some_and(says_more) {
+        if self != Self::Disconnected || !last.is_some_and(is_more_precise) {
             *last = Some((self, now));
         }
     }
 
-    /// The name in logs and metrics.
-    pub(super) fn kind(self) -> &'static str {
+    /// Returns the name in logs and metrics.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Disconnected => "disconnected",
             Self::TimedOut => "timeout",
@@ -193,7 +203,8 @@ impl Outage {
         }
     }
 
-    pub(super) fn advice(self) -> &'static str {
+    /// Returns one sentence for the operator.
+    pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::Disconnected => UNREACHABLE_ADVICE,
             Self::TimedOut => "look for slow commands in Redis, or raise REDIS_TIMEOUT_MS",
@@ -226,15 +237,15 @@ impl Outage {
                 "a part of the cluster has no primary: see CLUSTER NODES, and bring it back"
             }
             Self::SlotMoving => {
-                "keys are being moved within the cluster: if this lasts, see \
-                                 CLUSTER NODES for slots that are left half moved"
+                "keys are being moved within the cluster: if this lasts, see CLUSTER NODES for slots \
+                 that are left half moved"
             }
             Self::WrongType => "another program uses this key: set KEY_PREFIX to keep them apart",
             Self::Unexpected => "see the error itself at LOG_LEVEL=DEBUG",
         }
     }
 
-    /// Whether it was Redis itself that said so.
+    /// Returns whether the error is an answer of Redis.
     fn is_answer(self) -> bool {
         !matches!(self, Self::Disconnected | Self::TimedOut | Self::Overloaded | Self::GatewayLate)
     }
@@ -246,7 +257,8 @@ mod tests {
 
     use redis::{RedisError, parse_redis_value};
 
-    use super::{Argument, Outage, StoreError, explain};
+    use super::{RedisErrorKind, explain};
+    use crate::error::{Argument, StoreError};
 
     fn server_error(line: &str) -> RedisError {
         let reply = parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
@@ -254,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_of_the_module_is_told_to_the_caller() {
+    fn a_rule_of_the_module_is_an_error_of_the_caller() {
         let rule = "limit must be an integer between 1 and 1000000";
         assert_eq!(
             explain(&server_error(&format!("ERR {rule}"))),
@@ -263,41 +275,44 @@ mod tests {
     }
 
     #[test]
-    fn every_other_error_is_an_outage() {
-        for (line, outage) in [
+    fn every_other_error_is_a_failure_of_redis() {
+        for (line, kind) in [
             (
                 "ERR unknown command 'RATELIMIT.TB', with args beginning with: ",
-                Outage::ModuleMissing,
+                RedisErrorKind::ModuleMissing,
             ),
-            ("ERR key must be shorter", Outage::Unexpected),
-            ("LOADING Redis is loading the dataset in memory", Outage::Loading),
-            ("BUSY Redis is busy running a script.", Outage::Busy),
-            ("MISCONF Redis is configured to save RDB snapshots", Outage::SavingFails),
-            ("NOREPLICAS Not enough good replicas to write.", Outage::TooFewReplicas),
-            ("MASTERDOWN Link with MASTER is down", Outage::PrimaryDown),
-            ("MOVED 3999 127.0.0.1:6381", Outage::PartOfCluster),
-            ("ASK 3999 127.0.0.1:6381", Outage::PartOfCluster),
-            ("CLUSTERDOWN The cluster is down", Outage::ClusterDown),
-            ("TRYAGAIN Multiple keys request during rehashing of slot", Outage::SlotMoving),
-            ("WRONGPASS invalid username-password pair", Outage::NotAllowed),
-            ("NOAUTH Authentication required.", Outage::NotAllowed),
-            ("NOPERM this user has no permissions", Outage::NotAllowed),
-            ("OOM command not allowed when used memory > 'maxmemory'.", Outage::OutOfMemory),
-            ("READONLY You can't write against a read only replica.", Outage::ReadOnly),
-            ("WRONGTYPE Operation against a key", Outage::WrongType),
+            ("ERR key must be shorter", RedisErrorKind::Unexpected),
+            ("LOADING Redis is loading the dataset in memory", RedisErrorKind::Loading),
+            ("BUSY Redis is busy running a script.", RedisErrorKind::Busy),
+            ("MISCONF Redis is configured to save RDB snapshots", RedisErrorKind::SavingFails),
+            ("NOREPLICAS Not enough good replicas to write.", RedisErrorKind::TooFewReplicas),
+            ("MASTERDOWN Link with MASTER is down", RedisErrorKind::PrimaryDown),
+            ("MOVED 3999 127.0.0.1:6381", RedisErrorKind::PartOfCluster),
+            ("ASK 3999 127.0.0.1:6381", RedisErrorKind::PartOfCluster),
+            ("CLUSTERDOWN The cluster is down", RedisErrorKind::ClusterDown),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", RedisErrorKind::SlotMoving),
+            ("WRONGPASS invalid username-password pair", RedisErrorKind::NotAllowed),
+            ("NOAUTH Authentication required.", RedisErrorKind::NotAllowed),
+            ("NOPERM this user has no permissions", RedisErrorKind::NotAllowed),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                RedisErrorKind::OutOfMemory,
+            ),
+            ("READONLY You can't write against a read only replica.", RedisErrorKind::ReadOnly),
+            ("WRONGTYPE Operation against a key", RedisErrorKind::WrongType),
         ] {
             let error = server_error(line);
-            assert_eq!(Outage::from_error(&error, error.detail().unwrap()), outage, "{line}");
+            assert_eq!(RedisErrorKind::from_error(&error), kind, "{line}");
             assert_eq!(explain(&error), StoreError::Unavailable { connected: true }, "{line}");
         }
     }
 
     #[test]
-    fn outages_are_listed_at_the_places_of_their_recurrences() {
-        for (place, outage) in Outage::ALL.into_iter().enumerate() {
-            assert_eq!(outage as usize, place);
+    fn kinds_are_listed_at_the_places_of_their_throttles() {
+        for (place, kind) in RedisErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place);
         }
-        assert_eq!(Outage::ALL.last(), Some(&Outage::Unexpected));
+        assert_eq!(RedisErrorKind::ALL.last(), Some(&RedisErrorKind::Unexpected));
     }
 
     #[test]
@@ -312,8 +327,8 @@ mod tests {
     fn the_page_on_troubleshooting_has_every_kind_and_its_advice() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/troubleshooting.md");
         let page = fs::read_to_string(path).unwrap();
-        for outage in Outage::ALL {
-            let row = format!("| `{}` | {} |", outage.kind(), outage.advice());
+        for kind in RedisErrorKind::ALL {
+            let row = format!("| `{}` | {} |", kind.name(), kind.advice());
             assert!(page.contains(&row), "{row}");
         }
     }

@@ -1,0 +1,47 @@
+//! Errors of the store.
+
+/// The reason why the store made no decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreError {
+    /// Redis did not answer, or not with a decision. The log has the reason.
+    Unavailable {
+        /// Whether Redis answered at all.
+        connected: bool,
+    },
+    /// The backlog of Redis is full, so that the call was not sent; or this process read an answer
+    /// too late. Redis is not the cause, so that no fail mode decides: the client retries.
+    Overloaded,
+    /// Redis has a stricter rule for an argument than this service.
+    Refused {
+        /// The argument that breaks the rule.
+        argument: Argument,
+        /// A sentence that names the argument and the rule.
+        rule: String,
+    },
+}
+
+/// An argument of the RATELIMIT commands that clients choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Argument {
+    /// Units per window.
+    Limit,
+    /// The window.
+    Window,
+    /// The most units at once.
+    Capacity,
+    /// Units asked for.
+    Cost,
+}
+
+impl Argument {
+    /// Returns the argument that the module calls by this name in its errors.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "limit" => Some(Self::Limit),
+            "window" => Some(Self::Window),
+            "capacity" => Some(Self::Capacity),
+            "cost" => Some(Self::Cost),
+            _ => None,
+        }
+    }
+}
