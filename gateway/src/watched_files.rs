@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use store::{Recurrence, Sums};
+use store::{LogThrottle, Sums};
 
 /// How often files are looked at. They are compared by their content, which also works for links
 /// that are turned to another file, as Kubernetes does with secrets.
@@ -84,7 +84,7 @@ async fn follow<T, const N: usize>(
     parse: &impl Fn([&[u8]; N]) -> Result<T, String>,
     sender: &watch::Sender<Arc<T>>,
 ) {
-    let mut failures = Recurrence::new();
+    let mut failures = LogThrottle::new();
     // Why the contents are not in use.
     let mut refused: Option<String> = None;
     loop {
@@ -110,7 +110,7 @@ async fn follow<T, const N: usize>(
                 contents = read;
                 match parse(contents.each_ref().map(Vec::as_slice)) {
                     Ok(value) => {
-                        (refused, failures) = (None, Recurrence::new());
+                        (refused, failures) = (None, LogThrottle::new());
                         tracing::info!(files = names(paths), "read again");
                         sender.send_replace(Arc::new(value));
                     }
@@ -125,8 +125,8 @@ async fn follow<T, const N: usize>(
     }
 }
 
-fn report(failures: &mut Recurrence, fault: &str, message: &'static str) {
-    if let Some(Sums { seconds, .. }) = failures.note_fault(fault, Instant::now()) {
+fn report(failures: &mut LogThrottle, fault: &str, message: &'static str) {
+    if let Some(Sums { seconds, .. }) = failures.record_error(fault, Instant::now()) {
         tracing::error!(fault, seconds, "{message}");
     }
 }

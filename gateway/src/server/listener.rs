@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::connection::Connector;
-use store::{Recurrence, Sums};
+use store::{LogThrottle, Sums};
 
 use crate::telemetry::{self, GaugeGuard};
 
@@ -77,7 +77,7 @@ impl Listener {
         refusal: &Router,
         drain: &watch::Sender<()>,
     ) -> Infallible {
-        let mut failures = Recurrence::new();
+        let mut failures = LogThrottle::new();
         loop {
             let stream = self.accept(&mut failures).await;
             let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
@@ -104,7 +104,7 @@ impl Listener {
         }
     }
 
-    async fn accept(&self, failures: &mut Recurrence) -> TcpStream {
+    async fn accept(&self, failures: &mut LogThrottle) -> TcpStream {
         loop {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
@@ -118,7 +118,7 @@ impl Listener {
                     return stream;
                 }
                 Err(error) => {
-                    if let Some(Sums { count, seconds }) = failures.note(Instant::now()) {
+                    if let Some(Sums { count, seconds }) = failures.record(Instant::now()) {
                         let attempts = count;
                         tracing::warn!(%error, attempts, seconds, "cannot accept a connection");
                     }

@@ -31,7 +31,7 @@ use opentelemetry_sdk::{
     trace::{self, SdkTracer, SdkTracerProvider, SpanData},
 };
 use rustls::crypto::aws_lc_rs;
-use store::{Recurrence, Sums};
+use store::{LogThrottle, Sums};
 use tokio::runtime::Handle;
 
 /// Longest wait for the receiver to take a batch of spans.
@@ -123,7 +123,7 @@ impl Drop for Traces {
 struct Exporter {
     exporter: SpanExporter,
     runtime: Handle,
-    failures: Mutex<Recurrence>,
+    failures: Mutex<LogThrottle>,
 }
 
 impl trace::SpanExporter for Exporter {
@@ -133,7 +133,7 @@ impl trace::SpanExporter for Exporter {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match &result {
             Err(error) => {
-                if let Some(Sums { count, seconds }) = failures.note(Instant::now()) {
+                if let Some(Sums { count, seconds }) = failures.record(Instant::now()) {
                     let advice = "check OTEL_EXPORTER_OTLP_ENDPOINT and what listens there";
                     let batches = count;
                     tracing::warn!(%error, advice, batches, seconds, "cannot send traces");

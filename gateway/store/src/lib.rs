@@ -13,7 +13,7 @@
 //! * `deny_cache`: denials that are repeated without a call to Redis.
 //! * `top_denied`: the identifiers that were denied most lately.
 //! * `redis_error`: the kinds of errors of Redis, with advice for operators.
-//! * `metrics`, `recurrence`: what all parts count, and when they log.
+//! * `metrics`, `log_throttle`: what all parts count, and when they log.
 //! * [`pem`]: certificates and keys in files.
 //!
 //! # What it does not do
@@ -30,12 +30,12 @@ mod deny_cache;
 mod error;
 mod fallback;
 mod local;
+mod log_throttle;
 mod metrics;
 mod millis;
 mod options;
 mod outage_log;
 pub mod pem;
-mod recurrence;
 mod redis;
 mod redis_error;
 mod top_denied;
@@ -49,10 +49,10 @@ pub use self::{
     check::{Check, Quota, Refund},
     decision::{Decision, Refunded, Source},
     error::{Argument, StoreError},
+    log_throttle::{LogThrottle, Sums},
     metrics::{count_decision, register_metrics},
     millis::Millis,
     options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
-    recurrence::{Recurrence, Sums},
     redis::{Redis, RedisOptions, RedisTls, SentinelTopology, TlsError, TlsOption, Topology},
     redis_error::LastFailure,
     top_denied::{DeniedIdentifier, MAX_DENIED_IDENTIFIERS, MAX_IDENTIFIER_BYTES},

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Decision, FailMode, StoreError};
-use crate::recurrence::{Recurrence, Sums};
+use crate::log_throttle::{LogThrottle, Sums};
 
 /// Logs that Redis is away, for how long, and what checks get meanwhile.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct OutageLog {
 /// The outage that goes on, if any does.
 #[derive(Debug, Default)]
 struct Outage {
-    failures: Recurrence,
+    failures: LogThrottle,
     checks: Checks,
 }
 
@@ -56,7 +56,7 @@ impl OutageLog {
         let mut outage = self.outage();
         self.is_failing.store(true, Ordering::Relaxed);
         let fail_mode = self.mode.name();
-        match outage.failures.note(now) {
+        match outage.failures.record(now) {
             Some(Sums { count: 1, .. }) => {
                 let meanwhile = meanwhile(self.mode);
                 tracing::warn!(fail_mode, "Redis unavailable: checks are {meanwhile}");
@@ -79,7 +79,7 @@ impl OutageLog {
 
     fn redis_decided_at(&self, now: Instant) {
         let mut outage = self.outage();
-        if !outage.failures.is_calm(now) {
+        if !outage.failures.is_quiet(now) {
             return;
         }
         self.is_failing.store(false, Ordering::Relaxed);

@@ -9,8 +9,8 @@ use redis::{ErrorKind, RedisError};
 
 use crate::{
     error::{Argument, StoreError},
+    log_throttle::{LogThrottle, Sums},
     metrics::count_redis_error,
-    recurrence::{Recurrence, Sums},
     redis::UNREACHABLE_ADVICE,
 };
 
@@ -38,8 +38,8 @@ pub(crate) enum RedisErrorKind {
 }
 
 /// One throttle for each kind: thousands of calls in a second that fail alike are one line.
-static THROTTLES: [Mutex<Recurrence>; RedisErrorKind::ALL.len()] =
-    [const { Mutex::new(Recurrence::new()) }; RedisErrorKind::ALL.len()];
+static THROTTLES: [Mutex<LogThrottle>; RedisErrorKind::ALL.len()] =
+    [const { Mutex::new(LogThrottle::new()) }; RedisErrorKind::ALL.len()];
 
 /// The last failure, and its time.
 static LAST: Mutex<Option<(RedisErrorKind, Instant)>> = Mutex::new(None);
@@ -165,7 +165,7 @@ impl RedisErrorKind {
     /// Counts the error, and returns the sums if a line is due.
     fn note(self, now: Instant) -> Option<Sums> {
         let throttle = &THROTTLES[self as usize];
-        throttle.lock().unwrap_or_else(PoisonError::into_inner).note_unending(now)
+        throttle.lock().unwrap_or_else(PoisonError::into_inner).record_without_end(now)
     }
 
     /// Makes the error the last failure, unless a recent one is more precise.

@@ -22,9 +22,9 @@ use self::{shard::NoRoom, states::States};
 use super::{Argument, Decision, Refunded, Source, StoreError};
 use crate::{
     check::{Check, Quota, Refund},
+    log_throttle::{LogThrottle, Sums},
     metrics::count_no_room,
     millis::Millis,
-    recurrence::{Recurrence, Sums},
 };
 
 /// The largest limit of an algorithm whose memory grows with the limit: the default of Redis.
@@ -36,7 +36,7 @@ pub(super) struct LocalStore {
     buckets: States<TokenBucket>,
     logs: States<SlidingWindowLog>,
     /// Says when a line about a store without room is due.
-    no_room: Mutex<Recurrence>,
+    no_room: Mutex<LogThrottle>,
 }
 
 /// Runs an expression with the states of an algorithm: `with_states!(store, algorithm, states => …)`.
@@ -120,7 +120,7 @@ impl LocalStore {
     fn report_no_room(&self) {
         count_no_room();
         let mut no_room = self.no_room.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Sums { count, seconds }) = no_room.note_unending(time::Instant::now()) {
+        if let Some(Sums { count, seconds }) = no_room.record_without_end(time::Instant::now()) {
             let advice = NO_ROOM_ADVICE;
             tracing::warn!(checks = count, seconds, advice, "no room for another quota");
         }

@@ -17,8 +17,8 @@ use std::{
 };
 
 use crate::{
+    log_throttle::{LogThrottle, Sums},
     metrics::{GaugeGuard, NodeGauges},
-    recurrence::{Recurrence, Sums},
 };
 
 /// Whether calls are sent to a server.
@@ -48,11 +48,11 @@ struct Counts {
     probing: usize,
     /// What the log says.
     told_closed: bool,
-    losses: Recurrence,
+    losses: LogThrottle,
     /// Failures that left no live connection.
-    openings: Recurrence,
+    openings: LogThrottle,
     /// Attempts to connect.
-    attempts: Recurrence,
+    attempts: LogThrottle,
 }
 
 impl Counts {
@@ -72,9 +72,9 @@ impl Breaker {
             live: 0,
             probing: 0,
             told_closed: false,
-            losses: Recurrence::new(),
-            openings: Recurrence::new(),
-            attempts: Recurrence::new(),
+            losses: LogThrottle::new(),
+            openings: LogThrottle::new(),
+            attempts: LogThrottle::new(),
         };
         let shown = NodeGauges::new(&node);
         shown.set_breaker_open(true);
@@ -114,7 +114,7 @@ impl Breaker {
     /// A connection was lost.
     pub(super) fn note_loss(&self, connection: usize, reason: &str) {
         let mut counts = self.counts();
-        if let Some(Sums { count, .. }) = counts.losses.note_unending(Instant::now()) {
+        if let Some(Sums { count, .. }) = counts.losses.record_without_end(Instant::now()) {
             tracing::warn!(
                 node = self.node,
                 connection,
@@ -130,7 +130,7 @@ impl Breaker {
     pub(super) fn note(&self, connection: usize, fault: &str, advice: &'static str) {
         let mut counts = self.counts();
         self.tell_open(connection, &mut counts, "cannot connect to Redis");
-        if let Some(Sums { count, seconds }) = counts.attempts.note_fault(fault, Instant::now()) {
+        if let Some(Sums { count, seconds }) = counts.attempts.record_error(fault, Instant::now()) {
             let node = &self.node;
             tracing::error!(
                 node,
@@ -148,7 +148,7 @@ impl Breaker {
     fn tell_open(&self, connection: usize, counts: &mut Counts, reason: &str) {
         if counts.told_closed
             && counts.state() == State::Open
-            && let Some(Sums { count, .. }) = counts.openings.note_unending(Instant::now())
+            && let Some(Sums { count, .. }) = counts.openings.record_without_end(Instant::now())
         {
             counts.told_closed = false;
             let node = &self.node;

@@ -24,7 +24,7 @@ use super::{
     task::Task,
 };
 use crate::{
-    recurrence::{Recurrence, Sums},
+    log_throttle::{LogThrottle, Sums},
     redis_error::remember_attempt,
 };
 
@@ -104,7 +104,7 @@ impl Shared {
         // Until the servers of the cluster are known, the seeds stand for them in the metrics.
         let seed = |seed: &ConnectionInfo| Breaker::new(seed.addr().to_string());
         let mut unknown: Vec<_> = self.seeds.iter().map(seed).collect();
-        let (mut failures, mut gaps) = (Recurrence::new(), Recurrence::new());
+        let (mut failures, mut gaps) = (LogThrottle::new(), LogThrottle::new());
         for round in 0.. {
             match self.learn(round).await {
                 Ok(shares) => {
@@ -143,7 +143,7 @@ impl Shared {
     }
 
     /// Logs that slots have no server, and that all have one again.
-    fn report_gaps(&self, gaps: &mut Recurrence) {
+    fn report_gaps(&self, gaps: &mut LogThrottle) {
         let (primaries, unserved) = {
             let map = self.map.borrow();
             (map.primaries().len(), map.unserved())
@@ -152,7 +152,7 @@ impl Shared {
             if let Some(Sums { seconds, .. }) = gaps.end() {
                 tracing::info!(primaries, seconds, "every slot of the cluster has a server again");
             }
-        } else if let Some(Sums { seconds, .. }) = gaps.note(Instant::now()) {
+        } else if let Some(Sums { seconds, .. }) = gaps.record(Instant::now()) {
             let advice = "find out with CLUSTER NODES which servers are missing";
             tracing::error!(
                 primaries,
@@ -224,9 +224,9 @@ impl Shared {
     }
 }
 
-fn report_failure(failures: &mut Recurrence, error: &RedisError) {
+fn report_failure(failures: &mut LogThrottle, error: &RedisError) {
     let fault = error.to_string();
-    if let Some(Sums { count, seconds }) = failures.note_fault(&fault, Instant::now()) {
+    if let Some(Sums { count, seconds }) = failures.record_error(&fault, Instant::now()) {
         let advice = advice(&fault);
         tracing::error!(
             fault,

@@ -21,7 +21,7 @@ use super::{
     server_at,
     task::Task,
 };
-use crate::recurrence::{Recurrence, Sums};
+use crate::log_throttle::{LogThrottle, Sums};
 
 /// How often Sentinels are asked while all is well: a primary that they have replaced, and that
 /// does not know yet, gets calls for no longer than this.
@@ -47,7 +47,7 @@ struct Opinion {
 struct Sentinel {
     server: ConnectionInfo,
     connection: Option<Connection>,
-    failures: Recurrence,
+    failures: LogThrottle,
 }
 
 /// Starts to ask. The primary's whereabouts are known from the first answer on.
@@ -55,7 +55,7 @@ pub(super) fn follow(topology: SentinelTopology, upkeep: Arc<Upkeep>) -> (Wherea
     let (sender, whereabouts) = watch::channel(None);
     let task = Task::spawn(async move {
         let SentinelTopology { sentinels, primary_name, login } = topology;
-        let new = |server| Sentinel { server, connection: None, failures: Recurrence::new() };
+        let new = |server| Sentinel { server, connection: None, failures: LogThrottle::new() };
         let mut sentinels: Vec<_> = sentinels.into_iter().map(new).collect();
         loop {
             let newest;
@@ -151,7 +151,7 @@ impl Sentinel {
     }
 
     fn note(&mut self, fault: &str, advice: &'static str) {
-        if let Some(Sums { count, seconds }) = self.failures.note_fault(fault, Instant::now()) {
+        if let Some(Sums { count, seconds }) = self.failures.record_error(fault, Instant::now()) {
             let sentinel = self.server.addr().to_string();
             tracing::error!(
                 sentinel,
