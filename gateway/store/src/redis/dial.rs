@@ -17,10 +17,10 @@ use tokio::{
 use super::{
     RedisTls,
     attention::Attention,
-    gathered::Gathered,
     lookup::lookup,
     task::Task,
     tls::{Tls, TlsError},
+    write_batching::WriteBatching,
 };
 
 /// Longest wait for a connection, its TLS handshake and its login, unless single answers may take
@@ -95,7 +95,7 @@ impl Dialer {
         let broken = Arc::new(Notify::new());
         let closed = Arc::clone(&broken);
         let attention = Arc::new(Attention::default());
-        let stream = Gathered::new(stream, Arc::clone(&attention));
+        let stream = WriteBatching::new(stream, Arc::clone(&attention));
         let config = AsyncConnectionConfig::new()
             // Calls have deadlines of their own.
             .set_response_timeout(None)

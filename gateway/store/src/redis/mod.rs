@@ -10,7 +10,6 @@ mod connections;
 mod deadline;
 mod dial;
 mod follower;
-mod gathered;
 mod keeper;
 mod link;
 mod lookup;
@@ -20,6 +19,7 @@ mod slots;
 mod span;
 mod task;
 mod tls;
+mod write_batching;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
