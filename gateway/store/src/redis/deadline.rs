@@ -35,12 +35,12 @@ pub(super) enum Overdue {
     Process,
 }
 
-/// Waits for an answer until its server has had this time, or until `latest`. `is_attentive` returns
+/// Waits for an answer until its server has had this time, or until `latest`. `driver_was_idle` returns
 /// whether the task of the connection has done its work since the last time.
 pub(super) async fn within<F: Future>(
     time: Duration,
     latest: Option<Instant>,
-    mut is_attentive: impl FnMut() -> bool,
+    mut driver_was_idle: impl FnMut() -> bool,
     answer: F,
 ) -> Result<F::Output, Overdue> {
     let mut answer = pin!(answer);
@@ -53,8 +53,8 @@ pub(super) async fn within<F: Future>(
             return Ok(answer);
         }
         let end = Instant::now();
-        let was_attentive = is_attentive();
-        if was_attentive && end <= begin + length + tolerance {
+        let driver_had_time = driver_was_idle();
+        if driver_had_time && end <= begin + length + tolerance {
             left -= length;
         }
         if left.is_zero() {

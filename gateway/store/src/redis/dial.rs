@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     RedisTls,
-    attention::Attention,
+    driver_activity::DriverActivity,
     lookup::lookup,
     task::Task,
     tls::{Tls, TlsError},
@@ -45,7 +45,7 @@ pub(super) struct Connection {
     pub(super) calls: MultiplexedConnection,
     /// Notified when the connection breaks.
     pub(super) broken: Arc<Notify>,
-    pub(super) attention: Arc<Attention>,
+    pub(super) activity: Arc<DriverActivity>,
     /// Reads and writes. Ends with the last clone, even when answers are outstanding.
     _driver: Arc<Task>,
 }
@@ -94,8 +94,8 @@ impl Dialer {
     {
         let broken = Arc::new(Notify::new());
         let closed = Arc::clone(&broken);
-        let attention = Arc::new(Attention::default());
-        let stream = WriteBatching::new(stream, Arc::clone(&attention));
+        let activity = Arc::new(DriverActivity::default());
+        let stream = WriteBatching::new(stream, Arc::clone(&activity));
         let config = AsyncConnectionConfig::new()
             // Calls have deadlines of their own.
             .set_response_timeout(None)
@@ -114,7 +114,7 @@ impl Dialer {
         // An answer that is an error does not matter: a user without the right to CLIENT has a
         // connection without a name.
         calls.send_packed_command(redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME)).await?;
-        Ok(Connection { calls, broken, attention, _driver: driver })
+        Ok(Connection { calls, broken, activity, _driver: driver })
     }
 }
 

@@ -157,8 +157,8 @@ impl Keeper {
 
     /// Whether the server answers in time. A late process waits on, until that is certain.
     async fn probe(&self, connection: &Connection) -> Result<(), RedisError> {
-        let (time, is_attentive) = (self.upkeep.answer_timeout, connection.attention.watch());
-        let answer = within(time, None, is_attentive, self.ask(connection)).await;
+        let (time, driver_was_idle) = (self.upkeep.answer_timeout, connection.activity.watch());
+        let answer = within(time, None, driver_was_idle, self.ask(connection)).await;
         let silent = || io::Error::other("connected, but a probe was not answered in time");
         answer.unwrap_or_else(|_| Err(silent().into()))
     }

@@ -1,6 +1,5 @@
 //! Decisions by the RATELIMIT commands of Redis.
 
-mod attention;
 mod breaker;
 pub(super) mod call_metrics;
 mod cluster;
@@ -9,6 +8,7 @@ mod connection_check;
 mod connections;
 mod deadline;
 mod dial;
+mod driver_activity;
 mod follower;
 mod keeper;
 mod link;

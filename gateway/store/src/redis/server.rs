@@ -152,11 +152,11 @@ impl Server {
             return Err(CallError::GatewayLate);
         }
         let unanswered = Unanswered::new(&self.links);
-        let is_attentive = link.connection.attention.watch();
+        let driver_was_idle = link.connection.activity.watch();
         let call = link.calls().send_packed_commands(pipeline, 0, pipeline.len());
         let mut shown = CallMetrics::start(pipeline.len(), || operation(pipeline));
         let latest = patience.deadline + self.upkeep.answer_timeout;
-        let answers = within(time, Some(latest), is_attentive, call).await;
+        let answers = within(time, Some(latest), driver_was_idle, call).await;
         let fault = match &answers {
             Ok(Ok(answers)) => answers.iter().find_map(error_code),
             Ok(Err(_)) => Some("disconnected"),

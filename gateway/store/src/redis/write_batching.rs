@@ -27,7 +27,7 @@ use tokio::{
     task::yield_now,
 };
 
-use super::attention::Attention;
+use super::driver_activity::DriverActivity;
 
 /// Longest time for one round of the other tasks.
 const LONGEST_ROUND: Duration = Duration::from_millis(1);
@@ -37,7 +37,7 @@ pub(super) struct WriteBatching<S> {
     stream: S,
     /// Exists from the first poll to write until everything is flushed.
     round: Option<Arc<Round>>,
-    attention: Arc<Attention>,
+    activity: Arc<DriverActivity>,
 }
 
 /// One round of all other tasks that are ready.
@@ -55,8 +55,8 @@ impl Wake for Round {
 }
 
 impl<S> WriteBatching<S> {
-    pub(super) fn new(stream: S, attention: Arc<Attention>) -> Self {
-        Self { stream, round: None, attention }
+    pub(super) fn new(stream: S, activity: Arc<DriverActivity>) -> Self {
+        Self { stream, round: None, activity }
     }
 
     /// Is ready once the round is over, whatever wakes the task before.
@@ -84,7 +84,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteBatching<S> {
     ) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         if outcome.is_pending() && self.round.is_none() {
-            self.attention.note_rest(context.waker());
+            self.activity.count_idle(context.waker());
         }
         outcome
     }
