@@ -14,7 +14,7 @@ pub(super) fn check(
 ) -> Result<(), StartupError> {
     let unset = Values::parse(&Texts::new())?;
     let (given, default) = (&values.callers, &unset.callers);
-    let uses_tls = matches!(&store.location, Location::Redis(topology) if topology.is_secret());
+    let uses_tls = matches!(&store.location, Location::Redis(topology) if topology.uses_tls());
     let is_local = store.fail_mode == FailMode::Local;
     let keeps_states = is_local || matches!(store.location, Location::Memory);
     let uses_tokens = callers.jwt.is_some();

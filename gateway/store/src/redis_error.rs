@@ -11,7 +11,7 @@ use crate::{
     error::{Argument, StoreError},
     log_throttle::{LogThrottle, Sums},
     metrics::count_redis_error,
-    redis::UNREACHABLE_ADVICE,
+    redis::advice::UNREACHABLE_ADVICE,
 };
 
 /// The reason why Redis made no decision, apart from the arguments of the caller.

@@ -8,10 +8,11 @@ use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisError, Val
 use tokio::time::timeout;
 
 use super::{
-    RedisOptions, SentinelTopology, Topology,
-    dial::{Connection, Dialer, advice},
-    probe, server_at,
+    advice::advice,
+    dial::{Connection, Dialer},
+    probe,
     slots::{self, Address, Share},
+    topology::{RedisOptions, SentinelTopology, Topology, server_at},
 };
 use crate::{key, redis_error::RedisErrorKind};
 
@@ -30,7 +31,7 @@ pub(crate) async fn check_connection(
     key_prefix: &str,
     callers_prefix: Option<&str>,
 ) -> Result<usize, String> {
-    let tls = topology.is_secret().then(|| options.tls.clone());
+    let tls = topology.uses_tls().then(|| options.tls.clone());
     let dialer = Dialer::new(tls, options.timeout, 1).map_err(|error| error.to_string())?;
     let check = Check { dialer, answer_timeout: options.timeout, key_prefix, callers_prefix };
     let servers = match topology {

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Cmd, ConnectionAddr, ConnectionInfo, Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit, watch},
     time::{Instant, timeout},
 };
 
 use super::{
-    KeyedCommand, RedisOptions, Topology,
+    KeyedCommand,
     cluster::Cluster,
     dial::Dialer,
     keeper::Upkeep,
@@ -17,6 +17,7 @@ use super::{
     server::{CallError, Patience, Server},
     task::Task,
     tls::TlsError,
+    topology::{RedisOptions, Topology},
 };
 use crate::{StoreError, redis_error::RedisErrorKind};
 
@@ -54,7 +55,7 @@ impl Connections {
         probe: Cmd,
     ) -> Result<Self, TlsError> {
         let RedisOptions { max_connections, max_backlog, timeout, tls } = options;
-        let tls = topology.is_secret().then_some(tls);
+        let tls = topology.uses_tls().then_some(tls);
         let upkeep = Arc::new(Upkeep {
             dialer: Dialer::new(tls, timeout, max_backlog)?,
             answer_timeout: timeout,
@@ -160,19 +161,5 @@ async fn call_all(
             answers.map(|answer| answer.map_err(CallError::Redis)).collect()
         }
         Err(error) => vec![Err(error); count],
-    }
-}
-
-impl Topology {
-    /// Returns whether connections are made with TLS.
-    #[must_use]
-    pub fn is_secret(&self) -> bool {
-        let is_secret =
-            |server: &ConnectionInfo| matches!(server.addr(), ConnectionAddr::TcpTls { .. });
-        match self {
-            Self::Standalone(server) => is_secret(server),
-            Self::Sentinel(sentinels) => sentinels.sentinels.iter().any(is_secret),
-            Self::Cluster(seeds) => seeds.iter().any(is_secret),
-        }
     }
 }

@@ -15,11 +15,11 @@ use tokio::{
 };
 
 use super::{
-    RedisTls,
     driver_activity::DriverActivity,
     lookup::lookup,
     task::Task,
     tls::{Tls, TlsError},
+    topology::RedisTls,
     write_batching::WriteBatching,
 };
 
@@ -136,75 +136,4 @@ async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
         }
     }
     Err(fault)
-}
-
-/// What is in a fault, and what an operator can do about it. The texts are those of the servers and
-/// of rustls.
-const ADVICE: [(&[&str], &str); 11] = [
-    (
-        &["WRONGPASS", "NOAUTH", "AuthenticationFailed"],
-        "check REDIS_USERNAME and REDIS_PASSWORD, or the user and password in REDIS_URL",
-    ),
-    (
-        &["UnknownIssuer", "BadSignature"],
-        "set REDIS_TLS_CA_FILE to the authority that issued the certificate of Redis",
-    ),
-    (
-        &["NotValidForName", "not valid for name"],
-        "the REDIS_ settings must name Redis as its certificate does",
-    ),
-    (&["Expired", "expired", "NotValidYet"], "renew the certificate of Redis, or set the clock"),
-    (
-        &["CertificateRequired"],
-        "Redis asks for a certificate: set REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE",
-    ),
-    (
-        &["UnknownCA", "BadCertificate", "DecryptError", "CertificateUnknown"],
-        "have Redis trust the authority that issued the certificate in REDIS_TLS_CERT_FILE",
-    ),
-    (
-        &["InvalidContentType", "corrupt message"],
-        "this port speaks no TLS: use redis:// instead of rediss://, or REDIS_SSL=false",
-    ),
-    (
-        &["cluster support disabled"],
-        "this Redis is not part of a cluster: use redis:// instead of redis+cluster://",
-    ),
-    (&["max number of clients"], "raise maxclients of Redis, or lower REDIS_MAX_CONNECTIONS"),
-    (
-        &["timed out"],
-        "check that Redis runs and is not stuck; a port without TLS does not answer rediss://",
-    ),
-    (
-        &["broken pipe", "reset by peer"],
-        "check that Redis runs; if its port speaks TLS, use rediss:// or REDIS_SSL=true",
-    ),
-];
-
-/// What an operator can do about a connection that cannot be made.
-pub(super) fn advice(fault: &str) -> &'static str {
-    let known = ADVICE.iter().find(|(texts, _)| texts.iter().any(|text| fault.contains(text)));
-    known.map_or(super::UNREACHABLE_ADVICE, |(_, advice)| advice)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::{ADVICE, advice};
-
-    #[test]
-    fn the_page_on_troubleshooting_has_every_fault_and_its_advice() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/troubleshooting.md");
-        let page = fs::read_to_string(path).unwrap();
-        let (_, rows) = page.split_once("| fault | advice |\n|---|---|\n").unwrap();
-        let rows: Vec<_> = rows.lines().take_while(|line| line.starts_with("| `")).collect();
-        assert_eq!(rows.len(), ADVICE.len());
-        for row in rows {
-            let (faults, told) = row.trim_matches(['|', ' ']).split_once(" | ").unwrap();
-            for fault in faults.split(", ") {
-                assert_eq!(advice(fault.trim_matches('`')), told, "{row}");
-            }
-        }
-    }
 }

@@ -14,14 +14,14 @@ use tokio::{
 };
 
 use super::{
+    advice::advice,
     breaker::{Breaker, State},
     cluster_map::{ClusterMap, Node},
-    dial::advice,
     keeper::Upkeep,
     server::{CallError, Patience, Server},
-    server_at,
     slots::{Address, Share, shares},
     task::Task,
+    topology::server_at,
 };
 use crate::{
     log_throttle::{LogThrottle, Sums},

@@ -9,9 +9,10 @@ use tokio::{
 };
 
 use super::{
+    advice::advice,
     breaker::{Breaker, Counted},
     deadline::within,
-    dial::{Connection, Dialer, advice},
+    dial::{Connection, Dialer},
     link::LiveLink,
 };
 use crate::redis_error::remember_attempt;

@@ -1,5 +1,6 @@
 //! Decisions by the RATELIMIT commands of Redis.
 
+pub(super) mod advice;
 mod breaker;
 pub(super) mod call_metrics;
 mod cluster;
@@ -19,16 +20,20 @@ mod slots;
 mod span;
 mod task;
 mod tls;
+mod topology;
 mod write_batching;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use limiter::Algorithm;
-use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisConnectionInfo, Value};
+use redis::{Cmd, FromRedisValue, Value};
 
 pub(super) use self::connection_check::check_connection;
-pub use self::tls::{TlsError, TlsOption};
 use self::{connections::Connections, server::CallError};
+pub use self::{
+    tls::{TlsError, TlsOption},
+    topology::{RedisOptions, RedisTls, SentinelTopology, Topology},
+};
 use super::{
     Decision, Refunded, Source, StoreError, key,
     redis_error::{RedisErrorKind, explain},
@@ -36,58 +41,7 @@ use super::{
 use crate::{
     check::{Check, Quota, Refund},
     millis::Millis,
-    pem::CertificateFiles,
 };
-
-/// Which servers make up Redis.
-#[derive(Debug, Clone)]
-pub enum Topology {
-    /// One server.
-    Standalone(Box<ConnectionInfo>),
-    /// The server that Sentinels name.
-    Sentinel(Box<SentinelTopology>),
-    /// Servers that share the keys. These are some of them, at least one, by TCP; all have the
-    /// login of the first.
-    Cluster(Vec<ConnectionInfo>),
-}
-
-/// A primary, its replicas, and Sentinels that know which one is the primary.
-#[derive(Debug, Clone)]
-pub struct SentinelTopology {
-    /// The Sentinels, by TCP, each with its login. The primary is reached with TLS if they are.
-    pub sentinels: Vec<ConnectionInfo>,
-    /// What the Sentinels call the primary.
-    pub primary_name: String,
-    /// The login of the primary, whichever server that is.
-    pub login: RedisConnectionInfo,
-}
-
-/// What an operator can do about a server that cannot be reached. The gateway itself goes on
-/// trying.
-pub(super) const UNREACHABLE_ADVICE: &str =
-    "check that Redis runs and that the REDIS_ settings lead to it";
-
-/// How Redis is used.
-#[derive(Debug, Clone)]
-pub struct RedisOptions {
-    /// Most connections to open, at least 1.
-    pub max_connections: usize,
-    /// Most calls that wait for an answer at once, at least 1.
-    pub max_backlog: usize,
-    /// Longest wait for an answer.
-    pub timeout: Duration,
-    /// Certificates, for connections with TLS.
-    pub tls: RedisTls,
-}
-
-/// Certificates for connections with TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RedisTls {
-    /// PEM file with the authorities to trust, instead of the system's.
-    pub authorities: Option<PathBuf>,
-    /// What to show to Redis.
-    pub certificate: Option<CertificateFiles>,
-}
 
 /// Redis with the ratelimit module.
 #[derive(Debug)]
@@ -246,18 +200,4 @@ fn decision(reply: Value, quota: &Quota) -> Result<Decision, StoreError> {
 
 fn read<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {
     redis::from_redis_value(reply).map_err(|error| explain(&error.into()))
-}
-
-/// A server at another address than `like`, and like it in all else.
-fn server_at(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
-    let address = match like.addr() {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: *insecure,
-            tls_params: tls_params.clone(),
-        },
-        _ => ConnectionAddr::Tcp(host, port),
-    };
-    like.clone().set_addr(address)
 }

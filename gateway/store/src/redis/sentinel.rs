@@ -15,11 +15,11 @@ use tokio::{
 };
 
 use super::{
-    SentinelTopology,
-    dial::{Connection, advice},
+    advice::{UNREACHABLE_ADVICE, advice},
+    dial::Connection,
     keeper::{Upkeep, Whereabouts},
-    server_at,
     task::Task,
+    topology::{SentinelTopology, server_at},
 };
 use crate::log_throttle::{LogThrottle, Sums};
 
@@ -121,7 +121,7 @@ impl Sentinel {
                 self.connection = None;
                 let fault = error.to_string();
                 let advice = match advice(&fault) {
-                    super::UNREACHABLE_ADVICE => "check that it runs and that REDIS_URL names it",
+                    UNREACHABLE_ADVICE => "check that it runs and that REDIS_URL names it",
                     advice => advice,
                 };
                 self.note(&fault, advice);

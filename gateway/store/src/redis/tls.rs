@@ -11,7 +11,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::RedisTls;
+use super::topology::RedisTls;
 use crate::pem::{self, CertificateFiles};
 
 /// Why connections cannot be made with TLS.
