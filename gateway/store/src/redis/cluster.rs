@@ -8,10 +8,11 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     KeyedCommand,
+    call_error::CallError,
     cluster_map::Node,
+    deadline::CallDeadline,
     follower::Follower,
     keeper::Upkeep,
-    server::{CallError, Patience},
     slots::{Redirection, redirection, slot},
 };
 
@@ -90,8 +91,8 @@ impl Cluster {
         let mut waiting: Vec<_> = (0..calls.len()).collect();
         for round in 0..=MAX_REDIRECTIONS {
             let batches = self.batches(&mut calls, &waiting);
-            let patience = Patience { deadline, whole: round == 0 };
-            for (batch, answers) in send(batches, patience).await {
+            let deadline_of_round = CallDeadline { at: deadline, is_first_attempt: round == 0 };
+            for (batch, answers) in send(batches, deadline_of_round).await {
                 batch.settle(&mut calls, &answers);
             }
             let is_sent_on = |call: &Call| call.redirection.is_some();
@@ -152,17 +153,17 @@ fn cluster_error(kind: ServerErrorKind, detail: &'static str) -> CallError {
 type Answers = Result<Vec<Value>, CallError>;
 
 /// Sends every batch at the same time.
-async fn send(mut batches: Vec<Batch>, patience: Patience) -> Vec<(Batch, Answers)> {
+async fn send(mut batches: Vec<Batch>, deadline: CallDeadline) -> Vec<(Batch, Answers)> {
     if batches.len() > 1 {
         let mut sent = JoinSet::new();
         for batch in batches {
-            sent.spawn(batch.send(patience).with_current_context());
+            sent.spawn(batch.send(deadline).with_current_context());
         }
         return sent.join_all().await;
     }
     // Nearly all calls: one command, or commands for one server.
     match batches.pop() {
-        Some(batch) => vec![batch.send(patience).await],
+        Some(batch) => vec![batch.send(deadline).await],
         None => vec![],
     }
 }
@@ -181,8 +182,8 @@ impl Batch {
         self.pipeline.add_command(command);
     }
 
-    async fn send(self, patience: Patience) -> (Self, Answers) {
-        let answers = self.node.server.call(&self.pipeline, patience).await;
+    async fn send(self, deadline: CallDeadline) -> (Self, Answers) {
+        let answers = self.node.server.call(&self.pipeline, deadline).await;
         (self, answers)
     }
 

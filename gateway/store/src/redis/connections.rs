@@ -10,11 +10,13 @@ use tokio::{
 
 use super::{
     KeyedCommand,
+    call_error::CallError,
     cluster::Cluster,
+    deadline::CallDeadline,
     dial::Dialer,
     keeper::Upkeep,
     sentinel,
-    server::{CallError, Patience, Server},
+    server::Server,
     task::Task,
     tls::TlsError,
     topology::{RedisOptions, Topology},
@@ -155,7 +157,7 @@ async fn call_all(
     for KeyedCommand { command, .. } in commands {
         pipeline.add_command(command);
     }
-    match server.call(&pipeline, Patience { deadline, whole: true }).await {
+    match server.call(&pipeline, CallDeadline { at: deadline, is_first_attempt: true }).await {
         Ok(answers) => {
             let answers = answers.into_iter().map(Value::extract_error);
             answers.map(|answer| answer.map_err(CallError::Redis)).collect()

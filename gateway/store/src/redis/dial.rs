@@ -23,47 +23,47 @@ use super::{
     write_batching::WriteBatching,
 };
 
-/// Longest wait for a connection, its TLS handshake and its login, unless single answers may take
-/// longer. So short that an attempt that began just before Redis was back delays no recovery.
-const SHORTEST_PATIENCE: Duration = Duration::from_millis(500);
+/// Shortest timeout of an attempt to connect, with its TLS handshake and its login. The timeout is
+/// short because an attempt that begins just before Redis is back delays the recovery.
+const MIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The name of every connection in `CLIENT LIST` of a server.
 const CLIENT_NAME: &str = "ratelimit-gateway";
 
-/// How to reach servers.
+/// Opens connections with the options that all of them share.
 #[derive(Debug)]
 pub(super) struct Dialer {
     tls: Option<Tls>,
-    patience: Duration,
-    /// How many calls may wait to be written.
+    timeout: Duration,
+    /// Most calls that may wait to be written.
     queue: usize,
 }
 
-/// A connection whose login is done. Clones share it.
+/// A connection after its login. Clones share the connection.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     pub(super) calls: MultiplexedConnection,
     /// Notified when the connection breaks.
     pub(super) broken: Arc<Notify>,
     pub(super) activity: Arc<DriverActivity>,
-    /// Reads and writes. Ends with the last clone, even when answers are outstanding.
+    /// Reads and writes. The driver ends with the last clone, also when answers are outstanding.
     _driver: Arc<Task>,
 }
 
 impl Dialer {
-    /// Fails when TLS is wanted and cannot be used.
+    /// Returns an error when the files for TLS cannot be used.
     pub(super) fn new(
         tls: Option<RedisTls>,
         answer_timeout: Duration,
         queue: usize,
     ) -> Result<Self, TlsError> {
         let tls = tls.map(Tls::load).transpose()?;
-        Ok(Self { tls, patience: answer_timeout.max(SHORTEST_PATIENCE), queue })
+        Ok(Self { tls, timeout: answer_timeout.max(MIN_TIMEOUT), queue })
     }
 
     /// Connects to a server and logs in.
     pub(super) async fn dial(&self, server: &ConnectionInfo) -> Result<Connection, RedisError> {
-        let attempt = timeout(self.patience, self.open(server)).await;
+        let attempt = timeout(self.timeout, self.open(server)).await;
         attempt.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
     }
 
@@ -97,7 +97,7 @@ impl Dialer {
         let activity = Arc::new(DriverActivity::default());
         let stream = WriteBatching::new(stream, Arc::clone(&activity));
         let config = AsyncConnectionConfig::new()
-            // Calls have deadlines of their own.
+            // Each call has its own deadline.
             .set_response_timeout(None)
             .set_pipeline_buffer_size(self.queue)
             .set_push_sender(move |push: PushInfo| {
@@ -106,34 +106,34 @@ impl Dialer {
                 }
                 Ok::<(), ()>(())
             });
-        // Only RESP3 connections tell when they are closed while idle.
+        // Only a RESP3 connection reports its end while no call waits.
         let login = login.clone().set_protocol(ProtocolVersion::RESP3);
         let (mut calls, driver) =
             MultiplexedConnection::new_with_config(&login, stream, config).await?;
         let driver = Arc::new(Task::spawn(driver));
-        // An answer that is an error does not matter: a user without the right to CLIENT has a
-        // connection without a name.
+        // An error as the answer is ignored: the connection of a user without the right to CLIENT
+        // has no name.
         calls.send_packed_command(redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME)).await?;
         Ok(Connection { calls, broken, activity, _driver: driver })
     }
 }
 
-/// Connects to the first address of a host that answers.
+/// Connects to all addresses of a host, and returns the first connection.
 async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut attempts = JoinSet::new();
     for address in lookup(host, port).await? {
         attempts.spawn(TcpStream::connect(address));
     }
-    let mut fault = io::Error::other("the host has no address");
+    let mut last_error = io::Error::other("the host has no address");
     while let Some(attempt) = attempts.join_next().await {
         match attempt.unwrap_or_else(|error| Err(error.into())) {
             Ok(socket) => {
-                // Commands are written as a whole: waiting to fill packets only delays them.
+                // Commands are written as a whole: a wait for full packets only delays them.
                 socket.set_nodelay(true)?;
                 return Ok(socket);
             }
-            Err(error) => fault = error,
+            Err(error) => last_error = error,
         }
     }
-    Err(fault)
+    Err(last_error)
 }

@@ -16,9 +16,11 @@ use tokio::{
 use super::{
     advice::advice,
     breaker::{Breaker, State},
+    call_error::CallError,
     cluster_map::{ClusterMap, Node},
+    deadline::CallDeadline,
     keeper::Upkeep,
-    server::{CallError, Patience, Server},
+    server::Server,
     slots::{Address, Share, shares},
     task::Task,
     topology::server_at,
@@ -191,7 +193,10 @@ impl Shared {
         let mut pipeline = redis::pipe();
         pipeline.cmd("CLUSTER").arg("SLOTS");
         let deadline = time::Instant::now() + self.upkeep.answer_timeout;
-        let answers = node.server.call(&pipeline, Patience { deadline, whole: true }).await;
+        let answers = node
+            .server
+            .call(&pipeline, CallDeadline { at: deadline, is_first_attempt: true })
+            .await;
         let answers = answers.map_err(CallError::into_redis_error)?;
         let answer = answers.into_iter().next().unwrap_or(Value::Nil).extract_error()?;
         shares(answer, &node.address)

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     advice::advice,
     breaker::{Breaker, Counted},
-    deadline::within,
+    deadline::wait_for_answer,
     dial::{Connection, Dialer},
     link::LiveLink,
 };
@@ -159,7 +159,7 @@ impl Keeper {
     /// Whether the server answers in time. A late process waits on, until that is certain.
     async fn probe(&self, connection: &Connection) -> Result<(), RedisError> {
         let (time, driver_was_idle) = (self.upkeep.answer_timeout, connection.activity.watch());
-        let answer = within(time, None, driver_was_idle, self.ask(connection)).await;
+        let answer = wait_for_answer(time, None, driver_was_idle, self.ask(connection)).await;
         let silent = || io::Error::other("connected, but a probe was not answered in time");
         answer.unwrap_or_else(|_| Err(silent().into()))
     }

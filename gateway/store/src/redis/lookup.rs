@@ -1,8 +1,8 @@
-//! Looks up the addresses of hosts, in few threads.
+//! Lookups of the addresses of hosts, in a bounded number of threads.
 //!
 //! The resolver of the system blocks a thread, for half a minute where no name server answers, and
-//! cannot be cancelled. Attempts to connect are given up long before, and others follow: each of
-//! them would leave a thread behind.
+//! cannot be cancelled. Attempts to connect time out long before, and further attempts follow: each
+//! of them would leave a blocked thread.
 
 use std::{
     io,
@@ -11,26 +11,27 @@ use std::{
 
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-/// A permit for each lookup at once. Others wait for as long as their attempt to connect has time.
-static ROOM: Semaphore = Semaphore::const_new(8);
+/// One permit for each lookup that runs. Further lookups wait until their attempt to connect times
+/// out.
+static PERMITS: Semaphore = Semaphore::const_new(8);
 
-/// The addresses of a host.
+/// Returns the addresses of a host.
 pub(super) async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let host = host.to_owned();
     let ask = move || Ok((host.as_str(), port).to_socket_addrs()?.collect());
-    in_thread(&ROOM, ask).await
+    run_in_thread(&PERMITS, ask).await
 }
 
-/// Does work that blocks, when there is room for it.
-async fn in_thread<T: Send + 'static>(
-    room: &'static Semaphore,
+/// Runs blocking work once a permit is available.
+async fn run_in_thread<T: Send + 'static>(
+    permits: &'static Semaphore,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    // The permit goes with the thread, which works on when nothing waits for it any more.
-    let permit = room.acquire().await.map_err(io::Error::other)?;
+    // The thread has the permit, because it continues when this future is dropped.
+    let permit = permits.acquire().await.map_err(io::Error::other)?;
     let work = move || {
         let outcome = work();
         drop(permit);
@@ -53,7 +54,7 @@ mod tests {
 
     use tokio::{sync::Semaphore, time::timeout};
 
-    use super::{in_thread, lookup};
+    use super::{lookup, run_in_thread};
 
     #[tokio::test]
     async fn addresses_and_names_are_found() {
@@ -66,16 +67,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_nothing_waits_for_any_more_still_takes_its_room() {
-        static ROOM: Semaphore = Semaphore::const_new(2);
+    async fn work_whose_caller_is_gone_keeps_its_permit() {
+        static PERMITS: Semaphore = Semaphore::const_new(2);
         let (begun, count) = (Arc::new(AtomicUsize::new(0)), 20);
         let mut ends = vec![];
         for _ in 0..count {
             let (begun, (end, wait)) = (Arc::clone(&begun), mpsc::channel::<()>());
             ends.push(end);
-            let work = in_thread(&ROOM, move || {
+            let work = run_in_thread(&PERMITS, move || {
                 begun.fetch_add(1, Ordering::SeqCst);
-                // Until the test ends.
+                // Ends when the test drops the sender.
                 let _ = wait.recv();
                 Ok(())
             });
@@ -83,6 +84,6 @@ mod tests {
         }
         assert!(begun.load(Ordering::SeqCst) <= 2, "{begun:?} at once");
         drop(ends);
-        assert_eq!(in_thread(&ROOM, || Ok(7)).await.unwrap(), 7);
+        assert_eq!(run_in_thread(&PERMITS, || Ok(7)).await.unwrap(), 7);
     }
 }

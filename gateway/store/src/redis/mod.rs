@@ -2,6 +2,7 @@
 
 pub(super) mod advice;
 mod breaker;
+mod call_error;
 pub(super) mod call_metrics;
 mod cluster;
 mod cluster_map;
@@ -29,7 +30,7 @@ use limiter::Algorithm;
 use redis::{Cmd, FromRedisValue, Value};
 
 pub(super) use self::connection_check::check_connection;
-use self::{connections::Connections, server::CallError};
+use self::{call_error::CallError, connections::Connections};
 pub use self::{
     tls::{TlsError, TlsOption},
     topology::{RedisOptions, RedisTls, SentinelTopology, Topology},

@@ -9,19 +9,16 @@ use std::{
     },
 };
 
-use redis::{Arg, Pipeline, RedisError, ServerErrorKind, Value};
+use redis::{Arg, Pipeline, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 use super::{
     breaker::{Breaker, State},
+    call_error::CallError,
     call_metrics::CallMetrics,
-    deadline::{Overdue, within},
+    deadline::{CallDeadline, Overdue, wait_for_answer},
     keeper::{Upkeep, Whereabouts},
     link::{Link, LiveLink, Unanswered},
-};
-use crate::{
-    StoreError,
-    redis_error::{RedisErrorKind, explain},
 };
 
 /// More connections than this make nothing faster: each carries many commands at once, and Redis
@@ -43,49 +40,6 @@ pub(super) struct Server {
     breaker: Arc<Breaker>,
     whereabouts: Whereabouts,
     upkeep: Arc<Upkeep>,
-}
-
-/// Which part of a call's time a server is given.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// When the call must be over.
-    pub(super) deadline: Instant,
-    /// Whether this server had all of the call's time. One that had less is not at fault when it
-    /// runs out.
-    pub(super) whole: bool,
-}
-
-/// Why a call has no answers.
-#[derive(Debug, Clone)]
-pub(super) enum CallError {
-    /// There is no connection, it broke, or the server was silent.
-    Redis(RedisError),
-    /// This process was late, so that nothing is known of the server.
-    GatewayLate,
-}
-
-impl From<io::ErrorKind> for CallError {
-    fn from(kind: io::ErrorKind) -> Self {
-        Self::Redis(io::Error::from(kind).into())
-    }
-}
-
-impl CallError {
-    /// Logs and counts the error, and makes it one for the caller.
-    pub(super) fn report(self) -> StoreError {
-        match self {
-            Self::Redis(error) => explain(&error),
-            Self::GatewayLate => RedisErrorKind::GatewayLate.report(),
-        }
-    }
-
-    /// The error for the log.
-    pub(super) fn into_redis_error(self) -> RedisError {
-        match self {
-            Self::Redis(error) => error,
-            Self::GatewayLate => io::Error::other("this process was late").into(),
-        }
-    }
 }
 
 impl Server {
@@ -140,14 +94,14 @@ impl Server {
     pub(super) async fn call(
         &self,
         pipeline: &Pipeline,
-        patience: Patience,
+        deadline: CallDeadline,
     ) -> Result<Vec<Value>, CallError> {
         let Some(mut link) = self.live_link() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let sent = Instant::now();
-        let time = patience.deadline.saturating_duration_since(sent);
-        if !patience.whole && time.is_zero() {
+        let time = deadline.at.saturating_duration_since(sent);
+        if !deadline.is_first_attempt && time.is_zero() {
             // Only a late process can have had another server decide after the deadline.
             return Err(CallError::GatewayLate);
         }
@@ -155,8 +109,8 @@ impl Server {
         let driver_was_idle = link.connection.activity.watch();
         let call = link.calls().send_packed_commands(pipeline, 0, pipeline.len());
         let mut shown = CallMetrics::start(pipeline.len(), || operation(pipeline));
-        let latest = patience.deadline + self.upkeep.answer_timeout;
-        let answers = within(time, Some(latest), driver_was_idle, call).await;
+        let latest = deadline.at + self.upkeep.answer_timeout;
+        let answers = wait_for_answer(time, Some(latest), driver_was_idle, call).await;
         let fault = match &answers {
             Ok(Ok(answers)) => answers.iter().find_map(error_code),
             Ok(Err(_)) => Some("disconnected"),
@@ -184,7 +138,7 @@ impl Server {
                 Err(CallError::Redis(error))
             }
             Err(_) => {
-                if patience.whole {
+                if deadline.is_first_attempt {
                     // The other links lead to the same server, and it is silent.
                     self.links.iter().for_each(|link| link.give_up_since(sent));
                 }

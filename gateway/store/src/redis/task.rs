@@ -1,8 +1,8 @@
-//! Work in the background that ends with its owner.
+//! Background tasks that end with their owner.
 
 use tokio::task::JoinHandle;
 
-/// A task that is aborted when this is dropped.
+/// A task that is aborted when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Task(JoinHandle<()>);
 
