@@ -108,7 +108,7 @@ impl Listener {
         loop {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
-                    if failures.is_calm(Instant::now())
+                    if failures.is_quiet(Instant::now())
                         && let Some(Sums { count, seconds }) = failures.end()
                     {
                         tracing::info!(attempts = count, seconds, "connections are accepted again");
