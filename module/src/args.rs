@@ -25,8 +25,8 @@ const COUNT: &CStr = c"ERR count must be an integer between 1 and 10000";
 /// The number of keys that are listed without the option COUNT.
 const DEFAULT_COUNT: u32 = 10;
 
-/// The place of a limit in a command, which decides the options that may follow it. COST always may;
-/// BURST may if the algorithm takes a capacity.
+/// The place of a limit in a command, which decides the options that may follow it. COST always
+/// may; BURST may if the algorithm takes a capacity.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Syntax {
     /// At the end of a call that takes units, where PARTIAL may follow.
@@ -78,7 +78,7 @@ impl<'c, 'a> Args<'c, 'a> {
         self.request_with(Syntax::Peek)
     }
 
-    /// Reads as many requests as there are keys, up to the end.
+    /// Reads one request for each key, up to the end.
     pub(crate) fn requests(&mut self, keys: usize) -> Result<Vec<KeyRequest>, Error> {
         let requests = (0..keys).map(|_| {
             if self.is_at_end() {

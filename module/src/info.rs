@@ -2,24 +2,24 @@
 //!
 //! Every count is that of this server since the module was loaded. Effects that replicas and the
 //! append-only file receive are not counted again. CONFIG RESETSTAT does not reach modules, so that
-//! it leaves these counts unchanged. For each algorithm (`token_bucket`, `sliding_window`), with the prefix
-//! `ratelimit_`:
+//! it leaves these counts unchanged. For each algorithm (`token_bucket`, `sliding_window`), with
+//! the prefix `ratelimit_`:
 //!
 //! | field | counts |
 //! |---|---|
 //! | `token_bucket_calls` | decisions that could take units: grants and denials |
-//! | `token_bucket_granted` | those that took units, with PARTIAL also fewer than asked for |
+//! | `token_bucket_granted` | those that took units, with PARTIAL also fewer than the cost |
 //! | `token_bucket_denied` | those that took none |
 //! | `token_bucket_granted_units` | units taken |
-//! | `token_bucket_peeks` | calls of RATELIMIT.PEEK that were answered |
-//! | `token_bucket_refunds` | calls of RATELIMIT.REFUND that gave something back |
+//! | `token_bucket_peeks` | calls of RATELIMIT.PEEK that were not refused |
+//! | `token_bucket_refunds` | calls of RATELIMIT.REFUND that gave units back |
 //! | `token_bucket_refunded_units` | units given back |
 //!
 //! RATELIMIT.MULTI counts once for each key that it took from, or for each key that denied it; keys
 //! that would have granted it when another did not are not counted. Refused calls are not counted:
 //! `INFO commandstats` has them. `replication_failures` is the number of changes that the server
 //! refused to send to replicas and the append-only file. `top_keys_tracked` is the number of keys,
-//! of all databases, whose recent denials are known; it is left out of crash reports.
+//! of all databases, whose recent denials are counted; crash reports do not have it.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -31,7 +31,7 @@ fn decimal_millis(text: &[u8]) -> Option<u64> {
     millis.checked_add(digits(decimals)? * scale)
 }
 
-/// Reads digits alone, at most as many as always fit.
+/// Reads a number that has digits only, and no more of them than always fit.
 fn digits(text: &[u8]) -> Option<u64> {
     /// 10^19 - 1 is the highest number of all nines below 2^64.
     const MAX_DIGITS: usize = 19;

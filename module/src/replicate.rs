@@ -1,9 +1,9 @@
 //! The effects that this server sends to replicas and to the append-only file.
 //!
 //! A granted call is replicated as its effect: the change that it made, with the time of the change
-//! and the absolute expiry of the key. The receiver of an effect reads no clock and decides nothing,
-//! so that replicas, and a server that loads its append-only file, hold the same bytes. Calls that
-//! change nothing send nothing.
+//! and the absolute expiry of the key. The receiver of an effect reads no clock and decides
+//! nothing, so that replicas, and a server that loads its append-only file, hold the same bytes.
+//! Calls that change nothing send nothing.
 //!
 //! ```text
 //! RATELIMIT.APPLY key payload
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Deletions are effects too. No command of the server is used: an operator can rename those, and
-//! the server then refuses to send them. The module's own command cannot be renamed, as no module is
-//! loaded yet when the server reads `rename-command`.
+//! the server then refuses to send them. The module's own command cannot be renamed, as no module
+//! is loaded yet when the server reads `rename-command`.
 //!
 //! An effect that the server refuses to send is counted in INFO and logged.
 

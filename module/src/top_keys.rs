@@ -1,8 +1,8 @@
 //! The keys with the most recent denials, of all databases of this server.
 //!
-//! A denial is counted by the server that decides it, so that a replica counts its own denials only,
-//! and a restart forgets them. RATELIMIT.RESET removes the counts of its keys. No other command does,
-//! so that a deleted, renamed or expired key stays until its count has faded.
+//! A denial is counted by the server that decides it, so that a replica counts its own denials
+//! only, and a restart forgets them. RATELIMIT.RESET removes the counts of its keys. No other
+//! command does, so that a deleted, renamed or expired key stays until its count has faded.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -241,7 +241,7 @@ fn a_deletion_leaves_the_denials_that_a_replica_has_counted() {
 #[test]
 fn a_change_that_the_server_refuses_to_replicate_is_counted_and_logged() {
     const LINE: &str = "the server refused to replicate changes of limiter keys";
-    // Without an audience the call itself is handed to the server.
+    // Without receivers of the replication, the call itself is passed to the server.
     for (function, appendonly) in
         [("RedisModule_Replicate", "yes"), ("RedisModule_ReplicateVerbatim", "no")]
     {

@@ -4,7 +4,6 @@ use alloc::vec::Vec;
 
 /// A function over the buffers of a state, which the state lends one by one.
 pub trait BufferVisitor {
-    /// Takes a buffer, which is allocated, and returns one with the same elements and the same
-    /// capacity.
+    /// Takes a buffer, and returns one with the same elements and the same capacity.
     fn visit<T>(&mut self, buffer: Vec<T>) -> Vec<T>;
 }

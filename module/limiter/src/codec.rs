@@ -18,21 +18,20 @@
 //! | 2 | 10 | a grant that was logged otherwise | time, window in ms, units, resolution in ms, joins |
 //! | 2 | 11 | a return to an entry of a log | time, time of the grant, units |
 //!
-//! Times are in microseconds since the epoch. A kind is of the version that was the first to have
-//! it, so that an older reader refuses no more than it must.
+//! Times are in microseconds since the epoch. The version of a kind is the first version that has
+//! the kind, so that an older reader refuses no more than it must.
 //!
-//! The age of the first grant is that in the newest entry of a log: µs until the latest one, or 0
-//! if the time of the first grant was not kept. A log without it has one time in its newest entry,
-//! and is written as kind 2. Kind 9 has the age and 1, or 0 if the time was not kept.
+//! The age of the first grant is the time from the first to the latest grant of the newest entry of
+//! a log, or 0 if the time of the first grant is unknown. If both are the same grant, the log is
+//! written as kind 2. Kind 9 has the age and 1, or 0 if the time is unknown.
 //!
 //! The resolution of kind 10 is 0 if it is the usual one. Joins is 1 if the grant joined the newest
 //! entry, whose first grant may lie in another tick.
 //!
-//! Bytes of a newer version are refused, bytes of an older one are read for ever. Each state encodes
-//! and decodes itself with what is here. Decoding checks every bound that the algorithms rely on;
-//! it does not check whether any calls could have led to a state, nor whether an integer is padded.
-//! A state of which nothing is used has no bytes that are read: it is the state of a key that does
-//! not exist.
+//! Bytes of a newer version are refused; bytes of an older one are always read. Each state encodes
+//! and decodes itself with the functions of this file. Decoding checks every bound that the
+//! algorithms rely on. It does not check whether any calls could have led to a state, nor whether
+//! an integer is padded. Decoding refuses an empty state, since an unused limiter has no key.
 
 use crate::limits::{Units, Window};
 use crate::time::Instant;
@@ -80,7 +79,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Every kind that was ever written. Each keeps its place here, and stays readable.
+    /// Every kind that any version has written. No kind is ever removed.
     const ALL: [Self; 11] = [
         Self::TokenBucket,
         Self::SlidingWindowLog,
@@ -95,7 +94,7 @@ impl Kind {
         Self::ReturnToLog,
     ];
 
-    /// The version that was the first to have this kind, and the number of the kind.
+    /// Returns the first version that has this kind, and the number of the kind.
     const fn header(self) -> [u8; 2] {
         match self {
             Self::TokenBucket => [1, 1],
@@ -121,7 +120,7 @@ pub(crate) fn put(bytes: &mut impl Extend<u8>, kind: Kind, fields: &[u64]) {
     }
 }
 
-/// Returns the kind that `bytes` begin with, and the fields behind it.
+/// Reads the kind of `bytes`. Returns it with the fields after it.
 pub(crate) fn read(bytes: &[u8]) -> Result<(Kind, Fields<'_>), DecodeError> {
     let (header, fields) = match *bytes {
         [version, ..] if version > VERSION => return Err(DecodeError::NewerVersion(version)),
@@ -171,7 +170,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Returns the value that was made of the fields, which must be all of them.
+    /// Returns the value that was read from the fields. All fields must have been read.
     pub(crate) fn end<T>(&self, value: Option<T>) -> Result<T, DecodeError> {
         value.filter(|_| self.is_empty()).ok_or(DecodeError::Malformed)
     }

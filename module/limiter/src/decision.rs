@@ -5,41 +5,41 @@ use crate::time::Duration;
 /// The answer to one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Units that this call took; for a peek, units that it would have taken.
+    /// The units that this call took; for a peek, the units that it would have taken.
     pub granted: u32,
     /// The most units that can be taken at once: a bucket's capacity or a log's limit.
     pub capacity: u32,
-    /// Whole units that could still be taken after this call.
+    /// The whole units that can be taken after this call.
     pub remaining: u32,
-    /// How long to wait until what was not granted would be.
+    /// The wait until the missing units would be granted.
     pub retry_after: RetryAfter,
-    /// Time until the whole quota is back if nothing else happens; zero when it is whole.
+    /// The time until the whole quota is back without further calls; zero if it is whole.
     pub reset_after: Duration,
 }
 
-/// How long a caller has to wait. "Not now" and "never" are different answers.
+/// The wait of a caller. "Not now" and "never" are different answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryAfter {
-    /// Everything that was asked for was granted.
+    /// All requested units were granted.
     Granted,
-    /// The missing units would be granted after this time, and not a microsecond earlier: the same
-    /// call if nothing was granted, and of a call that takes any number of units the first one.
+    /// The missing units would be granted after this time, and not a microsecond earlier: all units
+    /// of the call if none was granted, or the first unit if the call takes any number of units.
     Wait(Duration),
-    /// More units are missing than can ever be there at once.
+    /// More units are missing than can ever be available at once.
     Never,
 }
 
 /// The answer to a call that gives units back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refund {
-    /// Units actually given back: at most what was used.
+    /// The units that were given back: at most the used units.
     pub refunded: u32,
-    /// Time until the whole quota is back; zero when this refund made it whole, and when there was
-    /// nothing to give back.
+    /// The time until the whole quota is back; zero if it is whole after this refund, and if no
+    /// units were given back.
     pub reset_after: Duration,
 }
 
 impl Refund {
-    /// The answer when nothing was given back.
+    /// The answer if no units were given back.
     pub(crate) const NOTHING: Self = Self { refunded: 0, reset_after: Duration::ZERO };
 }

@@ -13,7 +13,7 @@ pub enum Effect {
     TokenBucket(<TokenBucket as Stored>::Effect),
     /// A change to a sliding window log.
     SlidingWindowLog(<SlidingWindowLog as Stored>::Effect),
-    /// The key does not exist any more, whatever its state was.
+    /// The deletion of the key, whatever its state was.
     Deletion,
 }
 

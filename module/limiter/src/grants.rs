@@ -1,9 +1,10 @@
-//! A queue of grants in time order, three to six bytes each, with search by time and by unit.
+//! A queue of grants in time order, with search by time and by unit. A grant takes three to six
+//! bytes.
 //!
 //! ```text
 //!  older: chunk ─ chunk ─ chunk ─ ... ─ chunk     newest: one grant, decoded,
-//!         │                                       so that grants of the same
-//!         ├ first: time of its first grant        tick just add to it
+//!         │                                       so that a grant of the same
+//!         ├ first: time of its first grant        tick only adds to it
 //!         ├ before: units ever queued before it
 //!         └ bytes: (time since the grant before, units), varints
 //! ```
@@ -30,48 +31,48 @@ pub(crate) struct Grant {
 
 /// The queue. Times strictly increase; at most 2^32 - 1 units.
 ///
-/// The fields of the newest entry stand side by side, without padding.
+/// The order of the fields avoids padding.
 #[derive(Clone, Debug)]
 pub(crate) struct Grants {
-    /// Time of the newest entry: that of its latest grant.
+    /// The time of the newest entry, which is that of its latest grant.
     newest_time: Instant,
-    /// Time of the first grant of the newest entry; [`UNKNOWN`] if other entries were newer.
+    /// The time of the first grant of the newest entry, or [`UNKNOWN`] if other entries were newer.
     newest_first: Instant,
-    /// Units of the newest entry; none if and only if the queue is empty.
+    /// The units of the newest entry: 0 if and only if the queue is empty.
     newest_units: u32,
     /// All grants before the newest, oldest first. No chunk is empty.
     older: VecDeque<Chunk>,
-    /// Units ever queued in `older`; only differences count, so it may wrap.
+    /// The units ever queued in `older`. The sum may wrap, since only differences are used.
     queued: u32,
 }
 
 /// Consecutive grants.
 #[derive(Clone, Debug)]
 struct Chunk {
-    /// Time of the first grant that is still here.
+    /// The time of the first grant that has not been dropped.
     first: Instant,
-    /// Time of the last grant.
+    /// The time of the last grant.
     last: Instant,
-    /// The value of [`Grants::queued`] before the first grant that is still here.
+    /// The value of [`Grants::queued`] before the first grant that has not been dropped.
     before: u32,
-    /// Where the first grant that is still here starts in `bytes`.
+    /// The index in `bytes` of the first grant that has not been dropped.
     start: u16,
-    /// The number of grants that are still here.
+    /// The number of grants that have not been dropped.
     grants: u16,
     bytes: Vec<u8>,
 }
 
-/// The time of a first grant that was not kept: no entry but one at this time itself began so late.
+/// Marks an unknown time of a first grant. Only an entry at this time itself could begin so late.
 const UNKNOWN: Instant = Instant::MAX;
 
-/// A chunk is closed once it has this many bytes: small enough to be read through at once, large
-/// enough that its own fields weigh little.
+/// A chunk is full once it has this many bytes. A chunk of this size is read quickly from end to
+/// end, and is large in comparison with its own fields.
 const CHUNK_BYTES: usize = 240;
 
-/// A chunk that has less room than this for another grant, which few need, is given more:
+/// A chunk grows if fewer bytes than this are free, which is more than most grants need.
 const GRANT_BYTES: usize = 8;
 
-/// so many bytes, of which an allocator wastes none.
+/// The bytes by which a chunk grows, so that its size is one that jemalloc does not round up.
 const GROWTH_BYTES: usize = 32;
 
 impl Grants {
@@ -89,18 +90,18 @@ impl Grants {
         self.newest_units == 0
     }
 
-    /// Units in the whole queue.
+    /// Returns the units in the whole queue.
     pub(crate) fn units(&self) -> u32 {
         self.older_units().plus(self.newest_units)
     }
 
-    /// Time of the latest grant, or the epoch if there is none.
+    /// Returns the time of the latest grant, or the epoch if there is none.
     pub(crate) fn newest_time(&self) -> Instant {
         self.newest_time
     }
 
-    /// Time of the first grant of the newest entry, or `None` if it was not kept: the entry became
-    /// the newest one when others were dropped.
+    /// Returns the time of the first grant of the newest entry, or `None` if the time is unknown,
+    /// because the entry became the newest one when others were dropped.
     pub(crate) fn newest_first(&self) -> Option<Instant> {
         (self.newest_first <= self.newest_time).then_some(self.newest_first)
     }
@@ -110,7 +111,7 @@ impl Grants {
         self.newest_first = first.unwrap_or(UNKNOWN);
     }
 
-    /// Units granted at or before `time`.
+    /// Returns the units granted at or before `time`.
     pub(crate) fn units_until(&self, time: Instant) -> u32 {
         if self.newest_time <= time {
             return self.units();
@@ -122,8 +123,8 @@ impl Grants {
         within.fold(self.units_before(chunk), |sum, grant| sum.plus(grant.units))
     }
 
-    /// Returns whether there are so many entries. Constant cost, unless the answer is near: the
-    /// chunks are counted then.
+    /// Returns whether there are at least that many entries. Constant cost, unless the answer is
+    /// near: the chunks are counted then.
     pub(crate) fn has_entries(&self, entries: u32) -> bool {
         let newest = u64::from(!self.is_empty());
         let at_most = (self.older.len() as u64).times(CHUNK_BYTES as u64).plus(newest);
@@ -144,14 +145,14 @@ impl Grants {
         older.or_else(|| Some(self.newest()).filter(|grant| grant.time >= time && grant.units > 0))
     }
 
-    /// Takes so many units, which are at most those of the entry, out of the entry at `time`.
+    /// Takes units, at most those of the entry, out of the entry at `time`.
     ///
     /// The cost is that of a search, and a few instructions for each later chunk.
     pub(crate) fn take_out(&mut self, time: Instant, units: u32) {
         let index = self.chunk_at(time);
         let Some(chunk) = self.older.get_mut(index) else {
-            let kept = self.units().minus(units);
-            return self.truncate(kept);
+            let rest = self.units().minus(units);
+            return self.truncate(rest);
         };
         let is_empty = chunk.take_out(time, units);
         for later in self.older.iter_mut().skip(index.plus(1)) {
@@ -169,8 +170,8 @@ impl Grants {
         self.older.partition_point(|chunk| chunk.last < time)
     }
 
-    /// Time at which the `nth` oldest unit was granted, counted from 1; the latest grant's for any
-    /// number beyond the queue.
+    /// Returns the time at which the `nth` oldest unit was granted, counted from 1, or the time of
+    /// the latest grant for a number beyond the queue.
     pub(crate) fn time_of_unit(&self, nth: u32) -> Instant {
         if nth > self.older_units() {
             return self.newest_time;
@@ -188,7 +189,7 @@ impl Grants {
 
     /// Adds a grant at `time`, as an entry of its own.
     ///
-    /// If that is not after the newest grant, it joins that one.
+    /// A grant that is not after the newest one joins its entry.
     pub(crate) fn push(&mut self, time: Instant, units: u32) {
         if time > self.newest_time && !self.is_empty() {
             self.push_older(self.newest());
@@ -198,7 +199,7 @@ impl Grants {
         }
     }
 
-    /// Adds a grant to the newest entry, which then counts as made at the later of both times.
+    /// Adds a grant to the newest entry. The time of the entry is then the later of both times.
     pub(crate) fn join_newest(&mut self, time: Instant, units: u32) {
         if self.is_empty() {
             (self.newest_time, self.newest_first) = (time, time);
@@ -224,7 +225,7 @@ impl Grants {
         self.give_memory_back();
     }
 
-    /// Keeps the `units` oldest units and drops what was granted after them.
+    /// Drops all units but the `units` oldest ones.
     pub(crate) fn truncate(&mut self, units: u32) {
         if units == 0 {
             *self = Self::new();
@@ -252,13 +253,13 @@ impl Grants {
         self.give_memory_back();
     }
 
-    /// All grants, oldest first.
+    /// Returns all grants, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Grant> + '_ {
         let newest = (!self.is_empty()).then_some(self.newest());
         self.older.iter().flat_map(Chunk::grants).chain(newest)
     }
 
-    /// Number of buffers on the heap: the bytes of each chunk, and before them the chunks.
+    /// Returns the number of buffers on the heap: the list of chunks, then the bytes of each chunk.
     pub(crate) fn buffers(&self) -> usize {
         self.older.len().plus(usize::from(self.older.capacity() > 0))
     }
@@ -283,9 +284,10 @@ impl Grants {
         Grant { time: self.newest_time, units: self.newest_units }
     }
 
-    /// The last chunk of which `holds` is true, as it is of all chunks before that.
+    /// Returns the last chunk for which `holds` is true. It must be true for all chunks before
+    /// that.
     fn last_chunk(&self, holds: impl Fn(&Chunk) -> bool) -> Option<&Chunk> {
-        // What is looked for is mostly at the old end.
+        // The chunk is mostly at the old end.
         let front = self.older.front().filter(|chunk| holds(chunk))?;
         match self.older.get(1) {
             Some(second) if holds(second) => {
@@ -296,23 +298,23 @@ impl Grants {
         }
     }
 
-    /// Units in `older`.
+    /// Returns the units in `older`.
     fn older_units(&self) -> u32 {
         self.queued.wrapping_sub(self.dropped())
     }
 
-    /// Units in `older` that come before a chunk.
+    /// Returns the units in `older` before a chunk.
     fn units_before(&self, chunk: &Chunk) -> u32 {
         chunk.before.wrapping_sub(self.dropped())
     }
 
-    /// The value of `queued` before the oldest grant that is still here.
+    /// Returns the value of `queued` before the oldest grant that has not been dropped.
     fn dropped(&self) -> u32 {
         self.older.front().map_or(self.queued, |chunk| chunk.before)
     }
 
-    /// Gives most room for chunks back once a quarter suffices; what is left to grow into keeps
-    /// this constant on average.
+    /// Frees half of the room for chunks or more once less than a quarter is used. The rest of the
+    /// room makes the cost constant on average.
     fn give_memory_back(&mut self) {
         if self.older.len() < self.older.capacity() / 4 {
             self.older.shrink_to(self.older.len().times(2));
@@ -323,7 +325,7 @@ impl Grants {
         match self.older.back_mut() {
             Some(chunk) if !chunk.is_full() => chunk.push(grant),
             _ => {
-                // By half of what there is: less than a queue that doubles, which weighs in short logs.
+                // The room grows by half: doubling it would waste memory in short logs.
                 if self.older.len() == self.older.capacity() {
                     self.older.reserve_exact((self.older.len() / 2).plus(1));
                 }
@@ -353,8 +355,9 @@ impl Chunk {
 
     /// Appends a grant that is not before the last one.
     ///
-    /// One integer says how many microseconds after it: bit 0 is set when a number of units
-    /// follows, and clear for one unit.
+    /// The first integer is `microseconds << 1 | has_units`, where the microseconds are those since
+    /// the last grant. Without `has_units`, the grant has one unit; else the second integer is the
+    /// number of units.
     fn push(&mut self, grant: Grant) {
         let room = self.bytes.capacity().minus(self.bytes.len());
         if room < GRANT_BYTES {
@@ -417,8 +420,8 @@ impl Chunk {
         self.grants = self.grants.wrapping_sub(count);
     }
 
-    /// Takes off the grant that holds the `nth` unit, cut down to that unit, and drops what was
-    /// granted after it.
+    /// Removes the grant with the `nth` unit and all later grants. Returns that grant without its
+    /// units after the `nth`.
     fn split_off_unit(&mut self, nth: u32) -> Grant {
         let (mut before, mut last, mut count) = (0_u32, self.first, 0_u16);
         let mut grants = self.grants();
@@ -443,11 +446,11 @@ impl Chunk {
 
 /// The grants of a chunk, oldest first.
 struct ChunkGrants<'a> {
-    /// What has not been read yet.
+    /// The bytes that have not been read yet.
     rest: &'a [u8],
-    /// Time of the grant read last.
+    /// The time of the grant that was read last.
     time: Option<Instant>,
-    /// Time of the first grant, whose own step counts from one that is gone.
+    /// The time of the first grant, whose own step counts from a grant that was dropped.
     first: Instant,
 }
 

@@ -34,20 +34,21 @@
 //! * [`codec`]: the versions, kinds and fields of bytes that are stored and sent.
 //! * [`Stored`]: a state that is stored and replicated; [`Limiter`]: one that decides, with `take`,
 //!   `peek` and `refund`.
-//! * [`TokenBucket`] and [`SlidingWindowLog`]: each decides, encodes itself and applies its effects.
+//! * [`TokenBucket`] and [`SlidingWindowLog`]: each decides, encodes itself and applies its
+//!   effects.
 //! * [`FixedWindow`]: decides, encodes itself and applies its effects as well.
 //! * [`Effect`]: an effect on any state, or a deletion.
-//! * [`TopKeys`]: the keys that were denied most lately.
+//! * [`TopKeys`]: the keys with the most recent denials.
 //!
 //! # Guarantees
 //!
 //! * Token bucket: over every interval of length T, at most `capacity + limit * T / window` units.
 //! * Sliding window log: in every half-open interval as long as the window, at most `limit` units.
-//! * A denied call changes nothing; repeated after `retry_after` it is granted, and not before.
-//! * Every state has an end, as its latest grant counts: from then on it counts for nothing, and no
+//! * A denied call changes nothing. The same call is granted after `retry_after`, and not before.
+//! * Every state has an end, as its latest grant counts. From then on it affects no call, and no
 //!   call waits beyond it.
 //! * Time that runs backwards grants nothing extra, and blocks a key for two windows at most.
-//! * Limits, windows and costs may change at any call; what was used carries over.
+//! * Limits, windows and costs may change at any call. Used units stay used.
 //! * No combination of values within their bounds overflows, and no bytes make decoding panic.
 //!
 //! `tests/properties.rs` tries to break each of these.

@@ -14,7 +14,8 @@ impl Units {
     /// A billion units.
     pub const MAX: Self = Self(NonZeroU32::new(1_000_000_000).unwrap());
 
-    /// `units` as a count, or `None` unless it is between [`Units::MIN`] and [`Units::MAX`].
+    /// Returns `units` as a count, or `None` unless it is between [`Units::MIN`] and
+    /// [`Units::MAX`].
     #[must_use]
     pub fn new(units: u64) -> Option<Self> {
         if units > Self::MAX.get() as u64 {
@@ -23,7 +24,7 @@ impl Units {
         NonZeroU32::new(units as u32).map(Self)
     }
 
-    /// The count as a plain number.
+    /// Returns the count as a plain number.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()
@@ -45,8 +46,8 @@ impl Window {
     pub const MAX: Self = Self::from_millis(Self::MAX_MILLIS).unwrap();
     const MAX_MILLIS: u64 = 366 * 24 * 60 * 60 * 1_000;
 
-    /// A window of `millis` milliseconds, or `None` unless that is between [`Window::MIN`] and
-    /// [`Window::MAX`].
+    /// Returns a window of `millis` milliseconds, or `None` unless that is between [`Window::MIN`]
+    /// and [`Window::MAX`].
     #[must_use]
     pub const fn from_millis(millis: u64) -> Option<Self> {
         if millis > Self::MAX_MILLIS {
@@ -59,13 +60,13 @@ impl Window {
         }
     }
 
-    /// The window in milliseconds.
+    /// Returns the window in milliseconds.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0.get() / 1_000
     }
 
-    /// The window in microseconds, at most 2^45.
+    /// Returns the window in microseconds, at most 2^45.
     #[must_use]
     pub const fn as_micros(self) -> u64 {
         self.0.get()
@@ -91,7 +92,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// `limit` units per `window`, all of which can be taken at once.
+    /// Returns a limit of `limit` units per `window`, all of which can be taken at once.
     #[must_use]
     pub const fn new(limit: Units, window: Window) -> Self {
         Self { limit, window, capacity: limit }
@@ -117,26 +118,26 @@ pub const MAX_USED: u32 = u32::MAX;
 /// The units that one call asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Units asked for.
+    /// The requested units.
     pub cost: Units,
     /// The units that the call takes when fewer than `cost` are available.
     pub mode: Mode,
 }
 
 impl Request {
-    /// All of `cost` or nothing.
+    /// Returns a request for all of `cost` or nothing.
     #[must_use]
     pub const fn all(cost: Units) -> Self {
         Self { cost, mode: Mode::All }
     }
 
-    /// As much of `cost` as is available.
+    /// Returns a request for as much of `cost` as is available.
     #[must_use]
     pub const fn partial(cost: Units) -> Self {
         Self { cost, mode: Mode::Partial }
     }
 
-    /// All of `cost`, whatever is available.
+    /// Returns a request for all of `cost`, whatever is available.
     #[must_use]
     pub const fn force(cost: Units) -> Self {
         Self { cost, mode: Mode::Force }
@@ -154,8 +155,8 @@ impl Request {
         }
     }
 
-    /// Returns the units that a call waits for after it was granted so many: the rest; and only the
-    /// first one if the call would have taken any number of units and none was available.
+    /// Returns the units that a call waits for after it was granted `granted`: the rest of its
+    /// cost, or only the first unit if the call takes any number of units and none was available.
     pub(crate) fn missing_after(self, granted: u32) -> u32 {
         match (granted, self.mode) {
             (0, Mode::Partial) => 1,

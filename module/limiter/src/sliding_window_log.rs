@@ -1,4 +1,4 @@
-//! The sliding window log: never more than the limit in any window, wherever the window is laid.
+//! The sliding window log: at most `limit` units in any interval as long as the window.
 //!
 //! ```text
 //!                 ╭─────────── window ───────────╮
@@ -9,18 +9,18 @@
 //!  ● a grant: counts from its own time until just before its time + window
 //! ```
 //!
-//! The log is exact (it keeps what was granted and when, not an average), and small: an entry takes
-//! three to six bytes, and grants of the same tick share one. A tick is a thousandth of the
-//! window, at most 1 ms; a shared entry counts from its latest grant, so that none of its grants
-//! counts for less than the window, and a grant joins it only within the tick of its first one, so
-//! that none counts for a whole tick more. Memory is bounded by the limit and by the ticks in a
-//! window, whichever is less.
+//! The log is exact: it stores units and times of grants, not an average. It is small: an entry
+//! takes three to six bytes, and grants of the same tick share an entry. A tick is a thousandth of
+//! the window, at most 1 ms. A shared entry counts from its latest grant, so that none of its
+//! grants counts for less than the window. A grant joins an entry only within the tick of the first
+//! grant of the entry, so that no grant counts for a whole tick longer. The number of entries is at
+//! most the limit, and at most the number of ticks in a window.
 //!
 //! # Resolution
 //!
-//! A call may give a longer tick ([`LogOptions::resolution`]), so that a log of any limit has at most
-//! `ceil(window / resolution) + 1` entries. A grant then counts for less than one resolution longer
-//! than the window, and never for less than the window.
+//! A call may give a longer tick ([`LogOptions::resolution`]), so that a log of any limit has at
+//! most `ceil(window / resolution) + 1` entries. A grant then counts for less than one resolution
+//! longer than the window, and never for less than the window.
 //!
 //! # Debt
 //!
@@ -30,14 +30,14 @@
 //!
 //! # The end of a log
 //!
-//! When its newest grant has left the window of the latest grant, a log counts for nothing, also
-//! for a call with a wider window. No call waits beyond this end.
+//! A log ends when its newest grant has left the window of the latest grant. From then on it does
+//! not affect any call, also one with a wider window. No call waits beyond this end.
 //!
 //! # Clocks that step
 //!
-//! When time steps back, new grants are logged at the newest time there is, as if the clock stood
-//! still. Grants from more than a window in the future do not count: they come from a clock that
-//! was wrong, and would otherwise block the key until that time comes.
+//! When time steps back, new grants are logged at the time of the newest entry, as if the clock
+//! stood still. Grants from more than a window in the future do not count: they come from a clock
+//! that was wrong, and would otherwise block the key until that time.
 
 mod bytes;
 mod options;
@@ -60,7 +60,7 @@ use crate::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct SlidingWindowLog {
     pub(crate) grants: Grants,
-    /// The window of the latest grant, which says when the log ends.
+    /// The window of the latest grant, which determines the end of the log.
     pub(crate) window: Window,
 }
 
@@ -70,7 +70,7 @@ impl Default for SlidingWindowLog {
     }
 }
 
-/// Two logs are equal when they hold the same grants, however these are laid out in memory.
+/// Two logs are equal if they have the same grants, whatever their layout in memory.
 impl PartialEq for SlidingWindowLog {
     fn eq(&self, other: &Self) -> bool {
         self.window == other.window
@@ -81,8 +81,8 @@ impl PartialEq for SlidingWindowLog {
 
 impl Eq for SlidingWindowLog {}
 
-/// A grant and a refund have a constant cost, amortised over the grants; a denial and a peek
-/// search, at logarithmic cost. A refund gives back the newest grants first.
+/// A grant and a refund have a constant cost, amortised over the grants. A denial and a peek have a
+/// logarithmic cost. A refund gives back the newest grants first.
 impl Limiter for SlidingWindowLog {
     const ALGORITHM: Algorithm = Algorithm::SlidingWindow;
 
@@ -124,7 +124,7 @@ impl Limiter for SlidingWindowLog {
             *self = Self::new();
             return Refund { refunded, reset_after: Duration::ZERO };
         }
-        // Grants that have left stay: they may still count for a call with a wider window.
+        // Grants that have left the window stay: they may count for a call with a wider window.
         self.grants.truncate(before.left.plus(used));
         let after = View { used, held: used, ..before };
         Refund { refunded, reset_after: self.reset_after(&after) }
@@ -143,8 +143,8 @@ impl Limiter for SlidingWindowLog {
     }
 }
 
-/// A change to a log. A whole log would be too long to send for every grant: the same grant in the
-/// same log gives the same log.
+/// A change to a log. A grant is enough: the same grant in the same log gives the same log, and a
+/// whole log would be too long to send for every grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogEffect {
     /// The log is now this one.
@@ -274,13 +274,13 @@ impl SlidingWindowLog {
         self.grants.units() > Units::MAX.get()
     }
 
-    /// Whether the log holds no grants.
+    /// Returns whether the log has no grants.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.grants.is_empty()
     }
 
-    /// Forgets what does not count and logs a new grant.
+    /// Drops the grants that do not count, and logs a new one.
     #[inline(always)]
     fn log(&mut self, before: &View, units: Units, tick: NonZeroU64) {
         self.forget(before);
@@ -336,7 +336,7 @@ impl SlidingWindowLog {
         }
     }
 
-    /// The end of the log, which may be after the last instant there is.
+    /// Returns the end of the log, which may be after [`Instant::MAX`].
     #[inline(always)]
     fn end_micros(&self) -> u64 {
         self.grants.newest_time().as_micros().plus(self.window.as_micros())
@@ -353,14 +353,14 @@ impl SlidingWindowLog {
         }
     }
 
-    /// Time until enough of the oldest grants have left for the missing units to fit.
+    /// Returns the time until enough of the oldest grants have left for the missing units to fit.
     #[inline(always)]
     fn retry_after(&self, limit: Units, view: &View, missing: u32) -> RetryAfter {
         match limit.get().checked_sub(missing) {
             _ if missing == 0 => RetryAfter::Granted,
             None => RetryAfter::Never,
             Some(room) => {
-                // Grants ahead of the clock do not count now, but will when it reaches them.
+                // Grants ahead of the clock do not count now, but they will when it reaches them.
                 let must_leave = view.held.saturating_sub(room);
                 let last = self.grants.time_of_unit(view.left.plus(must_leave));
                 RetryAfter::Wait(self.time_until_left(view, last))
@@ -368,7 +368,7 @@ impl SlidingWindowLog {
         }
     }
 
-    /// Time until the newest grant has left.
+    /// Returns the time until the newest grant has left.
     fn reset_after(&self, view: &View) -> Duration {
         if view.used == 0 {
             return Duration::ZERO;
@@ -376,24 +376,24 @@ impl SlidingWindowLog {
         self.time_until_left(view, self.grants.newest_time())
     }
 
-    /// Time until a grant made at `granted` no longer counts: it has left the window of the call,
-    /// or the log has ended.
+    /// Returns the time until a grant made at `granted` no longer counts, because it has left the
+    /// window of the call or the log has ended.
     fn time_until_left(&self, view: &View, granted: Instant) -> Duration {
-        // This may be after the last instant there is, and is answered all the same.
+        // This may be after `Instant::MAX`: the answer is the exact time nevertheless.
         let left = granted.as_micros().plus(view.window.as_micros());
         let left = left.min(self.end_micros()).saturating_sub(view.now.as_micros());
         Duration::from_micros(u128::from(left))
     }
 }
 
-/// What a log holds as seen by a call.
+/// The units of a log for one call.
 #[derive(Clone, Copy)]
 struct View {
     now: Instant,
     window: Window,
-    /// Grants at or before this time have left the window, or all of them the log that has ended.
+    /// Grants at or before this time have left the window. All have left a log that has ended.
     left_until: Option<Instant>,
-    /// Units that have left but are still in the log.
+    /// Units that have left the window and are still in the log.
     left: u32,
     /// Units that count.
     used: u32,
@@ -406,7 +406,8 @@ impl View {
         limit.get().saturating_sub(self.used)
     }
 
-    /// The view after a grant of so many units, which has dropped what did not count.
+    /// Returns the view after a grant of `granted` units, which has dropped grants that do not
+    /// count.
     #[inline(always)]
     fn after(&self, granted: u32) -> Self {
         let used = self.used.plus(granted);

@@ -23,8 +23,9 @@ pub trait Limiter: Stored {
     #[must_use]
     fn peek(&self, limit: &Limit, cost: Units, now: Instant) -> Decision;
 
-    /// Gives back up to `amount` of what is used at `now` as the latest grant counts it, any part
-    /// of a unit as a whole one. A state of which nothing stays used is the default one again.
+    /// Gives back up to `amount` of the units that are used at `now` as the latest grant counts
+    /// them, any part of a unit as a whole one. If none stays used, the state becomes the default
+    /// one.
     fn refund(&mut self, amount: Units, now: Instant) -> Refund;
 
     /// Returns the effect of a call at `now` that was granted `units`; `self` is the state after

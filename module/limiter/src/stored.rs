@@ -13,7 +13,7 @@ pub trait Stored: Encode + Clone + Default {
     /// A change to the state, complete enough to be made again elsewhere.
     type Effect: Encode + Debug;
 
-    /// Returns whether the state counts for nothing at `now` and at any later time.
+    /// Returns whether the state has ended: it affects no call at `now` or later.
     #[must_use]
     fn has_ended(&self, now: Instant) -> bool;
 
@@ -30,7 +30,7 @@ pub trait Stored: Encode + Clone + Default {
 
     /// Lends the buffers with these numbers, of 0 to [`Stored::buffers`], to `visitor`.
     ///
-    /// The state stays the same, and so do the numbers until the state is changed.
+    /// The state does not change. The numbers stay the same until the state changes.
     fn visit_buffers(&mut self, numbers: Range<usize>, visitor: &mut impl BufferVisitor);
 }
 

@@ -17,31 +17,31 @@ impl Instant {
     /// and near enough that adding any window to it still fits into 64 bits.
     pub const MAX: Self = Self(1 << 62);
 
-    /// The instant `micros` microseconds after the epoch, or [`Instant::MAX`] if that is later.
+    /// Returns the instant `micros` microseconds after the epoch, at most [`Instant::MAX`].
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         if micros > Self::MAX.0 { Self::MAX } else { Self(micros) }
     }
 
-    /// Microseconds since the epoch.
+    /// Returns microseconds since the epoch.
     #[must_use]
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// Microseconds from `earlier` to this instant, 0 if `earlier` is in fact later.
+    /// Returns microseconds from `earlier` to this instant, or 0 if `earlier` is later.
     #[must_use]
     pub const fn micros_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// This instant moved later by `micros`, at most to [`Instant::MAX`].
+    /// Returns the instant `micros` microseconds later, at most [`Instant::MAX`].
     #[must_use]
     pub const fn plus_micros(self, micros: u64) -> Self {
         Self::from_micros(self.0.saturating_add(micros))
     }
 
-    /// The instant one window earlier, or `None` if that is before the epoch.
+    /// Returns the instant one window earlier, or `None` if that is before the epoch.
     pub(crate) const fn checked_sub(self, window: Window) -> Option<Self> {
         match self.0.checked_sub(window.as_micros()) {
             Some(micros) => Some(Self(micros)),
@@ -49,12 +49,12 @@ impl Instant {
         }
     }
 
-    /// The number of the tick of that length in which this instant lies.
+    /// Returns the number of the tick of that length in which this instant lies.
     pub(crate) fn tick(self, tick_micros: NonZeroU64) -> u64 {
         self.0 / tick_micros
     }
 
-    /// The Unix time in milliseconds at which a key that is needed for `lifetime` more expires.
+    /// Returns the expiry, in Unix milliseconds, of a key that is needed for `lifetime` more.
     ///
     /// Rounded up, so that the key is never removed while it is needed: some servers remove a key
     /// when their clock, in whole milliseconds, has reached the expiry (Redis 8 does so in the
@@ -85,20 +85,20 @@ impl Duration {
     /// No time at all.
     pub const ZERO: Self = Self(0);
 
-    /// A duration of `micros` microseconds.
+    /// Returns a duration of `micros` microseconds.
     #[must_use]
     pub const fn from_micros(micros: u128) -> Self {
         Self(micros)
     }
 
-    /// The whole duration in microseconds.
+    /// Returns the duration in microseconds.
     #[must_use]
     pub const fn as_micros(self) -> u128 {
         self.0
     }
 
-    /// The duration in milliseconds as callers are answered: rounded up, so that a caller that waits
-    /// as long has waited enough, and [`Duration::MAX_MILLIS`] for anything longer than that.
+    /// Returns the duration in milliseconds for replies: rounded up, so that a caller that waits
+    /// this long waits long enough, and at most [`Duration::MAX_MILLIS`].
     #[must_use]
     pub fn ceil_millis(self) -> i64 {
         const LONGEST: u128 = Duration::MAX_MILLIS.unsigned_abs() as u128 * 1_000;
@@ -108,8 +108,8 @@ impl Duration {
         ((self.0 as u64).plus(999) / 1_000).cast_signed()
     }
 
-    /// The longest time that callers are answered, some 285,000 years: 2^53 - 1 milliseconds, the
-    /// largest integer up to which Lua, JavaScript and JSON have every integer.
+    /// The longest time in a reply, some 285,000 years: 2^53 - 1 milliseconds, the largest integer
+    /// up to which Lua, JavaScript and JSON represent every integer.
     pub const MAX_MILLIS: i64 = (1 << 53) - 1;
 }
 

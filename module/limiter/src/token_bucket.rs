@@ -2,53 +2,54 @@
 //!
 //! ```text
 //!  used
-//!  capacity ┤      ╭╮  a call is granted when its cost
-//!           │     ╭╯╰╮ still fits below the capacity ...
+//!  capacity ┤      ╭╮  a call is granted if its cost
+//!           │     ╭╯╰╮ fits below the capacity ...
 //!           │    ╭╯  ╰╮      ╭╮
 //!           │   ╭╯    ╰╮    ╭╯╰╮
-//!           │  ╭╯      ╰╮  ╭╯  ╰╮  ... and what was used drains
+//!           │  ╭╯      ╰╮  ╭╯  ╰╮  ... and used units drain
 //!         0 ┼──╯        ╰──╯    ╰──  at exactly limit / window
 //!              time ──────────────▶
 //! ```
 //!
 //! It is the leaky bucket as a meter (Turner 1986; ITU-T I.371, where its other form is called the
-//! generic cell rate algorithm): the bucket remembers what was *used*, which is what carries over
+//! generic cell rate algorithm). The state is the *used* amount, because that amount stays the same
 //! when a caller changes the limit, the window or the capacity.
 //!
 //! # Exactness
 //!
-//! What is used is an integer number of parts. A unit is as many of them as the window has
-//! microseconds, doubled until that is at least 2^45, so that in one microsecond exactly `limit`
-//! parts, doubled as often, drain. Neither a grant nor the passing of time ever rounds.
+//! The used amount is an integer number of parts. `parts_per_unit = window_us * 2^d`, with the
+//! smallest `d` such that it is at least 2^45. In one microsecond `limit * 2^d` parts drain, which
+//! is an integer. So neither a grant nor the passing of time ever rounds.
 //!
-//! Only a call with *another* window has to convert parts, and rounds up. Every decision depends on
-//! multiples of the new part only (whole units, and what drains in a microsecond), so that rounding
-//! cannot be seen in any answer. Only when grants change the window a second time before the bucket
-//! is empty may it count too much, by less than one part of the window in between (2^-45 of a unit,
-//! which even a unit in 366 days drains in a microsecond), and never too little.
+//! Only a call with *another* window converts parts, and rounds up. Every decision depends on
+//! multiples of the new part only (whole units, and the parts that drain in a microsecond), so that
+//! no answer contains the rounding. Only when grants change the window a second time before the
+//! bucket is empty can the bucket count too much: by less than one part of the window in between
+//! (2^-45 of a unit, which even at one unit in 366 days drains in a microsecond). It never counts
+//! too little.
 //!
 //! # Calls at other rates
 //!
-//! The time since the latest grant drains at the rate of that grant or at the rate of the call,
+//! Since the latest grant, the bucket drains at the rate of that grant or at the rate of the call,
 //! whichever is faster, in parts of the faster one. So no call waits beyond the end of the state:
-//! the time at which all that was used has drained at the rate of the latest grant. From its end
-//! on, a state counts for nothing in any call.
+//! the time at which the whole used amount has drained at the rate of the latest grant. From its
+//! end on, a state does not affect any call.
 //!
-//! A grant fixes what it has measured; a refund leaves the time and the rate of the latest grant,
-//! so that it gives back the same number of units to calls at every rate.
+//! A grant sets the time and the rate of the state. A refund leaves both, so that it gives back the
+//! same number of units to calls at every rate.
 //!
 //! # Debt
 //!
 //! A call with [`Mode::Force`](crate::Mode::Force) takes its cost also above the capacity, up to
-//! [`MAX_USED`]. What is above the capacity drains at the same rate, and calls are denied until
-//! enough has drained.
+//! [`MAX_USED`]. Units above the capacity drain at the same rate, and calls are denied until enough
+//! units have drained.
 //!
 //! # Clocks that step
 //!
-//! A state from the future is taken as it is, without draining, until the clock has caught up: a
-//! step back grants nothing. A state from more than a window in the future cannot be trusted to be
-//! caught up with, so there the distance drains the bucket as time does; that is how a key which
-//! saw a clock far off is usable again within two windows of the clock being right.
+//! A state from the future does not drain until the clock has reached its time: a step back grants
+//! nothing. The time of a state from more than a window in the future may be wrong, so the distance
+//! to it drains the bucket as time does. So a key that was used while the clock was far ahead is
+//! usable again at most two windows after the clock has been corrected.
 
 use core::num::{NonZeroU32, NonZeroU64, NonZeroU128};
 use core::ops::Range;
@@ -63,18 +64,18 @@ use crate::state::Limiter;
 use crate::stored::{Refused, Stored};
 use crate::time::{Duration, Instant};
 
-/// The state of a token bucket, in 32 bytes: what was used, when, and how it drains.
+/// The state of a token bucket, in 32 bytes: the used amount, its time, and the rate of its drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenBucket {
-    /// The time at which the use below was true.
+    /// The time at which the used amount was measured.
     pub(crate) time: Instant,
-    /// The window of the latest grant, which says how many parts a unit is.
+    /// The window of the latest grant, which determines the parts per unit.
     pub(crate) window: Window,
-    /// Parts used beyond the whole units: fewer than a unit is.
+    /// Used parts beyond the whole units: fewer than the parts per unit.
     pub(crate) parts: u64,
-    /// Whole units used.
+    /// Used whole units.
     pub(crate) units: u32,
-    /// The limit of the latest grant, which is its rate together with the window.
+    /// The limit of the latest grant. Limit and window are its rate.
     pub(crate) limit: Units,
 }
 
@@ -138,7 +139,7 @@ impl Limiter for TokenBucket {
 }
 
 impl Stored for TokenBucket {
-    /// The whole bucket after the change, as it is as short as any description of the change.
+    /// The whole bucket after the change, because no description of the change is shorter.
     type Effect = Self;
 
     fn has_ended(&self, now: Instant) -> bool {
@@ -179,20 +180,20 @@ impl Encode for TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket: nothing used.
+    /// A bucket of which nothing is used.
     #[must_use]
     pub const fn new() -> Self {
         Self { time: Instant::EPOCH, window: Window::MIN, parts: 0, units: 0, limit: Units::MIN }
     }
 
-    /// The time at which what is used was measured: that of the latest grant, unless the clock had
-    /// stepped back.
+    /// Returns the time at which the used amount was measured: that of the latest grant, unless the
+    /// clock had stepped back.
     #[must_use]
     pub const fn time(&self) -> Instant {
         self.time
     }
 
-    /// Returns the bucket of which these are the fields, if they are within their bounds.
+    /// Reads the fields of a bucket. Returns `None` if they are out of their bounds.
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let (time, window, limit) = (fields.time()?, fields.window()?, fields.units()?);
         let (units, parts) = (u32::try_from(fields.integer()?).ok()?, fields.integer()?);
@@ -211,8 +212,8 @@ impl TokenBucket {
         Limit::new(self.limit, self.window)
     }
 
-    /// The answer to a call with this limit at `now` that finds this level and leaves the state as
-    /// it is.
+    /// Returns the answer to a call with this limit at `now` that finds this level and does not
+    /// change the state.
     #[inline(always)]
     fn unchanged(
         &self,
@@ -224,8 +225,9 @@ impl TokenBucket {
     ) -> Decision {
         let decision = level.decision(granted, missing, now);
         match self.time.checked_sub(limit.window) {
-            // The distance to a state from far ahead drains less and less as the clock comes
-            // closer: a caller that waits will find the bucket as it is a window before that state.
+            // The distance to a state from far ahead drains the less, the closer the clock comes.
+            // So the wait ends when the level of one window before the time of the state has
+            // drained.
             Some(later) if later > now => {
                 let then = self.level(*limit, later);
                 let reset_after =
@@ -236,7 +238,7 @@ impl TokenBucket {
         }
     }
 
-    /// What is used at `now` as seen by a call with this limit, in parts of the faster rate.
+    /// Returns the level at `now` for a call with this limit, in parts of the faster rate.
     #[inline(always)]
     fn level(&self, limit: Limit, now: Instant) -> Level {
         let ahead = self.time.micros_since(now);
@@ -251,8 +253,8 @@ impl TokenBucket {
         self.level_at_another_rate(limit, time, elapsed)
     }
 
-    /// The level as seen by a call at another rate than that of the latest grant. Out of line, as
-    /// most calls have the same.
+    /// Returns the level for a call at another rate than that of the latest grant. Not inlined, as
+    /// most calls have the same rate.
     #[inline(never)]
     fn level_at_another_rate(&self, limit: Limit, time: Instant, elapsed: u64) -> Level {
         let stored = Level {
@@ -269,19 +271,20 @@ impl TokenBucket {
     }
 }
 
-/// What is used at some time, in the parts of the window by which it drains.
+/// The used amount at some time, in the parts of the window by which it drains.
 #[derive(Clone, Copy)]
 struct Level {
     units: u32,
     parts: u64,
-    /// When this is true: now, or the state's own time when that lies (not far) ahead of now.
+    /// The time of the level: now, or the state's own time if that is at most a window ahead of
+    /// now.
     time: Instant,
     /// The rate at which the level drains, and the capacity of the call.
     limit: Limit,
 }
 
 impl Level {
-    /// This level after `elapsed` microseconds.
+    /// Returns this level after `elapsed` microseconds.
     #[inline(always)]
     fn drained(self, elapsed: u64) -> Self {
         let Limit { limit, window, .. } = self.limit;
@@ -300,7 +303,8 @@ impl Level {
         }
     }
 
-    /// The same use in the parts of this limit's window, rounded up, to drain at its rate.
+    /// Returns the same amount in the parts of this limit's window, rounded up, to drain at its
+    /// rate.
     #[inline(always)]
     fn at_rate_of(self, limit: Limit) -> Self {
         if limit.window == self.limit.window {
@@ -312,12 +316,12 @@ impl Level {
         Self { units: self.units.plus(carried), parts, limit, ..self }
     }
 
-    /// Units used, any part of a unit as a whole one.
+    /// Returns the used units, any part of a unit as a whole one.
     fn units_up(&self) -> u32 {
         self.units.plus(u32::from(self.parts > 0))
     }
 
-    /// Whole units that could be taken: a unit of which any part is used cannot.
+    /// Returns the whole units that a call can take: no unit of which a part is used.
     fn available(&self) -> u32 {
         let capacity = self.limit.capacity.get();
         capacity.saturating_sub(self.units).saturating_sub(u32::from(self.parts > 0))
@@ -328,7 +332,7 @@ impl Level {
         TokenBucket { time, window, parts, units, limit }
     }
 
-    /// The answer to a call that leaves this level and is `missing` some of its units.
+    /// Returns the answer to a call that leaves this level and still lacks `missing` units.
     #[inline(always)]
     fn decision(&self, granted: u32, missing: u32, now: Instant) -> Decision {
         Decision {
@@ -340,7 +344,7 @@ impl Level {
         }
     }
 
-    /// The wait until the missing units could be taken from this level.
+    /// Returns the wait until the missing units can be taken from this level.
     #[inline(always)]
     fn retry_after(&self, missing: u32, now: Instant) -> RetryAfter {
         match self.limit.capacity.get().checked_sub(missing) {
@@ -362,11 +366,11 @@ impl Level {
         self.time_to_drain_to(0, now)
     }
 
-    /// Time from `now` until at most `units` are used, of which more are used now.
+    /// Returns the time from `now` until at most `units` are used. More units are used now.
     #[inline(always)]
     fn time_to_drain_to(&self, units: u32, now: Instant) -> Duration {
         let Limit { limit, window, .. } = self.limit;
-        // Undoubling first keeps the numbers small; rounding up twice is rounding up once.
+        // Dividing by `2^d` first keeps the numbers small; rounding up twice is rounding up once.
         let doublings = doublings(window);
         let parts = self.parts.plus((1_u64 << doublings).minus(1)) >> doublings;
         let excess = product(u64::from(self.units.saturating_sub(units)), window.as_micros())
@@ -376,37 +380,37 @@ impl Level {
     }
 }
 
-/// Whether units come back more slowly at the first rate than at the second.
+/// Returns whether the first rate is lower than the second.
 fn is_slower(first: &Limit, second: &Limit) -> bool {
     let crossed = |a: &Limit, b: &Limit| product(u64::from(a.limit.get()), b.window.as_micros());
     crossed(first, second) < crossed(second, first)
 }
 
-/// How many parts a unit is: the window in microseconds, doubled until that is at least 2^45.
+/// Returns `window_us * 2^d`, with the smallest `d` such that it is at least 2^45.
 ///
-/// So many that a part weighs less than what drains in a microsecond, at any window.
+/// With so many parts per unit, at least one part drains in a microsecond at any limit and window.
 pub(crate) fn parts_per_unit(window: Window) -> NonZeroU64 {
     let micros = window.nonzero_micros();
     NonZeroU64::new(micros.get() << doublings(window)).unwrap_or(micros)
 }
 
-/// How often a window in microseconds is doubled: 1 to 36 times, as it has 10 to 45 bits.
+/// Returns `d` of a window: 1 to 36, as a window in microseconds has 10 to 45 bits.
 fn doublings(window: Window) -> u32 {
     window.nonzero_micros().leading_zeros().minus(18)
 }
 
-/// The product of two 64-bit numbers.
+/// Returns the product of two 64-bit numbers.
 fn product(a: u64, b: u64) -> u128 {
     u128::from(a).times(u128::from(b))
 }
 
-/// Whole units and the rest of a number of parts, of which a unit is so many.
+/// Divides a number of parts by the parts per unit. Returns the whole units and the rest.
 ///
-/// Units that do not fit are as many as any state holds, or more: they are [`MAX_USED`], without a
-/// rest.
+/// A quotient that does not fit is at least the units of any state: it becomes [`MAX_USED`],
+/// without a rest.
 fn divide(parts: u128, unit: NonZeroU64) -> (u32, u64) {
     let (units, rest) = match u64::try_from(parts) {
-        // Nearly all fit into 64 bits, where dividing is cheap.
+        // Nearly all numbers fit into 64 bits, where division is cheap.
         Ok(parts) => (parts / unit, parts % unit),
         Err(_) => {
             let unit = NonZeroU128::from(unit);
@@ -417,7 +421,7 @@ fn divide(parts: u128, unit: NonZeroU64) -> (u32, u64) {
     if units < u64::from(MAX_USED) { (units as u32, rest) } else { (MAX_USED, 0) }
 }
 
-/// The time in which `parts` drain at `rate` parts a microsecond, rounded up.
+/// Returns the time in which `parts` drain at `rate` parts per microsecond, rounded up.
 fn divide_up(parts: u128, rate: NonZeroU32) -> u128 {
     match u64::try_from(parts) {
         Ok(parts) => u128::from(parts.div_ceil(u64::from(rate.get()))),

@@ -1,4 +1,4 @@
-//! Which keys were denied most lately, in little memory.
+//! The keys with the most recent denials, in little memory.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -9,24 +9,26 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::time::Instant;
 
-/// The keys that were denied most lately, with their denials.
+/// The keys with the most recent denials.
 ///
 /// This is Filtered Space-Saving (Homem, Carvalho: Finding Top-k Elements in Data Streams, 2010)
-/// with counts that fade. As many keys as the capacity are counted each by itself, all others
-/// together with those that share a part of their hash. Once such a common count has reached the
-/// lowest of the others, the next key that is denied there takes the place of the one with that
-/// lowest count, and takes over the common one, as all of it may be its own; but only the denials
-/// that it has had since then are shown. At every full minute all counts halve, rounded down, and a
-/// key whose count is 0 leaves.
+/// with counts that halve at every full minute:
 ///
-/// Of N denials, which halve every minute too, it promises for a capacity of C:
+/// 1. Up to `capacity` keys have a counter of their own.
+/// 2. Every other key increments a shared counter, chosen by its hash.
+/// 3. When a shared counter has reached the smallest own counter, the next key that hits the shared
+///    counter replaces the key with that own counter. The new key takes the shared count as the
+///    upper bound of its denials, and lists only its denials from then on.
+/// 4. At every full minute all counts halve, rounded down. A key with a count of 0 is removed.
 ///
-/// * Every key with more than N / C + 1 denials is shown.
-/// * No key is said to have more denials than it had, nor fewer by more than N / C + 1.
-/// * No more than C keys are kept, and no more than [`TopKeys::MAX_KEY_BYTES`] bytes of each.
+/// With a capacity of C and N denials, where N halves every minute too:
 ///
-/// A key is a number of a database and bytes; longer keys with the same beginning are counted as
-/// one. When time steps back, nothing is halved, and the next minute is counted from there.
+/// * Every key with more than N / C + 1 denials is listed.
+/// * No key is listed with more denials than it had, nor with fewer by more than N / C + 1.
+/// * At most C keys are stored, with at most [`TopKeys::MAX_KEY_BYTES`] bytes of each.
+///
+/// A key is the number of a database and bytes; longer keys with the same beginning are counted as
+/// one. When time steps back, no count is halved, and the next minute is counted from the new time.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
@@ -46,41 +48,42 @@ use crate::time::Instant;
 pub struct TopKeys {
     capacity: NonZeroUsize,
     entries: HashTable<Entry>,
-    /// Seeded at random, so that nobody can choose keys that collide.
+    /// Has a random seed, so that no client can choose keys that collide.
     hasher: DefaultHashBuilder,
-    /// The beginning of the minute for which the counts stand.
+    /// The beginning of the minute in which the counts were halved last.
     minute: Instant,
-    /// The most denials that a key which is not there may have, by a part of its hash. Empty until
-    /// a key finds no room.
+    /// The shared counters, by a part of the hash: the most denials that a key without its own
+    /// counter may have. Empty until there are more keys than the capacity.
     unseen: Vec<u64>,
-    /// No count is lower than this.
+    /// No own counter is lower than this.
     least: u64,
-    /// The bucket where looking for a count as low as `least` goes on; there is none before it.
+    /// The bucket at which the search for a count of `least` continues. No bucket before it has
+    /// one.
     hand: usize,
 }
 
-/// A key that is counted.
+/// A key with its own counter.
 #[derive(Debug)]
 struct Entry {
     database: u32,
     key: Vec<u8>,
-    /// Its denials since it is there.
+    /// The denials since the key has its own counter.
     denials: u64,
-    /// Its denials, at most: also those that it may have had before.
+    /// The upper bound of the denials of the key, with those before it had its own counter.
     count: u64,
 }
 
 const MINUTE_MICROS: u64 = 60_000_000;
 
 impl TopKeys {
-    /// The bytes of a key that are kept; the rest of a longer one is not looked at.
+    /// The number of bytes of a key that are stored and compared.
     pub const MAX_KEY_BYTES: usize = 512;
 
-    /// How many common counts there are for each key that is counted by itself: with so many, most
-    /// denials of keys that come and go change one number.
+    /// The number of shared counters for each own counter. With so many, most denials of keys that
+    /// are denied rarely increment a shared counter only.
     const UNSEEN_PER_KEY: usize = 4;
 
-    /// Counts up to `capacity` keys. Takes no memory before there are some.
+    /// Makes counters for up to `capacity` keys. Allocates no memory before the first denial.
     #[must_use]
     pub fn new(capacity: NonZeroUsize) -> Self {
         Self {
@@ -96,11 +99,11 @@ impl TopKeys {
 
     /// Counts a denial of a key.
     ///
-    /// Constant cost, amortised, except that a key that takes the place of another may cost as much
-    /// as there are keys. Allocates nothing for a key that does not.
+    /// Constant cost, amortised; the replacement of a key may cost as much as there are keys.
+    /// Allocates memory only for a key that gets its own counter.
     pub fn denied(&mut self, database: u32, key: &[u8], now: Instant) {
         self.fade(now);
-        let key = kept(key);
+        let key = prefix(key);
         let hash = hash(&self.hasher, key);
         match self.entries.find_mut(hash, |entry| entry.is(database, key)) {
             Some(entry) => {
@@ -111,17 +114,17 @@ impl TopKeys {
         }
     }
 
-    /// Forgets the denials of a key. Constant cost.
+    /// Removes a key with its own counter. Constant cost.
     pub fn forget(&mut self, database: u32, key: &[u8]) {
-        let key = kept(key);
+        let key = prefix(key);
         let hash = hash(&self.hasher, key);
         if let Ok(entry) = self.entries.find_entry(hash, |entry| entry.is(database, key)) {
             entry.remove();
         }
     }
 
-    /// The keys of a database that were denied most, at most `count`, each with its denials: most
-    /// denied first, then by their bytes. Costs as much as there are keys.
+    /// Returns the keys of a database with the most denials, at most `count`, each with its
+    /// denials: most denials first, then by bytes. Costs as much as there are keys.
     pub fn top(&mut self, database: u32, count: usize, now: Instant) -> Vec<(&[u8], u64)> {
         self.fade(now);
         let mut top: Vec<_> = self
@@ -137,20 +140,20 @@ impl TopKeys {
         top
     }
 
-    /// How many keys are there, of all databases.
+    /// Returns the number of keys with their own counters, of all databases.
     pub fn len(&mut self, now: Instant) -> usize {
         self.fade(now);
         self.entries.len()
     }
 
-    /// Counts up to `capacity` keys from now on, and keeps those with the highest counts.
+    /// Changes the capacity. The keys with the highest counts stay.
     pub fn resize(&mut self, capacity: NonZeroUsize) {
         self.capacity = capacity;
         let mut entries: Vec<Entry> = self.entries.drain().collect();
         entries.sort_unstable_by(|entry, other| {
             other.count.cmp(&entry.count).then_with(|| entry.key.cmp(&other.key))
         });
-        // Which keys the common counts stood for is not known any more.
+        // The keys behind each shared counter are unknown, so all get the highest count.
         let dropped = entries.get(capacity.get()).map(|entry| entry.count);
         let most = self.unseen.iter().copied().chain(dropped).max().unwrap_or(0);
         self.unseen = if most > 0 { self.unseen_of_all(most) } else { Vec::new() };
@@ -163,8 +166,8 @@ impl TopKeys {
         self.look_anew();
     }
 
-    /// Counts a denial of a key that is not there: by itself if there is room or it may have been
-    /// denied more than another, else together with others.
+    /// Counts a denial of a key without its own counter. The key gets one if there is room, or if
+    /// the key may have more denials than another; else the denial increments a shared counter.
     fn denied_unseen(&mut self, hash: u64, database: u32, key: &[u8]) {
         let count = self.unseen(hash).map_or(0, |unseen| *unseen);
         if self.entries.len() < self.capacity.get() {
@@ -179,9 +182,9 @@ impl TopKeys {
         }
     }
 
-    /// The most denials that a key with this hash may have, if it is not there.
+    /// Returns the shared counter of a hash.
     fn unseen(&mut self, hash: u64) -> Option<&mut u64> {
-        // The upper half of the hash, as a fraction, times the number of counts.
+        // The hash as a fraction, times the number of counters.
         let index = u128::from(hash).wrapping_mul(self.unseen.len() as u128) >> 64;
         self.unseen.get_mut(index as usize)
     }
@@ -196,8 +199,8 @@ impl TopKeys {
         vec![most; self.capacity.get().saturating_mul(Self::UNSEEN_PER_KEY)]
     }
 
-    /// Adds a key that is not there and may have that many denials before this one. Its bytes are
-    /// kept in the memory of others.
+    /// Adds an own counter for a key that may have had `before` denials before this one. The bytes
+    /// of the key are stored in the memory of `bytes`.
     fn add(&mut self, hash: u64, database: u32, key: &[u8], before: u64, mut bytes: Vec<u8>) {
         bytes.clear();
         bytes.reserve_exact(key.len());
@@ -208,11 +211,11 @@ impl TopKeys {
         self.entries.insert_unique(hash, entry, |entry| self::hash(&self.hasher, &entry.key));
     }
 
-    /// Removes the key with the lowest count, unless that is above `most`, and returns its bytes
-    /// for their memory.
+    /// Removes a key with the lowest count, and returns its bytes for their memory. Returns `None`
+    /// if the lowest count is above `most`.
     ///
-    /// While keys come and go, many of those that are there have the same lowest count. A hand goes
-    /// round and takes them one by one; only when none is left, the next lowest is looked for.
+    /// Many keys have the same lowest count while keys are replaced often. So the search continues
+    /// where the last one has ended, and computes the lowest count only after a whole round.
     #[cold]
     fn remove_least(&mut self, most: u64) -> Option<Vec<u8>> {
         if self.unseen.is_empty() {
@@ -242,10 +245,10 @@ impl TopKeys {
         }
     }
 
-    /// Halves all counts for each minute that has begun since they were last halved.
+    /// Halves all counts once for each minute that has begun since the last time.
     fn fade(&mut self, now: Instant) {
         let since = now.as_micros().wrapping_sub(self.minute.as_micros());
-        // A time before the minute is far behind it here.
+        // A time before the minute wraps to a very long time, so that `halve` handles it.
         if since >= MINUTE_MICROS {
             self.halve(now);
         }
@@ -256,7 +259,7 @@ impl TopKeys {
         let minutes = now.micros_since(self.minute) / MINUTE_MICROS;
         let into_minute = now.as_micros() % MINUTE_MICROS;
         self.minute = Instant::from_micros(now.as_micros().saturating_sub(into_minute));
-        // By then every count is 0.
+        // After 63 minutes every count is 0.
         let times = minutes.min(63);
         self.entries.retain(|entry| {
             entry.denials >>= times;
@@ -279,14 +282,14 @@ impl Entry {
     }
 }
 
-/// The same for all databases, in which keys of the same name are few.
+/// Returns the hash of a key, which is the same in all databases: few have keys of the same name.
 fn hash(hasher: &DefaultHashBuilder, key: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
     hasher.write(key);
     hasher.finish()
 }
 
-fn kept(key: &[u8]) -> &[u8] {
+fn prefix(key: &[u8]) -> &[u8] {
     key.get(..TopKeys::MAX_KEY_BYTES).unwrap_or(key)
 }
 
@@ -378,7 +381,7 @@ mod tests {
         assert_eq!(top(&mut keys, NOON), [("most", 9), ("middle", 6), ("least", 4)]);
         deny(&mut keys, "new", 2, NOON);
         assert_eq!(top(&mut keys, NOON), [("most", 9), ("middle", 6), ("new", 2)]);
-        // The one that was replaced goes on from what it had, or from what others had with it.
+        // The replaced key continues from its own count, or from the shared one if that is higher.
         deny(&mut keys, "least", 9, NOON);
         let top = top(&mut keys, NOON);
         let least = top.iter().find(|(key, _)| *key == "least");
@@ -430,11 +433,11 @@ mod tests {
             deny(&mut keys, &number.to_string(), number, NOON);
         }
         keys.resize(NonZeroUsize::new(3).unwrap());
-        let kept = [("100", 100), ("99", 99), ("98", 98)];
-        assert_eq!(top(&mut keys, NOON), kept);
+        let listed = [("100", 100), ("99", 99), ("98", 98)];
+        assert_eq!(top(&mut keys, NOON), listed);
         // It may have been denied 97 times before.
         deny(&mut keys, "new", 1, NOON);
-        assert_eq!(top(&mut keys, NOON), kept);
+        assert_eq!(top(&mut keys, NOON), listed);
         deny(&mut keys, "new", 1, NOON);
         assert_eq!(top(&mut keys, NOON), [("100", 100), ("99", 99), ("new", 1)]);
         keys.resize(NonZeroUsize::new(4).unwrap());
@@ -447,12 +450,12 @@ mod tests {
     fn of_a_long_key_only_the_beginning_counts() {
         let mut keys = keys(10);
         let long = [b'a'; TopKeys::MAX_KEY_BYTES + 1];
-        let (kept, _) = long.split_at(TopKeys::MAX_KEY_BYTES);
+        let (prefix, _) = long.split_at(TopKeys::MAX_KEY_BYTES);
         let (shorter, _) = long.split_at(TopKeys::MAX_KEY_BYTES - 1);
-        for key in [&long, kept, shorter, b""] {
+        for key in [&long, prefix, shorter, b""] {
             keys.denied(0, key, NOON);
         }
-        assert_eq!(keys.top(0, 10, NOON), [(kept, 2), (b"", 1), (shorter, 1)]);
+        assert_eq!(keys.top(0, 10, NOON), [(prefix, 2), (b"", 1), (shorter, 1)]);
         keys.forget(0, &[b'a'; 2 * TopKeys::MAX_KEY_BYTES]);
         assert_eq!(keys.len(NOON), 2);
     }

@@ -1,4 +1,4 @@
-//! Unsigned integers in as few bytes as they need: LEB128, seven bits a byte, lowest first.
+//! Unsigned integers as LEB128: seven bits per byte, lowest bits first.
 
 /// Appends `value` to `bytes`: one byte below 128, at most ten.
 pub(crate) fn put(bytes: &mut impl Extend<u8>, mut value: u64) {
@@ -9,7 +9,7 @@ pub(crate) fn put(bytes: &mut impl Extend<u8>, mut value: u64) {
     bytes.extend([value as u8]);
 }
 
-/// Takes one integer from the front of `bytes`, or `None` if there is no whole one that fits.
+/// Takes one integer from the front of `bytes`. Returns `None` if it is cut off or does not fit.
 pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     let mut shift = 0_u32;

@@ -298,7 +298,8 @@ fn replicate_refund<A: State>(
 struct LogCall {
     options: LogOptions,
     kind: Kind,
-    /// The number of the grant to whose entry units are given back instead, counted from the latest.
+    /// The number of the grant to whose entry units are given back instead, counted from the
+    /// latest.
     to: Option<usize>,
 }
 
@@ -658,8 +659,8 @@ impl Model for LogModel {
         self.time_until_newest_left(quota.window.as_micros(), now)
     }
 
-    /// A grant shares the newest entry if it lies in the same tick as the entry's first grant, or if
-    /// the entry is ahead of the clock; the entry then counts from the later time of both.
+    /// A grant shares the newest entry if it lies in the same tick as the entry's first grant, or
+    /// if the entry is ahead of the clock; the entry then counts from the later time of both.
     fn grant(&mut self, quota: &Limit, units: u32, now: u64) {
         let window = quota.window.as_micros();
         let resolution = self.options.resolution.map(|resolution| resolution.as_micros());

@@ -36,7 +36,7 @@ pub(crate) struct Apply;
 impl Command for Apply {
     const FACTS: Facts = Facts {
         name: replicate::APPLY,
-        summary: c"Makes a change that was decided elsewhere; not for clients.",
+        summary: c"Applies the effect of a call on another server; not for clients.",
         complexity: c"O(1) for a change; O(N) for a whole sliding window log, where N is the \
                      number of grants in it.",
         since: c"1.0.0",
@@ -120,8 +120,8 @@ fn apply_to<T: Limiter>(state: &mut T, effect: T::Effect) -> Result<&'static CSt
     Ok(event)
 }
 
-/// Deletes a key, and returns whether there was one. Refuses a key of another type: that can only be
-/// a mistake.
+/// Deletes a key, and returns whether there was one. Refuses a key of another type: that can only
+/// be a mistake.
 fn delete(key: WriteKey<'_>) -> Result<bool, Error> {
     if algorithm_of(&key).is_some() {
         key.delete();

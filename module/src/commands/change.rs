@@ -1,5 +1,5 @@
-//! The changes of keys, and their publication: to replicas, to clients that watch a key or subscribe
-//! to its events, and in INFO.
+//! The changes of keys, and their publication: to replicas, to clients that watch a key or
+//! subscribe to its events, and in INFO.
 //!
 //! A key is closed before its change is published, since that runs other code of the server.
 

@@ -7,10 +7,10 @@
 //!           SW limit window [COST cost]
 //! ```
 //!
-//! Grants the call if every key would grant its cost, at one and the same time. Returns 1 if the call
-//! was granted and 0 if it took nothing, then five integers for each key, in the order of the keys:
-//! those of RATELIMIT.TB or RATELIMIT.SW if the call was granted, else those of RATELIMIT.PEEK. Costs
-//! as much as a call of RATELIMIT.TB or RATELIMIT.SW for each key.
+//! Grants the call if every key would grant its cost, at one and the same time. Returns 1 if the
+//! call was granted and 0 if it took nothing, then five integers for each key, in the order of the
+//! keys: those of RATELIMIT.TB or RATELIMIT.SW if the call was granted, else those of
+//! RATELIMIT.PEEK. Costs as much as a call of RATELIMIT.TB or RATELIMIT.SW for each key.
 
 use std::ops::Range;
 

@@ -27,7 +27,7 @@ pub(crate) struct Peek;
 impl Command for Peek {
     const FACTS: Facts = Facts {
         name: c"ratelimit.peek",
-        summary: c"What RATELIMIT.TB or RATELIMIT.SW would answer, without taking anything.",
+        summary: c"Returns the reply of RATELIMIT.TB or RATELIMIT.SW without taking units.",
         complexity: c"O(1) for a token bucket; O(log(N)) for a sliding window log, where N is the \
                      number of grants in it.",
         since: c"1.0.0",

@@ -4,10 +4,10 @@
 //! RATELIMIT.REFUND key amount
 //! ```
 //!
-//! Returns the number of units that were given back: at most the used units as the latest grant counts
-//! them, where any part of a unit counts as one, and 0 for a missing key. A log gives back its newest
-//! grants first. When the whole quota is back, the key is deleted. Constant cost, amortised over the
-//! grants.
+//! Returns the number of units that were given back: at most the used units as the latest grant
+//! counts them, where any part of a unit counts as one, and 0 for a missing key. A log gives back
+//! its newest grants first. When the whole quota is back, the key is deleted. Constant cost,
+//! amortised over the grants.
 
 use limiter::{Duration, Instant, Limiter, Units};
 
@@ -33,7 +33,7 @@ pub(crate) struct Refund;
 impl Command for Refund {
     const FACTS: Facts = Facts {
         name: c"ratelimit.refund",
-        summary: c"Gives back units that were taken and not used after all.",
+        summary: c"Gives back units that were taken and not used.",
         complexity: c"O(1), amortised over the grants.",
         since: c"1.0.0",
         flags: c"write fast",

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Returns the number of keys that were removed, without those whose state has ended. If one of the
-//! keys is of another type, none is removed. Also removes every named key from RATELIMIT.TOP, whether
-//! or not the key exists. Costs as much as there are keys; large logs are freed in the background.
+//! keys is of another type, none is removed. Also removes every named key from RATELIMIT.TOP,
+//! whether or not the key exists. Costs as much as there are keys; large logs are freed in the
+//! background.
 
 use crate::clock;
 use crate::commands::arguments;
@@ -39,8 +40,8 @@ impl Command for Reset {
         arguments: &[arguments::KEY.multiple()],
     };
 
-    /// Every key is opened and checked before any is changed. One key is open at a time, as a call may
-    /// name any number of them, and a name more than once.
+    /// Every key is opened and checked before any is changed. One key is open at a time, as a call
+    /// may name any number of them, and a name more than once.
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         for index in 1..call.len() {
             let key = call.open_to_write(index)?;

@@ -4,15 +4,16 @@
 //! RATELIMIT.TOP [COUNT count]
 //! ```
 //!
-//! Returns an array of [key, denials], most denials first, then by bytes of the keys: at most `count`
-//! of them (default: 10). The keys are those of the selected database that this server has denied
-//! since it was started, as a primary or as a replica. Denials halve at every full minute, rounded
-//! down, and a key without any is no longer listed. Neither grants nor RATELIMIT.PEEK count.
+//! Returns an array of [key, denials], most denials first, then by bytes of the keys: at most
+//! `count` of them (default: 10). The keys are those of the selected database that this server has
+//! denied since it was started, as a primary or as a replica. Denials halve at every full minute,
+//! rounded down, and a key without any is no longer listed. Neither grants nor RATELIMIT.PEEK
+//! count.
 //!
-//! At most `ratelimit.top-keys` keys are counted, of all databases together. If more keys are denied,
-//! those with the most denials stay, and a key's denials before it was counted are not listed; see
-//! [`limiter::TopKeys`] for the error that this can cause. Keys are counted by their first 512 bytes,
-//! so that longer keys with the same beginning are listed as one.
+//! At most `ratelimit.top-keys` keys are counted, of all databases together. If more keys are
+//! denied, those with the most denials stay, and a key's denials before it was counted are not
+//! listed; see [`limiter::TopKeys`] for the error that this can cause. Keys are counted by their
+//! first 512 bytes, so that longer keys with the same beginning are listed as one.
 //!
 //! RATELIMIT.RESET removes a key from the list. Deletion, renaming, expiry, FLUSHALL and SWAPDB do
 //! not, because they do not undo denials. The list is empty while `ratelimit.top-keys` is 0.
@@ -36,8 +37,8 @@ pub(crate) struct Top;
 impl Command for Top {
     const FACTS: Facts = Facts {
         name: c"ratelimit.top",
-        summary: c"The keys that were denied most lately, with their denials.",
-        complexity: c"O(N*log(N)) where N is the number of keys that are kept, at most \
+        summary: c"Lists the keys with the most recent denials.",
+        complexity: c"O(N*log(N)) where N is the number of keys that are counted, at most \
                      ratelimit.top-keys.",
         since: c"1.0.0",
         // Not readonly, which would permit the command to every user with a right to read. The

@@ -127,9 +127,9 @@ impl Api {
     ///
     /// The context must be that of the running OnLoad.
     pub(super) unsafe fn set_options(self, ctx: *mut raw::RedisModuleCtx) {
-        // Read errors: the module refuses a malformed payload. Without this option the server stops.
-        // Asynchronous loading by a replica: the module has no state outside keys.
-        // No implicit signal: a key that was opened for writing and not changed must not fail WATCH.
+        // Read errors: the module refuses a malformed payload. Without this option the server
+        // stops. Asynchronous loading by a replica: the module has no state outside keys. No
+        // implicit signal: a key that was opened for writing and not changed must not fail WATCH.
         let mut options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
             | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD
             | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;

@@ -24,8 +24,8 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     /// # Safety
     ///
-    /// The pointers must be those that the server passed to a command callback, and the call must be
-    /// dropped before the callback returns.
+    /// The pointers must be those that the server passed to a command callback, and the call must
+    /// be dropped before the callback returns.
     pub(super) unsafe fn new(
         api: Api,
         ctx: *mut raw::RedisModuleCtx,

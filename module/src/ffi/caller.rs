@@ -30,8 +30,8 @@ impl Call<'_> {
         flags.cast_unsigned() & FROM_A_SERVER != 0 || self.user_may_run([b"REPLCONF"])
     }
 
-    /// Returns whether the call comes from a user who has the right to a command that only operators
-    /// run. Always true on a server with access categories for modules.
+    /// Returns whether the call comes from a user who has the right to a command that only
+    /// operators run. Always true on a server with access categories for modules.
     pub(super) fn may_act_as_an_operator(&self) -> bool {
         // SAFETY: see `Api`: no write can race with this read.
         unsafe { raw::RedisModule_SetCommandACLCategories }.is_some()
@@ -84,8 +84,8 @@ impl Call<'_> {
         status == raw::REDISMODULE_OK as c_int
     }
 
-    /// Returns the user of a client, to be freed by the caller, or `None` if there is no such client
-    /// or it has no user.
+    /// Returns the user of a client, to be freed by the caller, or `None` if there is no such
+    /// client or it has no user.
     fn user_of(&self, client: c_ulonglong) -> Option<*mut raw::RedisModuleUser> {
         // The name is looked up by the client's id: the lookup by the running client dereferences
         // the user without a check, and some clients have none.

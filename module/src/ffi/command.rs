@@ -73,8 +73,8 @@ fn create(load: &Loading, facts: &Facts, callback: raw::RedisModuleCmdFunc) -> b
         status == raw::REDISMODULE_OK as c_int
     };
     // Before version 8, Redis does not route calls by a number of keys: it asks the command.
-    let asked = matches!(facts.keys, Keys::Counted(..));
-    let flags = asked.then(|| with_word(facts.flags, c"getkeys-api")).flatten();
+    let reports_keys = matches!(facts.keys, Keys::Counted(..));
+    let flags = reports_keys.then(|| with_word(facts.flags, c"getkeys-api")).flatten();
     let flags = flags.as_deref().unwrap_or(facts.flags);
     match facts.callers {
         Callers::Users | Callers::Operators => create(flags),

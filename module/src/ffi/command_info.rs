@@ -176,8 +176,8 @@ pub(super) unsafe fn describe(
         key_specs: key_specs.as_mut_ptr(),
         args: arguments.list.as_mut_ptr(),
     };
-    // SAFETY: the caller vouches for the command. The lists end as the server expects, and the server
-    // copies everything before they are dropped.
+    // SAFETY: the caller vouches for the command. The lists end as the server expects, and the
+    // server copies everything before they are dropped.
     let status = unsafe { api!(api, RedisModule_SetCommandInfo)(command, &raw const info) };
     status == raw::REDISMODULE_OK as c_int
 }
@@ -301,7 +301,7 @@ const fn up_to(lastkey: c_int) -> raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
     raw::RedisModuleCommandKeySpec__bindgen_ty_2 { range }
 }
 
-/// As many arguments after the first one as its value.
+/// The arguments after the first one, whose value is their number.
 const COUNTED: raw::RedisModuleCommandKeySpec__bindgen_ty_2 =
     raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
         keynum: raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {

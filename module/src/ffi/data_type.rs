@@ -96,8 +96,8 @@ fn methods<T: DataType>() -> raw::RedisModuleTypeMethods {
         aux_save: None,
         aux_save2: None,
         aux_save_triggers: 0,
-        // Called when a value leaves its key, also if the value is freed later: no other part of the
-        // module refers to a value.
+        // Called when a value leaves its key, also if the value is freed later: no other part of
+        // the module refers to a value.
         unlink: None,
         // A server that cannot move allocations leaves values where they are.
         defrag: memory::Functions::of_server().is_some().then_some(defrag::<T>),
@@ -126,9 +126,9 @@ fn encoded<T: DataType>(value: &T) -> Vec<u8> {
     bytes
 }
 
-// Each callback below is only for the server to call, after `register`, with what the server passes to
-// this callback. While it runs, no reference into a value lives: a command holds none while it calls
-// a function of the server that can call back.
+// Each callback below is only for the server to call, after `register`, with what the server passes
+// to this callback. While it runs, no reference into a value lives: a command holds none while it
+// calls a function of the server that can call back.
 
 /// # Safety
 ///
@@ -268,10 +268,10 @@ unsafe extern "C" fn free_effort<T: DataType>(
     _key: *mut raw::RedisModuleString,
     stored: *const c_void,
 ) -> usize {
-    // The number of allocations, the value itself included. Above 64 the server frees a value in the
-    // background, and above `active-defrag-max-scan-fields` it moves a value in steps. The server
-    // does both for 0 too, which stands for an unknown number.
-    // SAFETY: the server passes the value of a key of this type.
+    // The number of allocations, the value itself included. Above 64 the server frees a value in
+    // the background, and above `active-defrag-max-scan-fields` it moves a value in steps. The
+    // server does both for 0 too, which stands for an unknown number. SAFETY: the server passes the
+    // value of a key of this type.
     1 + unsafe { value::<T>(stored) }.buffers()
 }
 

@@ -54,7 +54,7 @@ unsafe extern "C" fn write<S: Section>(ctx: *mut raw::RedisModuleInfoCtx, in_cra
     let api = unsafe { Api::of_callback() };
     // SAFETY: the server passes a context to write to.
     let status = unsafe { api!(api, RedisModule_InfoAddSection)(ctx, ptr::null()) };
-    // The server refuses the section when INFO was asked for other sections only.
+    // The server refuses the section when the client requested other sections only.
     if status == raw::REDISMODULE_OK as c_int {
         S::fill(&Fields { api, ctx }, in_crash_report != 0);
     }

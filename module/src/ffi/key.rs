@@ -3,8 +3,9 @@
 //! What makes the references into values sound:
 //!
 //! 1. An open key borrows its [`Call`] mutably, so that no function of the call runs meanwhile.
-//! 2. A value is borrowed from its open key, or from all keys that are open together. So no function
-//!    of a key runs while a value is borrowed: the server cannot call back into the module.
+//! 2. A value is borrowed from its open key, or from all keys that are open together. So no
+//!    function of a key runs while a value is borrowed: the server cannot call back into the
+//!    module.
 //! 3. Keys that are open together have different names, so that no value is borrowed through two of
 //!    them, and no key is removed under another one that is open.
 //! 4. No key is open while key events are published, since those run code of other modules.
@@ -134,8 +135,8 @@ impl KeyNames<'_> {
 }
 
 impl<'c> WriteKeys<'c> {
-    /// Returns the key at a position in the order of the names. Only one of the keys is borrowed at a
-    /// time, so that no two values are.
+    /// Returns the key at a position in the order of the names. Only one of the keys is borrowed at
+    /// a time, so that no two values are.
     pub(crate) fn get(&mut self, position: usize) -> Result<&mut WriteKey<'c>, Error> {
         self.0.get_mut(position).ok_or(Error::Internal(c"ERR internal error: a key is not open"))
     }
@@ -144,8 +145,8 @@ impl<'c> WriteKeys<'c> {
 impl ReadKey<'_> {
     /// # Safety
     ///
-    /// The name must be an argument of the call. The key must borrow the call mutably, and no key of
-    /// the same name may be open.
+    /// The name must be an argument of the call. The key must borrow the call mutably, and no key
+    /// of the same name may be open.
     #[inline(always)]
     unsafe fn open(call: &Call<'_>, name: *mut raw::RedisModuleString, mode: u32) -> Self {
         // SAFETY: the context is that of the running callback; the caller vouches for the name.
@@ -157,7 +158,8 @@ impl ReadKey<'_> {
     /// Returns the value, or `None` if there is no such key.
     #[inline(always)]
     pub(crate) fn get<T: DataType>(&self) -> Result<Option<&T>, Error> {
-        // SAFETY: the address is that of a valid `T`, which is borrowed mutably only while `self` is.
+        // SAFETY: the address is that of a valid `T`, which is borrowed mutably only while `self`
+        // is.
         Ok(unsafe { self.value::<T>()?.as_ref() })
     }
 
@@ -178,8 +180,8 @@ impl ReadKey<'_> {
         // SAFETY: the key is open, or null, for which the server returns null.
         let native = unsafe { api!(self.api, RedisModule_ModuleTypeGetType)(self.key) };
         if native == T::native().get() {
-            // SAFETY: as above. The value of a key of this type is a boxed `T`, as `Native` explains.
-            // If the type is null, because it is not registered, so is the value.
+            // SAFETY: as above. The value of a key of this type is a boxed `T`, as `Native`
+            // explains. If the type is null, because it is not registered, so is the value.
             return Ok(unsafe { api!(self.api, RedisModule_ModuleTypeGetValue)(self.key) }.cast());
         }
         if self.is_missing() { Ok(ptr::null_mut()) } else { Err(Error::WrongType) }
@@ -216,12 +218,12 @@ impl WriteKey<'_> {
         Ok(Self { key, read })
     }
 
-    /// Returns the value, to be changed in place, or `None` if there is no such key. A change must be
-    /// signalled and replicated.
+    /// Returns the value, to be changed in place, or `None` if there is no such key. A change must
+    /// be signalled and replicated.
     #[inline(always)]
     pub(crate) fn get_mut<T: DataType>(&mut self) -> Result<Option<&mut T>, Error> {
-        // SAFETY: the address is that of a valid `T`, which belongs to this key alone. No other open
-        // key has the same name, and `self` is borrowed mutably.
+        // SAFETY: the address is that of a valid `T`, which belongs to this key alone. No other
+        // open key has the same name, and `self` is borrowed mutably.
         Ok(unsafe { self.value::<T>()?.as_mut() })
     }
 
@@ -230,9 +232,9 @@ impl WriteKey<'_> {
         const REFUSED: Error = Error::Internal(c"ERR internal error: a value cannot be stored");
         let native = NonNull::new(T::native().get()).ok_or(REFUSED)?;
         let value = Box::into_raw(Box::new(value));
-        // SAFETY: the key is open for writing, and no value of it is borrowed, as `self` is borrowed
-        // mutably. The type is registered, and its callbacks take what this value is: a leaked box
-        // of `T`. From here the server owns the value.
+        // SAFETY: the key is open for writing, and no value of it is borrowed, as `self` is
+        // borrowed mutably. The type is registered, and its callbacks take what this value is: a
+        // leaked box of `T`. From here the server owns the value.
         let status = unsafe {
             api!(self.read.api, RedisModule_ModuleTypeSetValue)(
                 self.key.as_ptr(),
@@ -241,7 +243,8 @@ impl WriteKey<'_> {
             )
         };
         if status != OK {
-            // SAFETY: the server did not take the value, so that it is still a box of this function.
+            // SAFETY: the server did not take the value, so that it is still a box of this
+            // function.
             drop(unsafe { Box::from_raw(value) });
             return Err(REFUSED);
         }

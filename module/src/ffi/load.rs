@@ -23,8 +23,8 @@ const VERSION: c_int = match (
     _ => panic!("this version does not fit into one number"),
 };
 
-/// The running load of the module. Registration demands it, so that nothing can be registered before
-/// the server's functions have been checked, nor after the load.
+/// The running load of the module. Registration demands it, so that nothing can be registered
+/// before the server's functions have been checked, nor after the load.
 pub(crate) struct Loading {
     ctx: *mut raw::RedisModuleCtx,
     api: Api,

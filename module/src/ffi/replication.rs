@@ -13,9 +13,9 @@
 //!
 //! Every new receiver causes an event of step 2, so that no receiver misses a change:
 //!
-//! * A replica that cannot catch up from a backlog, and an append-only file that is turned on, start
-//!   from a snapshot, for which the server forks. The snapshot has every change before the fork, also
-//!   where it has a connection of its own.
+//! * A replica that cannot catch up from a backlog, and an append-only file that is turned on,
+//!   start from a snapshot, for which the server forks. The snapshot has every change before the
+//!   fork, also where it has a connection of its own.
 //! * A server that was a replica has a backlog. Its role changes when it becomes a primary.
 //! * A server that was restarted may have a backlog, and the module may be loaded when a replica is
 //!   connected already. In both cases the flag is still unknown.
