@@ -1,9 +1,9 @@
-//! The bytes that fuzzing has found worth keeping: how they are kept, and what they are made of.
+//! The corpus of the fuzzers: its files, and the form of their bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The entries of one folder of the corpus, with the files that they come from.
+/// Returns the entries of one folder of the corpus, with their files.
 pub(crate) fn entries(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let files = fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
     let mut paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
@@ -12,8 +12,8 @@ pub(crate) fn entries(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// The pieces of an entry in the folder `applied`, each of which stands behind its length in one
-/// byte: a value, and what is then done to it.
+/// Returns the pieces of an entry in the folder `applied`: a value, then calls and effects. One
+/// byte with the length precedes each piece.
 pub(crate) fn pieces(mut entry: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (&length, rest) = entry.split_first()?;

@@ -1,4 +1,4 @@
-//! The bytes that fuzzing has found worth keeping, each checked again.
+//! The corpus of the fuzzers, each entry checked again.
 
 #![allow(
     clippy::unwrap_used,

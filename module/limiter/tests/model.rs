@@ -1,5 +1,5 @@
-//! Both algorithms against models that are written for plainness alone: exact fractions and a list
-//! of grants. Whole decisions are compared, after every call of long and unlikely histories.
+//! Each algorithm against a model that is as simple as possible: exact fractions, and a list of
+//! grants. The tests compare whole decisions after every call of long and unlikely histories.
 
 #![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
@@ -19,7 +19,7 @@ use num_rational::BigRational;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
-use state::State;
+use state::{State, for_each_state};
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
@@ -34,19 +34,18 @@ proptest! {
 
     /// Any limits, costs, refunds and clocks.
     #[test]
-    fn every_answer_is_the_models(
+    fn every_answer_equals_that_of_the_model(
         calls in calls(Limits::Changing, Clock::Any, 1..60),
         kinds in vec(kind(), 60),
     ) {
         let calls: Vec<_> = calls.into_iter().zip(kinds).collect();
-        compare::<BucketModel, TokenBucket>(&calls)?;
-        compare::<LogModel, SlidingWindowLog>(&calls)?;
+        for_each_state!(compare(&calls));
     }
 
     /// The same for logs with any resolution and few entries, for forced grants, and for units
     /// that are given back to their own grant.
     #[test]
-    fn every_answer_of_a_log_with_options_is_the_models(
+    fn every_answer_of_a_log_with_options_equals_that_of_the_model(
         calls in calls(Limits::Changing, Clock::Any, 1..60),
         log_calls in vec(log_call(), 60),
     ) {
@@ -78,8 +77,8 @@ proptest! {
         }
     }
 
-    /// The one rounding there is, of parts of a unit when the window changes, cannot be told from
-    /// exact fractions until it changes again before the bucket is empty.
+    /// A change of the window rounds parts of a unit. The answers are those of exact fractions,
+    /// until the window changes a second time before the bucket is empty.
     #[test]
     fn one_change_of_window_is_exact(calls in calls(Limits::Changing, Clock::Any, 1..60)) {
         compare_with_exact_fractions(&calls)?;
@@ -89,28 +88,31 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_time: 20_000, ..config(3) })]
 
-    /// Logs of thousands of entries, with great refunds and limits that are lowered and raised.
+    /// Logs of thousands of entries, with large refunds and limits that change.
     #[test]
-    fn every_answer_of_a_long_log_is_the_models(calls in busy_calls(steady_pause(), 12_000)) {
-        compare::<LogModel, SlidingWindowLog>(&calls)?;
+    fn every_answer_of_a_long_log_equals_that_of_the_model(
+        calls in busy_calls(steady_pause(), 12_000),
+    ) {
+        compare::<SlidingWindowLog>(&calls)?;
     }
 
     /// Thousands of calls in the same millisecond.
     #[test]
-    fn every_answer_within_a_few_ticks_is_the_models(calls in busy_calls(0..=1_u64, 2_000)) {
-        compare::<BucketModel, TokenBucket>(&calls)?;
-        compare::<LogModel, SlidingWindowLog>(&calls)?;
+    fn every_answer_within_a_few_ticks_equals_that_of_the_model(
+        calls in busy_calls(0..=1_u64, 2_000),
+    ) {
+        for_each_state!(compare(&calls));
     }
 }
 
-/// What a call does.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Take,
     Peek,
     /// Takes the cost in every case.
     Force,
-    /// Gives back what the call would have cost.
+    /// Gives back the cost.
     Refund,
 }
 
@@ -133,7 +135,7 @@ fn steady_pause() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// A call of a busy key: its cost, its limit and what it does.
+/// A call of a busy key: its cost, its limit and its kind.
 fn busy_call() -> impl Strategy<Value = (u64, u64, Kind)> {
     let cost = prop_oneof![80 => Just(1), 20 => 1..=200_u64, 1 => 1..=100_000_u64];
     let limit = prop_oneof![900 => Just(1_000_000), 50 => 1..=100_000_u64, 5 => Just(1)];
@@ -167,24 +169,24 @@ fn busy_calls(
 
 /// The plain form of an algorithm. Times and windows are in microseconds.
 trait Model: Default + Debug {
-    /// Units that could be taken at `now`.
+    /// Returns the units that can be taken at `now`.
     fn available(&self, quota: &Limit, now: u64) -> u32;
 
-    /// Units in use at `now`, any part of a unit as a whole one.
+    /// Returns the units in use at `now`, any part of a unit as a whole one.
     fn used_up(&self, quota: &Limit, now: u64) -> u32;
 
-    /// The wait, in microseconds, until `units` fit that do not fit now.
+    /// Returns the wait in microseconds until `units` fit, which do not fit now.
     fn wait(&self, quota: &Limit, units: u32, now: u64) -> u128;
 
-    /// Time in microseconds until nothing is used.
+    /// Returns the time in microseconds until nothing is used.
     fn reset(&self, quota: &Limit, now: u64) -> u128;
 
     fn grant(&mut self, quota: &Limit, units: u32, now: u64);
 
-    /// Whether the state counts for nothing any more.
+    /// Returns whether the state has ended.
     fn has_ended(&self, now: u64) -> bool;
 
-    /// Gives back up to `amount`; how much that was, and the time until nothing is used.
+    /// Gives back up to `amount`. Returns the units given back, and the time until nothing is used.
     fn refund(&mut self, amount: u32, now: u64) -> (u32, u128);
 
     fn most(quota: &Limit) -> u32;
@@ -226,9 +228,22 @@ trait Model: Default + Debug {
     }
 }
 
-/// Makes the same calls on a model and on the real thing, and their effects on a copy.
-fn compare<M: Model, A: State>(calls: &[(Call, Kind)]) -> TestCaseResult {
-    let (mut model, mut real, mut copy) = (M::default(), A::default(), A::default());
+/// A state with its model.
+trait ModelledState: State {
+    type Model: Model;
+}
+
+impl ModelledState for TokenBucket {
+    type Model = BucketModel;
+}
+
+impl ModelledState for SlidingWindowLog {
+    type Model = LogModel;
+}
+
+/// Makes the same calls on a model and on a state, and applies their effects to a copy.
+fn compare<A: ModelledState>(calls: &[(Call, Kind)]) -> TestCaseResult {
+    let (mut model, mut real, mut copy) = (A::Model::default(), A::default(), A::default());
     for &(call, kind) in calls {
         let Call { now, quota, request } = call;
         let micros = now.as_micros();
@@ -293,7 +308,7 @@ fn replicate_refund<A: State>(
     }
 }
 
-/// What a call of a log does, and the options of the call.
+/// The kind of a call of a log, and its options.
 #[derive(Clone, Copy, Debug)]
 struct LogCall {
     options: LogOptions,
@@ -397,9 +412,9 @@ fn rate(quota: &Limit) -> BigRational {
 #[derive(Clone, Debug)]
 struct BucketModel {
     used: BigRational,
-    /// When that was true.
+    /// The time of the used amount.
     time: u64,
-    /// What the latest grant was made with.
+    /// The limit of the latest grant.
     quota: Limit,
     /// Whether a change of window rounds parts of a unit up.
     rounds: bool,
@@ -413,9 +428,8 @@ impl Default for BucketModel {
 }
 
 impl BucketModel {
-    /// What is used in the parts of another window, rounded up to a multiple of a part, which is a
-    /// unit divided by the window in microseconds, and then halved as often as it takes for a unit
-    /// to be at least 2^45 of them.
+    /// Returns an amount in the parts of another window, rounded up: `window_us * 2^d` parts per
+    /// unit, with the smallest `d` such that this is at least 2^45.
     fn in_parts_of(&self, used: BigRational, window: Window) -> BigRational {
         let parts = (0..64).map(|doublings| u128::from(window.as_micros()) << doublings);
         let parts = exact(parts.into_iter().find(|&parts| parts >= 1 << 45).unwrap());
@@ -425,12 +439,12 @@ impl BucketModel {
         used
     }
 
-    /// The faster of the rates of the latest grant and of a call.
+    /// Returns the faster of the rates of the latest grant and of a call.
     fn rate(&self, quota: &Limit) -> BigRational {
         rate(&self.quota).max(rate(quota))
     }
 
-    /// What is used by the state's own time, as a call sees it: in the parts of the faster rate.
+    /// Returns the used amount at the state's own time, in the parts of the faster rate.
     fn used_before(&self, quota: &Limit) -> BigRational {
         if rate(quota) > rate(&self.quota) {
             return self.in_parts_of(self.used.clone(), quota.window);
@@ -438,7 +452,7 @@ impl BucketModel {
         self.used.clone()
     }
 
-    /// Whether the state is from so far ahead that the distance drains it.
+    /// Returns whether the state is so far ahead that the distance drains it.
     fn is_far_ahead(&self, quota: &Limit, now: u64) -> bool {
         self.time > now && self.time - now > quota.window.as_micros()
     }
@@ -453,8 +467,8 @@ impl BucketModel {
         used.max(exact(0_u32))
     }
 
-    /// Time until at most `units` are used, of which more are used now: once the clock has come to
-    /// the state's own time, use drains from what it was then.
+    /// Returns the time until at most `units` are used. More units are used now. When the clock has
+    /// reached the state's own time, the amount of that time drains.
     fn time_to_drain_to(&self, units: u32, quota: &Limit, now: u64) -> u128 {
         let excess = self.used_before(quota) - exact(units);
         let drained_at = exact(self.time) + excess / self.rate(quota);
@@ -514,8 +528,8 @@ impl Model for BucketModel {
     }
 }
 
-/// A bucket of exact fractions is granted what the real one grants, and decides the same while
-/// the window has changed at most once since the bucket was empty, this call's window included.
+/// A bucket of exact fractions decides as the real one does, as long as the window has changed at
+/// most once since the bucket was empty, the window of this call included.
 fn compare_with_exact_fractions(calls: &[Call]) -> TestCaseResult {
     let mut real = TokenBucket::new();
     let mut model = BucketModel { rounds: false, ..BucketModel::default() };
@@ -571,18 +585,18 @@ impl Default for LogModel {
 }
 
 impl LogModel {
-    /// When the newest grant leaves the window of the latest grant.
+    /// Returns the time at which the newest grant leaves the window of the latest grant.
     fn end(&self) -> u64 {
         self.entries.last().map_or(0, |newest| newest.time + self.window)
     }
 
-    /// When a grant at `time` ceases to count for a call with this window.
+    /// Returns the time from which a grant at `time` does not count for a call with this window.
     fn leaves_at(&self, time: u64, window: u64) -> u64 {
         self.end().min(time + window)
     }
 
-    /// Whether a grant counts: not once it has left, nor while it is more than a window ahead of
-    /// the clock.
+    /// Returns whether a grant counts: it has not left the window, and it is at most a window ahead
+    /// of the clock.
     fn counts(&self, time: u64, window: u64, now: u64) -> bool {
         now < self.leaves_at(time, window) && time <= now + window
     }
@@ -638,8 +652,7 @@ impl Model for LogModel {
         self.used(quota.window.as_micros(), now)
     }
 
-    /// The oldest grants leave one after the other; those ahead of the clock will have come to
-    /// count by then.
+    /// The oldest grants leave one after the other. Grants ahead of the clock count by then.
     fn wait(&self, quota: &Limit, units: u32, now: u64) -> u128 {
         let window = quota.window.as_micros();
         let room = quota.limit.get() - units;

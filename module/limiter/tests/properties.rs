@@ -1,5 +1,5 @@
-//! The promises that the crate makes, each as a property that tries to break it. A promise that
-//! both algorithms make is checked on both with the same history.
+//! The promises of the crate, each as a property that tries to break it. A promise of all
+//! algorithms is checked on each of them with the same history.
 
 #![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
@@ -40,8 +40,8 @@ proptest! {
         keeps_to_the_fastest_rate(&calls)?;
     }
 
-    /// Promise 1, and no fraction is lost either: a caller who always takes all there is,
-    /// and comes again before the bucket is full, gets exactly the rate, however often it comes.
+    /// Promise 1, and no fraction is lost: a caller that takes all available units, and returns
+    /// before the bucket is full, gets exactly the rate, however often it returns.
     #[test]
     fn a_greedy_caller_gets_every_unit_of_the_rate(
         quota in quota(),
@@ -49,7 +49,7 @@ proptest! {
     ) {
         let (limit, window) = (u64::from(quota.limit.get()), quota.window.as_micros());
         let capacity = u64::from(quota.capacity.get());
-        // In this time at most capacity - 1 units drain: less than what the caller leaves used.
+        // In this time at most capacity - 1 units drain: fewer than are used after a call.
         let longest = u128::from(capacity - 1) * u128::from(window) / u128::from(limit);
         let longest = u64::try_from(longest).unwrap_or(u64::MAX);
         let (mut bucket, mut elapsed, mut granted) = (TokenBucket::new(), 0_u64, 0_u128);
@@ -71,8 +71,8 @@ proptest! {
         keeps_to_the_window(&calls[0].quota, &grants::<SlidingWindowLog>(&calls).0)?;
     }
 
-    /// Promise 3, tight waits: what was denied is granted after `retry_after`, and not before;
-    /// also when limits change with every call.
+    /// Promise 3, tight waits: a denied call is granted after `retry_after` and not before, also
+    /// when limits change with every call.
     #[test]
     fn a_denied_call_is_granted_after_its_wait_and_not_before(
         calls in calls(Limits::Changing, Clock::Forward, 1..40),
@@ -80,10 +80,10 @@ proptest! {
         for_each_state!(waits_are_tight(&calls));
     }
 
-    /// Promises 3 and 5: no time is answered beyond the end of the state, whatever limits the calls
-    /// have. At the end the state counts for nothing, and not a microsecond earlier.
+    /// Promises 3 and 5: no time in an answer lies beyond the end of the state, whatever the limits
+    /// of the calls. From its end on the state affects no call, and not a microsecond earlier.
     #[test]
-    fn a_state_counts_for_nothing_from_its_end_on_and_no_time_lies_beyond(
+    fn a_state_affects_no_call_from_its_end_on_and_no_time_lies_beyond(
         calls in calls(Limits::Changing, Clock::Forward, 1..40),
         refunds in vec(prop::bool::weighted(0.2), 40),
     ) {
@@ -91,7 +91,7 @@ proptest! {
         for_each_state!(ends_in_time(&calls));
     }
 
-    /// Promise 3, whatever the clock did before.
+    /// Promise 3, after any steps of the clock.
     #[test]
     fn waits_are_tight_after_any_step_of_the_clock(
         calls in calls(Limits::Same, Clock::Any, 1..40),
@@ -109,8 +109,8 @@ proptest! {
         for_each_state!(hammering_postpones_nothing(&calls, &hammer));
     }
 
-    /// Promise 4, denied is free: a denied or a peeking call changes nothing, and peek agrees with
-    /// take, whatever the limits and the clock.
+    /// Promise 4, denied is free: a denied call and a peek change nothing, and a peek returns what
+    /// a take would, with any limits and clock.
     #[test]
     fn a_denied_call_changes_nothing_and_peek_agrees_with_take(
         calls in calls(Limits::Changing, Clock::Any, 1..40),
@@ -118,7 +118,7 @@ proptest! {
         for_each_state!(denied_is_free(&calls));
     }
 
-    /// Promise 5, whole means gone: the key's expiry is `reset_after`, rounded up.
+    /// Promise 5, a key with a whole quota expires: its expiry is `reset_after`, rounded up.
     #[test]
     fn a_quota_is_whole_after_its_reset_and_not_before(
         calls in calls(Limits::Changing, Clock::Forward, 1..40),
@@ -126,7 +126,7 @@ proptest! {
         for_each_state!(whole_means_gone(&calls));
     }
 
-    /// Promise 5, whatever the clock did before.
+    /// Promise 5, after any steps of the clock.
     #[test]
     fn resets_are_tight_after_any_step_of_the_clock(
         calls in calls(Limits::Same, Clock::Any, 1..40),
@@ -134,8 +134,8 @@ proptest! {
         for_each_state!(whole_means_gone(&calls));
     }
 
-    /// Promise 6, a bad clock is harmless: a step back grants nothing extra, and what a log or a
-    /// bucket promises holds over the highest time that there has been.
+    /// Promise 6, a wrong clock is harmless: a step back grants nothing extra, and the promises of
+    /// a log and of a bucket hold over the highest time so far.
     #[test]
     fn a_step_back_of_up_to_a_window_grants_nothing_extra(
         calls in calls(Limits::Same, Clock::Any, 1..60),
@@ -145,8 +145,8 @@ proptest! {
         keeps_to_the_window(quota, &grants_with_small_steps_back::<SlidingWindowLog>(&calls)?)?;
     }
 
-    /// Promise 6, the other half: a key never stays blocked for more than two windows after the
-    /// clock is right again.
+    /// Promise 6, the other half: no key stays blocked for more than two windows after the clock
+    /// has been corrected.
     #[test]
     fn no_clock_blocks_a_key_for_more_than_two_windows(
         calls in calls(Limits::Same, Clock::Any, 1..40),
@@ -154,7 +154,7 @@ proptest! {
         behind in prop::option::of(pause()),
         mut hammer in vec(any::<u16>(), 0..10),
     ) {
-        // Half the time the right clock is some windows behind the last call, else anywhere.
+        // In half of the cases the right clock is some windows behind the last call, else anywhere.
         let last = calls.last().unwrap();
         let behind = behind.map(|pause| pause.micros(&last.quota));
         let right = behind.map_or(right, |behind| {
@@ -171,7 +171,7 @@ proptest! {
         for_each_state!(carries_over_from_nothing(&calls));
     }
 
-    /// Promise 7: an upgrade or a downgrade keeps what was used, not what was left.
+    /// Promise 7: a higher or a lower limit keeps the used units, not the available ones.
     #[test]
     fn what_is_used_does_not_depend_on_the_limit(
         calls in calls(Limits::Same, Clock::Forward, 1..40),
@@ -180,16 +180,16 @@ proptest! {
         for_each_state!(another_limit_sees_the_same_use(&calls, &other));
     }
 
-    /// A refund gives back at most what is used, and never makes more than the capacity.
+    /// A refund gives back at most the used units, so that no more than the capacity is available.
     #[test]
-    fn a_refund_gives_back_at_most_what_is_used(
+    fn a_refund_gives_back_at_most_the_used_units(
         calls in calls(Limits::Changing, Clock::Any, 1..40),
         amount in units(),
     ) {
         for_each_state!(refunds_are_bounded_by_use(&calls, amount));
     }
 
-    /// A refund gives back as many units to a call with any other limit.
+    /// A refund gives back the same number of units to calls with any other limit.
     #[test]
     fn a_refund_is_the_same_for_every_limit(
         calls in calls(Limits::Changing, Clock::Forward, 1..40),
@@ -200,7 +200,7 @@ proptest! {
         for_each_state!(refunds_are_seen_alike(&calls, pause, amount, &other));
     }
 
-    /// A refund takes the newest grants: giving back the latest call undoes exactly that call.
+    /// A refund takes the newest grants: a refund of the latest call undoes exactly that call.
     #[test]
     fn giving_a_call_back_undoes_it(
         calls in calls(Limits::Same, Clock::Forward, 1..40),
@@ -209,8 +209,8 @@ proptest! {
         for_each_state!(a_refund_undoes_a_grant(&calls, &later));
     }
 
-    /// A copy to which every effect is applied stays equal to the state that decided, whatever the
-    /// limits and the clock; and decoding the bytes of a state gives the same state.
+    /// A copy to which every effect is applied stays equal to the state that decided, with any
+    /// limits and clock; and the bytes of a state decode to the same state.
     #[test]
     fn a_copy_to_which_every_effect_is_applied_stays_equal(
         calls in calls(Limits::Changing, Clock::Any, 1..40),
@@ -220,7 +220,7 @@ proptest! {
         for_each_state!(copies_stay_equal(&calls));
     }
 
-    /// No bytes make decoding panic, nor the use of what was decoded.
+    /// No bytes make the decoder panic, nor any call on a decoded state.
     #[test]
     fn arbitrary_bytes_are_harmless(
         bytes in prop_oneof![4 => invented(), 1 => vec(any::<u8>(), 0..60)],
@@ -229,7 +229,7 @@ proptest! {
         bytes_are_harmless(&bytes, &calls)?;
     }
 
-    /// The same for every truncation and every flipped bit of bytes that were written.
+    /// The same for every truncation and every flipped bit of encoded bytes.
     #[test]
     fn damaged_bytes_are_harmless(
         bytes in stored(),
@@ -253,7 +253,7 @@ struct Grant {
     units: u32,
 }
 
-/// What a new state grants of a history, and the state after it.
+/// Returns the grants of a new state for a history, and the state after it.
 fn grants<A: State>(calls: &[Call]) -> (Vec<Grant>, A) {
     let mut state = A::default();
     let grant = |&Call { now, quota, request }: &Call| {
@@ -264,19 +264,19 @@ fn grants<A: State>(calls: &[Call]) -> (Vec<Grant>, A) {
     (grants, state)
 }
 
-/// The state that a history leaves.
+/// Returns the state after a history.
 fn state<A: State>(calls: &[Call]) -> A {
     grants(calls).1
 }
 
-/// `now` + `wait`, or `None` if that is after the end of time.
+/// Returns `now + wait`, or `None` if that is after `Instant::MAX`.
 fn after(now: Instant, wait: Duration) -> Option<Instant> {
     let micros = u128::from(now.as_micros()) + wait.as_micros();
     (micros <= u128::from(Instant::MAX.as_micros()))
         .then(|| Instant::from_micros(u64::try_from(micros).unwrap()))
 }
 
-/// Whether all of `units` would be granted.
+/// Returns whether all of `units` would be granted.
 fn grants_all<A: State>(state: &A, quota: &Limit, units: Units, now: Instant) -> bool {
     let decision = state.clone().take(quota, Request::all(units), now);
     assert_eq!(decision.retry_after == RetryAfter::Granted, decision.granted > 0);
@@ -300,7 +300,7 @@ fn keeps_to_the_rate(quota: &Limit, grants: &[Grant]) -> TestCaseResult {
     Ok(())
 }
 
-/// The same with limits that change, of which those of the grants themselves decide.
+/// The same with limits that change: those of the grants count.
 fn keeps_to_the_fastest_rate(calls: &[Call]) -> TestCaseResult {
     let mut bucket = TokenBucket::new();
     let granted = |&Call { now, quota, request }: &Call| {
@@ -337,9 +337,9 @@ fn keeps_to_the_window(quota: &Limit, grants: &[Grant]) -> TestCaseResult {
     Ok(())
 }
 
-/// What is missing is granted after the wait that the call was told, also as the milliseconds that
-/// a client is told, and not a microsecond or a millisecond earlier. If any number of units would
-/// have been taken and there was none, the first one is missing.
+/// The missing units are granted after the wait of the answer, in microseconds and in the
+/// milliseconds of a reply, and not a microsecond or a millisecond earlier. If the call takes any
+/// number of units and none was available, one unit is missing.
 fn a_wait_is_tight<A: State>(state: &A, call: &Call, decision: &Decision) -> TestCaseResult {
     let Call { now, quota, request } = *call;
     let missing = match decision.granted {
@@ -366,12 +366,12 @@ fn a_wait_is_tight<A: State>(state: &A, call: &Call, decision: &Decision) -> Tes
     prop_assert_ne!(granted_after(wait_micros), Some(false));
     prop_assert_ne!(granted_after(wait_micros - 1), Some(true), "one microsecond early");
     prop_assert_ne!(granted_after(wait_micros.saturating_sub(1_000)), Some(true));
-    prop_assert_ne!(granted_after(wait_millis * 1_000), Some(false), "as a client is told");
+    prop_assert_ne!(granted_after(wait_millis * 1_000), Some(false), "in milliseconds");
     prop_assert_ne!(granted_after((wait_millis - 1) * 1_000), Some(true), "one millisecond early");
     Ok(())
 }
 
-/// The end is `reset_after` from the latest change, and that of each state that a history leaves.
+/// A state ends `reset_after` the latest change, after every call of a history.
 fn ends_in_time<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
     let (mut state, mut end) = (A::default(), Some(Instant::EPOCH));
     for &(Call { now, quota, request }, refund) in calls {
@@ -414,8 +414,8 @@ fn waits_are_tight<A: State>(calls: &[Call]) -> TestCaseResult {
     Ok(())
 }
 
-/// A key that is full for the history's last call is granted on time, although it is hammered with
-/// the same call, and with greater ones, until then.
+/// A call that the last state of a history denies is granted on time, although the same call and
+/// larger ones are made at a high rate until then.
 fn hammering_postpones_nothing<A: State>(calls: &[Call], hammer: &[u16]) -> TestCaseResult {
     let mut state: A = state(calls);
     let Some(&Call { now, quota, request: Request { cost, .. } }) = calls.last() else {
@@ -439,8 +439,8 @@ fn hammering_postpones_nothing<A: State>(calls: &[Call], hammer: &[u16]) -> Test
     Ok(())
 }
 
-/// A denied call leaves the same state and the same bytes, and a peek tells what the call would be
-/// told.
+/// A denied call leaves the same state and the same bytes, and a peek returns the answer of the
+/// call.
 fn denied_is_free<A: State>(calls: &[Call]) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
@@ -463,7 +463,7 @@ fn denied_is_free<A: State>(calls: &[Call]) -> TestCaseResult {
 }
 
 /// The quota is whole `reset_after` later and not a microsecond earlier, and a server that expires
-/// the key as told never removes anything that still counts.
+/// the key by the expiry never removes a grant that counts.
 fn whole_means_gone<A: State>(calls: &[Call]) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
@@ -488,9 +488,9 @@ fn whole_means_gone<A: State>(calls: &[Call]) -> TestCaseResult {
     Ok(())
 }
 
-/// Makes the calls with a clock that is never more than a window behind the newest grant. Nothing
-/// is granted beyond what a clock that stood still would have granted; answers every grant at the
-/// highest time of the clock at any grant so far.
+/// Makes the calls with a clock that is never more than a window behind the newest grant. Checks
+/// that no more is granted than with a clock that stands still. Returns every grant at the highest
+/// time of the clock at any grant so far.
 fn grants_with_small_steps_back<A: State>(calls: &[Call]) -> Result<Vec<Grant>, TestCaseError> {
     let (mut state, mut grants, mut newest) = (A::default(), Vec::new(), Instant::EPOCH);
     for &Call { now, quota, request } in calls {
@@ -507,8 +507,8 @@ fn grants_with_small_steps_back<A: State>(calls: &[Call]) -> Result<Vec<Grant>, 
     Ok(grants)
 }
 
-/// Two windows after any instant at the latest, one unit is granted, however far off the clock of
-/// the state's history was, and whatever was denied in these two windows.
+/// At most two windows after any instant one unit is granted, however wrong the clock of the
+/// history was, and whatever was denied in these two windows.
 fn recovers_within_two_windows<A: State>(
     calls: &[Call],
     right: Instant,
@@ -533,8 +533,7 @@ fn carries_over_from_nothing<A: State>(calls: &[Call]) -> TestCaseResult {
     used_carries_over(&mut A::default(), calls)
 }
 
-/// No call takes more than it asked for or than its own parameters allow, and what was used before
-/// still is.
+/// No call takes more than its cost or than its own parameters allow, and used units stay used.
 fn used_carries_over<A: State>(state: &mut A, calls: &[Call]) -> TestCaseResult {
     for &Call { now, quota, request } in calls {
         let before = state.used(&quota, now);
@@ -556,7 +555,7 @@ fn used_carries_over<A: State>(state: &mut A, calls: &[Call]) -> TestCaseResult 
     Ok(())
 }
 
-/// Right after a grant, a call with any other limit sees the same units used.
+/// Right after a grant, the same units are used for a call with any other limit.
 fn another_limit_sees_the_same_use<A: State>(calls: &[Call], other: &Limit) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
@@ -568,7 +567,7 @@ fn another_limit_sees_the_same_use<A: State>(calls: &[Call], other: &Limit) -> T
     Ok(())
 }
 
-/// A refund gives back what is used and no more, and whoever then asks for it again gets it.
+/// A refund gives back at most the used units, and the next call can take them.
 fn refunds_are_bounded_by_use<A: State>(calls: &[Call], amount: Units) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
@@ -588,7 +587,7 @@ fn refunds_are_bounded_by_use<A: State>(calls: &[Call], amount: Units) -> TestCa
     Ok(())
 }
 
-/// Some time after a history, a refund makes the same difference to calls with any limit.
+/// Some time after a history, a refund makes the same difference for calls with any limit.
 fn refunds_are_seen_alike<A: State>(
     calls: &[Call],
     pause: Pause,
@@ -607,8 +606,8 @@ fn refunds_are_seen_alike<A: State>(
     Ok(())
 }
 
-/// A call that is given back was never made: all later calls are answered as if it had not been,
-/// and making it again leaves the same state as making it once.
+/// After the refund of a call, all later calls are answered as if the call had not been made, and
+/// making it again gives the same state as making it once.
 fn a_refund_undoes_a_grant<A: State>(calls: &[Call], later: &[Call]) -> TestCaseResult {
     let (mut state, mut newest) = (A::default(), None);
     for &Call { now, quota, request } in calls {
@@ -618,7 +617,7 @@ fn a_refund_undoes_a_grant<A: State>(calls: &[Call], later: &[Call]) -> TestCase
         };
         let mut refunded = state.clone();
         prop_assert_eq!(refunded.refund(granted, now).refunded, granted.get());
-        // An entry that the grant has joined still counts from this later time.
+        // An entry that the grant has joined counts from this later time.
         let joined = newest.is_some_and(|newest| A::share_an_entry(&quota, newest, now));
         for call in later.iter().filter(|_| !joined) {
             let time = now.max(call.now);
@@ -667,7 +666,7 @@ fn replicate<A: State>(copy: &mut A, effect: &A::Effect) -> TestCaseResult {
     Ok(())
 }
 
-/// Bytes that are accepted can be used in any way, and are written so that they read as the same.
+/// A state of accepted bytes can be used in any way, and its own bytes decode to the same state.
 fn accepted_bytes_can_be_used<A: State>(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
     let Some(mut state) = A::decoded(bytes) else {
         return Ok(());
@@ -684,7 +683,7 @@ fn accepted_bytes_can_be_used<A: State>(bytes: &[u8], calls: &[Call]) -> TestCas
     Ok(())
 }
 
-/// The bytes of the state that a history leaves, of either algorithm.
+/// The bytes of the state after a history, of any algorithm.
 fn stored() -> impl Strategy<Value = Vec<u8>> {
     (calls(Limits::Changing, Clock::Forward, 1..40), any::<bool>()).prop_map(|(calls, bucket)| {
         if bucket {
@@ -695,14 +694,14 @@ fn stored() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Bytes that look like a state as far as the version and the kind.
+/// Bytes with the version and the kind of a state.
 fn invented() -> impl Strategy<Value = Vec<u8>> {
     let small = prop_oneof![0..=127_u8, any::<u8>()];
     (0..=3_u8, 0..=18_u8, vec(small, 0..40))
         .prop_map(|(version, kind, fields)| [&[version, kind], &fields[..]].concat())
 }
 
-/// Whatever `bytes` are: decoding does not panic, and what it accepts can be used.
+/// The decoder does not panic on `bytes`, and a state of accepted bytes can be used.
 fn bytes_are_harmless(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
     if let Ok(effect) = Effect::decode(bytes) {
         let mut again = Vec::new();

@@ -1,4 +1,4 @@
-//! What the sketch of denied keys promises, against a model that counts every key exactly.
+//! The promises of the sketch of denied keys, against a model that counts every key exactly.
 
 #![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
@@ -18,9 +18,9 @@ proptest! {
         ..ProptestConfig::with_cases(500)
     })]
 
-    /// The bounds on what is shown, whatever is denied and whatever the clock does.
+    /// The bounds of the listed denials, with any denials and any clock.
     #[test]
-    fn shown_denials_are_within_their_bounds(
+    fn listed_denials_are_within_their_bounds(
         capacity in capacity(),
         events in vec(event(), 1..400),
     ) {
@@ -40,15 +40,15 @@ proptest! {
                 pair.apply(event);
             }
             for database in DATABASES {
-                let shown: HashMap<_, _> = pair.shown(database).into_iter().collect();
+                let listed: HashMap<_, _> = pair.listed(database).into_iter().collect();
                 let exact = pair.model.keys.iter().filter(|((of, _), _)| *of == database);
-                prop_assert_eq!(shown, exact.map(|((_, key), count)| (*key, *count)).collect());
+                prop_assert_eq!(listed, exact.map(|((_, key), count)| (*key, *count)).collect());
             }
         }
     }
 }
 
-/// What may happen.
+/// An event of a history.
 #[derive(Clone, Debug)]
 enum Event {
     /// A key is denied some times.
@@ -149,14 +149,14 @@ impl Pair {
     }
 
     fn check(&mut self) -> TestCaseResult {
-        let kept = self.sketch.len(self.now);
-        prop_assert!(kept <= self.capacity.get(), "{} keys", kept);
+        let len = self.sketch.len(self.now);
+        prop_assert!(len <= self.capacity.get(), "{} keys", len);
         for database in DATABASES {
-            let shown = self.shown(database);
-            let sorted = shown.is_sorted_by_key(|(key, denials)| (u64::MAX - denials, *key));
-            prop_assert!(sorted, "{:?}", shown);
-            let shown: HashMap<_, _> = shown.into_iter().collect();
-            for key in shown.keys() {
+            let listed = self.listed(database);
+            let sorted = listed.is_sorted_by_key(|(key, denials)| (u64::MAX - denials, *key));
+            prop_assert!(sorted, "{:?}", listed);
+            let listed: HashMap<_, _> = listed.into_iter().collect();
+            for key in listed.keys() {
                 prop_assert!(self.model.keys.contains_key(&(database, *key)), "{}", key);
             }
             // N / C + 1, times C.
@@ -164,7 +164,7 @@ impl Pair {
             let bound = self.model.total + capacity;
             for (&(_, key), &exact) in self.model.keys.iter().filter(|((of, _), _)| *of == database)
             {
-                let denials = shown.get(&key).copied().unwrap_or(0);
+                let denials = listed.get(&key).copied().unwrap_or(0);
                 prop_assert!(denials <= exact, "{}: {} of {}", key, denials, exact);
                 prop_assert!((exact - denials) * capacity <= bound, "{}: {}", key, denials);
             }
@@ -172,7 +172,7 @@ impl Pair {
         Ok(())
     }
 
-    fn shown(&mut self, database: u32) -> Vec<(u8, u64)> {
+    fn listed(&mut self, database: u32) -> Vec<(u8, u64)> {
         self.model.fade(self.now);
         let top = self.sketch.top(database, usize::MAX, self.now);
         top.into_iter().map(|(key, denials)| (key[0], denials)).collect()

@@ -1,4 +1,4 @@
-//! What callers do: limits, costs and clocks, the corners of every bound among them.
+//! The calls of tests: limits, costs and clocks, with the extremes of every bound.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub(crate) struct Call {
     pub(crate) request: Request,
 }
 
-/// One line, so that a history that breaks a promise can be read.
+/// Writes one line, so that a history that breaks a promise is readable.
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { now, quota: Limit { limit, window, capacity }, request } = self;
@@ -24,24 +24,24 @@ impl fmt::Debug for Call {
     }
 }
 
-/// Whether the calls of a history agree on what is allowed.
+/// The limits of the calls of a history.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limits {
     Same,
     Changing,
 }
 
-/// What the clock does between the calls of a history.
+/// The steps of the clock between the calls of a history.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Clock {
-    /// It stands still or goes forward.
+    /// The clock stands still or goes forward.
     Forward,
-    /// It also steps back, and to anywhere.
+    /// The clock also steps back, and to any time.
     Any,
 }
 
-/// Histories of calls, each made up relative to the limit that it is made with: this is what
-/// makes grants and denials, and both sides of every boundary, about equally likely.
+/// Histories of calls. Costs and pauses are relative to the limit of the call, so that grants and
+/// denials, and both sides of every bound, are about equally likely.
 pub(crate) fn calls(
     limits: Limits,
     clock: Clock,
@@ -81,8 +81,8 @@ pub(crate) fn units() -> impl Strategy<Value = Units> {
     .prop_map(|units| Units::new(units).unwrap())
 }
 
-/// Windows, from a millisecond to 366 days. A thousand milliseconds is where a log's tick stops
-/// growing.
+/// Windows, from a millisecond to 366 days. From a thousand milliseconds on, the tick of a log is
+/// constant.
 pub(crate) fn window() -> impl Strategy<Value = Window> {
     let max = Window::MAX.as_millis();
     prop_oneof![
@@ -96,7 +96,7 @@ pub(crate) fn window() -> impl Strategy<Value = Window> {
     .prop_map(|millis| Window::from_millis(millis).unwrap())
 }
 
-/// What is allowed: every second bucket has a capacity of its own.
+/// Limits: every second one has a capacity of its own.
 pub(crate) fn quota() -> impl Strategy<Value = Limit> {
     let quota = (units(), window(), prop::option::of(units()));
     quota.prop_map(|(limit, window, capacity)| Limit {
@@ -106,7 +106,7 @@ pub(crate) fn quota() -> impl Strategy<Value = Limit> {
     })
 }
 
-/// Instants: mostly of this century, sometimes at the ends of time.
+/// Instants: mostly of this century, sometimes near the epoch or the latest instant.
 pub(crate) fn instant() -> impl Strategy<Value = Instant> {
     let max = Instant::MAX.as_micros();
     let today = 1_800_000_000_000_000_u64;
@@ -155,7 +155,7 @@ pub(crate) fn pause() -> impl Strategy<Value = Pause> {
     ]
 }
 
-/// What the clock does before a call.
+/// The step of the clock before a call.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Forward(Pause),

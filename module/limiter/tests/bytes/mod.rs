@@ -1,5 +1,5 @@
-//! What must hold for any bytes that a server is given to load or to apply. A check that fails
-//! panics, and so does the code that it checks.
+//! The checks on any bytes that a server may have to load or to apply. A failed check panics, and
+//! so does the code under test.
 
 use std::fmt::Debug;
 
@@ -11,8 +11,8 @@ use limiter::{
 use crate::corpus::pieces;
 use crate::state::State;
 
-/// Checks bytes that are loaded as a value: they are refused, or make a state which every
-/// operation leaves in order.
+/// Checks bytes that are loaded as a value: they are refused, or decode to a state that stays valid
+/// after every operation.
 pub(crate) fn stored(bytes: &[u8]) {
     let Ok(effect) = Effect::decode(bytes) else {
         assert_eq!(TokenBucket::decoded(bytes), None);
@@ -37,13 +37,13 @@ pub(crate) fn stored(bytes: &[u8]) {
     }
 }
 
-/// Checks bytes that are loaded as a value, and then used by calls and by the effects of others.
+/// Checks bytes that are loaded as a value, and then changed by calls and by effects.
 ///
 /// The first of the input's [`pieces`] is the value. One that begins with `T` or `R` is a call that
 /// takes or gives back; any other is an effect.
 ///
-/// A second key gets nothing but effects, and is stored and loaded again after each of them: it
-/// must hold the same.
+/// A second key receives effects only, and is stored and loaded again after each of them: it must
+/// have the same value.
 pub(crate) fn applied(input: &[u8]) {
     let mut pieces = pieces(input);
     let mut first = Key::load(pieces.next().unwrap_or_default());
@@ -76,7 +76,7 @@ pub(crate) fn applied(input: &[u8]) {
     }
 }
 
-/// Checks what every operation makes of a state that was read from these bytes.
+/// Checks every operation on a state that was decoded from these bytes.
 fn usable<S: State>(state: &S, bytes: &[u8]) {
     let (most, fixed) = (8 * bytes.len(), 512);
     let held = capacity_bytes(state);
@@ -95,7 +95,8 @@ fn usable<S: State>(state: &S, bytes: &[u8]) {
     }
 }
 
-/// What the buffers of a state can hold. Each is replaced, which the state does not notice.
+/// Returns the size of the buffers of a state. Replaces each of them, which does not change the
+/// state.
 fn capacity_bytes<S: State>(state: &S) -> usize {
     struct Replaced(usize);
     impl BufferVisitor for Replaced {
@@ -132,8 +133,8 @@ fn takes<S: State>(state: &S, quota: &Limit, request: Request, now: Instant) {
     makes(state.clone(), &after.effect_of_grant(quota, granted, now), &after);
 }
 
-/// A call that was denied is granted after its wait. It may be granted before, in a state that no
-/// calls lead to: a log whose grants span many windows ahead of the clock.
+/// Checks that a denied call is granted after its wait. It may be granted earlier by a state that
+/// no calls can make: a log whose grants span many windows ahead of the clock.
 fn wait_suffices<S: State>(
     state: &S,
     quota: &Limit,
@@ -162,7 +163,7 @@ fn gives_back<S: State>(state: &S, amount: Units, now: Instant) {
     }
 }
 
-/// An effect makes the state after a call of the state before it, which can be stored.
+/// Checks that an effect on the state before a call gives the state after it, which can be stored.
 fn makes<S: State>(mut before: S, effect: &S::Effect, after: &S) {
     let received = S::Effect::decode(&encoded(effect)).expect("an effect that was encoded");
     before.apply(received).expect("an effect that fits the state");
@@ -314,8 +315,8 @@ fn quotas(window: Window) -> impl Iterator<Item = Limit> {
     })
 }
 
-/// The window of a state with these bytes, and times at which something changes for it: those in
-/// its fields, the ones just beside them and a window later, and the ends of time.
+/// Returns the window of a state with these bytes, and times at which its answers change: those in
+/// its fields, the times next to them and a window later, the epoch and the latest instant.
 fn moments(bytes: &[u8]) -> (Window, Vec<Instant>) {
     let mut fields = Fields(bytes.get(2..).unwrap_or_default());
     let [first, second] = [fields.integer(), fields.integer()];
@@ -342,7 +343,7 @@ fn moments(bytes: &[u8]) -> (Window, Vec<Instant>) {
     (window, times.into_iter().map(Instant::from_micros).collect())
 }
 
-/// Integers that bytes are read as: any bytes are some, and nothing is 0.
+/// Integers that are read from any bytes; no bytes are 0.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -382,7 +383,7 @@ impl Fields<'_> {
         if self.flag() { Request::partial(cost) } else { Request::all(cost) }
     }
 
-    /// This time moved by as many microseconds as the next field says, back if that is odd.
+    /// Returns this time moved by the microseconds of the next field, back if they are odd.
     fn moved(&mut self, now: Instant) -> Instant {
         let step = self.integer();
         let (micros, back) = (step / 2, step % 2 == 1);
