@@ -1,7 +1,7 @@
-//! Whoever joins while grants are made misses none: a replica, and an append-only file.
+//! A replica, and an append-only file, that joins while grants are made misses none.
 //!
-//! The module sends its changes only while somebody receives them, so the moments at which
-//! somebody joins are those at which one could be lost.
+//! The module sends its changes only while they have a receiver, so a change could be lost at the
+//! moment at which a receiver joins.
 
 use crate::harness::{Builder, Client, Load, Server, Snapshot, eventually};
 
@@ -16,7 +16,7 @@ const SNAPSHOTS: [&[(&str, &str)]; 6] = [
     // Snapshot and changes travel on two connections at once.
     &[("repl-diskless-load", "disabled"), ("dual-channel-replication-enabled", "yes")],
     &[("repl-diskless-load", "disabled"), ("repl-rdb-channel", "yes")],
-    // The replica waits for a second before its snapshot is begun.
+    // The primary begins the snapshot a second after the replica has asked for it.
     &[("repl-diskless-load", "disabled"), ("repl-diskless-sync-delay", "1")],
 ];
 
@@ -51,7 +51,7 @@ fn a_replica_that_comes_back_when_the_backlog_has_gone_misses_nothing() {
         eventually("the backlog is freed", || {
             (client.info("replication", "repl_backlog_active") == "0").then_some(())
         });
-        // Whoever forks is looked at anew, and nobody is left.
+        // The fork makes the module look for receivers, and there is none.
         save(&mut client);
         load.more();
         replica.follow(&primary);
@@ -69,7 +69,7 @@ fn a_replica_that_was_its_primary_misses_nothing_when_it_catches_up() {
         (role == "master").then(|| first.port())
     };
     load.during(first_if_primary, || {
-        // What the first server has granted to nobody's knowledge is lost here.
+        // The grants of the first server that no replica has received are lost here.
         first.follow(&second);
         first.client().call::<()>("REPLICAOF NO ONE");
         load.more();
@@ -116,7 +116,7 @@ fn an_append_only_file_that_is_turned_on_under_load_misses_nothing() {
     let load = Load::on("", KEYS);
     load.during(to(&server), || {
         let mut client = server.client();
-        // A snapshot that is already being written puts off the one that the file starts from.
+        // A snapshot in progress delays the snapshot with which the file begins.
         client.call::<String>("BGSAVE");
         client.call::<()>("CONFIG SET appendonly yes");
         load.more();
@@ -149,16 +149,16 @@ fn slow_to_save() -> Builder {
     Server::builder().config("rdb-key-save-delay", "2000")
 }
 
-/// A server whose backlog is all that a replica needs. It sends nothing by itself: a ping that
-/// reached one server but not the other would put the former ahead. And it keeps everything that is
-/// granted until a replica comes back, which tries to once a second: by default that is too much.
+/// A server whose backlog suffices for a replica to catch up. The server sends no pings, since a ping
+/// that reached one server but not the other would put the former ahead. The backlog has room for all
+/// grants until a replica returns, which tries to once a second; the default size has not.
 fn with_backlog() -> Builder {
     Server::builder()
         .config("repl-ping-replica-period", "86400")
         .config("repl-backlog-size", "256mb")
 }
 
-/// Where a load finds a server that does not move.
+/// Returns the port of a server, whose role does not change.
 fn to(server: &Server) -> impl Fn() -> Option<u16> + Sync {
     let port = server.port();
     move || Some(port)
@@ -178,7 +178,7 @@ fn save(client: &mut Client) {
 
 fn wait_until_rewritten(client: &mut Client) {
     eventually("the file is rewritten", || {
-        // In this order: what was scheduled may begin between the two questions.
+        // In this order, because a scheduled rewrite may begin between the two calls.
         let state = ["aof_rewrite_scheduled", "aof_rewrite_in_progress"];
         state.iter().all(|field| client.info("persistence", field) == "0").then_some(())
     });
@@ -191,7 +191,7 @@ fn assert_in_step(primary: &Server, replica: &Server, load: &Load) {
     Snapshot::assert_same(&expected, &Snapshot::all(&mut replica.client(), load.keys()));
 }
 
-/// Asserts that the append-only file holds what the server does.
+/// Asserts that the append-only file gives the same keys as the server has.
 fn assert_in_file(server: &Server, load: &Load) {
     let mut client = server.client();
     let expected = Snapshot::all(&mut client, load.keys());
