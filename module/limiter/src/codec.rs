@@ -17,6 +17,10 @@
 //! | 2 | 9 | a sliding window log in debt | window in ms, age of the first grant and 1, then as kind 2 |
 //! | 2 | 10 | a grant that was logged otherwise | time, window in ms, units, resolution in ms, joins |
 //! | 2 | 11 | a return to an entry of a log | time, time of the grant, units |
+//! | 2 | 12 | leases | per lease: µs since the expiry before, ttl in ms, cost, fence, holder |
+//! | 2 | 13 | a lease that was taken | time, ttl in ms, cost, fence, holder |
+//! | 2 | 14 | leases that were renewed | time, ttl in ms, per lease: holder |
+//! | 2 | 15 | leases that were released | time, per lease: holder |
 //!
 //! Times are in microseconds since the epoch. The version of a kind is the first version that has
 //! the kind, so that an older reader refuses no more than it must.
@@ -76,11 +80,15 @@ pub(crate) enum Kind {
     SlidingWindowLogInDebt,
     OtherGrantOfLog,
     ReturnToLog,
+    Leases,
+    Acquisition,
+    Renewal,
+    Release,
 }
 
 impl Kind {
     /// Every kind that any version has written. No kind is ever removed.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 15] = [
         Self::TokenBucket,
         Self::SlidingWindowLog,
         Self::GrantOfLog,
@@ -92,6 +100,10 @@ impl Kind {
         Self::SlidingWindowLogInDebt,
         Self::OtherGrantOfLog,
         Self::ReturnToLog,
+        Self::Leases,
+        Self::Acquisition,
+        Self::Renewal,
+        Self::Release,
     ];
 
     /// Returns the first version that has this kind, and the number of the kind.
@@ -108,6 +120,10 @@ impl Kind {
             Self::SlidingWindowLogInDebt => [2, 9],
             Self::OtherGrantOfLog => [2, 10],
             Self::ReturnToLog => [2, 11],
+            Self::Leases => [2, 12],
+            Self::Acquisition => [2, 13],
+            Self::Renewal => [2, 14],
+            Self::Release => [2, 15],
         }
     }
 }
@@ -134,7 +150,14 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Kind, Fields<'_>), DecodeError> {
 /// The fields that have not been read yet.
 pub(crate) struct Fields<'a>(&'a [u8]);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    /// Takes so many bytes as they are.
+    pub(crate) fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

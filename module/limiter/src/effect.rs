@@ -52,7 +52,8 @@ impl Encode for Effect {
             | Kind::ReturnToLog
             | Kind::RefundOfLog => Encode::decode(bytes).map(Self::SlidingWindowLog),
             Kind::Deletion => fields.end(Some(Self::Deletion)),
-            Kind::FixedWindow => Err(DecodeError::Malformed),
+            // The states that no server registers yet.
+            _ => Err(DecodeError::Malformed),
         }
     }
 }

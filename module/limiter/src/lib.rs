@@ -37,6 +37,8 @@
 //! * [`TokenBucket`] and [`SlidingWindowLog`]: each decides, encodes itself and applies its
 //!   effects.
 //! * [`FixedWindow`]: decides, encodes itself and applies its effects as well.
+//! * [`Holder`], [`Fences`], [`Lease`]: what leases are made of.
+//! * [`Leases`]: at most so many units at the same time.
 //! * [`Effect`]: an effect on any state, or a deletion.
 //! * [`TopKeys`]: the keys with the most recent denials.
 //!
@@ -72,6 +74,9 @@ mod decision;
 mod effect;
 mod fixed_window;
 mod grants;
+mod holder;
+mod lease_index;
+mod leases;
 mod limits;
 mod log_options;
 mod math;
@@ -90,6 +95,11 @@ pub use codec::Encode;
 pub use decision::{Decision, Refund, RetryAfter};
 pub use effect::Effect;
 pub use fixed_window::{FixedLimit, FixedWindow};
+pub use holder::{Fences, Holder};
+pub use lease_index::Lease;
+pub use leases::{
+    Acquired, Acquisition, AcquisitionError, HeldLease, LeaseEffect, Leases, Renewed,
+};
 pub use limits::{Limit, MAX_USED, Mode, Request, Units, Window};
 pub use log_options::LogOptions;
 pub use sliding_window_log::{LogEffect, SlidingWindowLog};

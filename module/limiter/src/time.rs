@@ -108,6 +108,14 @@ impl Duration {
         ((self.0 as u64).plus(999) / 1_000).cast_signed()
     }
 
+    /// Returns the duration in milliseconds as a reply to the holder of a lease: rounded down, so
+    /// that a holder never relies on a lease that has ended, and at most [`Duration::MAX_MILLIS`].
+    #[must_use]
+    pub fn floor_millis(self) -> i64 {
+        const LONGEST: u128 = Duration::MAX_MILLIS.unsigned_abs() as u128;
+        ((self.0 / 1_000).min(LONGEST) as u64).cast_signed()
+    }
+
     /// The longest time in a reply, some 285,000 years: 2^53 - 1 milliseconds, the largest integer
     /// up to which Lua, JavaScript and JSON represent every integer.
     pub const MAX_MILLIS: i64 = (1 << 53) - 1;
@@ -153,6 +161,14 @@ mod tests {
         ] {
             assert_eq!(Duration::from_micros(micros).ceil_millis(), millis, "{micros}");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_lease_is_rounded_down() {
+        for (micros, millis) in [(0, 0), (999, 0), (1_000, 1), (1_999, 1)] {
+            assert_eq!(Duration::from_micros(micros).floor_millis(), millis, "{micros}");
+        }
+        assert_eq!(Duration::from_micros(u128::MAX).floor_millis(), Duration::MAX_MILLIS);
     }
 
     #[test]

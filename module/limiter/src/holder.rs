@@ -1,0 +1,114 @@
+//! The holders of leases, and the fences that order their leases.
+
+use core::fmt;
+
+use crate::math::Exact;
+use crate::time::Instant;
+
+/// The name of a holder: 1 to 64 bytes, chosen by the caller. It names one attempt.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    /// The name, and zeros behind it.
+    bytes: [u8; Self::MAX_BYTES],
+    len: u8,
+}
+
+impl Holder {
+    /// The most bytes of a name.
+    pub const MAX_BYTES: usize = 64;
+
+    /// Returns these bytes as a name, or `None` unless they are 1 to [`Holder::MAX_BYTES`].
+    #[must_use]
+    pub fn new(name: impl AsRef<[u8]>) -> Option<Self> {
+        let name = name.as_ref();
+        let mut bytes = [0; Self::MAX_BYTES];
+        bytes.get_mut(..name.len())?.copy_from_slice(name);
+        (!name.is_empty()).then_some(Self { bytes, len: name.len() as u8 })
+    }
+
+    /// The bytes of the name.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.as_bytes().escape_ascii())
+    }
+}
+
+/// The highest fence of a server: given, loaded, or received as an effect, for any key.
+///
+/// A new fence is greater than all of them, and at least the microseconds of the clock, so that
+/// fences stay in order after a restart with a clock that went forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fences {
+    highest: u64,
+}
+
+impl Fences {
+    /// The greatest fence: the largest integer of a reply.
+    pub const MAX: u64 = i64::MAX.unsigned_abs();
+
+    /// No fence was given.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { highest: 0 }
+    }
+
+    /// The highest fence, or 0 if there was none.
+    #[must_use]
+    pub const fn highest(self) -> u64 {
+        self.highest
+    }
+
+    /// Takes a fence into account that was loaded or received.
+    pub fn observe(&mut self, fence: u64) {
+        self.highest = self.highest.max(fence.min(Self::MAX));
+    }
+
+    /// Returns the next fence, or `None` if [`Fences::MAX`] was given.
+    pub fn next(&mut self, now: Instant) -> Option<u64> {
+        if self.highest == Self::MAX {
+            return None;
+        }
+        self.highest = self.highest.plus(1).max(now.as_micros());
+        Some(self.highest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_has_1_to_64_bytes() {
+        for (len, valid) in [(0, false), (1, true), (64, true), (65, false), (1_000, false)] {
+            let name = alloc::vec![0xff; len];
+            let holder = Holder::new(&name);
+            assert_eq!(holder.is_some(), valid, "{len}");
+            assert!(holder.is_none_or(|holder| holder.as_bytes() == name));
+        }
+    }
+
+    #[test]
+    fn holders_are_distinct_also_when_they_end_with_zeros() {
+        let [short, long] = [&b"a"[..], b"a\0"].map(|name| Holder::new(name).unwrap());
+        assert!(short < long);
+    }
+
+    #[test]
+    fn fences_rise_with_the_clock_and_when_it_stands_still_or_steps_back() {
+        let mut fences = Fences::new();
+        let at = Instant::from_micros;
+        let given = [0, 5, 5, 5, 3, 9].map(|micros| fences.next(at(micros)).unwrap());
+        assert_eq!(given, [1, 5, 6, 7, 8, 9]);
+        fences.observe(100);
+        fences.observe(50);
+        assert_eq!((fences.next(at(60)), fences.highest()), (Some(101), 101));
+        fences.observe(u64::MAX);
+        assert_eq!(fences.next(at(60)), None);
+    }
+}

@@ -1,0 +1,163 @@
+use alloc::collections::BTreeMap;
+use alloc::format;
+
+use super::*;
+
+fn lease(holder: u64, expiry: u64, cost: u64) -> Lease {
+    Lease {
+        holder: Holder::new(format!("{holder}")).unwrap(),
+        cost: Units::new(cost).unwrap(),
+        ttl: Window::from_millis(1 + expiry % 31_622_400_000).unwrap(),
+        expiry: Instant::from_micros(expiry),
+        fence: 1 + holder,
+    }
+}
+
+/// Checks everything that an index can be asked against the leases that it should hold.
+fn assert_holds(index: &LeaseIndex, leases: &BTreeMap<Holder, Lease>) {
+    assert_eq!(index.len() as usize, leases.len());
+    let mut sorted: Vec<_> = leases.values().copied().collect();
+    sorted.sort_by_key(|lease| (lease.expiry, lease.holder));
+    let mut visited = Vec::new();
+    index.visit_after(Instant::EPOCH, &mut |lease| {
+        visited.push(lease);
+        true
+    });
+    assert_eq!(visited, sorted);
+    assert_eq!(index.first_to_expire(), sorted.first().copied());
+    assert_eq!(index.last_expiry(), sorted.last().map_or(Instant::EPOCH, |lease| lease.expiry));
+    let latest = sorted.iter().map(Lease::start).max().unwrap_or(Instant::EPOCH);
+    assert_eq!(index.latest_start(), latest);
+    assert_eq!(index.last_to_start().map(|lease| lease.start()), {
+        (!sorted.is_empty()).then_some(latest)
+    });
+    for lease in &sorted {
+        assert_eq!(index.find(&lease.holder), Some(*lease));
+    }
+    assert_balanced(index, Tree::Holder, index.root(Tree::Holder));
+    assert_balanced(index, Tree::Expiry, index.root(Tree::Expiry));
+}
+
+/// Checks the weights of a subtree; returns the number of its nodes.
+fn assert_balanced(index: &LeaseIndex, tree: Tree, root: Index) -> u32 {
+    if index.node(root).is_none() {
+        return 0;
+    }
+    let Links { left, right, count } = index.links(tree, root);
+    let [left, right] = [left, right].map(|root| assert_balanced(index, tree, root));
+    assert!(3 * (left + 1) > right && 3 * (right + 1) > left, "{left} and {right}");
+    assert_eq!(count, left + right + 1);
+    count
+}
+
+/// A sequence of numbers without order.
+fn shuffled(number: u64) -> u64 {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40
+}
+
+#[test]
+fn leases_are_inserted_and_removed_in_any_order() {
+    let orders: [fn(u64) -> u64; 3] = [|number| number, |number| 10_000 - number, shuffled];
+    for order in orders {
+        let (mut index, mut leases) = (LeaseIndex::new(), BTreeMap::new());
+        for number in 0..400 {
+            let new = lease(order(number), 1 + shuffled(number) % 500, 1 + number);
+            if leases.insert(new.holder, new).is_none() {
+                index.insert(&new);
+            }
+            if number % 50 == 0 {
+                assert_holds(&index, &leases);
+            }
+        }
+        assert_holds(&index, &leases);
+        for number in 0..400 {
+            let gone = lease(order(shuffled(number) % 400), 1, 1).holder;
+            index.remove(&gone);
+            leases.remove(&gone);
+            if number % 20 == 0 {
+                assert_holds(&index, &leases);
+            }
+        }
+        for gone in leases.keys().copied().collect::<Vec<_>>() {
+            index.remove(&gone);
+        }
+        assert_holds(&index, &BTreeMap::new());
+        assert_eq!(index.buffers(), usize::from(index.chunks.capacity() > 0));
+    }
+}
+
+#[test]
+fn costs_are_summed_and_found_by_time() {
+    let (mut index, mut leases) = (LeaseIndex::new(), Vec::new());
+    for number in 0..300 {
+        let new = lease(number, 1 + shuffled(number) % 200, 1 + number % 7);
+        index.insert(&new);
+        leases.push(new);
+    }
+    let costs_after = |time: u64, without: &Holder| -> (u32, u64) {
+        let after = leases.iter().filter(|lease| lease.expiry.as_micros() > time);
+        let after = after.filter(|lease| lease.holder != *without);
+        after.fold((0, 0), |(count, costs), lease| (count + 1, costs + u64::from(lease.cost.get())))
+    };
+    let nothing = Holder::new("nothing").unwrap();
+    for time in 0..=201 {
+        assert_eq!(index.after(Instant::from_micros(time)), costs_after(time, &nothing));
+    }
+    for without in [nothing, leases[7].holder, leases[150].holder, leases[299].holder] {
+        for costs in (0..1_400).step_by(13) {
+            let time = (0..=201).find(|&time| costs_after(time, &without).1 <= costs).unwrap();
+            let found = index.time_of_costs(costs, &without).as_micros();
+            assert_eq!(found, time, "{costs} without {without:?}");
+        }
+    }
+}
+
+#[test]
+fn a_lease_takes_72_bytes_and_at_most_96_with_everything_around_it() {
+    assert_eq!(size_of::<Node>(), 72);
+    for len in (1_000..1_200).step_by(7).chain([20_000]) {
+        for width in [1, 20, 36, 64] {
+            let mut index = LeaseIndex::new();
+            for number in 0..len {
+                let holder = format!("{number:0>width$}");
+                let holder = Holder::new(&holder[holder.len().saturating_sub(64)..]).unwrap();
+                index.insert(&Lease { holder, ..lease(0, 5 + number, 1) });
+            }
+            let holders: usize = index.chunks.iter().map(|chunk| chunk.text.len()).sum();
+            let bytes = capacity_bytes(&mut index.clone()) - holders;
+            assert!(bytes as u64 <= 90 * len, "{bytes} for {len} of {width} bytes");
+        }
+    }
+}
+
+#[test]
+fn memory_is_given_back_when_most_leases_are_gone() {
+    let mut index = LeaseIndex::new();
+    for number in 0..10_000 {
+        index.insert(&lease(number, 5 + number, 1));
+    }
+    for number in 0..9_990 {
+        index.remove(&lease(number, 1, 1).holder);
+    }
+    let bytes = capacity_bytes(&mut index);
+    assert!(bytes < 6_000, "{bytes}");
+}
+
+/// Sums what the buffers can hold, and replaces each of them.
+fn capacity_bytes(index: &mut LeaseIndex) -> usize {
+    struct Replaced(usize);
+    impl BufferVisitor for Replaced {
+        fn visit<T>(&mut self, buffer: Vec<T>) -> Vec<T> {
+            assert!(buffer.capacity() > 0, "every buffer is allocated");
+            let mut other = Vec::with_capacity(buffer.capacity());
+            self.0 += buffer.capacity() * size_of::<T>();
+            other.extend(buffer);
+            other
+        }
+    }
+    let mut replaced = Replaced(0);
+    for number in 0..index.buffers() {
+        index.visit_buffers(number..number + 1, &mut replaced);
+    }
+    replaced.0
+}
