@@ -1,18 +1,18 @@
-# Two images: a Redis server with the module, and the gateway, which is built unless told otherwise.
+# Two images: a Redis server with the module, and the gateway (the default).
 #
 #   docker build --target redis --tag ratelimit-redis .
 #   docker build --target gateway --tag ratelimit-gateway .
 #
 # The module on Valkey: docker build --target redis --build-arg REDIS_IMAGE=valkey/valkey:9.1-trixie .
 
-# What is built when no target is named, by a host that can only give arguments for example.
+# The target to build when a host passes build arguments and cannot name a target.
 ARG IMAGE=gateway
 
-# Any image with docker-entrypoint.sh and glibc 2.36 or later, which is what Rust's image has.
+# Any image with docker-entrypoint.sh and glibc 2.36 or later, the version in the image of Rust.
 ARG REDIS_IMAGE=redis:8.6-trixie
 
-# The manifests, with empty sources: what is built from them is the dependencies, which are built again
-# only when these files change.
+# The manifests, with empty sources: a build of these builds the dependencies alone, and Docker
+# repeats it only when these files change.
 FROM rust:1.95-bookworm AS manifests
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
@@ -53,7 +53,7 @@ RUN cargo build --locked --release --package ratelimit-gateway \
 COPY module/limiter module/limiter
 COPY gateway gateway
 RUN cargo build --locked --release --package ratelimit-gateway
-# All that the program needs: itself, its libraries, and the authorities to trust in TLS.
+# All files that the program needs: itself, its libraries, and the trusted authorities of TLS.
 WORKDIR /root-of-image
 RUN ldd /src/target/release/ratelimit-gateway | grep --only-matching '/[^ ]*' \
         | xargs cp --dereference --parents --target-directory=. \
@@ -77,7 +77,7 @@ LABEL org.opencontainers.image.title="ratelimit-redis" \
 FROM scratch AS gateway
 COPY --from=service /root-of-image /
 USER 65532:65532
-# Health and metrics have a port of their own, which clients cannot fill.
+# Health and metrics have a port of their own, whose connections clients cannot take.
 ENV ADMIN_PORT=8081
 EXPOSE 8000 8081
 HEALTHCHECK --interval=5s --timeout=5s --start-period=10s CMD ["ratelimit-gateway", "healthcheck", "--live"]

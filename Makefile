@@ -1,5 +1,5 @@
-# Everything a user or a developer runs. Each target installs what it needs and is missing; on
-# systems other than Debian and Ubuntu it says what to install.
+# The commands of users and developers. Each target installs the missing programs that it needs; on
+# systems other than Debian and Ubuntu it prints their names.
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-web test-images test-package test-servers memcheck fuzz lint dist dist-in-container images deb bench bench-scale bench-outage
@@ -20,13 +20,13 @@ test-web: ## Run the tests that need a browser, Python, Prometheus or kubectl as
 		gateway::alerts:: gateway::conformance:: gateway::dashboards:: gateway::web:: \
 		shipping::helm:: shipping::hosting:: shipping::kubernetes:: shipping::languages:: shipping::proxies::
 
-test-images: ## Build the images and run them and docker-compose.yml as docs/install.md says
+test-images: ## Build the images, and run them and docker-compose.yml by docs/install.md
 	@scripts/test-images
 
-test-package: ## Build the Debian package, and install and use it on machines of its own
+test-package: ## Build the Debian package, and install and use it in containers
 	@scripts/test-package
 
-test-servers: ## Run the tests of the module on every server that a package has; SHORT=1: the themes that differ
+test-servers: ## Run the tests of the module on several servers; SHORT=1: only the themes in which servers differ
 	@scripts/install test servers
 	@scripts/test-servers $(if $(SHORT),short)
 
@@ -34,7 +34,7 @@ memcheck: ## Run the core of the tests with the servers under valgrind
 	@scripts/install test memcheck
 	@scripts/memcheck
 
-fuzz: ## Look for bytes that break something, for FUZZ_SECONDS (60) in each of three ways
+fuzz: ## Search for bytes that break a promise, for FUZZ_SECONDS (60) in each of three ways
 	@scripts/install test fuzz
 	@scripts/fuzz
 
@@ -50,12 +50,12 @@ lint: ## Check format, lints, scripts, workflows, licences and advisories
 	@scripts/check-dependencies
 	@scripts/check-workflows
 
-dist: ## Make an archive of a release for this machine in target/dist, and try it
+dist: ## Make the archive of a release for this machine in target/dist, and test it
 	@scripts/install check-dist
 	@scripts/dist
 	@scripts/check-dist target/dist/*.tar.gz
 
-dist-in-container: ## Do so in a container of the oldest system that it is for: LIBC=gnu (default) or musl
+dist-in-container: ## Make the archive in a container of the oldest system that it fits: LIBC=gnu (default) or musl
 	@scripts/dist-in-container $(or $(LIBC),gnu)
 
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -70,7 +70,7 @@ images: ## Build the images ratelimit-redis and ratelimit-gateway, with Docker a
 deb: ## Build the Debian package in target/debian
 	@scripts/package
 
-bench: ## Measure everything side by side, and write docs/benchmarks and the README's figures
+bench: ## Measure commands, scripts and services, and write docs/benchmarks and the figures of the README
 	@scripts/install run bench
 	@scripts/bench
 
