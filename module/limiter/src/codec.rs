@@ -21,6 +21,8 @@
 //! | 2 | 13 | a lease that was taken | time, ttl in ms, cost, fence, holder |
 //! | 2 | 14 | leases that were renewed | time, ttl in ms, per lease: holder |
 //! | 2 | 15 | leases that were released | time, per lease: holder |
+//! | 2 | 16 | a reservation | end, per estimate: key, cost, origin |
+//! | 2 | 17 | a reservation that was repeated | time, end |
 //!
 //! Times are in microseconds since the epoch. The version of a kind is the first version that has
 //! the kind, so that an older reader refuses no more than it must.
@@ -28,6 +30,11 @@
 //! The age of the first grant is the time from the first to the latest grant of the newest entry of
 //! a log, or 0 if the time of the first grant is unknown. If both are the same grant, the log is
 //! written as kind 2. Kind 9 has the age and 1, or 0 if the time is unknown.
+//!
+//! Holders and keys are a length and so many bytes. An origin is 1 and a limit, a window and a
+//! capacity; or 2 and a limit, a window, a resolution and the time of the grant; or 3 and a limit,
+//! the begin and the length of the window, and its period: 0 with a length and an anchor, 1 to 4
+//! for a day to a year, 5 with a begin and a length.
 //!
 //! The resolution of kind 10 is 0 if it is the usual one. Joins is 1 if the grant joined the newest
 //! entry, whose first grant may lie in another tick.
@@ -84,11 +91,13 @@ pub(crate) enum Kind {
     Acquisition,
     Renewal,
     Release,
+    Reservation,
+    Extension,
 }
 
 impl Kind {
     /// Every kind that any version has written. No kind is ever removed.
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::TokenBucket,
         Self::SlidingWindowLog,
         Self::GrantOfLog,
@@ -104,6 +113,8 @@ impl Kind {
         Self::Acquisition,
         Self::Renewal,
         Self::Release,
+        Self::Reservation,
+        Self::Extension,
     ];
 
     /// Returns the first version that has this kind, and the number of the kind.
@@ -124,6 +135,8 @@ impl Kind {
             Self::Acquisition => [2, 13],
             Self::Renewal => [2, 14],
             Self::Release => [2, 15],
+            Self::Reservation => [2, 16],
+            Self::Extension => [2, 17],
         }
     }
 }

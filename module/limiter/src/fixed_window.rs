@@ -38,7 +38,7 @@ use crate::buffers::BufferVisitor;
 use crate::calendar::{Bounds, Period};
 use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::decision::{Decision, Refund, RetryAfter};
-use crate::limits::{Request, Units};
+use crate::limits::{MAX_USED, Request, Units};
 use crate::math::Exact;
 use crate::stored::{Refused, Stored};
 use crate::time::{Duration, Instant};
@@ -131,6 +131,25 @@ impl FixedWindow {
         let after = View { used: before.used.minus(refunded), ..before };
         *self = if after.used == 0 { Self::new() } else { Self { used: after.used, ..*self } };
         Refund { refunded, reset_after: after.reset_after() }
+    }
+
+    /// Takes so many units in every case, up to [`MAX_USED`]: in the window of the state, and
+    /// without a state that counts in that of the limit. Returns the units that were taken and the
+    /// time until the window ends.
+    pub(crate) fn charge(
+        &mut self,
+        limit: &FixedLimit,
+        units: Units,
+        now: Instant,
+    ) -> (u32, Duration) {
+        let view = self.view(now);
+        if view.used == 0 {
+            let decision = self.take(limit, Request::force(units), now);
+            return (decision.granted, decision.reset_after);
+        }
+        let granted = units.get().min(MAX_USED.minus(view.used));
+        self.used = view.used.plus(granted);
+        (granted, view.reset_after())
     }
 
     /// Returns the effect of a call that was granted units or gave some back; `self` is the state

@@ -39,6 +39,7 @@
 //! * [`FixedWindow`]: decides, encodes itself and applies its effects as well.
 //! * [`Holder`], [`Fences`], [`Lease`]: what leases are made of.
 //! * [`Leases`]: at most so many units at the same time.
+//! * [`Reservation`]: estimates of several keys, which [`Settle`] corrects.
 //! * [`Effect`]: an effect on any state, or a deletion.
 //! * [`TopKeys`]: the keys with the most recent denials.
 //!
@@ -80,6 +81,7 @@ mod leases;
 mod limits;
 mod log_options;
 mod math;
+mod reservation;
 mod sliding_window_log;
 mod state;
 mod stored;
@@ -102,6 +104,9 @@ pub use leases::{
 };
 pub use limits::{Limit, MAX_USED, Mode, Request, Units, Window};
 pub use log_options::LogOptions;
+pub use reservation::{
+    Correction, Estimate, Origin, Reservation, ReservationEffect, Settle, Settlement,
+};
 pub use sliding_window_log::{LogEffect, SlidingWindowLog};
 pub use state::Limiter;
 pub use stored::{Refused, Stored};

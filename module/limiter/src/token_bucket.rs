@@ -208,7 +208,7 @@ impl TokenBucket {
     }
 
     /// The rate of the latest grant.
-    const fn latest_rate(&self) -> Limit {
+    pub(crate) const fn latest_rate(&self) -> Limit {
         Limit::new(self.limit, self.window)
     }
 

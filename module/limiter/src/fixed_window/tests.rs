@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::calendar::Anchor;
-use crate::limits::{MAX_USED, Window};
+use crate::limits::Window;
 
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
