@@ -31,7 +31,7 @@ ratelimit-{{ .name }}:{{ $image.tag | default .root.Chart.AppVersion }}
 {{- /* What all pods have in common, and what may be chosen for those of each workload. */}}
 {{- define "ratelimit.pod" -}}
 automountServiceAccountToken: false
-# A Service called redis would set REDIS_PORT, to what is no port.
+# Without this, a Service called redis would set REDIS_PORT to a URL.
 enableServiceLinks: false
 {{- with include "ratelimit.serviceAccount" .root }}
 serviceAccountName: {{ . }}
