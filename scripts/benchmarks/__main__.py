@@ -1,4 +1,4 @@
-"""Measures, and writes the report; see scripts/bench."""
+"""Measures, and writes the report: scripts/bench lists the parts."""
 
 import json
 import os
@@ -25,7 +25,7 @@ PARTS = {
 
 
 def main(words):
-    # As Ctrl-C: what was started is stopped on the way out.
+    # The same as Ctrl-C: each process that this program started is stopped before the exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     unknown = set(words) - set(PARTS) - {"scale", "report"}
     if unknown:
@@ -46,7 +46,7 @@ def main(words):
 
 
 def allow_connections():
-    """As many open files as the system lets this process and what it starts have."""
+    """Raises the limit of open files to the most that the system permits, also for children."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -61,7 +61,7 @@ def measure(parts):
 
 
 def write_anew():
-    """Everything, from what was measured last."""
+    """Writes all pages from the last measured figures."""
     if (DOCS / "scale.json").exists():
         scale.write(DOCS, json.loads((DOCS / "scale.json").read_text()))
     write(json.loads((DOCS / "report.json").read_text()))

@@ -1,4 +1,4 @@
-"""What was measured, on what, and when."""
+"""The machine, the commit and the date of a measurement."""
 
 import datetime
 import os
@@ -22,7 +22,7 @@ def field(path, pattern):
 
 
 def commit():
-    """The commit, and whether the sources differ from it."""
+    """Returns the commit, with a mark if the sources differ from it."""
     sources = ["module", "gateway", "scripts", "Cargo.toml", "Cargo.lock"]
     changed = first_line("git", "status", "--porcelain", "--", *sources)
     described = first_line("git", "rev-parse", "--short=12", "HEAD")

@@ -1,4 +1,4 @@
-"""Plots of the report, as small SVGs that can be read on light and on dark pages."""
+"""Plots of the report, as small SVGs for light and dark pages."""
 
 import io
 
@@ -37,7 +37,7 @@ def colour(name):
 
 
 def bars(title, values, label="×{:.2f}"):
-    """One horizontal bar for each name, the first on top."""
+    """Plots one horizontal bar for each name, the first on top."""
     figure, axes = pyplot.subplots(figsize=(7, 0.6 + 0.26 * len(values)))
     names = list(values)[::-1]
     drawn = axes.barh(
@@ -52,7 +52,7 @@ def bars(title, values, label="×{:.2f}"):
 
 
 def lines(title, axis, unit, series, logarithmic=False):
-    """One line for each name, over sizes that grow by factors."""
+    """Plots one line for each name, over a logarithmic axis of sizes."""
     figure, axes = pyplot.subplots(figsize=(7, 2.8))
     markers = iter("osD^vP" * 2)
     for name, points in series.items():
@@ -80,7 +80,7 @@ def finish(figure):
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
-    # Without the spaces that it leaves at the ends of lines.
+    # pyplot leaves spaces at the ends of lines.
     return "\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + "\n"
 
 
@@ -89,7 +89,7 @@ def ratios(measured):
 
 
 def lengths(results, start, end=" entries"):
-    """Ratios over the length of a log, of the commands whose names start so."""
+    """Returns ratios over the length of a log, of the commands whose names begin with `start`."""
     commands = results["instructions"]["commands"]
     return {
         name.removeprefix(start).removesuffix(end).replace(",", ""): each["ratio"]
@@ -99,7 +99,7 @@ def lengths(results, start, end=" entries"):
 
 
 def all_plots(results):
-    """The text of each file by its name."""
+    """Returns the text of each file by the name of the file."""
     commands = results["instructions"]["commands"]
     shown = {name: each for name, each in commands.items() if not name.endswith(" entries")}
     for name in ("RATELIMIT.SW granted", "RATELIMIT.SW denied"):

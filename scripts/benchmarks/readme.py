@@ -1,4 +1,4 @@
-"""The figures in the README, all of them ratios of the report."""
+"""The figures in the README: ratios of the report."""
 
 import re
 
@@ -8,7 +8,7 @@ from .servers import ROOT
 
 README = ROOT / "README.md"
 START, END = "<!-- written by make bench -->\n", "<!-- until here -->\n"
-# A row of the comparison: this module, a Lua script, and two figures that are not measured here.
+# A row of the comparison: this module, a Lua script, and two projects that are not measured here.
 GRANT = re.compile(r"(\| instructions of a grant, `INCR` = 1 \| )[\d.]+ \| \d+( \|)")
 
 NAMES = {

@@ -1,4 +1,4 @@
-"""The report in Markdown, of what was measured and of what was to be reached."""
+"""The report in Markdown: the figures and the targets."""
 
 from .targets import ELSEWHERE, all_targets
 
@@ -95,7 +95,7 @@ def number(value):
 
 
 def written(results, misses):
-    """The whole report; `misses` is what was written by hand about them."""
+    """Returns the whole report; `misses` is the handwritten text about missed targets."""
     sections = {
         "Targets": targets(results, misses),
         "Instructions": instructions(results["instructions"]),
@@ -164,7 +164,7 @@ def rates(measured):
 
 
 def rates_with_cpu(what, sizes):
-    """Rates by size, with the processor time of a call."""
+    """Returns a table of rates by size, with the processor time of a call."""
     rows = [
         (
             f"{int(size):,}",

@@ -1,4 +1,4 @@
-"""How cost grows: measured, and written as scale.md, scale.json and plots."""
+"""Measures the growth of costs, and writes scale.md, scale.json and plots."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ Medians of three rounds.
 
 """
 
-# Name of a part: what grows, sizes, what measures one of them.
+# Name of a part: the label of its sizes, the sizes, and the function that measures one size.
 PARTS = {
     "keys": ("keys, pipeline 16", module.KEYS, module.by_keys),
     "limits": ("limit, pipeline 16", module.LIMITS, module.by_limit),
@@ -36,7 +36,7 @@ PARTS = {
 
 
 def run(docs, short):
-    """Only the smaller sizes, and only printed, to try it out."""
+    """Measures only the smaller sizes, and prints the results, for a trial."""
     results = {"machine": machine.describe()}
     for part, (_, sizes, measure) in PARTS.items():
         results[part] = {}

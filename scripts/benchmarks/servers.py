@@ -1,5 +1,5 @@
-"""The processes that are measured: on free ports of the loopback, pinned to a core, waited for,
-and stopped by their process id however a measurement ends."""
+"""The measured processes: each has a free port of the loopback and a core, and is stopped by its
+process id at the end of a measurement, also after an error."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "target" / "release"
 MODULE = BUILT / "libratelimit.so"
 
-# Servers and load on cores of their own, where there are two.
+# Servers and load have a core each, on machines with two cores or more.
 SERVER_CORE, LOAD_CORE = (0, 1) if (os.cpu_count() or 1) > 1 else (None, None)
 
 
 class Failure(Exception):
-    """A measurement that did not do what it claims to."""
+    """The error of a measurement that did not measure its object."""
 
 
 def free_port():
@@ -35,7 +35,7 @@ def pinned(core, words):
 
 
 class Process:
-    """A server in a directory of its own. It does not get the Ctrl-C that is meant for all."""
+    """A server in a directory of its own, which does not receive the Ctrl-C of the terminal."""
 
     def __init__(self, name, words, core=None, environment=None):
         self.name = name
@@ -95,7 +95,7 @@ class Process:
 
 
 class Redis(Process):
-    """A redis-server with the module and without snapshots, unless told otherwise."""
+    """A redis-server with the module and, by default, without snapshots."""
 
     def __init__(self, *settings, core=SERVER_CORE, prefix=()):
         self.port = free_port()
@@ -119,7 +119,7 @@ class Redis(Process):
             return False
 
     def pipeline(self, commands, batch=1_000):
-        """The replies to many commands, so many of them at a time."""
+        """Returns the replies to many commands, which it sends in batches."""
         replies = []
         pipeline = self.client.pipeline(transaction=False)
         for command in commands:

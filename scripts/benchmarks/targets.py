@@ -1,11 +1,11 @@
-"""What was to be reached, and whether it was."""
+"""The targets, and their comparison with the figures."""
 
 from dataclasses import dataclass
 
 MIB = 2**20
 
-# Measured elsewhere, on another machine, with the same server version for redis-cell (there INCR
-# took 3,981) and on the development build of Redis that had GCRA (INCR 4,720).
+# Figures of another machine: redis-cell with the same version of the server (INCR took 3,981
+# there), and the development build of Redis with GCRA (INCR took 4,720).
 ELSEWHERE = {
     "redis-cell": {"granted": 23_163, "denied": 13_132, "incr": 3_981},
     "Redis's withdrawn GCRA": {"granted": 10_730, "denied": 6_820, "incr": 4_720},
@@ -23,7 +23,7 @@ class Target:
 
     @property
     def reached(self):
-        """Of what is shown: two digits after the point."""
+        """Compares the figure of the report, which has two digits after the point."""
         measured = round(self.measured, 2)
         return measured <= self.bound if self.at_most else measured >= self.bound
 
