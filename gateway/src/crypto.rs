@@ -1,9 +1,9 @@
-//! The one implementation of cryptography that TLS uses, on both sides.
+//! The implementation of cryptography for TLS.
 
 use rustls::crypto::aws_lc_rs;
 
-/// Chooses it for the whole process, before the first connection.
+/// Installs the implementation for the whole process. Call it before the first connection.
 pub fn install() {
-    // Fails only when there is one already, which does as well.
+    // Fails only when an implementation is installed already.
     let _ = aws_lc_rs::default_provider().install_default();
 }

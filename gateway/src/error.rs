@@ -1,4 +1,4 @@
-//! Every answer that is not a success.
+//! Errors of requests: status, body and headers.
 
 use aide::OperationOutput;
 use axum::{
@@ -23,25 +23,25 @@ use crate::{
 /// Seconds after which a client may try again when this service has no answer now.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// Why a request got no answer of its own.
+/// The reason why a request has no successful answer.
 #[derive(Debug)]
 pub enum Error {
-    /// A request of HTTP/1.1 without Host, or of any version with several.
+    /// A request of HTTP/1.1 has no Host header, or a request of any version has several.
     HostInvalid,
-    /// A page of an origin that may not call wants to change something.
+    /// A page of an origin that may not call sends a request with an unsafe method.
     OriginExcluded,
-    /// The request does not show who calls.
+    /// The request has no valid key or token.
     Unauthenticated {
-        /// Whether it has a key or a token, which is not valid then.
-        shown: bool,
+        /// True when the request has a key or a token, which is not valid then.
+        has_credential: bool,
     },
     /// The caller does not have this scope.
     Forbidden(Scope),
-    /// The caller asks too often, and may ask again after this time.
+    /// The caller exceeds its limit, and may try again after this time.
     CallerLimited(Millis),
-    /// The request has these faults, all of them.
+    /// The request has these errors, which are all of its errors.
     Invalid(Vec<FieldError>),
-    /// The body broke off or is not valid HTTP.
+    /// The body ended early or is not valid HTTP.
     BodyBroken,
     /// The body did not arrive in time.
     BodyTooSlow,
@@ -51,25 +51,25 @@ pub enum Error {
     NotFound,
     /// The route has no such method.
     MethodNotAllowed,
-    /// There was nothing to reset for this identifier.
+    /// There is nothing to reset for this identifier.
     NothingStored(String),
     /// Redis gave no decision.
     Unavailable,
-    /// There is no room, or no time, for one more request now. Nothing was decided, and FAIL_MODE
-    /// does not decide: Redis is not at fault.
+    /// The service has no room, or no time, for another request now. Nothing was decided. FAIL_MODE
+    /// does not decide, because Redis has not failed.
     Overloaded,
-    /// The client came on a connection more than there may be.
+    /// The connection is above MAX_CONNECTIONS.
     TooManyConnections,
     /// A bug.
     Internal,
 }
 
-/// The body of an error that has one cause.
+/// The body of an error with one cause.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ErrorBody {
-    /// What is wrong, for people.
+    /// The error, for people.
     pub detail: String,
-    /// What is wrong, for programs; only where the status does not say it.
+    /// The error, for programs; only where the status does not identify the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<&'static str>,
 }
@@ -77,13 +77,13 @@ pub struct ErrorBody {
 /// The body of an answer to an invalid request.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct FieldErrorsBody {
-    /// All faults of the request.
+    /// All errors of the request.
     pub detail: Vec<FieldError>,
 }
 
 impl Error {
-    /// What a caller learns when the store has no decision on a `quota` and a `cost` that were
-    /// found at `loc`.
+    /// Returns the error when the store has no decision on a `quota` and a `cost` that are located at
+    /// `loc`.
     pub(crate) fn of_store(
         error: StoreError,
         mut loc: Vec<Place>,
@@ -104,7 +104,7 @@ impl Error {
         Self::Invalid(vec![rule.at(loc, input)])
     }
 
-    /// The error when the store has no answer to a request that keeps its rules.
+    /// Returns the error when the store has no answer to a valid request.
     pub(crate) const fn without_answer(error: &StoreError) -> Self {
         match error {
             StoreError::Overloaded => Self::Overloaded,
@@ -112,7 +112,7 @@ impl Error {
         }
     }
 
-    /// The status of the answer.
+    /// Returns the status of the answer.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -132,7 +132,7 @@ impl Error {
         }
     }
 
-    /// The body of the answer, for all but invalid requests, which have a [`FieldErrorsBody`].
+    /// Returns the body of the answer. Invalid requests have a [`FieldErrorsBody`] instead.
     pub(crate) fn body(&self) -> ErrorBody {
         ErrorBody { detail: self.detail(), error_code: self.code() }
     }
@@ -171,14 +171,14 @@ impl Error {
         }
     }
 
-    /// What a caller is to do next, where a header says it. The challenges are those of RFC 6750.
+    /// Returns the header for the next attempt, if there is one. Challenges follow RFC 6750.
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"ratelimit\"");
         const INVALID: HeaderValue =
             HeaderValue::from_static("Bearer realm=\"ratelimit\", error=\"invalid_token\"");
         match self {
-            Self::Unauthenticated { shown: false } => Some((WWW_AUTHENTICATE, CHALLENGE)),
-            Self::Unauthenticated { shown: true } => Some((WWW_AUTHENTICATE, INVALID)),
+            Self::Unauthenticated { has_credential: false } => Some((WWW_AUTHENTICATE, CHALLENGE)),
+            Self::Unauthenticated { has_credential: true } => Some((WWW_AUTHENTICATE, INVALID)),
             Self::Forbidden(scope) => {
                 let (realm, error) = ("realm=\"ratelimit\"", "error=\"insufficient_scope\"");
                 let challenge = format!("Bearer {realm}, {error}, scope=\"{}\"", scope.name());
@@ -203,7 +203,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// Errors are documented where they can happen; see the routes.
+/// The routes document their errors.
 impl OperationOutput for Error {
     type Inner = ErrorBody;
 }
@@ -220,7 +220,7 @@ mod tests {
     async fn every_error_has_its_status_and_body() {
         for (error, status, body) in [
             (
-                Error::Unauthenticated { shown: true },
+                Error::Unauthenticated { has_credential: true },
                 401,
                 r#"{"detail":"Not authenticated","error_code":"UNAUTHENTICATED"}"#,
             ),
@@ -281,11 +281,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_caller_is_told_how_to_ask() {
+    fn a_refusal_has_a_challenge() {
         for (error, challenge) in [
-            (Error::Unauthenticated { shown: false }, r#"Bearer realm="ratelimit""#),
+            (Error::Unauthenticated { has_credential: false }, r#"Bearer realm="ratelimit""#),
             (
-                Error::Unauthenticated { shown: true },
+                Error::Unauthenticated { has_credential: true },
                 r#"Bearer realm="ratelimit", error="invalid_token""#,
             ),
             (

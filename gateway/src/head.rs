@@ -1,4 +1,4 @@
-//! Rules for the head of every request, on any path.
+//! Rules for the head of every request.
 
 use axum::http::{
     HeaderMap, HeaderValue, Method, Request, Version,
@@ -16,11 +16,12 @@ pub enum Origins {
     Only(Vec<HeaderValue>),
 }
 
-/// Checks a head before anything is read of its body.
+/// Checks the head of a request before its body is read.
 ///
 /// # Errors
 ///
-/// When it is not valid HTTP, or a page of an origin that may not call wants to change something.
+/// When the head is not valid HTTP, or when a page of an origin that may not call uses an unsafe
+/// method.
 pub(crate) fn check<B>(request: &Request<B>, origins: &Origins) -> Result<(), Error> {
     check_host(request.version(), request.headers())?;
     if changes_something(request.method()) && !comes_from(request.headers(), origins) {
@@ -29,8 +30,8 @@ pub(crate) fn check<B>(request: &Request<B>, origins: &Origins) -> Result<(), Er
     Ok(())
 }
 
-/// HTTP/1.1 demands one Host (RFC 9112, 3.2): of several, a proxy may have gone by another one. The
-/// health checks of some load balancers are HTTP/1.0 and have none.
+/// Requires one Host header (RFC 9112, 3.2): of several, a proxy may have used another one. HTTP/1.0
+/// needs none, for the health checks of some load balancers.
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Error> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -40,16 +41,16 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Returns true for methods with which routes may do more than look.
+/// Returns true for methods with which routes may change state.
 fn changes_something(method: &Method) -> bool {
-    // A browser asks with OPTIONS what a page may do.
+    // OPTIONS is safe: a browser sends it to learn what a page may do.
     !method.is_safe()
 }
 
 /// Returns true for a request from no page, from one of these origins, or from a page of this
 /// service.
 ///
-/// That a browser keeps answers from a page does not keep the page from sending requests.
+/// The check is necessary, because a browser that hides an answer from a page has sent the request.
 fn comes_from(headers: &HeaderMap, origins: &Origins) -> bool {
     let Origins::Only(allowed) = origins else { return true };
     let is_allowed = |origin| allowed.contains(origin) || is_own(origin, headers.get(HOST));
@@ -71,15 +72,14 @@ mod tests {
     use super::{Origins, check};
     use crate::error::Error;
 
-    fn fault(method: &str, version: Version, headers: &[(&str, &str)]) -> Option<u16> {
+    fn error_status(method: &str, version: Version, headers: &[(&str, &str)]) -> Option<u16> {
         let request = Request::builder().method(method).version(version);
         let add = |request: axum::http::request::Builder, (name, value): &(&str, &str)| {
             request.header(*name, *value)
         };
         let request = headers.iter().fold(request, add).body(()).unwrap();
         let origins = Origins::Only(vec![HeaderValue::from_static("https://shop.example")]);
-        let outcome = check(&request, &origins);
-        outcome.err().as_ref().map(Error::status).map(|status| status.as_u16())
+        check(&request, &origins).err().as_ref().map(Error::status).map(|status| status.as_u16())
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
             (Version::HTTP_10, &[HOST], None),
             (Version::HTTP_10, &[HOST, HOST], Some(400)),
         ] {
-            assert_eq!(fault("GET", version, headers), expected, "{version:?} {headers:?}");
+            assert_eq!(error_status("GET", version, headers), expected, "{version:?} {headers:?}");
         }
     }
 
@@ -116,10 +116,14 @@ mod tests {
             let origins = origins.iter().map(|origin| ("Origin", *origin));
             let headers: Vec<_> = origins.chain([("Host", "limits.example:8000")]).collect();
             for method in ["POST", "PUT", "DELETE", "PATCH"] {
-                assert_eq!(fault(method, Version::HTTP_11, &headers), expected, "{headers:?}");
+                assert_eq!(
+                    error_status(method, Version::HTTP_11, &headers),
+                    expected,
+                    "{headers:?}"
+                );
             }
             for method in ["GET", "HEAD", "OPTIONS"] {
-                assert_eq!(fault(method, Version::HTTP_11, &headers), None, "{headers:?}");
+                assert_eq!(error_status(method, Version::HTTP_11, &headers), None, "{headers:?}");
             }
         }
     }

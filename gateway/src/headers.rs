@@ -1,5 +1,5 @@
-//! The headers of a decision. Their names and parameters are here and nowhere else, because
-//! the draft they come from (draft-ietf-httpapi-ratelimit-headers-11) may still rename them.
+//! The headers of a decision. Only this file has their names and parameters, because their draft
+//! (draft-ietf-httpapi-ratelimit-headers-11) can still change.
 
 use axum::http::{
     HeaderName, HeaderValue,
@@ -15,9 +15,9 @@ const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// The caller's name for a request, or the service's own. On every answer.
+/// The id of the request: that of the client, or a new one. Every answer has it.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Milliseconds from the arrival of a request to its answer. On every answer.
+/// Milliseconds from the arrival of a request to its answer. Every answer has it.
 pub(crate) const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 
 /// The headers that scripts of other origins may read.
@@ -34,36 +34,40 @@ pub(crate) const EXPOSED: [HeaderName; 10] = [
     PROCESS_TIME,
 ];
 
-/// What the documentation says about the headers of a decision: name, meaning, example.
+/// The documentation of the headers of a decision: name, meaning, example.
 pub(crate) const DECISION_DOCS: [(HeaderName, &str, &str); 6] = [
     (POLICY, "The quota: q units per w seconds.", "\"default\";q=100;w=60"),
-    (STATE, "What is left: r units, and t seconds until more come.", "\"default\";r=99;t=1"),
+    (
+        STATE,
+        "The remaining quota: r units, and t seconds until more units can be taken.",
+        "\"default\";r=99;t=1",
+    ),
     (X_LIMIT, "Most units that can be taken at once.", "100"),
-    (X_REMAINING, "Units left.", "99"),
-    (X_RESET, "Seconds until the whole quota is back.", "1"),
-    (CACHE_CONTROL, "A decision is never to be cached.", "no-store"),
+    (X_REMAINING, "Remaining units.", "99"),
+    (X_RESET, "Seconds until nothing is used.", "1"),
+    (CACHE_CONTROL, "No cache may store a decision.", "no-store"),
 ];
 
-/// What the documentation says about the header of a decision that Redis did not make.
+/// The documentation of the header of a decision that Redis did not make.
 pub(crate) const SOURCE_DOCS: (HeaderName, &str, &str) = (
     SOURCE,
-    "Who decided, when it was not Redis for this request: local (this process), cache (an earlier \
-     denial) or open (nobody: everything is allowed while Redis cannot answer).",
+    "The source of a decision that Redis did not make for this request: local (this process), cache \
+     (an earlier denial) or open (everything is allowed while Redis cannot answer).",
     "cache",
 );
 
-/// What the documentation says about the header that only a denial has.
+/// The documentation of the header that only a denial has.
 pub(crate) const DENIAL_DOCS: (HeaderName, &str, &str) =
     (RETRY_AFTER, "Seconds until the same call would be allowed; on a denial only.", "1");
 
-/// What the documentation says about the header of an answer that is true for a moment only.
+/// The documentation of the header of an answer that no cache may store.
 pub(crate) const NO_STORE_DOCS: [(HeaderName, &str, &str); 1] =
-    [(CACHE_CONTROL, "The answer is never to be cached.", "no-store")];
+    [(CACHE_CONTROL, "No cache may store the answer.", "no-store")];
 
 /// The largest integer of a structured field (RFC 9651).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
 
-/// The headers of every decision.
+/// Returns the headers of a decision.
 pub(crate) fn of_decision(quota: &Quota, decision: &Decision) -> [(HeaderName, HeaderValue); 6] {
     let next = next_unit(quota, decision).map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
     let rate = u64::from(decision.rate);
@@ -77,7 +81,7 @@ pub(crate) fn of_decision(quota: &Quota, decision: &Decision) -> [(HeaderName, H
     ]
 }
 
-/// The one item of a structured field, with those of its parameters that have a value.
+/// Returns a structured field of one item, with the parameters that have a value.
 fn item(parameters: &[(&str, Option<u64>)]) -> HeaderValue {
     let mut text = String::with_capacity(64);
     text.push_str("\"default\"");
@@ -87,29 +91,30 @@ fn item(parameters: &[(&str, Option<u64>)]) -> HeaderValue {
             text.push_str(itoa::Buffer::new().format(*value));
         }
     }
-    // All of it is ASCII.
+    // The text is ASCII, so this cannot fail.
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"default\""))
 }
 
-/// The header of an answer that is true for a moment only.
+/// The header of an answer that no cache may store.
 pub(crate) const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
-/// The header that a denial has on top: whole seconds, at least 1.
+/// Returns the additional header of a denial: whole seconds, at least 1.
 pub(crate) fn of_denial(decision: &Decision) -> [(HeaderName, HeaderValue); 1] {
     [(RETRY_AFTER, decision.retry_after.whole_seconds().max(1).into())]
 }
 
-/// The header of a decision that Redis did not make for this request.
+/// Returns the header of a decision that Redis did not make for this request.
 pub(crate) fn of_source(source: Source) -> Option<[(HeaderName, HeaderValue); 1]> {
     (source != Source::Redis).then(|| [(SOURCE, HeaderValue::from_static(source.name()))])
 }
 
-/// Time until more can be taken than now; nothing when all of it is there.
+/// Returns the time until more units can be taken than now, or `None` when nothing is used.
 ///
-/// A bucket drains steadily, so the time of its next unit follows from the time until it is
-/// empty. Of a log only two times are known: after a denial, when the oldest grants have made
-/// room for the cost, and otherwise, when the newest has left. More comes by then at the latest.
+/// A bucket drains steadily, so the time of its next unit follows from the time until nothing is used.
+/// A decision on a log has only two times: after a denial, the time until the oldest grants have left
+/// room for the cost; else the time until the newest grant has left the window. More units can be
+/// taken by then at the latest.
 fn next_unit(quota: &Quota, decision: &Decision) -> Option<Millis> {
     if decision.remaining >= decision.limit {
         return None;
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_policy_and_what_is_left() {
+    fn a_decision_has_the_policy_and_the_remaining_units() {
         let quota = quota(Algorithm::TokenBucket, 100, 60_000);
         let headers = of_decision(&quota, &decision(99, 0, 600));
         let headers =
@@ -170,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_out_the_time_of_more_when_all_is_there() {
+    fn a_whole_quota_has_no_time_of_the_next_unit() {
         let quota = quota(Algorithm::TokenBucket, 100, 250);
         let headers = of_decision(&quota, &decision(100, 0, 0));
         assert_eq!(headers[0].1, "\"default\";q=100;w=1");
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn more_comes_to_a_bucket_with_its_next_unit() {
+    fn the_next_unit_of_a_bucket_has_its_exact_time() {
         // 100 units a minute: one every 600 ms.
         let quota = quota(Algorithm::TokenBucket, 100, 60_000);
         for (remaining, retry_after, reset_after, expected) in [
@@ -187,9 +192,9 @@ mod tests {
             (50, 0, 30_000, 600),
             (50, 0, 29_500, 100),
             (0, 600, 60_000, 600),
-            // A cost of 10 has to wait for longer than one unit.
+            // The wait for a cost of 10 is longer than the wait for one unit.
             (0, 6_000, 60_000, 600),
-            // After the limit was lowered more is used than there is.
+            // After a lower limit, more is used than the capacity.
             (0, 60_600, 120_000, 60_600),
         ] {
             let decision = decision(remaining, retry_after, reset_after);
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn more_comes_to_a_log_at_the_latest_when_its_newest_grant_leaves() {
+    fn the_next_unit_of_a_log_has_the_latest_time() {
         let quota = quota(Algorithm::SlidingWindow, 100, 60_000);
         assert_eq!(next_unit(&quota, &decision(99, 0, 60_000)), Some(Millis(60_000)));
         assert_eq!(next_unit(&quota, &decision(0, 1_500, 60_000)), Some(Millis(1_500)));
@@ -212,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_client_is_never_told_to_come_back_too_early() {
+    fn a_denial_never_has_a_wait_that_is_too_short() {
         for (wait, seconds) in [(1, "1"), (1_000, "1"), (1_001, "2")] {
             assert_eq!(of_denial(&decision(0, wait, 60_000))[0].1, seconds);
         }

@@ -1,4 +1,4 @@
-//! Asks a running service for its health, for images that have no shell and no client.
+//! The client that tests the health of a running service, for images without a shell.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,15 +21,15 @@ use tokio_rustls::TlsConnector;
 
 use crate::server::options::ListenOptions;
 
-/// Longest wait for the whole answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Timeout for the whole answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A question about the health of a service.
+/// A test of the health of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
-    /// Whether the process serves requests at all.
+    /// The process serves requests.
     Live,
-    /// Whether load balancers are to send requests to it.
+    /// Load balancers can send requests to the process.
     Ready,
 }
 
@@ -42,13 +42,13 @@ impl Probe {
     }
 }
 
-type Fault = Box<dyn std::error::Error + Send + Sync>;
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Asks the service that listens with these options, on the port for probes if it has one.
+/// Tests the service that listens with these options, on the admin listener if there is one.
 ///
 /// # Errors
 ///
-/// When the answer is no, or does not come in time: one line to be printed.
+/// When the test fails, or the answer does not come in time: one line to be printed.
 pub async fn ask(options: &ListenOptions, probe: Probe) -> Result<(), String> {
     let path = probe.path();
     let (host, port) = match &options.admin {
@@ -56,16 +56,16 @@ pub async fn ask(options: &ListenOptions, probe: Probe) -> Result<(), String> {
         None => (&options.host, options.port),
     };
     let host = reachable(host);
-    let answer = timeout(PATIENCE, status(host, port, options.tls.is_some(), path));
+    let answer = timeout(TIMEOUT, status(host, port, options.tls.is_some(), path));
     match answer.await {
         Ok(Ok(StatusCode::OK)) => Ok(()),
         Ok(Ok(status)) => Err(format!("{path} at {host} port {port} answers {status}")),
-        Ok(Err(fault)) => Err(format!("{path} at {host} port {port} cannot be asked: {fault}")),
-        Err(_) => Err(format!("{path} at {host} port {port} does not answer within {PATIENCE:?}")),
+        Ok(Err(error)) => Err(format!("cannot request {path} at {host} port {port}: {error}")),
+        Err(_) => Err(format!("{path} at {host} port {port} does not answer within {TIMEOUT:?}")),
     }
 }
 
-/// Where a service that listens at `host` is found from the same machine.
+/// Returns the address of a service that listens at `host`, from the same machine.
 fn reachable(host: &str) -> &str {
     match host.parse() {
         Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1",
@@ -74,18 +74,19 @@ fn reachable(host: &str) -> &str {
     }
 }
 
-async fn status(host: &str, port: u16, tls: bool, path: &str) -> Result<StatusCode, Fault> {
+async fn status(host: &str, port: u16, tls: bool, path: &str) -> Result<StatusCode, AnyError> {
     let stream = TcpStream::connect((host, port)).await?;
     if tls {
         let name = ServerName::try_from(host.to_owned())?;
-        let stream = TlsConnector::from(Arc::new(trusting()?)).connect(name, stream).await?;
+        let stream =
+            TlsConnector::from(Arc::new(local_client_config()?)).connect(name, stream).await?;
         exchange(stream, path).await
     } else {
         exchange(stream, path).await
     }
 }
 
-async fn exchange<S>(stream: S, path: &str) -> Result<StatusCode, Fault>
+async fn exchange<S>(stream: S, path: &str) -> Result<StatusCode, AnyError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -95,16 +96,16 @@ where
     Ok(sender.send_request(request).await?.status())
 }
 
-/// For a service on the same machine that is told no secret.
-fn trusting() -> Result<ClientConfig, Fault> {
+/// Returns a configuration for a service on the same machine, to which no secret is sent.
+fn local_client_config() -> Result<ClientConfig, AnyError> {
     let provider = CryptoProvider::get_default().ok_or("no cryptography is installed")?;
     let verifier = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
     let builder = ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier);
     Ok(builder.with_no_client_auth())
 }
 
-/// Takes any certificate: its name is seldom that of the loopback address, and the file that it
-/// came from may have been replaced since. That the service holds its key is still verified.
+/// A verifier that accepts any certificate: its name is seldom the loopback address, and its file may
+/// have been replaced since the start. The verifier still requires the key of the certificate.
 #[derive(Debug)]
 struct AnyCertificate(WebPkiSupportedAlgorithms);
 
@@ -148,7 +149,7 @@ mod tests {
     use super::reachable;
 
     #[test]
-    fn a_service_that_listens_everywhere_is_asked_at_home() {
+    fn a_service_that_listens_on_all_addresses_is_tested_on_loopback() {
         for (host, expected) in [
             ("0.0.0.0", "127.0.0.1"),
             ("::", "::1"),

@@ -1,30 +1,28 @@
 //! HTTP over the RATELIMIT commands of Redis.
 //!
-//! A request becomes one command, and its reply becomes JSON and headers. All state is in Redis,
-//! so any number of gateways can serve the same callers, and `redis-cli` sees what they see. What
-//! is decided in this process, because Redis is away or nobody wants one, is marked as such. The
-//! crate [`store`] makes all decisions.
+//! A request becomes one command, and its reply becomes JSON and headers. All state is in Redis, so any
+//! number of gateways can serve the same clients, and `redis-cli` reads the same state. The crate
+//! [`store`] makes all decisions; the answer names the source of a decision that Redis did not make.
 //!
 //! # Layout
 //!
-//! * [`command_line`], [`config`]: every command and every setting.
-//! * [`callers`]: who may call.
-//! * `routes`: the sitemap, then one file for each resource.
-//! * `fields`, `json`, `input`, `value`, `number`: reading requests.
-//! * [`fault`]: what can be wrong with them.
-//! * `quota`, `seconds`: ranges and schemas of what requests and answers have.
-//! * `head`: rules for every request.
-//! * `headers`, [`error`]: what answers look like.
-//! * `access`, [`telemetry`]: what every answer gets; log, metrics and traces.
-//! * [`server`]: connections and their end. [`crypto`]: what TLS uses, there and towards Redis.
-//! * [`health_check`]: asks a running service how it is.
+//! * [`command_line`], [`settings`], [`startup_error`]: every command and every setting. The settings
+//!   know the options of every part; nothing but the program knows the settings.
+//! * [`server`]: connections and the shutdown. [`crypto`]: the cryptography of TLS.
+//! * `request_log`: the id, the time and the log line of each request. [`head`]: rules for its head.
+//! * `routes`: the sitemap, then one file for each resource. [`state`]: the state that they share.
+//! * [`callers`]: API keys, tokens, scopes and limits of callers.
+//! * [`request`]: fields and values of requests, and their errors.
+//! * [`error`], `headers`, `seconds`, `openapi`: answers, and the description of the API.
+//! * [`telemetry`]: log, metrics and traces.
 //! * [`watched_files`]: files that are read again when they change.
+//! * [`health_check`]: the client that tests the health of a running service.
 //!
-//! # What it does not do
+//! # Limits
 //!
-//! While Redis decides it keeps no count of its own and reads no clock for a decision, and it never
-//! repeats a check that may have counted. It issues no tokens, and asks nobody else about the
-//! callers that it knows.
+//! While Redis decides, the gateway keeps no counts and reads no clock for a decision. It never sends a
+//! check again that Redis may have counted. It issues no tokens, and asks no other service about
+//! callers.
 
 #![forbid(unsafe_code)]
 
@@ -64,7 +62,7 @@ pub fn apps(state: AppState, has_admin_listener: bool) -> Apps {
     }
 }
 
-/// The OpenAPI document of the service, as JSON.
+/// Returns the OpenAPI document of the service as JSON.
 #[must_use]
 pub fn openapi_document() -> String {
     serde_json::to_string_pretty(&routes::document()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Does what the command line asks for: serves, or answers a question about the program.
+//! The program: runs the command of the command line.
 
 #![forbid(unsafe_code)]
 
@@ -31,11 +31,12 @@ use ratelimit_gateway::{
 };
 use store::Store;
 
-/// Takes half of the time of the system's allocator, and less memory, as it has no huge pages.
+/// An allocator that takes half of the time of the system's allocator, and less memory because it does
+/// not use huge pages.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Exit code for settings and words that cannot be used.
+/// Exit code for invalid settings and invalid words on the command line.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -73,7 +74,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints for a reader that may have enough before the end, as `head` has.
+/// Prints a text. The reader can close the pipe before the end, as `head` does.
 fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -89,12 +90,12 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let stopping = Stopping::default();
     let server = Server::bind(&settings.listen, tls, stopping.clone()).await?;
     let signals = Signals::receive()?;
-    // Before the store, which shows its connections there.
+    // Metrics come before the store, which counts its connections there.
     let metrics = telemetry::start_metrics(server.max_connections(), &callers::REFUSALS)?;
     store::register_metrics(settings.store.redis.max_backlog);
     let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
     let _traces = telemetry::start_traces(settings.traces, scheme)
-        .map_err(|error| format!("traces cannot be sent: {error}"))?;
+        .map_err(|error| format!("cannot send traces: {error}"))?;
     let store = Store::open(settings.store).map_err(settings::redis_tls_error)?;
     store.warm_up().await;
     let state = AppState {
@@ -126,13 +127,12 @@ async fn check_health(settings: &Settings, probe: Probe) -> Result<(), String> {
     health_check::ask(&settings.listen, probe).await
 }
 
-/// Reads every file that a setting names, just as serving does, and with `connect` sends every
-/// command to Redis.
+/// Reads every file that a setting names, and with `connect` sends every command to Redis.
 #[tokio::main(flavor = "current_thread")]
 async fn check_settings(settings: &Settings, connect: bool) -> Result<(), Box<dyn Error>> {
     settings.listen.tls.as_ref().map(tls::watch).transpose()?;
     let callers = Callers::open(&settings.callers)?;
-    // The task that would connect ends here, before it has run.
+    // Dropping the store ends the task that would connect, before that task runs.
     drop(Store::open(settings.store.clone()).map_err(settings::redis_tls_error)?);
     if !connect {
         print("settings ok\n")?;

@@ -1,4 +1,4 @@
-//! What the description of the API says about more than one route.
+//! Parts of the description of the API that several routes share.
 
 use aide::{
     generate,
@@ -19,7 +19,7 @@ use crate::{
     request::value,
 };
 
-/// A description without routes.
+/// Returns a description without routes.
 pub(crate) fn start() -> OpenApi {
     generate::extract_schemas(true);
     generate::infer_responses(false);
@@ -29,7 +29,7 @@ pub(crate) fn start() -> OpenApi {
             title: "Rate limiter".to_owned(),
             description: Some(
                 "Rate limits with token buckets and sliding windows, decided in Redis.\n\n\
-                 Every answer carries `X-Request-Id`, the caller's or a new one, and \
+                 Every answer has `X-Request-Id`, that of the request or a new one, and \
                  `X-Process-Time` in milliseconds."
                     .to_owned(),
             ),
@@ -40,7 +40,7 @@ pub(crate) fn start() -> OpenApi {
             }),
             ..Info::default()
         },
-        // Beside the description, also behind a proxy with a prefix.
+        // The place beside the description, also behind a proxy with a prefix.
         servers: vec![Server { url: ".".to_owned(), ..Server::default() }],
         tags: vec![tag("rate limit"), tag("health")],
         ..OpenApi::default()
@@ -83,12 +83,12 @@ pub(crate) fn with_body_errors(
     error::<413>(operation, &Error::BodyTooLarge, &too_large)
 }
 
-/// Adds the error of a route that has no other one when there is no time.
+/// Adds the error of a route that answers 503 only for overload.
 pub(crate) fn with_overload(operation: TransformOperation<'_>) -> TransformOperation<'_> {
     error::<503>(operation, &Error::Overloaded, "The service is overloaded.")
 }
 
-/// Adds the errors of a route that asks Redis.
+/// Adds the errors of a route that needs Redis.
 pub(crate) fn with_store_errors(operation: TransformOperation<'_>) -> TransformOperation<'_> {
     error::<503>(
         with_field_errors(operation),
@@ -102,10 +102,10 @@ pub(crate) fn with_field_errors(operation: TransformOperation<'_>) -> TransformO
     let operation = operation.response_with::<422, Json<FieldErrorsBody>, _>(|response| {
         let input = Input::Number(0.into());
         let loc = vec![Place::Name("body"), Place::Name("limit")];
-        let fault = value::units(&input).err().map(|rule| rule.at(loc, input.echo()));
+        let error = value::units(&input).err().map(|rule| rule.at(loc, input.echo()));
         response
-            .description("The request has faults. All of them are listed.")
-            .example(FieldErrorsBody { detail: Vec::from_iter(fault) })
+            .description("The request has errors. All of them are listed.")
+            .example(FieldErrorsBody { detail: Vec::from_iter(error) })
     });
     error::<500>(operation, &Error::Internal, "A bug. Details are in the log of the service.")
 }

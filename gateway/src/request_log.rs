@@ -1,4 +1,5 @@
-//! What every answer gets, whatever it says: an id, its time, a line in the log, a count.
+//! The request log: each answer gets an id and its time in headers, a line in the log, and a count in
+//! the metrics.
 
 use std::{
     convert::Infallible,
@@ -27,65 +28,66 @@ use crate::{
     error::Error,
     head::{self, Origins},
     headers::{PROCESS_TIME, REQUEST_ID},
-    telemetry::{self, ClientAddress, RequestSpan, Scope},
+    telemetry::{self, ClientAddress, LogContext, RequestSpan},
 };
 
-/// Longest request id of a caller that is kept, in bytes.
+/// Maximum size of a request id of a client, in bytes. Longer ids are replaced.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// The status, in log and metrics only, of a request whose client gave up; the number that nginx
-/// uses.
+/// The status, in log and metrics only, of a request whose client disconnected before the answer; the
+/// number that nginx uses.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// What the log says of it.
-const GAVE_UP: &str = "the client gave up";
+/// The message in the log about such a request.
+const DISCONNECTED: &str = "the client disconnected";
 
-/// The label of a method that has none of its own.
+/// The label of any other method.
 const OTHER: &str = "other";
 
-/// Which pages may call from a browser.
+/// The rules for pages in a browser.
 #[derive(Debug)]
-pub(crate) struct Pages {
-    /// Their origins.
+pub(crate) struct PageRules {
+    /// The origins whose pages may call.
     pub(crate) origins: Origins,
-    /// The headers that let a browser give them the answers.
+    /// The headers with which a browser gives answers to these pages.
     pub(crate) cors: CorsLayer,
 }
 
-/// Surrounds every route with what every answer gets.
-pub(crate) fn surround<S>(router: Router<S>, pages: Pages) -> Router<S>
+/// Adds the request log to every route.
+pub(crate) fn add_to<S>(router: Router<S>, pages: PageRules) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
     let pages = Arc::new(pages);
-    // One layer for all of it, because each is a future and a service on the heap for each request.
+    // One layer does everything, because each layer allocates a future and a service per request.
     router.layer(layer_fn(move |route: Route| {
         let pages = Arc::clone(&pages);
         service_fn(move |request| record(request, route.clone(), Arc::clone(&pages)))
     }))
 }
 
-/// Answers a request, with an id and with its time in a header, in the log and in the metrics.
+/// Answers a request, with its id and time in headers, and logs and counts it.
 fn record(
     request: Request,
     route: Route,
-    pages: Arc<Pages>,
+    pages: Arc<PageRules>,
 ) -> impl Future<Output = Result<Response, Infallible>> {
     let id = request_id(request.headers());
     let method = method_label(request.method());
-    // The pattern, not the path: a path can hold an identifier.
+    // The pattern, not the path: a path can have an identifier.
     let pattern = request.extensions().get::<MatchedPath>().cloned();
     let matched = pattern.as_ref().map(|pattern| without_slash(pattern.as_str()));
     let is_probe = matched.is_some_and(is_probe);
     let trace =
         if is_probe { None } else { RequestSpan::start(request.headers(), method, matched) };
     let client = request.extensions().get::<ClientAddress>().copied();
-    let scope = Scope::request(id.clone(), trace.as_ref().map(RequestSpan::trace_id), client);
+    let trace_id = trace.as_ref().map(RequestSpan::trace_id);
+    let context = LogContext::new(id.clone(), trace_id, client);
     let mut exchange = Exchange::begin(method);
     (exchange.pattern, exchange.is_probe, exchange.trace) = (pattern, is_probe, trace);
 
-    scope.around(async move {
-        let answer = unless_it_panics(answer(request, route, pages));
+    context.attach(async move {
+        let answer = catch_panic(answer(request, route, pages));
         let context = exchange.trace.as_ref().map(RequestSpan::context);
         let mut response = match context {
             Some(context) => answer.with_context(context).await,
@@ -101,26 +103,27 @@ fn record(
     })
 }
 
-/// A request from its arrival to its end, which is logged and counted once, however it ends.
+/// A request from its arrival to its end. Its end is logged and counted once, also when the client
+/// disconnects.
 struct Exchange {
     start: Instant,
     method: &'static str,
     pattern: Option<MatchedPath>,
     is_probe: bool,
     trace: Option<RequestSpan>,
-    /// Whether the end is still to come.
+    /// True until the end.
     is_open: bool,
 }
 
 impl Exchange {
-    /// A request that has no route yet.
+    /// Returns a request that has no route yet.
     fn begin(method: &'static str) -> Self {
         let (start, pattern) = (Instant::now(), None);
         Self { start, method, pattern, is_probe: false, trace: None, is_open: true }
     }
 
-    /// Logs and counts the end, which can be the decision on a check. Returns the milliseconds since
-    /// the arrival.
+    /// Logs and counts the end, with the decision if the request was a check. Returns the milliseconds
+    /// since the arrival.
     fn end(
         &mut self,
         status: StatusCode,
@@ -148,52 +151,52 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// Ends a request whose client has closed the connection before the answer. The runtime drops
-    /// the work for it at the place where it waits; what Redis has been asked for stays done.
+    /// Ends a request whose client has closed the connection before the answer. The runtime drops the
+    /// handler at the place where it waits. A command that Redis has received is not undone.
     fn drop(&mut self) {
         if self.is_open
             && let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST)
         {
-            self.end(status, None, GAVE_UP);
+            self.end(status, None, DISCONNECTED);
         }
     }
 }
 
-/// A request whose head has arrived, until its work begins. A client can have closed the connection
-/// by then, and nothing is done.
+/// A request from the arrival of its head until its handler starts. If the client closes the
+/// connection before, the handler never starts.
 pub(crate) struct Arrival {
     method: &'static str,
     client: Option<ClientAddress>,
-    has_begun: bool,
+    has_handler: bool,
 }
 
 impl Arrival {
     pub(crate) fn new(method: &Method, client: Option<ClientAddress>) -> Self {
-        Self { method: method_label(method), client, has_begun: false }
+        Self { method: method_label(method), client, has_handler: false }
     }
 
-    /// Leaves it to the work to log and count the end.
-    pub(crate) fn begin(mut self) {
-        self.has_begun = true;
+    /// Leaves the end to the handler, which logs and counts it.
+    pub(crate) fn start_handler(mut self) {
+        self.has_handler = true;
     }
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        if !self.has_begun
+        if !self.has_handler
             && let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST)
         {
-            record_without_route(self.method, self.client, status, GAVE_UP);
+            record_without_route(self.method, self.client, status, DISCONNECTED);
         }
     }
 }
 
-/// Logs and counts an answer to what could not be read as a request, and returns its id.
+/// Logs and counts an answer to bytes that are no request, and returns its id.
 pub(crate) fn record_parse_error(status: StatusCode, client: Option<ClientAddress>) -> HeaderValue {
     record_without_route(OTHER, client, status, "no valid request")
 }
 
-/// Logs and counts the end of a request that has got to no route, and returns its id.
+/// Logs and counts the end of a request that has reached no route, and returns its id.
 fn record_without_route(
     method: &'static str,
     client: Option<ClientAddress>,
@@ -201,18 +204,18 @@ fn record_without_route(
     message: &'static str,
 ) -> HeaderValue {
     let id = request_id(&HeaderMap::new());
-    let scope = Scope::request(id.clone(), None, client);
-    scope.around_call(|| Exchange::begin(method).end(status, None, message));
+    let context = LogContext::new(id.clone(), None, client);
+    context.attach_call(|| Exchange::begin(method).end(status, None, message));
     id
 }
 
-/// The answer of a route, with the headers for pages of other origins if it can be for one.
-async fn answer(request: Request, route: Route, pages: Arc<Pages>) -> Response {
+/// Returns the answer of a route, with CORS headers if a page of another origin can read it.
+async fn answer(request: Request, route: Route, pages: Arc<PageRules>) -> Response {
     if let Err(error) = head::check(&request, &pages.origins) {
         return error.into_response();
     }
-    // Browsers say which origin it is. What others get may be kept in a cache and shown to a page,
-    // except for what answers POST.
+    // Browsers name the origin of a page in the request. Answers to GET need the headers always,
+    // because a shared cache can send them to a browser later. Answers to POST are not cached.
     let is_for_page = request.headers().contains_key(ORIGIN) || request.method() != Method::POST;
     let answer = match is_for_page {
         true => pages.cors.layer(route).oneshot(request).await,
@@ -221,13 +224,13 @@ async fn answer(request: Request, route: Route, pages: Arc<Pages>) -> Response {
     answer.unwrap_or_else(|never| match never {})
 }
 
-/// The answer, or what a client gets when there is a bug.
-async fn unless_it_panics(answer: impl Future<Output = Response>) -> Response {
+/// Returns the answer, or an internal error if the handler panics.
+async fn catch_panic(answer: impl Future<Output = Response>) -> Response {
     let mut answer = pin!(answer);
     poll_fn(|context| {
         let poll = AssertUnwindSafe(|| answer.as_mut().poll(context));
         catch_unwind(poll).unwrap_or_else(|_| {
-            // The panic hook has written the message to standard error already.
+            // The panic hook has already written the message to standard error.
             tracing::error!("a handler panicked");
             Poll::Ready(Error::Internal.into_response())
         })
@@ -239,7 +242,7 @@ fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }
 
-/// The pattern of a route, which has the same name with and without a slash at its end.
+/// Returns the pattern of a route without a slash at its end, as the log and the metrics have it.
 fn without_slash(pattern: &str) -> &str {
     match pattern.strip_suffix('/') {
         Some("") | None => pattern,
@@ -247,13 +250,13 @@ fn without_slash(pattern: &str) -> &str {
     }
 }
 
-/// Whether requests of a route only look at this service, again and again: they would crowd out
-/// the others in a log and in traces.
+/// Returns true for routes that probes request again and again. In a log and in traces they would be
+/// more than all other requests.
 fn is_probe(route: &str) -> bool {
     route == "/metrics" || route.starts_with("/health")
 }
 
-/// The caller's id if it is short and visible ASCII, else a new one.
+/// Returns the id of the client if it is short visible ASCII, else a new id.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(REQUEST_ID).filter(|id| {
         (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
@@ -265,7 +268,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
-/// A name from a short list, because callers can invent methods without end.
+/// Returns the label of a method, from a short list: clients can send any number of methods.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_a_sane_id() {
+    fn a_short_visible_id_is_kept() {
         let longest = "x".repeat(MAX_REQUEST_ID_BYTES);
         for id in ["1", "3f2a-77:b/c~!", longest.as_str()] {
             assert_eq!(request_id(&given(id.as_bytes())), id);
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_any_other_id() {
+    fn any_other_id_is_replaced() {
         let too_long = "x".repeat(MAX_REQUEST_ID_BYTES + 1);
         for id in [&b""[..], b"two words", b"caf\xe9", b"tab\t", too_long.as_bytes()] {
             let new = request_id(&given(id));

@@ -1,5 +1,5 @@
-//! Files that are read again when they change, and at SIGHUP, so that keys and certificates can be
-//! replaced without a restart.
+//! Files that are read again when they change, and at SIGHUP. Operators can replace keys and
+//! certificates without a restart.
 
 use std::{
     fmt, fs, io,
@@ -16,17 +16,17 @@ use tokio::{
 
 use store::{LogThrottle, Sums};
 
-/// How often files are looked at. They are compared by their content, which also works for links
-/// that are turned to another file, as Kubernetes does with secrets.
+/// Interval between two reads. A change is a change of the content, which also works for links that
+/// Kubernetes sets to another file.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What some files say, as it was when they last made sense.
+/// The value of some files, from the last contents that were valid.
 #[derive(Debug, Clone)]
 pub struct WatchedFiles<T> {
     current: watch::Receiver<Arc<T>>,
 }
 
-/// Why files cannot be used: one line that names the file and the fault.
+/// The reason why files cannot be used: one line that names the file and the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchedFileError(String);
 
@@ -39,9 +39,9 @@ impl fmt::Display for WatchedFileError {
 impl std::error::Error for WatchedFileError {}
 
 impl<T: Send + Sync + 'static> WatchedFiles<T> {
-    /// Reads the files, and again whenever one of them changes. `parse` gets their contents in the
-    /// order of `paths`. Later contents that it refuses are logged, and the former ones stay in
-    /// use. Needs the runtime.
+    /// Reads the files, and reads them again whenever one of them changes. `parse` gets the contents in
+    /// the order of `paths`. If `parse` refuses later contents, the error is logged, and the former
+    /// value stays. Needs the runtime.
     ///
     /// # Errors
     ///
@@ -55,18 +55,18 @@ impl<T: Send + Sync + 'static> WatchedFiles<T> {
         let contents = read_all(&paths).map_err(WatchedFileError)?;
         let first = parse(contents.each_ref().map(Vec::as_slice));
         let first =
-            first.map_err(|fault| WatchedFileError(format!("{}: {fault}", names(&paths))))?;
+            first.map_err(|error| WatchedFileError(format!("{}: {error}", names(&paths))))?;
         let (sender, current) = watch::channel(Arc::new(first));
         tokio::spawn(async move {
             tokio::select! {
-                () = follow(&paths, contents, hangup, &parse, &sender) => {}
+                () = watch(&paths, contents, hangup, &parse, &sender) => {}
                 () = sender.closed() => {}
             }
         });
         Ok(Self { current })
     }
 
-    /// What the files say.
+    /// Returns the current value.
     #[must_use]
     pub fn current(&self) -> Arc<T> {
         Arc::clone(&self.current.borrow())
@@ -75,31 +75,37 @@ impl<T: Send + Sync + 'static> WatchedFiles<T> {
 
 /// Messages about a former content that stays in use.
 const UNREADABLE: &str = "cannot read a file again; the former content is used";
-const REFUSED: &str = "a change cannot be used; the former content is";
+const REFUSED: &str = "a changed file is not valid; the former content is used";
 
-async fn follow<T, const N: usize>(
+async fn watch<T, const N: usize>(
     paths: &[PathBuf; N],
     mut contents: [Vec<u8>; N],
     mut hangup: Signal,
     parse: &impl Fn([&[u8]; N]) -> Result<T, String>,
     sender: &watch::Sender<Arc<T>>,
 ) {
+<<<<<<< HEAD
     let mut failures = LogThrottle::new();
     // Why the contents are not in use.
     let mut refused: Option<String> = None;
+=======
+    let mut failures = LogThrottle::new();
+    // The error of the current contents, if `parse` refused them.
+    let mut refusal: Option<String> = None;
+>>>>>>> 3e45497 (WIP prose)
     loop {
         let is_asked = tokio::select! {
             () = sleep(PERIOD) => false,
             _ = hangup.recv() => true,
         };
         if is_asked {
-            // Its sender is to see all that is wrong now.
+            // The operator who sent the signal needs all current errors in the log.
             failures.end();
         }
         match read_all(paths) {
-            Err(fault) => report(&mut failures, &fault, UNREADABLE),
-            Ok(read) if read == contents && !is_asked => match &refused {
-                Some(fault) => report(&mut failures, fault, REFUSED),
+            Err(error) => report(&mut failures, &error, UNREADABLE),
+            Ok(read) if read == contents && !is_asked => match &refusal {
+                Some(error) => report(&mut failures, error, REFUSED),
                 None => {
                     if failures.end().is_some() {
                         tracing::info!(files = names(paths), "can be read again");
@@ -110,14 +116,18 @@ async fn follow<T, const N: usize>(
                 contents = read;
                 match parse(contents.each_ref().map(Vec::as_slice)) {
                     Ok(value) => {
+<<<<<<< HEAD
                         (refused, failures) = (None, LogThrottle::new());
+=======
+                        (refusal, failures) = (None, LogThrottle::new());
+>>>>>>> 3e45497 (WIP prose)
                         tracing::info!(files = names(paths), "read again");
                         sender.send_replace(Arc::new(value));
                     }
-                    Err(fault) => {
-                        let fault = format!("{}: {fault}", names(paths));
-                        report(&mut failures, &fault, REFUSED);
-                        refused = Some(fault);
+                    Err(error) => {
+                        let error = format!("{}: {error}", names(paths));
+                        report(&mut failures, &error, REFUSED);
+                        refusal = Some(error);
                     }
                 }
             }
@@ -125,15 +135,15 @@ async fn follow<T, const N: usize>(
     }
 }
 
-fn report(failures: &mut LogThrottle, fault: &str, message: &'static str) {
-    if let Some(Sums { seconds, .. }) = failures.record_error(fault, Instant::now()) {
-        tracing::error!(fault, seconds, "{message}");
+fn report(failures: &mut LogThrottle, error: &str, message: &'static str) {
+    if let Some(Sums { seconds, .. }) = failures.record_error(error, Instant::now()) {
+        tracing::error!(error, seconds, "{message}");
     }
 }
 
-/// The files are small and local: reading them blocks for no longer than any other work here.
+/// Reads all files. They are small and local, so that this blocks no longer than other work here.
 fn read_all<const N: usize>(paths: &[PathBuf; N]) -> Result<[Vec<u8>; N], String> {
-    let read = |path: &PathBuf| fs::read(path).map_err(|error| fault(path, &error));
+    let read = |path: &PathBuf| fs::read(path).map_err(|error| read_error(path, &error));
     let mut contents = [const { Vec::new() }; N];
     for (content, path) in contents.iter_mut().zip(paths) {
         *content = read(path)?;
@@ -141,7 +151,7 @@ fn read_all<const N: usize>(paths: &[PathBuf; N]) -> Result<[Vec<u8>; N], String
     Ok(contents)
 }
 
-fn fault(path: &Path, error: &io::Error) -> String {
+fn read_error(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
@@ -165,13 +175,13 @@ mod tests {
             .ok_or("no number".to_owned())
     }
 
-    /// Long enough for every file to be looked at again, in paused time.
+    /// Waits until every file is read again, in paused time.
     async fn a_while() {
         sleep(Duration::from_secs(2)).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changes_are_seen_and_nonsense_is_not() {
+    async fn a_valid_change_is_used_and_an_invalid_one_is_not() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("number");
         fs::write(&path, "1").unwrap();
@@ -193,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_content_must_make_sense() {
+    async fn the_first_content_must_be_valid() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("number");
         let error = WatchedFiles::load([path.clone()], parse).unwrap_err().to_string();

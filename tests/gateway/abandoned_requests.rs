@@ -51,7 +51,7 @@ fn a_client_that_gives_up_is_logged_and_counted_and_its_units_stay_taken() {
         proxy.set(Network::Paused);
         send_and_leave(&gateway, method, path, &body);
         wait_until_given_up(&gateway, path, method);
-        let log = gateway.log_with(r#""message":"the client gave up""#);
+        let log = gateway.log_with(r#""message":"the client disconnected""#);
         let line = log.lines().find(|line| line.contains("gave up")).unwrap();
         for part in [r#""request_id":"the-one""#, r#""status":499,"#, path, r#""level":"INFO""#] {
             assert!(line.contains(part), "{part} is not in {line}");

@@ -250,7 +250,7 @@ fn a_change_of_the_keys_holds_without_a_restart() {
     eventually("the new key is known", || (statuses() == [401, 200]).then_some(()));
 
     fs::write(site.keys_file(), r#"{"keys": [{"name": "old"}]}"#).unwrap();
-    let line = "a change cannot be used; the former content is";
+    let line = "a changed file is not valid; the former content is used";
     eventually("the fault is logged", || gateway.log().contains(line).then_some(()));
     assert_eq!(statuses(), [401, 200]);
 
@@ -338,7 +338,7 @@ fn a_key_that_cannot_be_used_leaves_the_others() {
 
     Issuer::write(&site.key_set(), &[]);
     add_unusable_keys(&site.key_set());
-    gateway.log_with("a change cannot be used; the former content is");
+    gateway.log_with("a changed file is not valid; the former content is used");
     assert_eq!(statuses(), [401, 200]);
 }
 

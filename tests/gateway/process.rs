@@ -109,13 +109,13 @@ fn a_health_check_succeeds_only_when_the_gateway_is_ready() {
     let live = ["healthcheck", "--live"];
     assert_eq!(ask_with(&live, "0.0.0.0", port), (Some(0), String::new()));
     let (status, output) = ask_with(&live, "127.0.0.1", free_port());
-    assert!(status == Some(1) && output.starts_with("/health/live at "), "{output}");
+    assert!(status == Some(1) && output.starts_with("cannot request /health/live at "), "{output}");
 
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let (status, output) = ask("127.0.0.1", silent.local_addr().unwrap().port());
     assert!(status == Some(1) && output.ends_with(" does not answer within 3s\n"), "{output}");
     let (status, output) = ask("127.0.0.1", free_port());
-    assert!(status == Some(1) && output.contains(" cannot be asked: "), "{output}");
+    assert!(status == Some(1) && output.starts_with("cannot request "), "{output}");
 }
 
 #[test]

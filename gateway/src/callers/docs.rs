@@ -94,7 +94,7 @@ fn schemes(callers: &Callers) -> Vec<(&'static str, SecurityScheme)> {
 }
 
 fn describe_refusals(operation: &mut Operation, scope: Scope) {
-    let stranger = Error::Unauthenticated { shown: false };
+    let stranger = Error::Unauthenticated { has_credential: false };
     let _ = TransformOperation::new(operation)
         .response_with::<401, Json<ErrorBody>, _>(|response| {
             openapi::with_headers(response, &[CHALLENGE])

@@ -1,6 +1,6 @@
-//! Whom a route lets in.
+//! The access rules of the routes, and the authorization of requests.
 //!
-//! A route is added together with its [`AccessRule`]; there is no way to add one and forget it.
+//! The sitemap takes a route only together with its [`AccessRule`], so that no route lacks one.
 
 use std::sync::Arc;
 
@@ -31,28 +31,27 @@ use crate::{
     telemetry,
 };
 
-/// Whom a route lets in, when not everybody may call.
+/// The requests that a route accepts when callers need a key or a token.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum AccessRule {
-    /// Everybody, to see whether the service is well.
+    /// All requests: probes of the health of the service.
     Probes,
-    /// Callers with this scope, as often as their limit allows.
+    /// Requests of callers with this scope, within the limit of the caller.
     Callers(Scope),
-    /// Whoever watches the service: everybody, or with METRICS_OPEN=false callers that may read.
-    /// However often they ask, since they have to see it also while Redis cannot count.
+    /// All requests, or with METRICS_OPEN=false those of callers with the scope `read`. The limit of
+    /// a caller does not hold: operators need an answer also while Redis cannot count.
     Operators,
-    /// Callers that may read, at every listener, and however often they ask: to see what the
-    /// service does with its clients.
+    /// Requests of callers with the scope `read`, at every listener, without the limit of a caller.
     Inspection,
 }
 
-/// Routes, each with whom it lets in.
+/// Routes, each with its access rule.
 pub(super) struct Sitemap {
     routes: Vec<(&'static str, AccessRule, ApiMethodRouter<Arc<AppState>>)>,
 }
 
 impl Sitemap {
-    /// A sitemap without routes.
+    /// Returns a sitemap without routes.
     pub(super) fn new() -> Self {
         Self { routes: Vec::new() }
     }
@@ -68,14 +67,14 @@ impl Sitemap {
         self
     }
 
-    /// Leaves out the routes that are for others than this audience.
+    /// Removes the routes that this listener does not serve.
     pub(super) fn only_for(mut self, listener: ListenerKind) -> Self {
         self.routes.retain(|(_, access, _)| access.is_for(listener));
         self
     }
 
-    /// The router of all routes, which are added to the description of the API. Everybody may
-    /// call, unless the state says who may.
+    /// Returns the router of all routes, and adds the routes to the description of the API. Without
+    /// callers in the state any client may call.
     pub(super) fn finish(
         self,
         document: &mut OpenApi,
@@ -92,12 +91,12 @@ impl Sitemap {
             {
                 let (callers, limits) = (Arc::clone(callers), Arc::clone(limits));
                 let authorizer = Arc::new(Authorizer { callers, limits, requirement });
-                // Around the handlers alone: a wrong method is a wrong method for everybody.
+                // Around the handlers alone: a wrong method has status 405 also without a key.
                 methods =
                     methods.route_layer(middleware::from_fn_with_state(authorizer, authorize));
                 requirements.push(requirement);
             }
-            // The original service takes a slash at the end as well.
+            // The original service accepts a slash at the end, too.
             router = router.route(&format!("{path}/"), methods.clone()).api_route(path, methods);
         }
         router.finish_api_with(document, |mut api| {
@@ -110,7 +109,7 @@ impl Sitemap {
 }
 
 impl AccessRule {
-    /// Returns true when a listener for this audience serves the route.
+    /// Returns true when this listener serves the route.
     fn is_for(self, listener: ListenerKind) -> bool {
         match self {
             Self::Probes | Self::Inspection => true,
@@ -119,7 +118,7 @@ impl AccessRule {
         }
     }
 
-    /// What this asks of callers, if it asks anything.
+    /// Returns the requirement for callers, if there is one.
     fn requirement(self, path: &'static str, callers: &Callers) -> Option<Requirement> {
         match self {
             Self::Probes => None,
@@ -132,27 +131,27 @@ impl AccessRule {
     }
 }
 
-/// What stands before the handlers of a route.
+/// The middleware of a route that callers need a scope for.
 struct Authorizer {
     callers: Arc<Callers>,
     limits: Arc<Store>,
     requirement: Requirement,
 }
 
-/// A caller that was let in. Handlers find it among the extensions of a request.
+/// The caller of an authorized request. Handlers find it among the extensions of the request.
 #[derive(Debug, Clone)]
 pub(super) struct AuthorizedCaller {
     caller: Arc<Caller>,
     limits: Arc<Store>,
 }
 
-/// Lets a request in, or answers it.
+/// Passes an authorized request on, and answers any other request with its error.
 async fn authorize(
     State(authorizer): State<Arc<Authorizer>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match authorizer.examine(request.headers()).await {
+    match authorizer.authorize(request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -162,13 +161,13 @@ async fn authorize(
 }
 
 impl Authorizer {
-    /// Finds out who calls, and whether that caller may come in now. Looks at nothing but the head
-    /// of the request.
-    async fn examine(&self, headers: &HeaderMap) -> Result<AuthorizedCaller, Error> {
+    /// Identifies the caller, tests its scope, and counts the request against its limit. Reads only
+    /// the head of the request.
+    async fn authorize(&self, headers: &HeaderMap) -> Result<AuthorizedCaller, Error> {
         let caller = self.callers.identify(headers).map_err(|refusal| {
             telemetry::log_refusal(refusal.name());
             telemetry::count_auth_failure(refusal.name());
-            Error::Unauthenticated { shown: refusal != Refusal::Missing }
+            Error::Unauthenticated { has_credential: refusal != Refusal::Missing }
         })?;
         telemetry::log_caller(caller.to_string());
         if !caller.has(self.requirement.scope) {
@@ -183,18 +182,20 @@ impl Authorizer {
 }
 
 impl AuthorizedCaller {
-    /// Most requests that the caller may ever make at once.
+    /// Returns the largest number of requests that the limit of the caller allows at once.
     pub(super) fn most_requests(&self) -> usize {
         let quota = self.caller.quota();
         quota.map_or(usize::MAX, |quota| usize::try_from(quota.limit).unwrap_or(usize::MAX))
     }
 
-    /// Counts a request, which was let in as one, as so many. Whoever comes back when it is told
-    /// to is counted as one again, and needs the time for that one, too.
+    /// Counts this request as `requests` requests. The authorization has counted it as 1 already.
+    ///
+    /// A denial adds the time of one unit to the wait: the authorization of the next attempt counts
+    /// 1 again before this function counts the rest.
     ///
     /// # Errors
     ///
-    /// When the caller asks more often than it may, or that cannot be found out.
+    /// When the caller exceeds its limit, or when the store cannot decide.
     pub(super) async fn count_as(&self, requests: usize) -> Result<(), Error> {
         let more = u32::try_from(requests.saturating_sub(1)).unwrap_or(u32::MAX);
         if more == 0 {
@@ -212,7 +213,7 @@ impl AuthorizedCaller {
     async fn count(&self, requests: u32) -> Result<(), Error> {
         let Some(quota) = self.caller.quota() else { return Ok(()) };
         let check = Check { identifier: self.caller.to_string(), quota, cost: requests };
-        // A caller's limit keeps every rule of the module: none is refused.
+        // The limit of a caller is within the bounds of the module, so the module never refuses it.
         let decided = self.limits.check(&check).await;
         let decision = decided.map_err(|error| Error::without_answer(&error))?;
         if decision.allowed {

@@ -21,7 +21,7 @@ use tokio::task::yield_now;
 use super::{
     authorize::AuthorizedCaller,
     body::{self, RequestBytes, Room},
-    check::{self, CheckAnswer, CheckRequest},
+    check::{self, CheckAnswer, CheckSchema},
     work::{self, WorkPermit},
 };
 use crate::seconds::Seconds;
@@ -36,17 +36,17 @@ use crate::{
 /// The media type of an answer.
 const JSON: &str = "application/json";
 
-/// How many checks a batch may have.
+/// The number of checks in a batch.
 const CHECKS: RangeInclusive<usize> = 1..=1_000;
 
-/// Results that are made in one go, before other requests have their turn.
-const RESULTS_IN_A_ROW: usize = 250;
+/// The number of results between two yields to other requests.
+const RESULTS_PER_YIELD: usize = 250;
 
-/// Bytes that the result of a decision may take in an answer, and a fault.
+/// Upper bounds for the bytes of a decision, and of an error of a field, in an answer.
 const RESULT_BYTES: usize = 192;
-const FAULT_BYTES: usize = 1024;
+const FIELD_ERROR_BYTES: usize = 1024;
 
-/// Checks, or for each what is wrong with it.
+/// The checks of a batch, each read or with its error.
 #[derive(Debug)]
 pub(crate) struct Batch {
     items: Vec<Result<Check, Error>>,
@@ -55,7 +55,7 @@ pub(crate) struct Batch {
     permit: WorkPermit,
 }
 
-/// The JSON of an answer, which takes its room until all of it is sent.
+/// The JSON of an answer. Its memory stays reserved until all of the answer is sent.
 #[derive(Debug)]
 struct AnswerBytes {
     json: Vec<u8>,
@@ -68,7 +68,7 @@ impl AsRef<[u8]> for AnswerBytes {
     }
 }
 
-/// Checks that are decided in their order, each as if alone.
+/// Checks that the service decides in their order, each as if it was alone.
 #[derive(Debug, JsonSchema)]
 #[schemars(example = json!({
     "checks": [{ "identifier": "user_123" }, { "identifier": "tenant_7", "limit": 5000 }]
@@ -87,19 +87,19 @@ struct BatchRequest {
 #[expect(dead_code, reason = "describes the body; its values are read into a Batch")]
 enum BatchItem {
     /// A check as it could be sent alone.
-    Check(CheckRequest),
-    /// Anything else is answered with a result whose status is 422.
+    Check(CheckSchema),
+    /// Any other value has a result with status 422.
     Other(Value),
 }
 
-/// What each check of a batch is answered.
+/// The answer to a batch.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct BatchAnswer {
-    /// As many as there were checks, and in their order.
+    /// One result for each check, in the order of the checks.
     results: Vec<BatchResult>,
 }
 
-/// What one check of a batch is answered.
+/// The result of one check.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
 #[serde(untagged)]
@@ -112,30 +112,30 @@ enum BatchResult {
 /// A decision.
 #[derive(Debug, Serialize, JsonSchema)]
 struct DecidedResult {
-    /// The status that the check alone would have got.
+    /// The status that the check would have alone.
     #[schemars(extend("enum" = [200, 429]))]
     status: u16,
-    /// Who decided, as in the header `X-RateLimit-Source`, and `redis`.
+    /// The source of the decision: `redis`, or one of the values of `X-RateLimit-Source`.
     #[schemars(extend("enum" = ["redis", "local", "cache", "open"]))]
     source: &'static str,
     #[serde(flatten)]
     answer: CheckAnswer,
 }
 
-/// What is wrong with a check.
+/// The errors of a check.
 #[derive(Debug, Serialize, JsonSchema)]
 struct InvalidResult {
-    /// The status that the check alone would have got.
+    /// The status that the check would have alone.
     #[schemars(extend("const" = 422))]
     status: u16,
     #[serde(flatten)]
     body: FieldErrorsBody,
 }
 
-/// Why there is no decision.
+/// The reason why there is no decision.
 #[derive(Debug, Serialize, JsonSchema)]
 struct FailedResult {
-    /// The status that the check alone would have got.
+    /// The status that the check would have alone.
     #[schemars(extend("const" = 503))]
     status: u16,
     #[serde(flatten)]
@@ -147,36 +147,38 @@ pub(crate) async fn check_all(
     State(state): State<Arc<AppState>>,
     Batch { items, mut room, permit }: Batch,
 ) -> Result<Response, Error> {
-    // Before anything is taken from a quota.
+    // The answer must have its memory before any check takes units.
     room.grow(items.iter().map(answer_bytes).sum())?;
     let mut checks = Vec::with_capacity(items.len());
-    let mut faults = Vec::with_capacity(items.len());
+    // For each item the error, or none for one of the checks.
+    let mut errors = Vec::with_capacity(items.len());
     for item in items {
         match item {
             Ok(check) => {
                 checks.push(check);
-                faults.push(None);
+                errors.push(None);
             }
-            Err(fault) => faults.push(Some(fault)),
+            Err(error) => errors.push(Some(error)),
         }
     }
-    let decided = state.store.check_all(&checks).await;
-    let mut decided = checks.iter().zip(decided);
+    let mut decisions = state.store.check_all(&checks).await.into_iter();
+    let mut checks = checks.iter();
     let mut json = Vec::from(br#"{"results":["#);
-    for (position, fault) in faults.into_iter().enumerate() {
-        let decision = match (fault, &mut decided) {
-            (Some(fault), _) => Err(fault),
-            (None, decided) => match decided.next() {
-                Some((check, decided)) => check::conclude(check, decided, place(position)),
-                None => Err(Error::Internal),
-            },
+    for (position, error) in errors.into_iter().enumerate() {
+        let decision = match error {
+            Some(error) => Err(error),
+            None => {
+                let check = checks.next().ok_or(Error::Internal)?;
+                let decision = decisions.next().ok_or(Error::Internal)?;
+                check::conclude(check, decision, place(position))
+            }
         };
         if position > 0 {
             json.push(b',');
         }
         let result = BatchResult::new(decision, state.deny_status);
         serde_json::to_writer(&mut json, &result).map_err(|_| Error::Internal)?;
-        if position % RESULTS_IN_A_ROW == RESULTS_IN_A_ROW - 1 {
+        if position % RESULTS_PER_YIELD == RESULTS_PER_YIELD - 1 {
             yield_now().await;
         }
     }
@@ -187,10 +189,10 @@ pub(crate) async fn check_all(
     Ok((headers, body).into_response())
 }
 
-/// Bytes that the result of a check takes, at most or nearly so.
+/// Returns an estimate of the bytes of a result, which is seldom too small.
 fn answer_bytes(item: &Result<Check, Error>) -> usize {
     match item {
-        Err(Error::Invalid(faults)) => RESULT_BYTES + faults.len() * FAULT_BYTES,
+        Err(Error::Invalid(errors)) => RESULT_BYTES + errors.len() * FIELD_ERROR_BYTES,
         _ => RESULT_BYTES,
     }
 }
@@ -219,12 +221,12 @@ impl BatchResult {
     }
 }
 
-/// Where the check at a position of the list is.
+/// Returns the location of the check at a position of the list.
 fn place(position: usize) -> Vec<Place> {
     vec![Place::Name("body"), Place::Name("checks"), Place::Position(position)]
 }
 
-/// Reads the checks of a body, of which there may be so many.
+/// Reads the checks of a body, at most `most`.
 fn read_checks(
     body: &[u8],
     most: usize,
@@ -238,8 +240,8 @@ fn read_checks(
 
 fn read_check(value: &RawValue, position: usize, defaults: Defaults) -> Result<Check, Error> {
     let mut fields = Fields::from_json(value, place(position))?;
-    let request = CheckRequest::read(&mut fields, defaults);
-    fields.finish(request).map(Check::from)
+    let check = check::read(&mut fields, defaults);
+    fields.finish(check)
 }
 
 impl FromRequest<Arc<AppState>> for Batch {
@@ -272,13 +274,13 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .tag("rate limit")
         .summary("Take units from many quotas")
         .description(
-            "Decides up to 1,000 checks in one call, each as if it had come alone, in their \
-             order. One that is denied, invalid or not decided leaves the others as they are, so \
-             the answer as a whole has status 200, and each result a status of its own.",
+            "Decides up to 1,000 checks in one call, in their order, each as if it was alone. A \
+             check that is denied, invalid or not decided does not change the others: the answer \
+             has status 200, and each result has its own status.",
         )
         .response_with::<200, Json<BatchAnswer>, _>(|response| {
             openapi::with_headers(response, &headers::NO_STORE_DOCS)
-                .description("What each check is answered.")
+                .description("The result of each check.")
                 .example(BatchAnswer { results: example() })
         });
     let operation = openapi::with_overload(openapi::with_field_errors(operation));

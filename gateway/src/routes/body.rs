@@ -1,4 +1,4 @@
-//! Bodies, bounded in size, in time, and in the memory of all of them together.
+//! Bodies of requests, within bounds of size, of time, and of the memory of all bodies together.
 
 use std::time::Duration;
 
@@ -14,28 +14,28 @@ use crate::error::Error;
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Longest wait for a whole body.
+/// Timeout for a whole body.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What bodies of one kind may take.
+/// The bounds for bodies of one kind.
 #[derive(Debug)]
 pub(super) struct Bound {
-    /// Most bytes of one body.
+    /// Maximum size of one body.
     pub(super) max_bytes: usize,
-    /// A permit for each byte that all of them may take together. A body takes permits as it
-    /// arrives, so that one that is only announced takes none.
+    /// A permit for each byte of memory of all bodies together. A body takes permits as its bytes
+    /// arrive: a length that is only announced takes none.
     room: Semaphore,
 }
 
-/// For requests of one operation. A flood of batches takes no room from them.
+/// The bound for requests with one operation. A flood of batches takes no room from them.
 pub(super) static SINGLE: Bound =
     Bound { max_bytes: 16 * 1024, room: Semaphore::const_new(32 * 1024 * 1024) };
 
-/// For batches, and for the answers to them.
+/// The bound for batches and their answers.
 pub(super) static BATCH: Bound =
     Bound { max_bytes: 1024 * 1024, room: Semaphore::const_new(64 * 1024 * 1024) };
 
-/// Memory that is taken until this is dropped.
+/// Memory that stays reserved until this is dropped.
 #[derive(Debug)]
 pub(super) struct Room {
     bound: &'static Bound,
@@ -76,7 +76,7 @@ impl Bound {
             let Ok(data) = frame.map_err(|_| Error::BodyBroken)?.into_data() else { continue };
             let size = bytes.len() + data.len();
             if size > self.max_bytes {
-                // The server reads the rest, behind the answer.
+                // The server reads the rest of the body after the answer.
                 return Err(Error::BodyTooLarge);
             }
             if size > bytes.capacity() {
@@ -95,11 +95,11 @@ impl Room {
         Self { bound, permit: None }
     }
 
-    /// Takes room for more bytes.
+    /// Reserves memory for more bytes.
     ///
     /// # Errors
     ///
-    /// When there is none: then the caller is to come back later.
+    /// When there is no memory left. The client can try again later.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Error> {
         let count = u32::try_from(bytes).map_err(|_| Error::Overloaded)?;
         let more = self.bound.room.try_acquire_many(count).map_err(|_| Error::Overloaded)?;
@@ -152,19 +152,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_arrive_is_given_up() {
+    async fn a_body_that_does_not_arrive_is_an_error() {
         let error = SINGLE.read(Body::new(Silence)).await.unwrap_err();
         assert!(matches!(error, Error::BodyTooSlow));
     }
 
     #[tokio::test]
-    async fn all_bodies_together_have_so_much_room_and_no_more() {
+    async fn the_memory_of_all_bodies_together_is_bounded() {
         static SMALL: Bound = Bound { max_bytes: 100, room: Semaphore::const_new(250) };
         let read = || SMALL.read(Body::from(vec![b'x'; 100]));
         let first = read().await.unwrap();
         let _second = read().await.unwrap();
         assert!(matches!(read().await.unwrap_err(), Error::Overloaded));
-        // What is refused takes nothing.
+        // A body that is refused reserves nothing.
         let _small = SMALL.read(Body::from(vec![b'x'; 50])).await.unwrap();
         drop(first);
         let _third = read().await.unwrap();

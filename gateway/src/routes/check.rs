@@ -16,7 +16,7 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use store::{Check, Decision, Millis, Quota, StoreError};
+use store::{Check, Decision, Millis, StoreError};
 
 use super::body;
 use crate::{
@@ -30,46 +30,49 @@ use crate::{
     state::AppState,
 };
 
-/// Who asks for how many units of what.
+/// The check in a body.
+#[derive(Debug)]
+pub(crate) struct CheckRequest(Check);
+
+/// The schema of a check.
 #[derive(Debug, JsonSchema)]
-#[schemars(example = json!({ "identifier": "user_123" }))]
-pub(crate) struct CheckRequest {
-    /// What is limited: 1 to 256 bytes.
+#[expect(dead_code, reason = "describes the fields; their values are read into a Check")]
+#[schemars(rename = "CheckRequest", example = json!({ "identifier": "user_123" }))]
+pub(super) struct CheckSchema {
+    /// The identifier of the object that is limited: 1 to 256 bytes.
     #[schemars(length(min = 1, max = MAX_IDENTIFIER_BYTES))]
     identifier: String,
     #[schemars(flatten)]
-    #[schemars(with = "QuotaSchema")]
-    quota: Quota,
-    /// Units to take, all or none; at most the capacity. 0 to only look.
+    quota: QuotaSchema,
+    /// Units to take, all or none; at most the capacity. 0 takes nothing.
     #[schemars(range(min = *COST.start(), max = *COST.end()), default = "one")]
     cost: u32,
 }
 
-/// Whether the caller may go on.
+/// The decision on a check.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CheckAnswer {
-    /// Whether the units were taken; with a cost of 0, whether one could be.
+    /// True when the units were taken; with a cost of 0, when one unit could be taken.
     pub(crate) allowed: bool,
-    /// Whole units left.
+    /// Whole units that could be taken now.
     pub(crate) remaining: u64,
-    /// Seconds until the whole quota is back.
+    /// Seconds until nothing is used.
     pub(crate) reset_in_seconds: Seconds,
-    /// Seconds until the same call would be allowed; null when it was.
+    /// Seconds until the same check would be allowed; null when it was.
     pub(crate) retry_after: Option<Seconds>,
 }
 
 /// `POST /rate-limit/check`
 pub(crate) async fn check(
     State(state): State<Arc<AppState>>,
-    request: CheckRequest,
+    CheckRequest(check): CheckRequest,
 ) -> Result<Response, Error> {
-    let check = Check::from(request);
     let decided = state.store.check(&check).await;
     let decision = conclude(&check, decided, vec![Place::Name("body")])?;
 
     let quota = &check.quota;
     let headers = (headers::of_decision(quota, &decision), headers::of_source(decision.source));
-    // The log has the decision in the line about this request.
+    // The request log has the decision in the line about this request.
     let answer = (Extension(decision), Json(CheckAnswer::from(&decision)));
     Ok(if decision.allowed {
         (headers, answer).into_response()
@@ -78,7 +81,7 @@ pub(crate) async fn check(
     })
 }
 
-/// Counts the decision on a check, or tells what is wrong with the check that was found at `loc`.
+/// Counts the decision on a check, or returns the error of the check, which is located at `loc`.
 pub(super) fn conclude(
     check: &Check,
     decided: Result<Decision, StoreError>,
@@ -86,7 +89,7 @@ pub(super) fn conclude(
 ) -> Result<Decision, Error> {
     let Check { quota, cost, .. } = check;
     let decision = decided.map_err(|error| Error::of_store(error, loc, quota, *cost))?;
-    // Who only looks leaves everything undecided.
+    // A check without a cost takes nothing, so it is no decision to count.
     if *cost > 0 {
         store::count_decision(quota.algorithm, decision.allowed, decision.source);
     }
@@ -104,25 +107,17 @@ impl From<&Decision> for CheckAnswer {
     }
 }
 
-impl From<CheckRequest> for Check {
-    fn from(CheckRequest { identifier, quota, cost }: CheckRequest) -> Self {
-        Self { identifier, quota, cost }
+/// Reads a check, with defaults for fields that are left out.
+pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Check, Invalid> {
+    let identifier = fields.required("identifier", value::identifier);
+    let quota = fields.quota(defaults);
+    let cost = fields.optional("cost", value::cost);
+    let (quota, cost) = (quota?, cost?.unwrap_or(one()));
+    let capacity = quota.capacity();
+    if cost > capacity {
+        return Err(fields.add_error("cost", above_capacity(capacity)));
     }
-}
-
-impl CheckRequest {
-    /// Reads a check, with defaults for what is left out.
-    pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Self, Invalid> {
-        let identifier = fields.required("identifier", value::identifier);
-        let quota = fields.quota(defaults);
-        let cost = fields.optional("cost", value::cost);
-        let (quota, cost) = (quota?, cost?.unwrap_or(one()));
-        let capacity = quota.capacity();
-        if cost > capacity {
-            return Err(fields.note("cost", above_capacity(capacity)));
-        }
-        Ok(Self { identifier: identifier?, quota, cost })
-    }
+    Ok(Check { identifier: identifier?, quota, cost })
 }
 
 impl FromRequest<Arc<AppState>> for CheckRequest {
@@ -131,18 +126,18 @@ impl FromRequest<Arc<AppState>> for CheckRequest {
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
         let body = body::SINGLE.read(request.into_body()).await?;
         let mut fields = Fields::from_body(&body.bytes)?;
-        let request = Self::read(&mut fields, state.defaults);
-        fields.finish(request)
+        let check = read(&mut fields, state.defaults);
+        fields.finish(check).map(Self)
     }
 }
 
 impl OperationInput for CheckRequest {
     fn operation_input(context: &mut GenContext, operation: &mut Operation) {
-        Json::<Self>::operation_input(context, operation);
+        Json::<CheckSchema>::operation_input(context, operation);
     }
 }
 
-/// The cost of a call that names none.
+/// The cost of a check that leaves it out.
 fn one() -> u32 {
     1
 }
@@ -158,9 +153,9 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .tag("rate limit")
         .summary("Take units from a quota")
         .description(
-            "Takes `cost` units, all or none. A denial is an answer like any other: its status \
-             is 200, or 429 where the service runs with DENY_STATUS=429. With a `cost` of 0 it \
-             takes and writes nothing, and tells whether one unit could be taken.",
+            "Takes `cost` units, all or none. The status of a denial is 200, or 429 where the \
+             service runs with DENY_STATUS=429. A `cost` of 0 takes and writes nothing, and \
+             answers if one unit could be taken.",
         )
         .response_with::<200, Json<CheckAnswer>, _>(|response| {
             with_headers(response).description("A decision.").example(CheckAnswer {

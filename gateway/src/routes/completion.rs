@@ -1,14 +1,13 @@
-//! Work that goes on to its end when its client gives up.
+//! Work that continues when its client disconnects.
 //!
-//! A handler is dropped at the place where it waits as soon as its client closes the connection.
-//! Redis may do what it was asked for nevertheless, and what follows from that in this process,
-//! such as forgetting a denial, must follow then as well.
+//! When a client closes its connection, the runtime drops the handler of its request. Redis may still
+//! run the command, and then this process must also do its part, such as dropping a cached denial.
 
 use opentelemetry::context::FutureExt;
 
-use crate::{error::Error, telemetry::Scope};
+use crate::{error::Error, telemetry::LogContext};
 
-/// Does work in a task of its own, and returns its result to a handler that still waits for it.
+/// Runs work in a task of its own, and returns the result to the handler, if it still waits.
 ///
 /// # Errors
 ///
@@ -16,6 +15,6 @@ use crate::{error::Error, telemetry::Scope};
 pub(super) async fn complete<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Error> {
-    let task = tokio::spawn(Scope::around_task(work).with_current_context());
+    let task = tokio::spawn(LogContext::attach_current(work).with_current_context());
     task.await.map_err(|_| Error::Internal)
 }

@@ -1,4 +1,4 @@
-//! Whether the service lives, and whether it can decide.
+//! The health of the service, for probes.
 
 use std::sync::Arc;
 
@@ -10,39 +10,39 @@ use store::{LastFailure, StoreError};
 
 use crate::state::AppState;
 
-/// The service's version.
+/// The version of the service.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A failure of Redis.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Failure {
-    /// Its kind, as in the log and in `ratelimit_redis_errors_total`.
+    /// The kind of the error, as in the log and in `ratelimit_redis_errors_total`.
     #[schemars(extend("enum" = store::error_kinds().collect::<Vec<_>>()))]
     pub(crate) kind: &'static str,
-    /// Whole seconds since then.
+    /// Whole seconds since the failure.
     pub(crate) seconds_ago: u64,
 }
 
-/// Whether the service can decide.
+/// The health of the service.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct HealthAnswer {
-    /// `healthy` when Redis answers and has the module, or is not needed; else `unhealthy`.
-    /// `/health/ready` alone also says `degraded` when FAIL_MODE decides instead of Redis, and
-    /// `stopping` when the process is about to end.
+    /// `healthy` when Redis answers and has the module, or when Redis is not needed; else
+    /// `unhealthy`. Only `/health/ready` has `degraded`, when FAIL_MODE decides instead of Redis, and
+    /// `stopping`, when the process is about to end.
     #[schemars(extend("enum" = ["healthy", "unhealthy", "degraded", "stopping"]))]
     pub(crate) status: &'static str,
-    /// Whether Redis answers.
+    /// True when Redis answers.
     pub(crate) redis_connected: bool,
-    /// The service's version.
+    /// The version of the service.
     pub(crate) version: &'static str,
-    /// Where states are kept: `redis`, or `memory` with `REDIS_URL=memory://`.
+    /// The place of states: `redis`, or `memory` with `REDIS_URL=memory://`.
     #[schemars(extend("enum" = ["redis", "memory"]))]
     pub(crate) store: &'static str,
-    /// The last failure of Redis, also when it is over; null when there was none since the start.
+    /// The last failure of Redis since the start, also when Redis has recovered; null without one.
     pub(crate) last_failure: Option<Failure>,
 }
 
-/// That the process runs.
+/// The answer of a process that runs.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct LiveAnswer {
     /// Always `alive`.
@@ -56,8 +56,8 @@ pub(crate) async fn health(State(state): State<Arc<AppState>>) -> (StatusCode, J
 
 /// `GET /health/ready`
 ///
-/// Where FAIL_MODE decides without Redis, an instance that cannot reach it is as ready as any: if
-/// all of them said otherwise, load balancers would leave nobody to decide.
+/// Where FAIL_MODE decides without Redis, an instance that cannot reach Redis is ready. If all
+/// instances were not ready, load balancers would send requests to none of them.
 pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> (StatusCode, Json<HealthAnswer>) {
     let (code, Json(answer)) = probe(&state).await;
     if state.stopping.has_begun() {
@@ -82,7 +82,7 @@ async fn probe(state: &AppState) -> (StatusCode, Json<HealthAnswer>) {
             (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", true)
         }
     };
-    // After the probe, which can be the last failure itself.
+    // Read after the probe, because the probe can be the last failure.
     let last_failure = state
         .store
         .last_failure()
@@ -96,17 +96,17 @@ pub(crate) async fn live() -> Json<LiveAnswer> {
 }
 
 pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
-    with_answers(operation.id("health").summary("Whether the service can decide"))
+    with_answers(operation.id("health").summary("Test if the service can decide"))
 }
 
 pub(crate) fn ready_docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
-    with_answers(operation.id("ready").summary("Whether to send requests here"))
+    with_answers(operation.id("ready").summary("Test if load balancers should send requests"))
 }
 
 pub(crate) fn live_docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
-    let operation = operation.id("live").tag("health").summary("Whether the process runs");
+    let operation = operation.id("live").tag("health").summary("Test if the process runs");
     operation.response_with::<200, Json<LiveAnswer>, _>(|response| {
-        response.description("It does.").example(LiveAnswer { status: "alive" })
+        response.description("The process runs.").example(LiveAnswer { status: "alive" })
     })
 }
 
@@ -123,7 +123,7 @@ fn with_answers(operation: TransformOperation<'_>) -> TransformOperation<'_> {
         .tag("health")
         .response_with::<200, Json<HealthAnswer>, _>(|response| {
             response
-                .description("Redis answers and has the module, or is not needed.")
+                .description("Redis answers and has the module, or Redis is not needed.")
                 .example(answer("healthy", true, None))
         })
         .response_with::<503, Json<HealthAnswer>, _>(|response| {

@@ -19,7 +19,7 @@ pub(crate) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
     match state.metrics.page().await {
         Ok(page) => ([(CONTENT_TYPE, PROMETHEUS_TEXT)], page).into_response(),
         Err(error) => {
-            tracing::error!(%error, "the metrics cannot be shown");
+            tracing::error!(%error, "cannot write the metrics");
             Error::Internal.into_response()
         }
     }

@@ -1,4 +1,4 @@
-//! The sitemap.
+//! The sitemap: every route, and its access rule.
 
 mod authorize;
 mod batch;
@@ -34,7 +34,7 @@ use crate::{
     error::Error,
     head::Origins,
     headers, openapi,
-    request_log::{self, Pages},
+    request_log::{self, PageRules},
     state::AppState,
 };
 
@@ -48,23 +48,23 @@ pub(crate) fn router(state: &Arc<AppState>, listener: ListenerKind) -> Router {
     let routes = routes
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed);
-    request_log::surround(routes, pages_of(&state.allowed_origins)).with_state(Arc::clone(state))
+    request_log::add_to(routes, page_rules(&state.allowed_origins)).with_state(Arc::clone(state))
 }
 
-/// What a client gets that is one too many, whatever it asks for.
+/// Returns the router for a connection above MAX_CONNECTIONS: every request has the same error.
 pub(crate) fn refusal() -> Router {
     let routes = Router::new().fallback(async || Error::TooManyConnections);
-    request_log::surround(routes, Pages { origins: Origins::Any, cors: CorsLayer::new() })
+    request_log::add_to(routes, PageRules { origins: Origins::Any, cors: CorsLayer::new() })
 }
 
-/// The description of every operation.
+/// Returns the description of every operation.
 pub(crate) fn document() -> OpenApi {
     let mut document = openapi::start();
     let _: Router<Arc<AppState>> = operations().finish(&mut document, None);
     document
 }
 
-/// What programs use, each with the callers that it is for.
+/// Returns the operations of the API, each with its access rule.
 fn operations() -> Sitemap {
     const CHECK: AccessRule = AccessRule::Callers(Scope::Check);
     const READ: AccessRule = AccessRule::Callers(Scope::Read);
@@ -82,7 +82,7 @@ fn operations() -> Sitemap {
         .route("/metrics", AccessRule::Operators, get_with(metrics::metrics, metrics::docs))
 }
 
-fn pages_of(origins: &Origins) -> Pages {
+fn page_rules(origins: &Origins) -> PageRules {
     let allowed = match origins {
         Origins::Any => AllowOrigin::any(),
         Origins::Only(origins) => AllowOrigin::list(origins.iter().cloned()),
@@ -90,8 +90,8 @@ fn pages_of(origins: &Origins) -> Pages {
     let cors = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        // A wildcard would leave out Authorization.
+        // A wildcard does not cover Authorization.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(headers::EXPOSED);
-    Pages { origins: origins.clone(), cors }
+    PageRules { origins: origins.clone(), cors }
 }

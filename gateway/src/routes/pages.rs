@@ -1,4 +1,4 @@
-//! Pages for people, and the description that two of them show.
+//! Pages for people, and the description of the API.
 
 use std::{
     io::{self, Write},
@@ -25,22 +25,22 @@ use tokio::{sync::OnceCell, task::spawn_blocking};
 
 const TITLE: &str = "Rate limiter";
 
-/// Where the pages find the description: beside themselves, also behind a proxy with a prefix.
+/// The place of the description for the pages: beside them, also behind a proxy with a prefix.
 const DESCRIPTION: &str = "openapi.json";
 
-/// What the pages may load: their own parts and the description, nothing from other hosts.
+/// The policy of the pages: they load their own parts and the description, nothing from other hosts.
 const SELF_CONTAINED: &str = "default-src 'none'; script-src 'unsafe-inline'; \
     style-src 'unsafe-inline'; img-src 'self' data:; font-src data:; connect-src 'self'; \
     worker-src blob:";
 
-/// The service to which Swagger UI would send the description, for a badge.
+/// The service to which Swagger UI would send the description for a badge.
 const SWAGGER_VALIDATOR: &str = "\"https://validator.swagger.io/validator\"";
 
 /// The image that ReDoc would load for its footer.
 const REDOC_LOGO: &str = "https://cdn.redoc.ly/redoc/logo-mini.svg";
 
-/// Added to the head of Swagger UI and ReDoc: the width of phones, and dark colours where the
-/// reader prefers them. Neither has dark colours of its own, so that light ones are turned around.
+/// An addition to the head of Swagger UI and ReDoc: the width of phones, and inverted colours for
+/// readers who prefer dark ones, which both pages lack.
 const HEAD: &str = "<head>
 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
 <style>
@@ -64,7 +64,7 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(document: &OpenApi) -> Ro
     let mut router =
         Router::new().route("/", get(async move |headers| landing.answer(headers).await));
     for (name, page) in pages {
-        // A page with a slash at its end would look for the description below itself.
+        // A page with a slash at its end would request the description below itself.
         let target = [(LOCATION, format!("../{name}"))];
         let redirect = (StatusCode::TEMPORARY_REDIRECT, target);
         router = router
@@ -78,7 +78,7 @@ fn with_head(html: &str) -> String {
     html.replacen("<head>", HEAD, 1)
 }
 
-/// A page that never changes.
+/// A page, which never changes.
 #[derive(Debug, Clone)]
 struct Page(Arc<Content>);
 
@@ -86,9 +86,9 @@ struct Page(Arc<Content>);
 struct Content {
     media_type: &'static str,
     plain: Bytes,
-    /// The same for both encodings, and weak for that reason.
+    /// The tag of both encodings, and weak for that reason.
     tag: HeaderValue,
-    /// Empty until a browser asks for it: it takes as long as thousands of checks.
+    /// Empty until a browser requests it: the compression takes as long as thousands of checks.
     compressed: OnceCell<Bytes>,
 }
 
@@ -133,15 +133,14 @@ fn compress(plain: &[u8]) -> io::Result<Bytes> {
     Ok(encoder.finish()?.into())
 }
 
-/// Returns whether the client has the page with this tag (RFC 9110, 13.1.2).
+/// Returns true when the client has the page with this tag (RFC 9110, 13.1.2).
 fn is_known(request: &HeaderMap, tag: &HeaderValue) -> bool {
     let own = tag.to_str().unwrap_or_default().trim_start_matches("W/");
     let is_own = |known: &str| known == "*" || known.trim_start_matches("W/") == own;
     elements(request, IF_NONE_MATCH).any(is_own)
 }
 
-/// Returns whether the client takes gzip (RFC 9110, 12.5.3). One that takes anything else as well
-/// is sent the plain page.
+/// Returns true when the client accepts gzip by name (RFC 9110, 12.5.3).
 fn accepts_gzip(request: &HeaderMap) -> bool {
     elements(request, ACCEPT_ENCODING).any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
@@ -151,7 +150,7 @@ fn accepts_gzip(request: &HeaderMap) -> bool {
     })
 }
 
-/// The elements of a header that is a list.
+/// Returns the elements of a header that is a list.
 fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_sent_to_clients_that_take_it() {
+    fn gzip_is_sent_to_clients_that_accept_it() {
         for (values, expected) in [
             (&["gzip"][..], true),
             (&["deflate, gzip"], true),

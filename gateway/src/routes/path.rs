@@ -14,16 +14,16 @@ use crate::{
     request::input::Input,
 };
 
-/// What a path names.
+/// The parameter of a path.
 #[derive(JsonSchema)]
 #[schemars(inline)]
 struct IdentifierPath {
-    /// What is limited: 1 to 256 bytes, percent-encoded.
+    /// The identifier of the object that is limited: 1 to 256 bytes, percent-encoded.
     #[expect(dead_code, reason = "describes the parameter; its value is read into Fields")]
     identifier: String,
 }
 
-/// The field `identifier` of a path, percent-decoded.
+/// Returns the field `identifier` of a path, percent-decoded.
 pub(super) async fn fields(parts: &mut Parts) -> Result<Fields<'static>, Error> {
     let Ok(Path(identifier)) = Path::<String>::from_request_parts(parts, &()).await else {
         let path = parts.uri.path();
@@ -39,7 +39,7 @@ pub(super) async fn fields(parts: &mut Parts) -> Result<Fields<'static>, Error> 
     Ok(Fields::from_path(identifier))
 }
 
-/// Documents the path parameter.
+/// Adds the path parameter to the description of an operation.
 pub(super) fn describe(context: &mut GenContext, operation: &mut Operation) {
     Path::<IdentifierPath>::operation_input(context, operation);
 }

@@ -1,4 +1,4 @@
-//! Forgets what an identifier has used.
+//! Resets the quotas of an identifier.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
     state::AppState,
 };
 
-/// What to forget.
+/// The quotas to reset.
 #[derive(Debug)]
 pub(crate) struct ResetRequest {
     identifier: String,
@@ -35,16 +35,16 @@ pub(crate) struct ResetRequest {
 #[derive(JsonSchema)]
 #[schemars(inline)]
 struct ResetQuery {
-    /// The algorithm whose state to forget; both when left out.
+    /// The algorithm whose quota is reset; all when left out.
     #[expect(dead_code, reason = "describes the parameter; its value is read into Fields")]
     #[schemars(with = "Option<AlgorithmName>")]
     algorithm: Option<Algorithm>,
 }
 
-/// That it was done.
+/// The answer to a reset.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ResetAnswer {
-    /// For people.
+    /// A message for people.
     pub(crate) message: String,
 }
 
@@ -63,13 +63,13 @@ pub(crate) async fn reset(
 }
 
 impl ResetRequest {
-    /// Forgets what is to be forgotten. Returns whether anything was stored.
+    /// Deletes the states. Returns true when there was one.
     async fn run(&self, store: &Store) -> Result<bool, StoreError> {
         if let Some(algorithm) = self.algorithm {
             return store.reset(&self.identifier, algorithm).await;
         }
-        // Two commands at once instead of one with two keys, which a cluster can refuse. The
-        // second one is not given up when the first one fails: what it can do, it is to do.
+        // Two commands at once, because a cluster can refuse one command with two keys. If one fails,
+        // the other still runs to its end: it can reset at least its own quota.
         let [bucket, window] = Algorithm::ALL.map(|each| store.reset(&self.identifier, each));
         let (bucket, window) = tokio::join!(bucket, window);
         Ok(bucket? | window?)
@@ -101,8 +101,8 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
     let operation = operation
         .id("reset")
         .tag("rate limit")
-        .summary("Forget what was used")
-        .description("The whole quota is there again at once.")
+        .summary("Reset a quota")
+        .description("The whole quota can be taken again at once.")
         .response_with::<200, Json<ResetAnswer>, _>(|response| {
             response
                 .description("Done.")

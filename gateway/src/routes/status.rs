@@ -1,4 +1,4 @@
-//! Tells what is left of a quota, and takes nothing.
+//! Returns the state of a quota, and takes nothing.
 
 use std::sync::Arc;
 
@@ -27,29 +27,29 @@ use crate::{
     state::AppState,
 };
 
-/// Whose quota to look at.
+/// The quota to read.
 #[derive(Debug)]
 pub(crate) struct StatusRequest {
     identifier: String,
     quota: Quota,
 }
 
-/// How much of a quota is used.
+/// The state of a quota.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct StatusAnswer {
-    /// What is limited.
+    /// The identifier.
     pub(crate) identifier: String,
-    /// Units that count now; with the remaining ones they make the limit.
+    /// Used units; with the remaining units they add up to `limit`.
     pub(crate) requests_used: u64,
-    /// Most units that can be taken at once.
+    /// The capacity: the most units that can be taken at once.
     pub(crate) limit: u64,
     /// The window in seconds.
     pub(crate) window_seconds: Seconds,
-    /// How grants are counted.
+    /// The algorithm.
     #[serde(serialize_with = "AlgorithmName::serialize")]
     #[schemars(with = "AlgorithmName")]
     pub(crate) algorithm: Algorithm,
-    /// Seconds until the whole quota is back.
+    /// Seconds until nothing is used.
     pub(crate) reset_in_seconds: Seconds,
 }
 
@@ -97,12 +97,12 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
     let operation = operation
         .id("status")
         .tag("rate limit")
-        .summary("Look at a quota")
-        .description("Takes nothing and writes nothing. Name the same quota as for the checks.")
+        .summary("Read a quota")
+        .description("Takes nothing and writes nothing. Give the same quota as for the checks.")
         .response_with::<200, Json<StatusAnswer>, _>(|response| {
             openapi::with_headers(response, &headers::DECISION_DOCS)
                 .with(|response| openapi::with_headers(response, &[headers::SOURCE_DOCS]))
-                .description("What is used.")
+                .description("The state of the quota.")
                 .example(StatusAnswer {
                     identifier: "user_123".to_owned(),
                     requests_used: 55,

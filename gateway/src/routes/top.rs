@@ -1,4 +1,4 @@
-//! Lists the identifiers that were denied most lately.
+//! Lists the identifiers with the most recent denials.
 
 use std::sync::Arc;
 
@@ -24,18 +24,18 @@ use crate::{
     state::AppState,
 };
 
-/// How many identifiers to list.
+/// The number of identifiers to list.
 #[derive(Debug, JsonSchema)]
 pub(crate) struct TopRequest {
-    /// Most identifiers to list.
+    /// Maximum number of identifiers.
     #[schemars(range(min = *TOP_COUNT.start(), max = *TOP_COUNT.end()), default = "ten")]
     count: u32,
 }
 
-/// The identifiers that this instance denied most lately.
+/// The identifiers that this instance denied most often lately.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TopAnswer {
-    /// Most denied first, then by identifier.
+    /// The most denials first, then by identifier.
     top: Vec<TopEntry>,
 }
 
@@ -43,13 +43,13 @@ pub(crate) struct TopAnswer {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
 struct TopEntry {
-    /// What was denied.
+    /// The identifier.
     identifier: String,
-    /// How its grants are counted.
+    /// The algorithm.
     #[serde(serialize_with = "AlgorithmName::serialize")]
     #[schemars(with = "AlgorithmName")]
     algorithm: Algorithm,
-    /// Recent denials. They halve at every full minute.
+    /// Recent denials. The number halves at every full minute.
     denied: u64,
 }
 
@@ -87,7 +87,7 @@ impl OperationInput for TopRequest {
     }
 }
 
-/// The count of a request that names none.
+/// The count of a request that leaves it out.
 fn ten() -> u32 {
     10
 }
@@ -96,11 +96,11 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
     let operation = operation
         .id("top")
         .tag("rate limit")
-        .summary("List the identifiers that are denied most")
+        .summary("List the identifiers with the most denials")
         .description(
-            "The identifiers that this instance denied most lately, whether Redis, a remembered \
-             denial or this process decided. Ask each instance, and add up. Denials halve at \
-             every full minute, and a reset forgets them.",
+            "The identifiers that this instance denied most often lately: denials by Redis, by \
+             the deny cache and by this process. For all instances, request this of each one and \
+             add up. Denials halve at every full minute, and a reset deletes them.",
         )
         .response_with::<200, Json<TopAnswer>, _>(|response| {
             let entry = |identifier: &str, denied| TopEntry {
@@ -109,7 +109,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                 denied,
             };
             openapi::with_headers(response, &headers::NO_STORE_DOCS)
-                .description("The identifiers, most denied first.")
+                .description("The identifiers, the most denials first.")
                 .example(TopAnswer { top: vec![entry("user_666", 9_995), entry("user_123", 11)] })
         });
     openapi::with_field_errors(operation)

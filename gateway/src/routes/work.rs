@@ -1,9 +1,9 @@
-//! Permits for the work of large requests, so that a flood of them leaves time for all others.
+//! Permits for the work of large requests, so that a flood of them leaves time for other requests.
 //!
-//! A request that holds a thousand checks costs as much as hundreds of others: in this process, and
-//! in Redis, which runs one command after the other. However many such requests there are, only
-//! some are worked on at once, in the order of their arrival, and only one of them has its body
-//! parsed at a time. The others wait with nothing but their bytes.
+//! A request with a thousand checks costs as much as hundreds of other requests: in this process, and
+//! in Redis, which runs one command after the other. Only some large requests run at once, in the
+//! order of their arrival, and only one body is parsed at a time. The others wait, and use no more
+//! memory than their bytes.
 
 use std::time::Duration;
 
@@ -15,29 +15,29 @@ use tokio::{
 
 use crate::error::Error;
 
-/// Most bytes of bodies that are worked on at once: one of the largest, ten with a thousand checks
-/// each, or hundreds with a few.
+/// Maximum size of all bodies that run at once: one of the largest, ten with a thousand checks each,
+/// or hundreds with a few checks.
 const BYTES: u32 = 256 * 1024;
 
-/// Bodies up to this size are parsed where they are read, which takes some tenths of a millisecond.
-/// Larger ones have a thread, which the system interrupts for others.
+/// Maximum size of a body that is parsed in the task that reads it, in some tenths of a millisecond.
+/// Larger bodies are parsed in a separate thread, which the system can interrupt.
 const SMALL_BYTES: usize = 16 * 1024;
 
-/// Longest wait for a permit.
+/// Timeout for a permit.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 static WORK: Semaphore = Semaphore::const_new(BYTES as usize);
 
 static PARSER: Semaphore = Semaphore::const_new(1);
 
-/// The permit of a request, whose work ends when this is dropped.
+/// The permit of a request. The work of the request ends when the permit is dropped.
 pub(super) type WorkPermit = SemaphorePermit<'static>;
 
-/// Waits until work for a body of so many bytes can begin.
+/// Waits until the work for a body of this size can begin.
 ///
 /// # Errors
 ///
-/// When the wait is too long.
+/// When the permit does not come in time.
 pub(super) async fn begin(bytes: usize) -> Result<WorkPermit, Error> {
     let share = u32::try_from(bytes).unwrap_or(BYTES).min(BYTES);
     acquire(&WORK, share).await
@@ -47,7 +47,7 @@ pub(super) async fn begin(bytes: usize) -> Result<WorkPermit, Error> {
 ///
 /// # Errors
 ///
-/// When the parser returns one, or when the wait for another body is too long.
+/// When the parser returns an error, or when the parser of another body is not done in time.
 pub(super) async fn parse<T: Send + 'static>(
     body: Vec<u8>,
     parser: impl FnOnce(&[u8]) -> Result<T, Error> + Send + 'static,

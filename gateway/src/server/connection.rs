@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     request_log::Arrival,
-    telemetry::{self, ClientAddress, Slow},
+    telemetry::{self, ClientAddress, SlowPart},
     watched_files::WatchedFiles,
 };
 
@@ -163,7 +163,7 @@ impl Connector {
                 None
             }
             Err(_) => {
-                telemetry::count_slow_connection(Slow::Handshake);
+                telemetry::count_slow_connection(SlowPart::Handshake);
                 None
             }
         }
@@ -191,7 +191,7 @@ impl Connector {
             let (request, unread) = unread_body::watch(request);
             let answer = app.call(request);
             async {
-                arrival.begin();
+                arrival.start_handler();
                 let mut response = answer.await?;
                 unread.settle(&mut response, &phase);
                 if self.stopping.has_begun() {

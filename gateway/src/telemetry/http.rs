@@ -1,4 +1,4 @@
-//! What is shown of clients: their requests and their connections.
+//! Metrics of clients: their requests and their connections.
 
 use std::{
     sync::{LazyLock, PoisonError, RwLock},
@@ -19,13 +19,13 @@ const MAX_CONNECTIONS: &str = "http_max_connections";
 const REFUSED: &str = "http_connections_refused_total";
 const SLOW: &str = "http_connections_slow_total";
 
-/// One for each combination of labels that has occurred: a few dozen at most.
-static ANSWERS: RwLock<Vec<Answers>> = RwLock::new(vec![]);
+/// The metrics of each combination of labels that has occurred: a few dozen at most.
+static ANSWERS: RwLock<Vec<AnswerMetrics>> = RwLock::new(vec![]);
 
 static OPEN: LazyLock<Gauge> = LazyLock::new(|| gauge!(CONNECTIONS));
 
-/// Answers that share all labels.
-struct Answers {
+/// The metrics of answers with the same labels.
+struct AnswerMetrics {
     route: Box<str>,
     method: &'static str,
     status: u16,
@@ -33,7 +33,7 @@ struct Answers {
     seconds: Histogram,
 }
 
-/// Shows what there is before the first client. At most `max_connections` are open at once.
+/// Registers the metrics before the first client. At most `max_connections` are open at once.
 pub(super) fn start(max_connections: usize) {
     describe_counter!(REQUESTS, "Requests, by route, method and status.");
     describe_histogram!(
@@ -43,37 +43,38 @@ pub(super) fn start(max_connections: usize) {
     );
     describe_gauge!(CONNECTIONS, "Open connections of clients.");
     describe_gauge!(MAX_CONNECTIONS, "MAX_CONNECTIONS: most open connections of clients.");
-    describe_counter!(REFUSED, "Connections that were refused: there were too many.");
+    describe_counter!(REFUSED, "Connections that were refused because MAX_CONNECTIONS were open.");
     describe_counter!(
         SLOW,
         "Connections of clients that were closed because a part took too long: handshake (TLS), \
-         head (of a request) or answer (not taken by the client)."
+         head (of a request) or answer (not read by the client)."
     );
     LazyLock::force(&OPEN);
     gauge!(MAX_CONNECTIONS).set(max_connections as f64);
     counter!(REFUSED).increment(0);
-    for part in Slow::ALL {
+    for part in SlowPart::ALL {
         counter!(SLOW, "part" => part.name()).increment(0);
     }
 }
 
-/// Counts an answer and its time. Labels are few: `route` is a pattern, `method` is well known.
+/// Counts an answer and its time. `route` is a pattern and `method` a well-known name, so that there
+/// are few labels.
 pub fn count_request(route: &str, method: &'static str, status: u16, time: Duration) {
     let known = ANSWERS.read().unwrap_or_else(PoisonError::into_inner);
-    let same = |answers: &&Answers| {
+    let same = |answers: &&AnswerMetrics| {
         answers.status == status && answers.method == method && *answers.route == *route
     };
     if let Some(answers) = known.iter().find(same) {
         return answers.add(time);
     }
     drop(known);
-    let answers = Answers::register(route, method, status);
+    let answers = AnswerMetrics::register(route, method, status);
     answers.add(time);
-    // When two requests get here at once both are listed, and count in the same place.
+    // Two requests can add the same labels at once. Both entries count in the same metric.
     ANSWERS.write().unwrap_or_else(PoisonError::into_inner).push(answers);
 }
 
-impl Answers {
+impl AnswerMetrics {
     fn register(route: &str, method: &'static str, status: u16) -> Self {
         let labels = [("route", route.to_owned()), ("method", method.to_owned())];
         let seconds = histogram!(SECONDS, &labels);
@@ -89,23 +90,23 @@ impl Answers {
     }
 }
 
-/// Counts a connection of a client that was refused because there were too many.
+/// Counts a connection above MAX_CONNECTIONS.
 pub fn count_refused_connection() {
     counter!(REFUSED).increment(1);
 }
 
-/// Which part of a connection took a client too long.
+/// The part of a connection in which a client was too slow.
 #[derive(Debug, Clone, Copy)]
-pub enum Slow {
+pub enum SlowPart {
     /// The TLS handshake.
     Handshake,
     /// The head of a request.
     Head,
-    /// Taking an answer.
+    /// Reading an answer.
     Answer,
 }
 
-impl Slow {
+impl SlowPart {
     const ALL: [Self; 3] = [Self::Handshake, Self::Head, Self::Answer];
 
     const fn name(self) -> &'static str {
@@ -117,12 +118,12 @@ impl Slow {
     }
 }
 
-/// Counts a connection of a client that was closed because a part of it took too long.
-pub fn count_slow_connection(part: Slow) {
+/// Counts a connection that was closed because its client was too slow.
+pub fn count_slow_connection(part: SlowPart) {
     counter!(SLOW, "part" => part.name()).increment(1);
 }
 
-/// Counts a connection of a client as open until the result is dropped.
+/// Counts an open connection of a client until the result is dropped.
 pub fn http_connection() -> GaugeGuard {
     GaugeGuard::new(OPEN.clone())
 }

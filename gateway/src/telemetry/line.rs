@@ -1,10 +1,11 @@
-//! How a line of the log is written.
+//! The form of log lines.
 //!
-//! The texts are those of `tracing_subscriber`, with a [`Scope`] in place of spans. Its JSON takes
-//! several times as long: it collects the fields in a map before it writes them.
+//! The texts are those of `tracing_subscriber`, with a [`LogContext`] in place of spans. The JSON of
+//! that crate takes several times as long: it collects the fields in a map before it writes them.
 
 use std::fmt::{self, Debug, Write};
 
+use serde::Serialize;
 use tracing::{
     Event, Subscriber,
     field::{self, Visit},
@@ -18,14 +19,14 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::scope::{Field, Scope};
+use super::log_context::{self, LogContext};
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object for each line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
@@ -45,7 +46,10 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         match self.0 {
-            LogFormat::Json => write_json(&mut line, event),
+            LogFormat::Json => {
+                let json = json(event)?;
+                line.write_str(str::from_utf8(&json).map_err(|_| fmt::Error)?)
+            }
             LogFormat::Text => {
                 write_text(&mut line, event)?;
                 context.format_fields(line.by_ref(), event)?;
@@ -55,129 +59,93 @@ where
     }
 }
 
-/// All but the fields of the event.
+/// Writes the line up to the fields of the event.
 fn write_text(line: &mut Writer<'_>, event: &Event<'_>) -> fmt::Result {
     let metadata = event.metadata();
     SystemTime.format_time(line)?;
     write!(line, " {:>5} ", metadata.level().as_str())?;
-    Scope::show_current(|scope| {
-        write!(line, "{}{{", scope.name())?;
-        for (index, (name, field)) in scope.fields().enumerate() {
+    LogContext::with_current(|context| {
+        write!(line, "{}{{", log_context::NAME)?;
+        for (index, (name, text)) in context.fields().enumerate() {
             let space = if index == 0 { "" } else { " " };
-            match field {
-                Field::Text(text) => write!(line, "{space}{name}={text:?}")?,
-                Field::Name(text) => write!(line, "{space}{name}={}", text.escape_debug())?,
+            match name {
+                log_context::UNQUOTED => write!(line, "{space}{name}={}", text.escape_debug())?,
+                _ => write!(line, "{space}{name}={text:?}")?,
             }
         }
         line.write_str("}: ")
-    })?;
+    })
+    .unwrap_or(Ok(()))?;
     write!(line, "{}: ", metadata.target())
 }
 
-fn write_json(line: &mut Writer<'_>, event: &Event<'_>) -> fmt::Result {
+/// Returns the line as a JSON object.
+fn json(event: &Event<'_>) -> Result<Vec<u8>, fmt::Error> {
     let metadata = event.metadata();
-    line.write_str("{\"timestamp\":\"")?;
-    SystemTime.format_time(line)?;
-    line.write_str("\",\"level\":\"")?;
-    line.write_str(metadata.level().as_str())?;
-    line.write_char('"')?;
-    let mut fields = JsonFields { line, outcome: Ok(()) };
-    event.record(&mut fields);
-    fields.outcome?;
-    line.write_str(",\"target\":")?;
-    write_json_text(line, metadata.target())?;
-    Scope::show_current(|scope| {
-        line.write_str(",\"span\":{")?;
-        for (name, field) in scope.fields() {
-            write!(line, "\"{name}\":")?;
-            match field {
-                Field::Text(text) | Field::Name(text) => write_json_text(line, text)?,
-            }
-            line.write_char(',')?;
+    let mut time = String::new();
+    SystemTime.format_time(&mut Writer::new(&mut time))?;
+    let mut object = Object { text: Vec::with_capacity(LINE_BYTES), outcome: Ok(()) };
+    object.add("timestamp", &time);
+    object.add("level", metadata.level().as_str());
+    event.record(&mut object);
+    object.add("target", metadata.target());
+    LogContext::with_current(|context| object.add("span", context));
+    object.outcome.map_err(|_| fmt::Error)?;
+    object.text.extend_from_slice(b"}\n");
+    Ok(object.text)
+}
+
+/// The size of most lines.
+const LINE_BYTES: usize = 512;
+
+/// The text of a JSON object without its end, and the first error.
+struct Object {
+    text: Vec<u8>,
+    outcome: serde_json::Result<()>,
+}
+
+impl Object {
+    fn add(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
+        self.text.push(if self.text.is_empty() { b'{' } else { b',' });
+        let written = serde_json::to_writer(&mut self.text, name).and_then(|()| {
+            self.text.push(b':');
+            serde_json::to_writer(&mut self.text, value)
+        });
+        if self.outcome.is_ok() {
+            self.outcome = written;
         }
-        write!(line, "\"name\":\"{}\"}}", scope.name())
-    })?;
-    line.write_str("}\n")
-}
+    }
 
-fn write_json_text(line: &mut impl Write, text: &str) -> fmt::Result {
-    line.write_char('"')?;
-    JsonText(line).write_str(text)?;
-    line.write_char('"')
-}
-
-/// Writes the fields of an event, each after a comma.
-struct JsonFields<'l, W> {
-    line: &'l mut W,
-    outcome: fmt::Result,
-}
-
-impl<W: Write> JsonFields<'_, W> {
-    fn field(&mut self, field: &field::Field, write: impl FnOnce(&mut W) -> fmt::Result) {
-        let write_field = || {
-            // Names are in the code. That of a keyword begins with `r#` there.
-            let name = field.name();
-            write!(self.line, ",\"{}\":", name.strip_prefix("r#").unwrap_or(name))?;
-            write(self.line)
-        };
-        self.outcome = self.outcome.and_then(|()| write_field());
+    fn add_field(&mut self, field: &field::Field, value: &(impl Serialize + ?Sized)) {
+        // In the code, the name of a field that is a keyword begins with `r#`.
+        let name = field.name();
+        self.add(name.strip_prefix("r#").unwrap_or(name), value);
     }
 }
 
-impl<W: Write> Visit for JsonFields<'_, W> {
+impl Visit for Object {
     fn record_debug(&mut self, field: &field::Field, value: &dyn Debug) {
-        self.field(field, |line| {
-            line.write_char('"')?;
-            write!(JsonText(line), "{value:?}")?;
-            line.write_char('"')
-        });
+        self.add_field(field, &format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &field::Field, value: &str) {
-        self.field(field, |line| write_json_text(line, value));
+        self.add_field(field, value);
     }
 
     fn record_bool(&mut self, field: &field::Field, value: bool) {
-        self.field(field, |line| write!(line, "{value}"));
+        self.add_field(field, &value);
     }
 
     fn record_i64(&mut self, field: &field::Field, value: i64) {
-        self.field(field, |line| write!(line, "{value}"));
+        self.add_field(field, &value);
     }
 
     fn record_u64(&mut self, field: &field::Field, value: u64) {
-        self.field(field, |line| write!(line, "{value}"));
+        self.add_field(field, &value);
     }
 
     fn record_f64(&mut self, field: &field::Field, value: f64) {
-        self.field(field, |line| match value.is_finite() {
-            true => write!(line, "{value:?}"),
-            // JSON has no infinity.
-            false => line.write_str("null"),
-        });
-    }
-}
-
-/// The inside of a JSON string, to which any text can be written.
-struct JsonText<'l, W>(&'l mut W);
-
-impl<W: Write> Write for JsonText<'_, W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Whatever is escaped is ASCII, so that the text can be cut there.
-        let is_escaped = |byte: u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-        let mut rest = text;
-        while let Some(index) = rest.bytes().position(is_escaped) {
-            let (plain, from) = rest.split_at(index);
-            let (escaped, after) = from.split_at(1);
-            self.0.write_str(plain)?;
-            match escaped {
-                "\"" | "\\" => write!(self.0, "\\{escaped}")?,
-                "\n" => self.0.write_str("\\n")?,
-                _ => write!(self.0, "\\u{:04x}", escaped.as_bytes()[0])?,
-            }
-            rest = after;
-        }
-        self.0.write_str(rest)
+        self.add_field(field, &value);
     }
 }
 
@@ -194,9 +162,9 @@ mod tests {
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::{Line, LogFormat};
-    use crate::telemetry::scope::{Scope, log_caller, log_refusal};
+    use crate::telemetry::log_context::{LogContext, log_caller, log_refusal};
 
-    /// A log that can be read.
+    /// A log in memory.
     #[derive(Debug, Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
 
@@ -218,7 +186,7 @@ mod tests {
         }
     }
 
-    /// What is logged, without the timestamp.
+    /// Returns the lines that `work` logs.
     fn logged(format: LogFormat, work: impl FnOnce()) -> String {
         let page = Page::default();
         let log = tracing_subscriber::fmt().with_writer(page.clone()).with_ansi(false);
@@ -226,28 +194,28 @@ mod tests {
         String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
     }
 
-    fn scoped(scope: Scope, work: impl FnOnce()) {
+    fn run_in(context: LogContext, work: impl FnOnce()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(scope.around(async { work() }));
+        runtime.block_on(context.attach(async { work() }));
     }
 
-    fn request() -> Scope {
-        Scope::request(HeaderValue::from_static("id-7"), Some("4bf9".to_owned()), None)
+    fn request() -> LogContext {
+        LogContext::new(HeaderValue::from_static("id-7"), Some("4bf9".to_owned()), None)
     }
 
     #[test]
-    fn json_holds_every_value_as_it_is() {
+    fn json_has_every_value_unchanged() {
         let texts =
             ["", "plain", "a \"quoted\" \\ one", "line\nbreak\ttab\u{1}\u{7f}", "é\u{1f980}"];
         for text in texts {
             let line = logged(LogFormat::Json, || {
-                tracing::warn!(text, shown = %text, debug = ?text, "told: {text}");
+                tracing::warn!(text, display = %text, debug = ?text, "reads: {text}");
             });
             assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
             let line: Value = serde_json::from_str(&line).unwrap();
-            assert_eq!((&line["text"], &line["shown"]), (&json!(text), &json!(text)));
+            assert_eq!((&line["text"], &line["display"]), (&json!(text), &json!(text)));
             assert_eq!(line["debug"], json!(format!("{text:?}")));
-            assert_eq!(line["message"], json!(format!("told: {text}")));
+            assert_eq!(line["message"], json!(format!("reads: {text}")));
             assert_eq!((&line["level"], line.get("span")), (&json!("WARN"), None));
         }
         let line = logged(LogFormat::Json, || {
@@ -267,9 +235,9 @@ mod tests {
     }
 
     #[test]
-    fn json_says_what_a_line_is_about() {
+    fn json_has_the_context() {
         let line = logged(LogFormat::Json, || {
-            scoped(request(), || {
+            run_in(request(), || {
                 log_caller("key:shop".to_owned());
                 tracing::info!("here");
             });
@@ -282,9 +250,9 @@ mod tests {
     }
 
     #[test]
-    fn text_says_the_same() {
+    fn text_has_the_context() {
         let line = logged(LogFormat::Text, || {
-            scoped(request(), || {
+            run_in(request(), || {
                 log_caller("key:shop".to_owned());
                 log_refusal("missing");
                 tracing::info!(target: "there", status = 401, "answered");

@@ -1,8 +1,7 @@
 //! The log, on standard output.
 //!
-//! Lines are written by a thread of their own: whoever reads standard output may be slow, or stand
-//! still, and must not hold up requests. What does not fit into the queue meanwhile is dropped,
-//! and counted.
+//! A separate thread writes the lines: the reader of standard output can be slow, and must not delay
+//! requests. Lines that do not fit into the queue are dropped and counted.
 
 use std::{
     fmt,
@@ -19,34 +18,33 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 
 use super::line::{Line, LogFormat};
 
-/// Most lines that wait to be written: some seconds of the busiest log, in a few megabytes.
+/// Maximum number of lines in the queue: some seconds of the busiest log, in a few megabytes.
 const QUEUE: usize = 16_384;
 
-/// Bytes that are written at once when lines come faster than they can be written one by one.
+/// Size of a write when lines come faster than single writes.
 const BUFFER: usize = 64 * 1024;
 
-/// Longest wait for the last lines to be written when the process ends.
-const FLUSH: Duration = Duration::from_secs(1);
+/// Timeout for the last lines when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// The log of the process. Lines that are still waiting when it is dropped are written, unless
-/// that takes longer than a second.
+/// The log of the process. Dropping it writes the lines of the queue, for at most a second.
 pub struct Log(Option<WorkerGuard>);
 
 /// Starts the log.
 ///
 /// # Errors
 ///
-/// When there is no standard output.
+/// When the process has no standard output.
 pub fn start_log(format: LogFormat, level: LevelFilter) -> io::Result<Log> {
-    // Not through the standard library's handle, which writes each line by itself.
+    // The handle of the standard library would write each line on its own.
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let (queue, worker) = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUE)
         .thread_name("log")
         .finish(BufWriter::with_capacity(BUFFER, output));
-    // Fails only when it was started before, and then `init` panics below.
+    // Fails only when the log was started before, and then `init` panics below.
     let _ = DROPPED.set(queue.error_counter());
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(queue).with_ansi(false);
     log.event_format(Line(format)).init();
@@ -57,12 +55,12 @@ impl Drop for Log {
     fn drop(&mut self) {
         let (done, written) = mpsc::channel();
         let worker = self.0.take();
-        // Dropping the worker writes them, and can block for as long as nobody reads the output.
+        // Dropping the worker writes the lines, and blocks while standard output is not read.
         thread::spawn(move || {
             drop(worker);
             done.send(())
         });
-        let _ = written.recv_timeout(FLUSH);
+        let _ = written.recv_timeout(FLUSH_TIMEOUT);
     }
 }
 
@@ -72,7 +70,7 @@ impl fmt::Debug for Log {
     }
 }
 
-/// How many lines were dropped.
+/// Returns the number of lines that were dropped.
 pub(super) fn dropped_lines() -> u64 {
     let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
     u64::try_from(dropped).unwrap_or(u64::MAX)

@@ -1,11 +1,11 @@
-//! The metrics, as `/metrics` shows them.
+//! The metrics for `/metrics`.
 //!
-//! Labels are few and known: a route is a pattern, a node is a server, a kind is one of a list.
-//! What has a known list is shown from the start, with 0: an alert cannot tell a metric that is
-//! missing from one that is fine, and the first event of a new metric is no increase.
+//! Labels are few: a route is a pattern, a node is a server, a kind is a word of a list. Metrics with
+//! a list of labels are registered at the start, with 0: an alert cannot distinguish a missing metric
+//! from a good one, and the first event of a new metric is no increase.
 //!
-//! What is counted at every request is found once and kept, since finding a metric by its labels
-//! takes ten times as long as counting.
+//! Metrics of every request are looked up once and stored: a lookup by labels takes ten times as
+//! long as counting.
 
 use std::{
     sync::Arc,
@@ -26,13 +26,13 @@ use super::{callers, http, log};
 const DROPPED_LINES: &str = "log_lines_dropped_total";
 const BUILD: &str = "ratelimit_build_info";
 
-/// Upper bounds of the latency buckets, in seconds: from an answer without Redis to a time-out.
+/// Upper bounds of the latency buckets, in seconds: from an answer without Redis to a timeout.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
-/// How often times are put into their buckets when nobody reads them. Until then each takes
-/// memory, and more of them hold up whoever sorts them for longer.
-const UPKEEP: Duration = Duration::from_secs(1);
+/// Interval at which samples move into the buckets of histograms. Other samples use memory, and many
+/// of them at once delay the next answer of `/metrics`.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -42,32 +42,31 @@ pub struct Metrics {
     last: Arc<Mutex<Page>>,
 }
 
-/// The metrics as they were written last.
+/// The last text of the metrics.
 #[derive(Debug, Default)]
 struct Page {
-    begun: Option<Instant>,
+    start: Option<Instant>,
     text: Bytes,
 }
 
 impl Metrics {
-    /// Returns the page in the Prometheus text format, not older than this call. However many ask
-    /// at once, one thread writes it, and the others get what was begun after they asked.
+    /// Returns the metrics in the Prometheus text format, not older than this call. One thread writes
+    /// them for all calls that wait: a call gets a text whose writing began after the call.
     ///
     /// # Errors
     ///
-    /// When writing it panics, or the process is about to end.
+    /// When writing panics, or the process is about to end.
     pub async fn page(&self) -> Result<Bytes, JoinError> {
         let asked = Instant::now();
-        // The lock goes with the thread: a client that hangs up must not have another one started
-        // beside it.
+        // The thread has the lock: a client that disconnects must not let a second thread start.
         let mut page = Arc::clone(&self.last).lock_owned().await;
-        if page.begun.is_some_and(|begun| begun >= asked) {
+        if page.start.is_some_and(|start| start >= asked) {
             return Ok(page.text.clone());
         }
         let (recorder, process) = (self.recorder.clone(), self.process.clone());
-        // It reads files of the system, which can block.
+        // The collector reads files of the system, which can block.
         let write = move || {
-            page.begun = Some(Instant::now());
+            page.start = Some(Instant::now());
             process.collect();
             counter!(DROPPED_LINES).absolute(log::dropped_lines());
             page.text = recorder.render().into();
@@ -77,7 +76,8 @@ impl Metrics {
     }
 }
 
-/// Starts to collect metrics for the whole process. What is counted before is lost. Needs the
+/// Starts to collect metrics for the whole process. Events before this call are not counted.
+/// `auth_failures` are the reasons to refuse a request without a valid key or token. Needs the
 /// runtime.
 ///
 /// # Errors
@@ -92,14 +92,17 @@ pub fn start_metrics(
     process.describe();
     http::start(max_connections);
     callers::start(auth_failures);
-    describe_counter!(DROPPED_LINES, "Lines of the log that were not written: nobody read them.");
-    describe_gauge!(BUILD, "Always 1; the labels tell the version and the compiler.");
+    describe_counter!(
+        DROPPED_LINES,
+        "Lines of the log that were dropped because standard output was not read."
+    );
+    describe_gauge!(BUILD, "Always 1; the labels are the version and the compiler.");
     let (version, rustc) = (env!("CARGO_PKG_VERSION"), env!("RUSTC_VERSION"));
     gauge!(BUILD, "version" => version, "rustc" => rustc).set(1);
 
     let upkeep = recorder.clone();
     tokio::spawn(async move {
-        let mut interval = tokio::time::interval(UPKEEP);
+        let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
             interval.tick().await;
             upkeep.run_upkeep();

@@ -1,9 +1,9 @@
-//! Traces, sent with OTLP over HTTP to the URL in the settings.
+//! Traces, which are sent with OTLP over HTTP to the URL in the settings.
 //!
-//! Each request is a span that continues the caller's trace (W3C Trace Context), and each call to
-//! Redis is a span in it. Names and attributes are those of the OpenTelemetry semantic
-//! conventions, less what could hold an identifier: no path, no query, no key. Without an endpoint
-//! nothing of this runs.
+//! Each request is a span that continues the trace of its client (W3C Trace Context), and each call
+//! to Redis is a span in that span. Names and attributes are those of the OpenTelemetry semantic
+//! conventions, without those that could have an identifier: no path, no query, no key. Without an
+//! endpoint there are no spans.
 //!
 //! The SDK reads its own variables too, such as `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES`
 //! and `OTEL_EXPORTER_OTLP_HEADERS`.
@@ -34,11 +34,11 @@ use rustls::crypto::aws_lc_rs;
 use store::{LogThrottle, Sums};
 use tokio::runtime::Handle;
 
-/// Longest wait for the receiver to take a batch of spans.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout for the receiver of a batch of spans.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest wait for the last spans to be sent when the process ends.
-const FLUSH: Duration = Duration::from_secs(2);
+/// Timeout for the last spans when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Options of traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,25 +51,25 @@ pub struct TraceOptions {
 
 static TRACING: OnceLock<Tracing> = OnceLock::new();
 
-/// How spans are made.
+/// The source of spans.
 struct Tracing {
     tracer: SdkTracer,
-    /// How clients reach this service.
+    /// The scheme by which clients reach this service.
     scheme: &'static str,
 }
 
-/// The traces of the process. Spans that have not been sent when it is dropped are sent then,
-/// unless that takes longer than two seconds. Dropping it blocks.
+/// The traces of the process. Dropping it sends the remaining spans, and blocks for at most two
+/// seconds.
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 
-/// Starts to trace, if there is an endpoint. `scheme` is `http` or `https`: how clients reach this
-/// service. Needs the runtime.
+/// Starts to trace, if there is an endpoint. `scheme` is the one by which clients reach this service:
+/// `http` or `https`. Needs the runtime.
 ///
 /// # Errors
 ///
-/// When the system has no certificates to trust an HTTPS endpoint by, or a variable that the SDK
-/// reads is wrong.
+/// When the system has no certificates with which to verify an HTTPS endpoint, or a variable that
+/// the SDK reads is wrong.
 pub fn start_traces(
     options: TraceOptions,
     scheme: &'static str,
@@ -87,7 +87,7 @@ pub fn start_traces(
     let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
     // Calls to Redis become spans by the provider of the process.
     global::set_tracer_provider(provider.clone());
-    // Fails only when it was started before, which goes on.
+    // Fails only when tracing was started before, and then it continues as it was.
     let _ = TRACING.set(Tracing { tracer, scheme });
     Ok(Some(Traces(provider)))
 }
@@ -99,26 +99,25 @@ fn exporter(endpoint: &str) -> Result<SpanExporter, ExporterBuildError> {
         .with_endpoint(endpoint);
     if !endpoint.starts_with("https:") {
         return builder
-            .with_http_client(HyperClient::with_default_connector(PATIENCE, None))
+            .with_http_client(HyperClient::with_default_connector(EXPORT_TIMEOUT, None))
             .build();
     }
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_native_roots(aws_lc_rs::default_provider())
         .map_err(|error| ExporterBuildError::InternalFailure(error.to_string()))?;
     let connector = connector.https_only().enable_http1().build();
-    builder.with_http_client(HyperClient::new(connector, PATIENCE, None)).build()
+    builder.with_http_client(HyperClient::new(connector, EXPORT_TIMEOUT, None)).build()
 }
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        if let Err(error) = self.0.shutdown_with_timeout(FLUSH) {
+        if let Err(error) = self.0.shutdown_with_timeout(FLUSH_TIMEOUT) {
             tracing::warn!(%error, "the last traces were not sent");
         }
     }
 }
 
-/// Sends spans from a thread of their own, and logs while that fails and when it works
-/// again.
+/// Sends spans from a separate thread, and logs failures and their end.
 #[derive(Debug)]
 struct Exporter {
     exporter: SpanExporter,
@@ -128,13 +127,18 @@ struct Exporter {
 
 impl trace::SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        // The client needs the runtime, to which the thread of the spans does not belong.
+        // The client needs the runtime, which the thread of the spans is not part of.
         let result = self.runtime.block_on(self.exporter.export(batch));
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match &result {
             Err(error) => {
+<<<<<<< HEAD
                 if let Some(Sums { count, seconds }) = failures.record(Instant::now()) {
                     let advice = "check OTEL_EXPORTER_OTLP_ENDPOINT and what listens there";
+=======
+                if let Some(Sums { count, seconds }) = failures.record(Instant::now()) {
+                    let advice = "check OTEL_EXPORTER_OTLP_ENDPOINT and the receiver there";
+>>>>>>> 3e45497 (WIP prose)
                     let batches = count;
                     tracing::warn!(%error, advice, batches, seconds, "cannot send traces");
                 }
@@ -162,8 +166,8 @@ impl trace::SpanExporter for Exporter {
 pub(crate) struct RequestSpan(Context);
 
 impl RequestSpan {
-    /// Begins a span in the caller's trace, or in a new one; nothing when there are no traces.
-    /// `method` is a well-known one or `other`, and `route` a pattern, if one matches.
+    /// Starts a span in the trace of the client, or in a new trace. Returns `None` without an
+    /// endpoint. `method` is a well-known name or `other`, and `route` a pattern, if one matches.
     pub(crate) fn start(
         headers: &HeaderMap,
         method: &'static str,
@@ -187,12 +191,12 @@ impl RequestSpan {
         Some(Self(caller.with_span(span)))
     }
 
-    /// What the calls to Redis that this request makes are part of.
+    /// Returns the context in which the calls to Redis of this request are spans.
     pub(crate) fn context(&self) -> Context {
         self.0.clone()
     }
 
-    /// The trace's id, as W3C Trace Context writes it.
+    /// Returns the id of the trace, in the form of W3C Trace Context.
     pub(crate) fn trace_id(&self) -> String {
         self.0.span().span_context().trace_id().to_string()
     }
