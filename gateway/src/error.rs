@@ -14,10 +14,10 @@ use serde::Serialize;
 use serde_json::json;
 use store::{Argument, Millis, Quota, StoreError};
 
-use crate::seconds::Seconds;
 use crate::{
     callers::scope::Scope,
     request::field_error::{BrokenRule, FieldError, Place},
+    seconds::Seconds,
 };
 
 /// Seconds after which a client may try again when this service has no answer now.

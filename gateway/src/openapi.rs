@@ -14,9 +14,7 @@ use serde_json::json;
 
 use crate::{
     error::{Error, ErrorBody, FieldErrorsBody},
-    request::field_error::Place,
-    request::input::Input,
-    request::value,
+    request::{field_error::Place, input::Input, value},
 };
 
 /// Returns a description without routes.

@@ -84,15 +84,9 @@ async fn watch<T, const N: usize>(
     parse: &impl Fn([&[u8]; N]) -> Result<T, String>,
     sender: &watch::Sender<Arc<T>>,
 ) {
-<<<<<<< HEAD
-    let mut failures = LogThrottle::new();
-    // Why the contents are not in use.
-    let mut refused: Option<String> = None;
-=======
     let mut failures = LogThrottle::new();
     // The error of the current contents, if `parse` refused them.
     let mut refusal: Option<String> = None;
->>>>>>> 3e45497 (WIP prose)
     loop {
         let is_asked = tokio::select! {
             () = sleep(PERIOD) => false,
@@ -116,11 +110,7 @@ async fn watch<T, const N: usize>(
                 contents = read;
                 match parse(contents.each_ref().map(Vec::as_slice)) {
                     Ok(value) => {
-<<<<<<< HEAD
-                        (refused, failures) = (None, LogThrottle::new());
-=======
                         (refusal, failures) = (None, LogThrottle::new());
->>>>>>> 3e45497 (WIP prose)
                         tracing::info!(files = names(paths), "read again");
                         sender.send_replace(Arc::new(value));
                     }

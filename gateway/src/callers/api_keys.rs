@@ -1,8 +1,8 @@
-//! Keys of callers: what their file says, and whose a key is.
+//! API keys: the file of keys, and the caller of a key.
 //!
-//! The file holds the SHA-256 of each key, so that whoever reads it cannot call. A slow hash with
-//! a salt, as passwords need, would add nothing: a key is 256 random bits, which cannot be guessed
-//! from its hash, no table of them can be made, and no two callers have the same.
+//! The file has the SHA-256 of each key, so that a reader of the file cannot call. A slow hash with a
+//! salt, which passwords need, would add nothing: a key is 256 random bits. Nothing can guess the key
+//! from its hash, no table of keys is possible, and no two callers have the same key.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ use super::{
 };
 use crate::{request::input::Input, request::quota::UNITS, request::value};
 
-/// Most keys of a file. All of them are compared with each key that is shown.
+/// Maximum number of keys in a file. Each request compares its key with all of them.
 const MAX_KEYS: usize = 1_000;
 
-/// Most bytes of a caller's name.
+/// Maximum size of the name of a caller.
 const MAX_NAME_BYTES: usize = 128;
 
-/// Before the digits of every new key, so that people and scanners know what leaked.
+/// The prefix of every new key, by which people and scanners recognise a leaked key.
 const KEY_PREFIX: &str = "ratelimit_";
 
 /// Random bytes of a new key.
@@ -36,7 +36,7 @@ const KEY_BYTES: usize = 32;
 
 type Digest = [u8; SHA256_OUTPUT_LEN];
 
-/// Every caller that has a key.
+/// All callers with a key.
 #[derive(Debug)]
 pub(super) struct ApiKeys {
     keys: Vec<(Digest, Arc<Caller>)>,
@@ -60,7 +60,7 @@ struct Entry {
 }
 
 impl ApiKeys {
-    /// Reads the file. Callers without a limit of their own get the `default` one.
+    /// Reads the file. Callers without their own limit get the `default` one.
     pub(super) fn parse(content: &[u8], default: &CallerLimit) -> Result<Self, String> {
         let file: KeysFile = serde_json::from_slice(content).map_err(|error| file_error(&error))?;
         if file.keys.len() > MAX_KEYS {
@@ -69,8 +69,8 @@ impl ApiKeys {
         let mut keys: Vec<(Digest, Arc<Caller>)> = Vec::with_capacity(file.keys.len());
         for (index, entry) in file.keys.into_iter().enumerate() {
             let place = format!("key {} ({:?})", index + 1, entry.name);
-            let fault = |fault: String| format!("{place}: {fault}");
-            let (digest, caller) = entry.read(default).map_err(fault)?;
+            let read = entry.read(default);
+            let (digest, caller) = read.map_err(|error| format!("{place}: {error}"))?;
             for (other_digest, other) in &keys {
                 if other.name == caller.name {
                     return Err(format!("{place}: another key has this name"));
@@ -84,14 +84,14 @@ impl ApiKeys {
         Ok(Self { keys })
     }
 
-    /// The caller that has this key.
+    /// Returns the caller of this key.
     ///
-    /// The time tells nothing about hashes: every one is compared, to its end. A key that is shown
-    /// is hashed first, so that time could only tell of a hash, which leads to no key.
+    /// The duration depends on no hash, because every hash is compared to its end. The key is hashed
+    /// first, so that even a duration could only reveal a hash, and no key follows from a hash.
     pub(super) fn find(&self, key: &[u8]) -> Option<&Arc<Caller>> {
-        let shown = digest(&SHA256, key);
+        let hash = digest(&SHA256, key);
         self.keys.iter().fold(None, |found, (digest, caller)| {
-            let same = verify_slices_are_equal(digest, shown.as_ref()).is_ok();
+            let same = verify_slices_are_equal(digest, hash.as_ref()).is_ok();
             if same { Some(caller) } else { found }
         })
     }
@@ -100,7 +100,7 @@ impl ApiKeys {
 impl Entry {
     fn read(self, default: &CallerLimit) -> Result<(Digest, Caller), String> {
         check_name(&self.name)?;
-        // The text is not repeated: it could be the key itself, put in the wrong place.
+        // The message does not repeat the text: it could be the key itself, in the wrong place.
         let digest = digest_from_hex(&self.sha256)
             .ok_or("sha256 is not 64 hexadecimal digits, the SHA-256 of the key")?;
         let scopes = scopes(self.scopes.iter().map(String::as_str))?;
@@ -110,12 +110,11 @@ impl Entry {
     }
 }
 
-/// A new key, and its entry for the file.
+/// Returns a new key, and its entry for the file.
 ///
 /// # Errors
 ///
-/// When the name cannot be one or a scope is unknown: one line; also when the system has no
-/// randomness.
+/// When the name is not valid, when a scope is unknown, or when the system has no randomness: one line.
 pub fn new_api_key(
     name: &str,
     scope_names: &[impl AsRef<str>],
@@ -131,7 +130,7 @@ pub fn new_api_key(
     Ok((key, entry.to_string()))
 }
 
-/// Names are written into logs and keys of Redis as they are.
+/// Checks a name. Logs and keys of Redis have the name unchanged.
 fn check_name(name: &str) -> Result<(), String> {
     let is_name = (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_graphic());
@@ -204,7 +203,7 @@ mod tests {
     /// The SHA-256 of `abc` (FIPS 180-4).
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-    fn fault_of(content: &str) -> String {
+    fn error_of(content: &str) -> String {
         ApiKeys::parse(content.as_bytes(), &DEFAULT).unwrap_err()
     }
 
@@ -212,7 +211,7 @@ mod tests {
         ApiKeys::parse(json!({ "keys": keys }).to_string().as_bytes(), &DEFAULT)
     }
 
-    /// A good entry in which one member is another.
+    /// Returns a valid entry with one changed member.
     fn entry(name: &str, value: Value) -> Value {
         let mut entry = json!({ "name": "shop", "sha256": ABC, "scopes": ["check"] });
         entry[name] = value;
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_has_the_default_limit_unless_it_has_its_own() {
+    fn a_caller_has_its_own_limit_or_the_default_one() {
         for (more, requests, window) in [
             (json!({}), Some(100), 2_000),
             (json!({ "limit": 5 }), Some(5), 2_000),
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_names_the_entry_and_the_rule() {
+    fn an_error_names_the_entry_and_the_rule() {
         let names = "1 to 128 visible ASCII characters without spaces";
         let digits = "sha256 is not 64 hexadecimal digits, the SHA-256 of the key";
         for (keys, expected) in [
@@ -313,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_hashes_are_there_once() {
+    fn names_and_hashes_are_unique() {
         let second = |name: &str, sha256: &str| {
             let good = entry("name", json!("shop"));
             parse(&json!([good, { "name": name, "sha256": sha256, "scopes": ["read"] }]))
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_keys_is_refused_without_being_repeated() {
+    fn an_invalid_file_is_refused_without_its_text() {
         for (content, expected) in [
             ("", "EOF while parsing a value at line 1 column 0"),
             ("secret", "expected value at line 1 column 1"),
@@ -354,7 +353,7 @@ mod tests {
             ),
             (r#"{"keys": [{"name": "a"}]}"#, "missing field `sha256` at line 1 column 23"),
         ] {
-            assert_eq!(fault_of(content), expected);
+            assert_eq!(error_of(content), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the description of the API says about callers, when not everybody may call.
+//! Callers in the description of the API.
 
 use aide::{
     openapi::{
@@ -20,31 +20,31 @@ use crate::{
     headers, openapi,
 };
 
-/// The names of the two ways to show who calls.
+/// The names of the two ways to authenticate.
 const KEY_SCHEME: &str = "apiKey";
 const BEARER_SCHEME: &str = "bearer";
 
-/// What the documentation says about the header of a refusal.
+/// The documentation of the header of a refusal.
 const CHALLENGE: (HeaderName, &str, &str) = (
     WWW_AUTHENTICATE,
-    "How to show who calls, and what was wrong with what was shown (RFC 6750).",
+    "The way to authenticate, and the error of the key or token (RFC 6750).",
     "Bearer realm=\"ratelimit\"",
 );
 
 const TOO_MANY: StatusCode = StatusCode::Code(429);
 
-/// What a route asks of its callers.
+/// The requirement of a route for its callers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Requirement {
     /// The route.
     pub(crate) path: &'static str,
-    /// The scope that it asks for.
+    /// The required scope.
     pub(crate) scope: Scope,
-    /// Whether the limit of a caller holds for it.
+    /// True when the limit of a caller holds for the route.
     pub(crate) limited: bool,
 }
 
-/// Adds what the routes ask of their callers to the description of those routes.
+/// Adds the requirements of routes to their descriptions.
 pub(crate) fn document(callers: &Callers, requirements: &[Requirement], api: &mut OpenApi) {
     let schemes = schemes(callers);
     for Requirement { path, scope, limited } in requirements {
@@ -94,12 +94,12 @@ fn schemes(callers: &Callers) -> Vec<(&'static str, SecurityScheme)> {
 }
 
 fn describe_refusals(operation: &mut Operation, scope: Scope) {
-    let stranger = Error::Unauthenticated { has_credential: false };
+    let unauthenticated = Error::Unauthenticated { has_credential: false };
     let _ = TransformOperation::new(operation)
         .response_with::<401, Json<ErrorBody>, _>(|response| {
             openapi::with_headers(response, &[CHALLENGE])
                 .description("There is no key or token, or it is not valid.")
-                .example(stranger.body())
+                .example(unauthenticated.body())
         })
         .response_with::<403, Json<ErrorBody>, _>(|response| {
             openapi::with_headers(response, &[CHALLENGE])
@@ -108,15 +108,15 @@ fn describe_refusals(operation: &mut Operation, scope: Scope) {
         });
 }
 
-/// Adds the answer to a caller that asks too often. Some routes have a denial with this status as
-/// well, so that the answer is one of two.
+/// Adds the answer to a caller above its limit. Some routes have a denial with the same status, so that
+/// the answer is one of two.
 fn describe_limit(operation: &mut Operation) {
     let denial = operation.responses.as_mut().and_then(|all| all.responses.swap_remove(&TOO_MANY));
     let limited = Error::CallerLimited(Millis(1_000));
     let _ =
         TransformOperation::new(operation).response_with::<429, Json<ErrorBody>, _>(|response| {
             openapi::with_headers(response, &[headers::DENIAL_DOCS])
-                .description("The caller asks more often than it may.")
+                .description("The caller exceeds its limit.")
                 .example(limited.body())
         });
     let limited = operation.responses.as_mut().and_then(|all| all.responses.get_mut(&TOO_MANY));
@@ -125,7 +125,7 @@ fn describe_limit(operation: &mut Operation) {
     }
 }
 
-/// Makes `limited` the description of either answer.
+/// Makes `limited` the description of both answers.
 fn join(denial: Response, limited: &mut Response) {
     limited.description = format!("{} Or: {}", denial.description, limited.description);
     limited.headers.extend(denial.headers);

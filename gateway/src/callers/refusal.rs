@@ -1,18 +1,18 @@
-//! Why a caller is not known.
+//! The reasons to refuse a request without a valid key or token.
 
-/// Why a request does not show who calls. Operators are told in the log and the metrics; callers
-/// are not, since it would help those who guess.
+/// The reason why a request has no caller. The log and the metrics have the reason; the answer does
+/// not, because it would help an attacker who guesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It has neither a key nor a token.
+    /// The request has neither a key nor a token.
     Missing,
-    /// It has several values where one is to be.
+    /// The request has several values of a header that may occur once.
     Ambiguous,
     /// No caller has this key.
     UnknownKey,
     /// The token is longer than any valid one.
     TooLong,
-    /// The token cannot be read, or asks for what is not understood.
+    /// The token cannot be read, or requires an unknown extension.
     Malformed,
     /// No key of the set has the token's id and algorithm.
     UnknownSigner,
@@ -26,7 +26,7 @@ pub(crate) enum Refusal {
     Audience,
     /// The token is by another issuer.
     Issuer,
-    /// The token leaves out what it must say, or says it in another form.
+    /// The token lacks a required claim, or has a claim of the wrong type.
     Claims,
 }
 
@@ -58,7 +58,7 @@ impl Refusal {
         names
     };
 
-    /// The name in the log and in metrics.
+    /// Returns the name in the log and in metrics.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",

@@ -1,13 +1,13 @@
-//! What callers may do.
+//! The scopes of callers.
 
-/// A right that routes ask for.
+/// A right that routes require.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// To take units.
     Check,
-    /// To look, and take nothing.
+    /// To read, and take nothing.
     Read,
-    /// To give units back: a refund, or a reset.
+    /// To return units: a refund, or a reset.
     Reset,
 }
 
@@ -25,13 +25,13 @@ impl Scope {
         }
     }
 
-    /// The scope with this name.
+    /// Returns the scope with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
 
-    /// All names, for messages.
+    /// Returns all names, for messages.
     pub(super) fn names() -> String {
         Self::ALL.map(Self::name).join(", ")
     }
@@ -46,7 +46,7 @@ impl Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// Whether the set has this scope.
+    /// Returns true when the set has this scope.
     #[must_use]
     pub const fn contains(self, scope: Scope) -> bool {
         self.0 & scope.bit() != 0
@@ -64,14 +64,14 @@ mod tests {
     use super::{Scope, Scopes};
 
     #[test]
-    fn a_set_has_what_was_put_into_it_and_nothing_else() {
+    fn a_set_has_its_scopes_and_no_other() {
         let set: Scopes = [Scope::Check, Scope::Reset].into_iter().collect();
         assert_eq!(Scope::ALL.map(|scope| set.contains(scope)), [true, false, true]);
         assert_eq!(Scope::ALL.map(|scope| Scopes::default().contains(scope)), [false; 3]);
     }
 
     #[test]
-    fn scopes_go_by_their_exact_names() {
+    fn scopes_have_exact_names() {
         assert_eq!(Scope::ALL.map(|scope| Scope::from_name(scope.name())), Scope::ALL.map(Some));
         for unknown in ["", "Check", "admin", "check read"] {
             assert_eq!(Scope::from_name(unknown), None);

@@ -1,4 +1,4 @@
-//! What is wrong with a request, in the words that clients of pydantic know.
+//! Errors of fields, in the form of pydantic.
 
 use std::borrow::Cow;
 
@@ -6,24 +6,24 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-/// One fault of a request.
+/// One error of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct FieldError {
-    /// What kind of fault it is, for programs.
+    /// The kind of the error, for programs.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Where it is: `body`, `query` or `path`, then fields and positions on the way to it.
+    /// The location: `body`, `query` or `path`, then fields and positions down to the value.
     pub loc: Vec<Place>,
-    /// The rule that was broken, for people.
+    /// The broken rule, for people.
     pub msg: Cow<'static, str>,
-    /// What was given instead.
+    /// The value.
     pub input: Value,
     /// The bounds in `msg`, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ctx: Option<Value>,
 }
 
-/// A step on the way to a fault.
+/// A step of a location.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Place {
@@ -33,7 +33,7 @@ pub enum Place {
     Position(usize),
 }
 
-/// The rule that a value broke: a fault that does not know yet where it is.
+/// The rule that a value breaks: an error without its location.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BrokenRule {
     pub(crate) kind: &'static str,
@@ -42,17 +42,17 @@ pub(crate) struct BrokenRule {
 }
 
 impl BrokenRule {
-    /// A rule without bounds.
+    /// Returns a rule without bounds.
     pub(crate) fn new(kind: &'static str, msg: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, msg: msg.into(), ctx: None }
     }
 
-    /// A rule with the bounds that its message names.
+    /// Returns a rule with the bounds in its message.
     pub(crate) fn with_ctx(kind: &'static str, msg: String, ctx: Value) -> Self {
         Self { kind, msg: msg.into(), ctx: Some(ctx) }
     }
 
-    /// The fault of an `input` found at `loc`.
+    /// Returns the error of an `input` at `loc`.
     pub(crate) fn at(self, loc: Vec<Place>, input: Value) -> FieldError {
         FieldError { kind: self.kind, loc, msg: self.msg, input, ctx: self.ctx }
     }

@@ -1,7 +1,6 @@
 //! The named values of a request.
 //!
-//! Reading a field that is wrong adds a [`FieldError`] and goes on, so that a caller learns of all
-//! faults at once.
+//! An invalid field adds a [`FieldError`], and reading continues, so that one answer has all errors.
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
@@ -11,9 +10,11 @@ use store::{Millis, Quota};
 
 use crate::{
     error::Error,
-    request::field_error::{BrokenRule, FieldError, Place},
-    request::input::Input,
-    request::{json, value},
+    request::{
+        field_error::{BrokenRule, FieldError, Place},
+        input::Input,
+        json, value,
+    },
 };
 
 /// The limit and the window of a request that leaves them out.
@@ -25,24 +26,24 @@ pub struct Defaults {
     pub window: Millis,
 }
 
-/// The fields of one part of a request, and the faults found up to now.
+/// The fields of one part of a request, and the errors of the fields that were read.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
-    /// The way to the fields.
+    /// The location of the fields.
     loc: Vec<Place>,
-    /// All of the part, also what no field of it has asked for.
+    /// The whole part.
     part: Input<'a>,
-    /// The fields in their order. Of equal names the last one counts.
+    /// The fields in their order. Of several fields with one name the last one counts.
     values: Vec<(&'static str, Input<'a>)>,
-    faults: Vec<FieldError>,
+    errors: Vec<FieldError>,
 }
 
-/// Says that a value is missing because it is wrong, which is on the list of faults.
+/// Marker error: a field is invalid, and its error is in the list.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Invalid;
 
 impl<'a> Fields<'a> {
-    /// The fields of a JSON body.
+    /// Reads the fields of a JSON body.
     pub(crate) fn from_body(body: &'a [u8]) -> Result<Self, Error> {
         let loc = vec![Place::Name("body")];
         if body.is_empty() {
@@ -55,9 +56,9 @@ impl<'a> Fields<'a> {
         Self::from_members(members, text, loc)
     }
 
-    /// The fields of a JSON value that was found at `loc`.
+    /// Reads the fields of a JSON value at `loc`.
     pub(crate) fn from_json(value: &'a RawValue, loc: Vec<Place>) -> Result<Self, Error> {
-        // The grammar was looked at when the value was found.
+        // The grammar was checked when the whole body was read.
         let members = json::members(value.get()).unwrap_or(None);
         Self::from_members(members, value.get(), loc)
     }
@@ -77,33 +78,33 @@ impl<'a> Fields<'a> {
         };
         let values = members.into_iter().map(|(name, value)| (name, Input::from_json(value)));
         let part = Input::Object(text);
-        Ok(Self { loc, part, values: values.collect(), faults: Vec::new() })
+        Ok(Self { loc, part, values: values.collect(), errors: Vec::new() })
     }
 
-    /// The identifier in the path of a request.
+    /// Returns the identifier in the path of a request as a field.
     pub(crate) fn from_path(identifier: String) -> Self {
         let loc = vec![Place::Name("path")];
         let values = vec![("identifier", Input::Text(Cow::Owned(identifier)))];
-        Self { loc, part: Input::Null, values, faults: Vec::new() }
+        Self { loc, part: Input::Null, values, errors: Vec::new() }
     }
 
-    /// The fields in the query of a request.
+    /// Reads the fields in the query of a request.
     pub(crate) fn from_query(query: Option<&'a str>) -> Self {
         let mut fields =
-            Self { loc: Vec::new(), part: Input::Null, values: Vec::new(), faults: Vec::new() };
-        fields.go_on_with_query(query);
+            Self { loc: Vec::new(), part: Input::Null, values: Vec::new(), errors: Vec::new() };
+        fields.continue_with_query(query);
         fields
     }
 
-    /// Goes on with the query of the same request.
-    pub(crate) fn go_on_with_query(&mut self, query: Option<&'a str>) {
+    /// Replaces the fields with those in the query of the same request, and keeps the errors.
+    pub(crate) fn continue_with_query(&mut self, query: Option<&'a str>) {
         self.loc = vec![Place::Name("query")];
         self.values = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
             .filter_map(|(name, value)| Some((json::known_name(&name)?, Input::Text(value))))
             .collect();
     }
 
-    /// Reads a field that must be there.
+    /// Reads a required field.
     pub(crate) fn required<T>(
         &mut self,
         name: &'static str,
@@ -113,12 +114,12 @@ impl<'a> Fields<'a> {
             Some(value) => Ok(value),
             None => {
                 let input = self.part.echo();
-                Err(self.note_input(name, missing(), input))
+                Err(self.add_error_of(name, missing(), input))
             }
         }
     }
 
-    /// Reads a field if it is there.
+    /// Reads an optional field.
     pub(crate) fn optional<T>(
         &mut self,
         name: &'static str,
@@ -129,10 +130,10 @@ impl<'a> Fields<'a> {
             Some(Input::Unreadable(_, reason)) => Err(not_json(reason)),
             Some(value) => parse(value),
         };
-        value.map(Some).map_err(|rule| self.note(name, rule))
+        value.map(Some).map_err(|rule| self.add_error(name, rule))
     }
 
-    /// Reads a list that must be there, of any values but not of any length.
+    /// Reads a required list of any values, with a bound for its length.
     pub(crate) fn list(
         &mut self,
         name: &'static str,
@@ -146,7 +147,7 @@ impl<'a> Fields<'a> {
         self.values.iter().rfind(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
-    /// Reads what a caller may take, with defaults for what is left out.
+    /// Reads a quota, with defaults for fields that are left out.
     pub(crate) fn quota(&mut self, defaults: Defaults) -> Result<Quota, Invalid> {
         let algorithm = self.optional("algorithm", value::algorithm);
         let limit = self.optional("limit", value::units);
@@ -158,7 +159,7 @@ impl<'a> Fields<'a> {
             let with_burst = Algorithm::ALL.into_iter().filter(|each| each.facts().takes_capacity);
             let names = with_burst.map(Algorithm::name).collect::<Vec<_>>().join(" or ");
             let rule = format!("Value error, burst is for {names} only");
-            return Err(self.note("burst", BrokenRule::new("value_error", rule)));
+            return Err(self.add_error("burst", BrokenRule::new("value_error", rule)));
         }
         Ok(Quota {
             algorithm,
@@ -168,24 +169,24 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Adds a fault of a field.
-    pub(crate) fn note(&mut self, name: &'static str, rule: BrokenRule) -> Invalid {
+    /// Adds an error of a field.
+    pub(crate) fn add_error(&mut self, name: &'static str, rule: BrokenRule) -> Invalid {
         let input = self.value(name).map_or(Value::Null, Input::echo);
-        self.note_input(name, rule, input)
+        self.add_error_of(name, rule, input)
     }
 
-    fn note_input(&mut self, name: &'static str, rule: BrokenRule, input: Value) -> Invalid {
+    fn add_error_of(&mut self, name: &'static str, rule: BrokenRule, input: Value) -> Invalid {
         let mut loc = self.loc.clone();
         loc.push(Place::Name(name));
-        self.faults.push(rule.at(loc, input));
+        self.errors.push(rule.at(loc, input));
         Invalid
     }
 
-    /// What was read, if there was no fault at all.
+    /// Returns the value that was read, if there is no error.
     pub(crate) fn finish<T>(self, read: Result<T, Invalid>) -> Result<T, Error> {
         match read {
-            Ok(value) if self.faults.is_empty() => Ok(value),
-            _ => Err(Error::Invalid(self.faults)),
+            Ok(value) if self.errors.is_empty() => Ok(value),
+            _ => Err(Error::Invalid(self.errors)),
         }
     }
 }
@@ -198,13 +199,13 @@ fn not_json(reason: &str) -> BrokenRule {
     BrokenRule::with_ctx("json_invalid", "JSON decode error".to_owned(), json!({ "error": reason }))
 }
 
-/// The fault of a body that is not JSON from a position on.
+/// Returns the error of a body that stops being JSON at a position.
 fn broken_json(offset: usize, reason: &str) -> Error {
     let loc = vec![Place::Name("body"), Place::Position(offset)];
     Error::Invalid(vec![not_json(reason).at(loc, json!({}))])
 }
 
-/// The position in bytes at which a body stops being JSON.
+/// Returns the position in bytes at which a body stops being JSON.
 fn offset(body: &[u8], error: &serde_json::Error) -> usize {
     let lines_before =
         body.split_inclusive(|&byte| byte == b'\n').take(error.line().saturating_sub(1));
@@ -222,21 +223,21 @@ mod tests {
 
     const DEFAULTS: Defaults = Defaults { limit: 100, window: Millis(60_000) };
 
-    fn faults(error: Error) -> Value {
-        let Error::Invalid(faults) = error else { panic!("{error:?} is not a list of faults") };
-        json!(faults)
+    fn field_errors(error: Error) -> Value {
+        let Error::Invalid(errors) = error else { panic!("{error:?} has no errors of fields") };
+        json!(errors)
     }
 
-    /// The quota in a body, or all faults of the body.
+    /// Returns the quota in a body, or all errors of the body.
     fn quota(body: &Value) -> Result<Quota, Value> {
         let body = body.to_string();
-        let mut fields = Fields::from_body(body.as_bytes()).map_err(faults)?;
+        let mut fields = Fields::from_body(body.as_bytes()).map_err(field_errors)?;
         let quota = fields.quota(DEFAULTS);
-        fields.finish(quota).map_err(faults)
+        fields.finish(quota).map_err(field_errors)
     }
 
     #[test]
-    fn what_is_left_out_has_defaults_and_what_is_unknown_is_ignored() {
+    fn a_missing_field_has_its_default_and_an_unknown_one_is_ignored() {
         let expected = Quota {
             algorithm: Algorithm::TokenBucket,
             limit: 100,
@@ -250,17 +251,17 @@ mod tests {
     #[test]
     fn a_sliding_window_has_no_burst() {
         let body = json!({ "algorithm": "sliding_window", "burst": 5 });
-        let fault = json!({
+        let error = json!({
             "type": "value_error",
             "loc": ["body", "burst"],
             "msg": "Value error, burst is for token_bucket only",
             "input": 5,
         });
-        assert_eq!(quota(&body), Err(json!([fault])));
+        assert_eq!(quota(&body), Err(json!([error])));
     }
 
     #[test]
-    fn all_faults_are_listed_at_once() {
+    fn all_errors_are_listed_at_once() {
         let listed = quota(&json!({ "limit": 0, "window_seconds": "soon" })).unwrap_err();
         let expected = json!([
             {
@@ -283,7 +284,7 @@ mod tests {
     #[test]
     fn the_last_of_equal_names_in_a_query_counts() {
         let mut fields = Fields::from_path("x".to_owned());
-        fields.go_on_with_query(Some("limit=1&limit=%32&window_seconds=0.5"));
+        fields.continue_with_query(Some("limit=1&limit=%32&window_seconds=0.5"));
         let quota = fields.quota(DEFAULTS).unwrap();
         assert_eq!((quota.limit, quota.window), (2, Millis(500)));
     }
@@ -293,55 +294,55 @@ mod tests {
         for (body, offset) in
             [("{", 0), ("{\"identifier\": x}", 15), ("{\n  \"limit\": ,\n}", 13), ("\u{feff}{}", 0)]
         {
-            let listed = faults(Fields::from_body(body.as_bytes()).unwrap_err());
+            let listed = field_errors(Fields::from_body(body.as_bytes()).unwrap_err());
             assert_eq!(listed[0]["type"], "json_invalid", "{body}");
             assert_eq!(listed[0]["loc"], json!(["body", offset]), "{body}");
         }
     }
 
     #[test]
-    fn a_body_that_is_no_text_is_located_too() {
-        let listed = faults(Fields::from_body(b"{\"limit\": \"\xff\"}").unwrap_err());
+    fn invalid_utf_8_is_located() {
+        let listed = field_errors(Fields::from_body(b"{\"limit\": \"\xff\"}").unwrap_err());
         assert_eq!(listed[0]["loc"], json!(["body", 11]));
     }
 
     #[test]
-    fn a_value_that_json_cannot_express_is_a_fault_of_its_field() {
+    fn a_value_that_json_cannot_express_is_an_error_of_its_field() {
         let body = br#"{"identifier": "\ud800", "limit": 1e400}"#;
         let mut fields = Fields::from_body(body).unwrap();
         let identifier = fields.required("identifier", value::identifier);
         let quota = fields.quota(DEFAULTS);
-        let listed = faults(fields.finish(identifier.and(quota)).unwrap_err());
-        for (fault, name) in [(&listed[0], "identifier"), (&listed[1], "limit")] {
-            assert_eq!((&fault["type"], &fault["loc"][1]), (&json!("json_invalid"), &json!(name)));
+        let listed = field_errors(fields.finish(identifier.and(quota)).unwrap_err());
+        for (error, name) in [(&listed[0], "identifier"), (&listed[1], "limit")] {
+            assert_eq!((&error["type"], &error["loc"][1]), (&json!("json_invalid"), &json!(name)));
         }
     }
 
     #[test]
-    fn a_fault_repeats_no_large_value() {
+    fn an_error_repeats_no_large_value() {
         let members: Vec<_> = (0..95_000).map(|name| format!("\"{name}\":0")).collect();
         let large = format!("{{{}}}", members.join(","));
         let body = format!("{{\"limit\":{large},\"other\":{large}}}");
         let mut fields = Fields::from_body(body.as_bytes()).unwrap();
         let identifier = fields.required("identifier", value::identifier);
         let quota = fields.quota(DEFAULTS);
-        let listed = faults(fields.finish(identifier.and(quota)).unwrap_err());
+        let listed = field_errors(fields.finish(identifier.and(quota)).unwrap_err());
         let short = json!({ "…": "…" });
-        let inputs = listed.as_array().unwrap().iter().map(|fault| &fault["input"]);
+        let inputs = listed.as_array().unwrap().iter().map(|error| &error["input"]);
         assert_eq!(inputs.collect::<Vec<_>>(), [&short, &short]);
     }
 
     #[test]
     fn a_body_that_is_no_object_is_refused() {
         for body in ["[]", "1", "null", "\"text\""] {
-            let listed = faults(Fields::from_body(body.as_bytes()).unwrap_err());
+            let listed = field_errors(Fields::from_body(body.as_bytes()).unwrap_err());
             assert_eq!(listed[0]["type"], "model_attributes_type", "{body}");
         }
-        let listed = faults(Fields::from_body(b"").unwrap_err());
+        let listed = field_errors(Fields::from_body(b"").unwrap_err());
         assert_eq!(listed[0]["type"], "missing");
         let deep = "[".repeat(10_000);
         assert_eq!(
-            faults(Fields::from_body(deep.as_bytes()).unwrap_err())[0]["type"],
+            field_errors(Fields::from_body(deep.as_bytes()).unwrap_err())[0]["type"],
             "json_invalid"
         );
     }

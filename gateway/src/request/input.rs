@@ -1,17 +1,17 @@
-//! A value of a request before a field has read it.
+//! Values of a request before they are read as fields.
 //!
-//! A JSON value is one token: nothing is built from what is inside a list or an object, however
-//! large it is, because most of what a client can send is not asked for. What a fault repeats of a
-//! value is bounded for the same reason.
+//! A JSON value is one token. Nothing is allocated for the inside of a list or of an object, because no
+//! field needs most of what a client can send. An error repeats a bounded part of a value for the same
+//! reason.
 
 use std::borrow::Cow;
 
 use serde_json::{Number, Value, json, value::RawValue};
 
-/// Most bytes of JSON of a value that a fault repeats as a whole.
+/// Maximum size of the JSON of a value that an error repeats as a whole.
 const MAX_ECHO_BYTES: usize = 512;
 
-/// Stands for what a fault does not repeat.
+/// Replaces the rest of a value that an error does not repeat.
 const ELLIPSIS: &str = "…";
 
 /// A value of a request.
@@ -25,8 +25,7 @@ pub(crate) enum Input<'a> {
     List(&'a str),
     /// The JSON of an object.
     Object(&'a str),
-    /// JSON that keeps the grammar and stands for no value, such as half of a surrogate pair, and
-    /// why.
+    /// Valid JSON without a value, such as half of a surrogate pair, and the reason.
     Unreadable(&'a str, String),
 }
 
@@ -36,7 +35,7 @@ impl<'a> Input<'a> {
         Self::from_text(value.get())
     }
 
-    /// Reads a JSON value whose grammar has been looked at, without white space around it.
+    /// Reads valid JSON without white space around it.
     pub(crate) fn from_text(json: &'a str) -> Self {
         let read = match json.as_bytes().first() {
             Some(b'{') => Ok(Self::Object(json)),
@@ -50,8 +49,7 @@ impl<'a> Input<'a> {
         read.unwrap_or_else(|error| Self::Unreadable(json, reason(&error)))
     }
 
-    /// The value as a fault repeats it: as it is when it is short, else shortened, without a change
-    /// of its kind.
+    /// Returns the value for an error: unchanged when it is short, else shortened, of the same kind.
     pub(crate) fn echo(&self) -> Value {
         match self {
             Self::Null => Value::Null,
@@ -67,7 +65,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The text of a JSON string, which is a part of the body unless it has escapes.
+/// Returns the text of a JSON string, as a part of the body unless the string has escapes.
 fn text(json: &str) -> serde_json::Result<Cow<'_, str>> {
     let plain = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     match plain.filter(|plain| !plain.contains('\\')) {
@@ -76,7 +74,7 @@ fn text(json: &str) -> serde_json::Result<Cow<'_, str>> {
     }
 }
 
-/// A list or an object, unless it is long or deep.
+/// Returns a list or an object, unless it is long or deep.
 fn short_value(json: &str) -> Option<Value> {
     if json.len() > MAX_ECHO_BYTES {
         return None;
@@ -91,7 +89,7 @@ fn shorten(text: &str) -> Value {
     json!(format!("{}{ELLIPSIS}", &text[..text.floor_char_boundary(MAX_ECHO_BYTES)]))
 }
 
-/// The reason for an error, without the position, which is counted from the beginning of the value.
+/// Returns the reason for an error, without the position, which counts from the start of the value.
 fn reason(error: &serde_json::Error) -> String {
     let message = error.to_string();
     message.split_once(" at line ").map_or(message.as_str(), |(reason, _)| reason).to_owned()
@@ -108,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn short_values_are_repeated_as_they_are() {
+    fn short_values_are_repeated_unchanged() {
         for json in [
             "null",
             "true",
@@ -124,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn long_values_are_repeated_in_a_form_that_is_bounded() {
+    fn long_values_are_shortened() {
         let text = "é".repeat(MAX_ECHO_BYTES);
         let short = format!("{}…", "é".repeat(MAX_ECHO_BYTES / 2));
         assert_eq!(input(&json!(text).to_string()).echo(), json!(short));
         assert_eq!(input(&json!(vec![0; MAX_ECHO_BYTES]).to_string()).echo(), json!(["…"]));
         assert_eq!(input(&json!({ "a": text }).to_string()).echo(), json!({ "…": "…" }));
-        // Deeper than what a parser takes.
+        // Deeper than the maximum of the parser.
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         assert_eq!(input(&deep).echo(), json!(["…"]));
         let number = "1".repeat(MAX_ECHO_BYTES);
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_stands_for_no_value_says_why() {
+    fn json_without_a_value_has_a_reason() {
         for (json, expected) in [
             ("\"\\ud800\"", "lone leading surrogate in hex escape"),
             ("1e400", "number out of range"),

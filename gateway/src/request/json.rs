@@ -1,4 +1,4 @@
-//! JSON, read as far as it is asked for: the fields of an object, or the items of a list.
+//! JSON, without the inside of values: the fields of an object, or the items of a list.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Reading requests: from JSON, a query or a path to typed values, or to the list of all errors.
+//! Reading requests: from JSON, a query or a path to typed values, or to a list of all errors.
 
 pub mod field_error;
 pub mod fields;

@@ -1,11 +1,11 @@
-//! Decimal numbers as people write them, read without floating point.
+//! Decimal numbers, without floating point.
 
-/// Why a text is not a number in thousandths.
+/// The reason why a text is not a number in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NumberError {
-    /// It is no decimal number at all.
+    /// The text is no decimal number.
     NotANumber,
-    /// It has more than three decimals that are not 0.
+    /// The number has more than three decimals that are not 0.
     TooFine,
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn thousandths(text: &str) -> Result<i128, NumberError> {
     if fraction.len() > 3 {
         return Err(NumberError::TooFine);
     }
-    // Both are all digits, so parsing can fail for their size only.
+    // Both are digits, so parsing can fail only for numbers that are too large.
     let whole = whole.parse::<i64>().unwrap_or(i64::MAX);
     let fraction = format!("{fraction:0<3}").parse::<i64>().unwrap_or(0);
     Ok(sign * (i128::from(whole) * 1000 + i128::from(fraction)))

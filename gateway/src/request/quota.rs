@@ -1,4 +1,4 @@
-//! The ranges of the numbers in requests, and the schema of a quota.
+//! The ranges of numbers in requests, and the schema of a quota.
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
@@ -9,13 +9,13 @@ use store::Millis;
 
 use crate::seconds::Seconds;
 
-/// What a limit, a burst or an amount to give back may be, in units.
+/// The range of a limit, a burst or an amount, in units.
 pub(crate) const UNITS: RangeInclusive<u32> = 1..=1_000_000_000;
 
-/// What a cost may be, in units; 0 to only look.
+/// The range of a cost, in units; a cost of 0 takes nothing.
 pub(crate) const COST: RangeInclusive<u32> = 0..=*UNITS.end();
 
-/// What a window may be: 1 ms to 366 days.
+/// The range of a window: 1 ms to 366 days.
 pub(crate) const WINDOW: RangeInclusive<Millis> = Millis(1)..=Millis(31_622_400_000);
 
 /// The name of an algorithm in JSON, for `serde(serialize_with)` and `schemars(with)`.
@@ -37,10 +37,10 @@ impl JsonSchema for AlgorithmName {
         "Algorithm".into()
     }
 
-    /// An `enum`, which generators of clients and forms know better than one constant for each name.
+    /// Returns an `enum`, which generators of clients and forms support better than constants.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "How grants are counted against a limit.",
+            "description": "The algorithm that counts grants against the limit.",
             "type": "string",
             "enum": Algorithm::ALL.map(Algorithm::name),
         })
@@ -52,7 +52,7 @@ impl JsonSchema for AlgorithmName {
 #[schemars(inline, transform = require_nothing)]
 #[expect(dead_code, reason = "describes the fields; their values are read into store::Quota")]
 pub(crate) struct QuotaSchema {
-    /// How grants are counted; `token_bucket` when left out.
+    /// The algorithm; `token_bucket` when left out.
     #[schemars(with = "AlgorithmName")]
     algorithm: Algorithm,
     /// Units per window; the service's DEFAULT_LIMIT when left out.
@@ -61,12 +61,13 @@ pub(crate) struct QuotaSchema {
     /// Seconds, with at most three decimals; the service's DEFAULT_WINDOW_SECONDS when left out.
     #[schemars(rename = "window_seconds", range(min = 0.001, max = 31_622_400))]
     window: Seconds,
-    /// Most units that can be taken at once, for a token bucket only; the limit when left out.
+    /// The capacity of a token bucket, which is the most units that can be taken at once; the limit
+    /// when left out.
     #[schemars(range(min = *UNITS.start(), max = *UNITS.end()))]
     burst: Option<u32>,
 }
 
-/// Every part of a quota has a default, which a schema without the settings cannot name.
+/// Removes `required`: every field has a default, which a schema without the settings cannot have.
 fn require_nothing(schema: &mut Schema) {
     schema.remove("required");
 }

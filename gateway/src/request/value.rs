@@ -1,5 +1,4 @@
-//! What values fields take. Numbers may be written as `10`, `"10"` or `10.0`, wherever they come
-//! from; nothing else is guessed.
+//! Values of fields. A number can be written as `10`, `"10"` or `10.0` in a body, a query or a path.
 
 use std::ops::RangeInclusive;
 
@@ -7,16 +6,18 @@ use limiter::Algorithm;
 use serde_json::{Value, json, value::RawValue};
 use store::Millis;
 
-use crate::seconds::Seconds;
 use crate::{
-    request::field_error::BrokenRule,
-    request::input::Input,
-    request::json,
-    request::number::{NumberError, thousandths},
-    request::quota::{COST, UNITS, WINDOW},
+    request::{
+        field_error::BrokenRule,
+        input::Input,
+        json,
+        number::{NumberError, thousandths},
+        quota::{COST, UNITS, WINDOW},
+    },
+    seconds::Seconds,
 };
 
-/// Most bytes of an identifier; the least is 1.
+/// Maximum size of an identifier in bytes. The minimum is 1.
 pub(crate) const MAX_IDENTIFIER_BYTES: usize = 256;
 
 /// The number of most denied identifiers that can be asked for.
@@ -25,7 +26,7 @@ pub(crate) const TOP_COUNT: RangeInclusive<u32> = 1..=1_000;
 const _: () = assert!(*TOP_COUNT.end() as usize <= store::MAX_DENIED_IDENTIFIERS);
 const _: () = assert!(MAX_IDENTIFIER_BYTES <= store::MAX_IDENTIFIER_BYTES);
 
-/// A text of 1 to 256 bytes.
+/// Reads a text of 1 to 256 bytes.
 pub(crate) fn identifier(value: &Input<'_>) -> Result<String, BrokenRule> {
     let Input::Text(text) = value else {
         return Err(BrokenRule::new("string_type", "Input should be a valid string"));
@@ -47,7 +48,7 @@ pub(crate) fn identifier(value: &Input<'_>) -> Result<String, BrokenRule> {
     Ok(text.clone().into_owned())
 }
 
-/// The name of an algorithm.
+/// Reads the name of an algorithm.
 pub(crate) fn algorithm(value: &Input<'_>) -> Result<Algorithm, BrokenRule> {
     let named = match value {
         Input::Text(text) => Algorithm::from_name(text),
@@ -64,22 +65,22 @@ pub(crate) fn algorithm(value: &Input<'_>) -> Result<Algorithm, BrokenRule> {
     })
 }
 
-/// A number of units, at least 1.
+/// Reads a number of units, at least 1.
 pub(crate) fn units(value: &Input<'_>) -> Result<u32, BrokenRule> {
     whole(value, &UNITS)
 }
 
-/// A number of units to ask for, which may be 0.
+/// Reads a cost in units, which can be 0.
 pub(crate) fn cost(value: &Input<'_>) -> Result<u32, BrokenRule> {
     whole(value, &COST)
 }
 
-/// A number of most denied identifiers.
+/// Reads the number of identifiers to list.
 pub(crate) fn top_count(value: &Input<'_>) -> Result<u32, BrokenRule> {
     whole(value, &TOP_COUNT)
 }
 
-/// An integer within a range.
+/// Reads an integer within a range.
 fn whole(value: &Input<'_>, range: &RangeInclusive<u32>) -> Result<u32, BrokenRule> {
     let number = match (number(value), value) {
         (Some(Ok(number)), _) if number % 1000 == 0 => number / 1000,
@@ -106,12 +107,12 @@ fn whole(value: &Input<'_>, range: &RangeInclusive<u32>) -> Result<u32, BrokenRu
     }
 }
 
-/// A number of units, or null for none.
+/// Reads a number of units, or null.
 pub(crate) fn units_or_null(value: &Input<'_>) -> Result<Option<u32>, BrokenRule> {
     if *value == Input::Null { Ok(None) } else { units(value).map(Some) }
 }
 
-/// A window in seconds with at most three decimals.
+/// Reads a window in seconds with at most three decimals.
 pub(crate) fn window(value: &Input<'_>) -> Result<Millis, BrokenRule> {
     let number = match number(value) {
         Some(Ok(number)) => number,
@@ -141,7 +142,7 @@ pub(crate) fn window(value: &Input<'_>) -> Result<Millis, BrokenRule> {
     }
 }
 
-/// The items of a list whose length is within a range.
+/// Reads the items of a list whose length is within a range.
 pub(crate) fn list<'a>(
     value: &Input<'a>,
     length: &RangeInclusive<usize>,
@@ -171,14 +172,14 @@ pub(crate) fn list<'a>(
     Ok(items)
 }
 
-/// The thousandths of a number or of a text; nothing for any other value.
+/// Returns the thousandths of a number or of a text, or `None` for any other value.
 fn number(value: &Input<'_>) -> Option<Result<i128, NumberError>> {
     match value {
         Input::Text(text) => Some(thousandths(text)),
         Input::Number(number) if let Some(whole) = number.as_u64() => {
             Some(Ok(i128::from(whole) * 1000))
         }
-        // A float of the standard library prints without an exponent, unlike one of serde_json.
+        // The standard library prints a float without an exponent, unlike serde_json.
         Input::Number(number) => Some(match number.as_f64().filter(|_| number.is_f64()) {
             Some(float) => thousandths(&float.to_string()),
             None => thousandths(&number.to_string()),
@@ -208,7 +209,7 @@ mod tests {
 
     use super::{Input, algorithm, cost, identifier, units, units_or_null, window};
 
-    /// The input that a JSON value is.
+    /// Returns the input of a JSON value.
     fn input(value: &Value) -> Input<'_> {
         match value {
             Value::Null => Input::Null,
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_units_are_read_from_every_way_to_write_them() {
+    fn units_can_be_written_in_several_ways() {
         for (value, expected) in [
             (json!(1), 1),
             (json!("10"), 10),
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_units_that_are_wrong_name_their_rule() {
+    fn invalid_units_name_their_rule() {
         for (value, kind) in [
             (json!(0), "greater_than_equal"),
             (json!(-5), "greater_than_equal"),
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cost_may_be_nothing_and_no_less() {
+    fn a_cost_can_be_0() {
         assert_eq!(cost(&input(&json!(0))), Ok(0));
         assert_eq!(cost(&input(&json!("1"))), Ok(1));
         assert_eq!(cost(&input(&json!(-1))).unwrap_err().ctx, Some(json!({ "ge": 0 })));
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn algorithms_go_by_their_names() {
+    fn algorithms_have_exact_names() {
         assert_eq!(algorithm(&input(&json!("token_bucket"))), Ok(Algorithm::TokenBucket));
         assert_eq!(algorithm(&input(&json!("sliding_window"))), Ok(Algorithm::SlidingWindow));
         for value in [json!("leaky_bucket"), json!("TOKEN_BUCKET"), json!(0), json!(null)] {

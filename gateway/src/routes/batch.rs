@@ -24,12 +24,14 @@ use super::{
     check::{self, CheckAnswer, CheckSchema},
     work::{self, WorkPermit},
 };
-use crate::seconds::Seconds;
 use crate::{
     error::{Error, ErrorBody, FieldErrorsBody},
     headers, openapi,
-    request::field_error::Place,
-    request::fields::{Defaults, Fields},
+    request::{
+        field_error::Place,
+        fields::{Defaults, Fields},
+    },
+    seconds::Seconds,
     state::AppState,
 };
 

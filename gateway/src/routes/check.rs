@@ -22,10 +22,12 @@ use super::body;
 use crate::{
     error::Error,
     headers, openapi,
-    request::field_error::{BrokenRule, Place},
-    request::fields::{Defaults, Fields, Invalid},
-    request::quota::{COST, QuotaSchema},
-    request::value::{self, MAX_IDENTIFIER_BYTES},
+    request::{
+        field_error::{BrokenRule, Place},
+        fields::{Defaults, Fields, Invalid},
+        quota::{COST, QuotaSchema},
+        value::{self, MAX_IDENTIFIER_BYTES},
+    },
     seconds::Seconds,
     state::AppState,
 };

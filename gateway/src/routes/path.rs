@@ -9,9 +9,11 @@ use schemars::JsonSchema;
 
 use crate::{
     error::Error,
-    request::field_error::{BrokenRule, Place},
-    request::fields::Fields,
-    request::input::Input,
+    request::{
+        field_error::{BrokenRule, Place},
+        fields::Fields,
+        input::Input,
+    },
 };
 
 /// The parameter of a path.

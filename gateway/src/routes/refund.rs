@@ -20,9 +20,11 @@ use super::{body, completion::complete};
 use crate::{
     error::Error,
     headers, openapi,
-    request::fields::{Fields, Invalid},
-    request::quota::{AlgorithmName, UNITS},
-    request::value::{self, MAX_IDENTIFIER_BYTES},
+    request::{
+        fields::{Fields, Invalid},
+        quota::{AlgorithmName, UNITS},
+        value::{self, MAX_IDENTIFIER_BYTES},
+    },
     state::AppState,
 };
 

@@ -19,8 +19,7 @@ use super::{completion::complete, path};
 use crate::{
     error::{Error, ErrorBody},
     openapi,
-    request::quota::AlgorithmName,
-    request::value,
+    request::{quota::AlgorithmName, value},
     state::AppState,
 };
 
@@ -82,7 +81,7 @@ impl FromRequestParts<Arc<AppState>> for ResetRequest {
     async fn from_request_parts(parts: &mut Parts, _: &Arc<AppState>) -> Result<Self, Error> {
         let mut fields = path::fields(parts).await?;
         let identifier = fields.required("identifier", value::identifier);
-        fields.go_on_with_query(parts.uri.query());
+        fields.continue_with_query(parts.uri.query());
         let algorithm = fields.optional("algorithm", value::algorithm);
         let request =
             algorithm.and_then(|algorithm| Ok(Self { identifier: identifier?, algorithm }));

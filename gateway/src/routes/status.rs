@@ -20,9 +20,11 @@ use super::path;
 use crate::{
     error::Error,
     headers, openapi,
-    request::field_error::Place,
-    request::quota::{AlgorithmName, QuotaSchema},
-    request::value,
+    request::{
+        field_error::Place,
+        quota::{AlgorithmName, QuotaSchema},
+        value,
+    },
     seconds::Seconds,
     state::AppState,
 };
@@ -79,7 +81,7 @@ impl FromRequestParts<Arc<AppState>> for StatusRequest {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let mut fields = path::fields(parts).await?;
         let identifier = fields.required("identifier", value::identifier);
-        fields.go_on_with_query(parts.uri.query());
+        fields.continue_with_query(parts.uri.query());
         let quota = fields.quota(state.defaults);
         let request = quota.and_then(|quota| Ok(Self { identifier: identifier?, quota }));
         fields.finish(request)

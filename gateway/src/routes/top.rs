@@ -18,9 +18,11 @@ use store::DeniedIdentifier;
 use crate::{
     error::Error,
     headers, openapi,
-    request::fields::Fields,
-    request::quota::AlgorithmName,
-    request::value::{self, TOP_COUNT},
+    request::{
+        fields::Fields,
+        quota::AlgorithmName,
+        value::{self, TOP_COUNT},
+    },
     state::AppState,
 };
 

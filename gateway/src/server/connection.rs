@@ -25,7 +25,7 @@ use super::{
     options::ListenOptions,
     parse_error::ErrorAnswers,
     stopping::Stopping,
-    timed_stream::{Patience, Phase, TimedStream},
+    timed_stream::{Phase, TimedStream, Timeouts},
     turns::Turns,
     unread_body,
 };
@@ -35,35 +35,35 @@ use crate::{
     watched_files::WatchedFiles,
 };
 
-/// How long an answer waits for its client to take the next part of it.
-const ANSWER: Duration = Duration::from_secs(30);
+/// Timeout for a client to read the next part of an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a client that is one too many has to hear of it.
-const REFUSAL: Duration = Duration::from_secs(1);
+/// Timeout for the whole of a connection that is refused.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Most bytes of the head of a request: an identifier in a path, a token and what proxies add take
-/// a few thousand. A larger one is answered with status 431, as is one of more than 100 headers.
+/// Maximum size of the head of a request: an identifier in a path, a token and headers of proxies take
+/// a few thousand bytes. A larger head has status 431, like a head with more than 100 headers.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 
-/// Most bytes that a connection keeps of what it has received or is about to send.
+/// Maximum size of the buffer of a connection, for received bytes and for bytes to send.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How connections are served.
+/// Serves connections.
 #[derive(Debug)]
 pub(super) struct Connector {
     http: http1::Builder,
     tls: Option<WatchedFiles<ServerConfig>>,
-    patience: Patience,
-    /// For the work of TLS handshakes, of which one takes as long as many requests.
+    timeouts: Timeouts,
+    /// Turns for the work of TLS handshakes: one handshake takes as long as many requests.
     handshakes: Turns,
-    /// Whether requests get the address of their client, for the log.
+    /// True when requests get the address of their client, for the log.
     logs_clients: bool,
     stopping: Stopping,
 }
 
 impl Connector {
-    /// With `tls` it speaks HTTPS, else plain HTTP. A handshake may take as long as the head of a
-    /// request, and at most so many are worked on at once.
+    /// Returns a connector for HTTPS with `tls`, else for plain HTTP. A handshake has the timeout of the
+    /// head of a request. At most `handshakes` run at once.
     pub(super) fn new(
         options: &ListenOptions,
         tls: Option<WatchedFiles<ServerConfig>>,
@@ -71,18 +71,21 @@ impl Connector {
         stopping: Stopping,
     ) -> Self {
         let mut http = http1::Builder::new();
-        // Its own time for a head includes the time before, when a connection is idle.
+        // hyper's timeout for a head would include the idle time before.
         http.header_read_timeout(None)
             .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_BUFFER_BYTES);
-        let patience =
-            Patience { idle: options.idle_timeout, head: options.header_timeout, answer: ANSWER };
+        let timeouts = Timeouts {
+            idle: options.idle_timeout,
+            head: options.header_timeout,
+            answer: ANSWER_TIMEOUT,
+        };
         let (handshakes, logs_clients) = (Turns::new(handshakes), options.logs_clients);
-        Self { http, tls, patience, handshakes, logs_clients, stopping }
+        Self { http, tls, timeouts, handshakes, logs_clients, stopping }
     }
 
-    /// Serves a connection until its end, which comes after the running request once `drain`
-    /// changes.
+    /// Serves a connection until its end. When `drain` changes, the connection ends after the running
+    /// request.
     pub(super) async fn serve(
         &self,
         stream: TcpStream,
@@ -90,14 +93,14 @@ impl Connector {
         mut drain: watch::Receiver<()>,
     ) {
         let client = self.client(&stream);
-        // What has arrived already comes before the end.
+        // `biased`: a request that has already arrived comes before the shutdown.
         match &self.tls {
             None => {
-                // Only a connection that is used gets buffers, and a place for what fills them.
+                // A connection gets its buffers and its HTTP state with its first byte.
                 let mut first = [0];
                 let arrived = tokio::select! {
                     biased;
-                    arrived = timeout(self.patience.idle, stream.peek(&mut first)) => arrived,
+                    arrived = timeout(self.timeouts.idle, stream.peek(&mut first)) => arrived,
                     _ = drain.changed() => return,
                 };
                 if let Ok(Ok(1)) = arrived {
@@ -117,13 +120,14 @@ impl Connector {
         }
     }
 
-    /// The address of the client, if the log is to have it.
+    /// Returns the address of the client, if the log must have it.
     fn client(&self, stream: &TcpStream) -> Option<ClientAddress> {
         let address = if self.logs_clients { stream.peer_addr().ok() } else { None };
         address.map(|address| ClientAddress(address.ip()))
     }
 
-    /// Tells a client that it is one too many, unless it speaks TLS, which would cost too much.
+    /// Answers every request of a connection above the maximum number with an error. With TLS it closes
+    /// the connection without an answer, because a handshake costs too much.
     pub(super) async fn refuse(&self, stream: TcpStream, refusal: Router) {
         if self.tls.is_some() {
             return;
@@ -146,8 +150,8 @@ impl Connector {
         let connection = http
             .keep_alive(false)
             .serve_connection(TokioIo::new(ErrorAnswers::new(stream, client)), service);
-        // Whether the client has heard of it does not matter here.
-        let _ = timeout(REFUSAL, connection).await;
+        // The outcome does not matter: the connection is closed in any case.
+        let _ = timeout(REFUSAL_TIMEOUT, connection).await;
     }
 
     async fn shake_hands(
@@ -156,7 +160,7 @@ impl Connector {
         stream: TcpStream,
     ) -> Option<TlsStream<TcpStream>> {
         let handshake = TlsAcceptor::from(config.current()).accept(stream);
-        match timeout(self.patience.head, self.handshakes.take(handshake)).await {
+        match timeout(self.timeouts.head, self.handshakes.take(handshake)).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "no TLS connection");
@@ -179,7 +183,7 @@ impl Connector {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let phase = Phase::new();
-        let stream = TimedStream::new(stream, self.patience, phase.clone());
+        let stream = TimedStream::new(stream, self.timeouts, phase.clone());
         let stream = ErrorAnswers::new(stream, client);
         let app = TowerToHyperService::new(app);
         let service = service_fn(|mut request: Request<Incoming>| {

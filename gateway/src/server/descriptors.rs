@@ -1,14 +1,14 @@
-//! How many file descriptors the process may open.
+//! The limit of open files of the process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What is kept for everything that is no connection of a client: connections to Redis, files,
-/// timers, and the clients that are told that there are too many.
+/// File descriptors for everything but connections of clients: connections to Redis, files, timers, and
+/// connections that are refused.
 const RESERVE: u64 = 512;
 
-/// Makes room for this many connections of clients, as far as the system allows it, and returns
-/// how many fit. Logs when that is less: as a warning, unless it is the default, which is meant for
-/// large machines and was asked for by no operator.
+/// Raises the limit of open files for this many connections of clients, as far as the system allows
+/// it. Returns the number of connections that fit, and logs when that is less: as a warning, unless
+/// the number is the default, which is for large machines.
 pub(super) fn make_room(connections: usize, is_default: bool) -> usize {
     let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(RESERVE);
     let limit = getrlimit(Resource::Nofile);
@@ -23,13 +23,13 @@ pub(super) fn make_room(connections: usize, is_default: bool) -> usize {
     if allowed >= needed {
         return connections;
     }
-    // Half of what there is, where the reserve would take nearly all of it.
+    // Half of the limit, where the reserve would take nearly all of it.
     let fit = allowed.saturating_sub(RESERVE).max(allowed / 2);
     if is_default {
         tracing::info!(
             open_files = allowed,
             used = fit,
-            "MAX_CONNECTIONS is what the limit of open files leaves room for"
+            "MAX_CONNECTIONS is lowered to fit the limit of open files"
         );
     } else {
         tracing::warn!(

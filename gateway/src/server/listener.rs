@@ -1,4 +1,4 @@
-//! A socket that listens, and the room for the connections that it accepts.
+//! A socket that listens, and the bound for its connections.
 
 use std::{
     convert::Infallible,
@@ -9,6 +9,7 @@ use std::{
 };
 
 use axum::Router;
+use store::{LogThrottle, Sums};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, lookup_host},
     sync::{Semaphore, watch},
@@ -16,38 +17,35 @@ use tokio::{
 };
 
 use super::connection::Connector;
-use store::{LogThrottle, Sums};
-
 use crate::telemetry::{self, GaugeGuard};
 
-/// Most connections that wait to be accepted. The system takes less for its own bound
-/// (net.core.somaxconn) where that is smaller.
+/// Maximum number of connections that wait to be accepted. The system lowers the number to its own
+/// maximum (net.core.somaxconn).
 const BACKLOG: u32 = 4096;
 
-/// Pause after a failed accept: when file descriptors have run out, trying again at once would
-/// only burn the processor.
+/// Pause after a failed accept. Without it, a lack of file descriptors would use the whole processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Most clients that get an answer that they are one too many at once. The connections of others
-/// are closed without one.
+/// Maximum number of connections that are refused with an answer at once. Other connections are closed
+/// without one.
 const MAX_REFUSALS: usize = 128;
 
-/// A socket that listens, and how those who connect to it are served.
+/// A socket that listens, with the connector for its connections.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: TcpListener,
     connector: Arc<Connector>,
-    /// A permit for each connection that there may be.
+    /// A permit for each connection.
     room: Arc<Semaphore>,
     max_connections: usize,
-    /// Counts an open connection, where there is a metric of them.
+    /// Counts an open connection, if this listener has a metric.
     count: fn() -> Option<GaugeGuard>,
-    /// A permit for each client that may get an answer that there is no room.
+    /// A permit for each connection that is refused with an answer.
     refusals: Arc<Semaphore>,
 }
 
 impl Listener {
-    /// Room for so many connections, each with a value of `count` for as long as it is open.
+    /// Returns a listener for at most `max_connections`. Each open connection has a value of `count`.
     pub(super) fn new(
         socket: TcpListener,
         max_connections: usize,
@@ -64,7 +62,7 @@ impl Listener {
         }
     }
 
-    /// Most connections that are open at once.
+    /// Returns the maximum number of open connections.
     pub(super) const fn max_connections(&self) -> usize {
         self.max_connections
     }
@@ -113,7 +111,7 @@ impl Listener {
                     {
                         tracing::info!(attempts = count, seconds, "connections are accepted again");
                     }
-                    // Answers are small and sent whole; waiting to fill packets only delays them.
+                    // Answers are small and sent whole, so a wait for full packets only delays them.
                     let _ = stream.set_nodelay(true);
                     return stream;
                 }
@@ -129,8 +127,7 @@ impl Listener {
     }
 }
 
-/// Listens on the first address of a host that can be listened on. Those who connect wait until
-/// connections are accepted.
+/// Listens on the first usable address of a host. Clients wait until their connections are accepted.
 pub(super) async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut last_error = io::Error::other("the host has no address");
     for address in lookup_host((host, port)).await? {
@@ -144,7 +141,7 @@ pub(super) async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
 
 fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart does not wait for the connections of the process before.
+    // A restart does not wait until the connections of the former process have ended.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -1,4 +1,4 @@
-//! Connections: accepted, bounded in number and in time, and drained at the end.
+//! Connections: their number, their timeouts, and the shutdown.
 
 mod connection;
 mod descriptors;
@@ -29,21 +29,21 @@ use self::{
 };
 use crate::{telemetry, watched_files::WatchedFiles};
 
-/// Most open connections of probes and operators, where they have a port of their own.
+/// Maximum number of open connections of the admin listener.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 
-/// Most TLS handshakes of probes and operators that are worked on at once. They have no share in those
-/// of clients, whose flood must not keep them out.
+/// Maximum number of TLS handshakes of the admin listener that run at once. They are separate from the
+/// handshakes of clients, so that a flood of clients does not delay operators.
 const MAX_ADMIN_HANDSHAKES: usize = 1;
 
-/// The sockets that listen, and how those who connect are served.
+/// The listeners of the service.
 #[derive(Debug)]
 pub struct Server {
     clients: Listener,
-    /// For probes and operators, if they are not to connect where clients do.
+    /// The listener for probes and operators, if they have a separate one.
     admin: Option<Listener>,
     stopping: Stopping,
-    /// Has connections end after the request that is running. Each of them has a receiver.
+    /// A change lets each connection end after its running request. Each connection has a receiver.
     drain: watch::Sender<()>,
 }
 
@@ -59,26 +59,26 @@ pub struct Apps {
 }
 
 impl Server {
-    /// Listens; clients wait until the server runs. With `tls` it speaks HTTPS, else plain HTTP.
+    /// Listens, for HTTPS with `tls`, else for plain HTTP. Clients wait until the server runs.
     ///
     /// # Errors
     ///
-    /// When an address cannot be listened on: one line that names it.
+    /// When the server cannot listen on an address: one line with the address.
     pub async fn bind(
         options: &ListenOptions,
         tls: Option<WatchedFiles<ServerConfig>>,
         stopping: Stopping,
     ) -> Result<Self, String> {
         let ListenOptions { host, port, admin, .. } = options;
-        let fault = |error| format!("cannot listen on HOST {host} PORT {port}: {error}");
-        let socket = listener::listen(host, *port).await.map_err(fault)?;
+        let listen_error = |error| format!("cannot listen on HOST {host} PORT {port}: {error}");
+        let socket = listener::listen(host, *port).await.map_err(listen_error)?;
         let admin_socket = match admin {
             None => None,
             Some(AdminOptions { host, port }) => {
-                let fault = |error| {
+                let listen_error = |error| {
                     format!("cannot listen on ADMIN_HOST {host} ADMIN_PORT {port}: {error}")
                 };
-                Some(listener::listen(host, *port).await.map_err(fault)?)
+                Some(listener::listen(host, *port).await.map_err(listen_error)?)
             }
         };
         let connector =
@@ -95,15 +95,15 @@ impl Server {
         Ok(Self { clients, admin, stopping, drain: watch::Sender::new(()) })
     }
 
-    /// Most connections of clients that are open at once.
+    /// Returns the maximum number of open connections of clients.
     #[must_use]
     pub const fn max_connections(&self) -> usize {
         self.clients.max_connections()
     }
 
-    /// Serves until a signal, and ends as `options` say: after SIGTERM not before its delay has
-    /// passed, and in any case when running requests have finished or had their time. A second
-    /// signal ends it at once. Answers whether all requests have finished.
+    /// Serves until a signal. After SIGTERM it still serves for the delay of `options`. Then running
+    /// requests have the timeout of `options` to end. A second signal ends the server at once. Returns
+    /// true when all requests have ended.
     pub async fn run(self, apps: Apps, options: ShutdownOptions, mut signals: Signals) -> bool {
         let signal = tokio::select! {
             never = self.accept_all(&apps) => match never {},

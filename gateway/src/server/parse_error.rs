@@ -1,9 +1,9 @@
 //! Answers to requests that are no HTTP.
 //!
-//! The HTTP library answers them by itself, with a status and an empty body, before any service
-//! sees them, and there is no way to have it do otherwise. So the end of what it writes is looked
-//! at: such an answer is the only one without a request id, and the last one of its connection. It
-//! gets the id, the body, the line in the log and the count that every answer gets.
+//! The HTTP library answers such a request itself, with a status and an empty body, before any service
+//! gets the request, and has no option against that. The stream recognises this answer at the end of
+//! the written bytes: it is the only answer without a request id, and the last one of its connection.
+//! The stream adds the id and the body, and the answer is logged and counted like any other.
 
 use std::{
     io,
@@ -26,16 +26,16 @@ const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 /// The beginning of every answer of the HTTP library itself.
 const STATUS_LINE: &[u8] = b"HTTP/1.1 4";
 
-/// The header in it that is replaced.
+/// The header of such an answer that is replaced.
 const NO_BODY: &str = "\r\ncontent-length: 0";
 
-/// A stream that completes the answers to what is no HTTP.
+/// A stream that completes the answers to requests that are no HTTP.
 #[derive(Debug)]
 pub(super) struct ErrorAnswers<S> {
     stream: S,
-    /// The address of the client, if the log is to have it.
+    /// The address of the client, if the log must have it.
     client: Option<ClientAddress>,
-    /// What stands in for an answer of the HTTP library and is still to be written.
+    /// The rest of the answer that replaces the one of the HTTP library.
     answer: Vec<u8>,
 }
 
@@ -59,7 +59,7 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &str)> {
         .then_some((before, head))
 }
 
-/// The answer in place of the HTTP library's, which is logged and counted here.
+/// Returns the answer that replaces the one of the HTTP library, and logs and counts it.
 fn complete(head: &str, client: Option<ClientAddress>) -> Option<String> {
     let status = head.split(' ').nth(1).and_then(|code| code.parse::<StatusCode>().ok())?;
     let id = request_log::record_parse_error(status, client);
@@ -75,7 +75,7 @@ fn complete(head: &str, client: Option<ClientAddress>) -> Option<String> {
 }
 
 impl<S: AsyncWrite + Unpin> ErrorAnswers<S> {
-    /// Writes what stands in for an answer.
+    /// Writes the answer that replaces the one of the HTTP library.
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.answer.is_empty() {
             match ready!(Pin::new(&mut self.stream).poll_write(context, &self.answer))? {
@@ -163,7 +163,7 @@ mod tests {
                          date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
 
     #[test]
-    fn an_answer_of_the_library_is_found_behind_all_others() {
+    fn an_answer_of_the_library_is_found_after_other_answers() {
         let answer = "HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\nx-request-id: 1\r\n\r\n{}";
         let split = |text: &str| {
             split(text.as_bytes()).map(|(before, head)| {

@@ -1,4 +1,4 @@
-//! Whether the process is about to end, and the signals that ask it to.
+//! The shutdown of the process, and its signals.
 
 use std::{
     io,
@@ -10,24 +10,24 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Whether the process is about to end. Clones tell the same.
+/// The state of the shutdown. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub struct Stopping(Arc<AtomicBool>);
 
 impl Stopping {
-    /// Whether it is.
+    /// Returns true when the shutdown has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// From now on it is.
+    /// Begins the shutdown.
     pub fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// A signal that asks the process to end.
+/// A signal that ends the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// SIGTERM, from a program that manages processes.
@@ -36,8 +36,8 @@ pub enum Signal {
     Interrupt,
 }
 
-/// The signals since this was made, which end nothing by themselves any more. SIGHUP is one of them:
-/// it has [watched files](crate::watched_files) read again, and only leaves a line here.
+/// The signals that the process receives and handles itself. SIGHUP only logs a line here: the
+/// [watched files](crate::watched_files) receive it, too.
 #[derive(Debug)]
 pub struct Signals {
     hangup: tokio::signal::unix::Signal,
@@ -50,7 +50,7 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// When the system refuses it.
+    /// When the system refuses a handler.
     pub fn receive() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
@@ -59,7 +59,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one that asks the process to end.
+    /// Waits for the next signal that ends the process.
     pub async fn next(&mut self) -> Signal {
         loop {
             tokio::select! {

@@ -1,9 +1,8 @@
-//! How long a client may keep a connection waiting.
+//! Timeouts for the clients of connections.
 //!
-//! A connection goes through the same phases for every request. What is timed is the client: how
-//! long it is silent, how long the head of its request takes, and how long its answer waits to be
-//! taken. The time of an answer is the service's own, and that of a body is bounded where bodies
-//! are read, or discarded after their answer.
+//! A connection has the same phases for every request. The timeouts are for the client: for the first
+//! byte of a request, for the rest of its head, and for reading the answer. The time until the answer
+//! has no timeout here, and the code that reads or discards bodies has the timeout for bodies.
 //!
 //! ```text
 //!   idle ──first byte──▶ head ──whole head──▶ answering ────────▶ answered ──write or read──▶ idle
@@ -26,21 +25,21 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::telemetry::{self, Slow};
+use crate::telemetry::{self, SlowPart};
 
-/// The longest waits for a client.
+/// The timeouts for a client.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// For the first byte of a request.
+pub(super) struct Timeouts {
+    /// Until the first byte of a request.
     pub(super) idle: Duration,
-    /// For the rest of its head.
+    /// From the first byte until the end of the head.
     pub(super) head: Duration,
-    /// For the next part of an answer to be taken.
+    /// Until the client reads the next part of an answer.
     pub(super) answer: Duration,
 }
 
-/// Where a connection is with its current request. The service and the stream share it, which run
-/// in the task of the connection, one at a time; a task that discards a body ends that phase only.
+/// The phase of a connection. The service and the stream share it: both run in the task of the
+/// connection, one at a time. The task that discards a body only ends the phase of discarding.
 #[derive(Debug, Clone)]
 pub(super) struct Phase(Arc<AtomicU8>);
 
@@ -51,27 +50,27 @@ const ANSWERING: u8 = 3;
 const DISCARDING: u8 = 4;
 
 impl Phase {
-    /// That of a new connection.
+    /// Returns the phase of a new connection.
     pub(super) fn new() -> Self {
         Self(Arc::new(AtomicU8::new(ANSWERED)))
     }
 
-    /// A whole head has arrived.
+    /// Starts the phase of answering: a whole head has arrived.
     pub(super) fn begin_answer(&self) {
         self.set(ANSWERING);
     }
 
-    /// The answer is known, and only remains to be sent.
+    /// Ends the phase of answering: the stream can send the answer.
     pub(super) fn end_answer(&self) {
         self.set(ANSWERED);
     }
 
-    /// The answer is known, and the rest of the body is read before the next request.
+    /// Starts the phase of discarding: the rest of the body is read before the next request.
     pub(super) fn begin_discard(&self) {
         self.set(DISCARDING);
     }
 
-    /// The body has been read. The next request can have begun meanwhile, and its phase is kept.
+    /// Ends the phase of discarding. If the next request has already begun, its phase stays.
     pub(super) fn end_discard(&self) {
         let (order, failure) = (Ordering::Relaxed, Ordering::Relaxed);
         let _ = self.0.compare_exchange(DISCARDING, ANSWERED, order, failure);
@@ -86,88 +85,87 @@ impl Phase {
     }
 }
 
-/// A stream that fails when its client takes longer than it may.
+/// A stream that fails when its client is too slow.
 #[derive(Debug)]
 pub(super) struct TimedStream<S> {
     stream: S,
-    patience: Patience,
+    timeouts: Timeouts,
     phase: Phase,
-    /// When the client must have sent what it is to send next.
+    /// The deadline for the next bytes of the client.
     read_deadline: Instant,
-    /// Set for as long as a write waits for the client.
+    /// The deadline for the client to read, while a write waits for the client.
     write_deadline: Option<Instant>,
-    /// Wakes the task at a deadline. Made at the first wait and moved for later ones, since most
-    /// requests come in one piece and never wait.
+    /// Timers that wake the task at a deadline. The first wait makes a timer and later waits reset it:
+    /// most requests come in one piece and never wait.
     read_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> TimedStream<S> {
-    pub(super) fn new(stream: S, patience: Patience, phase: Phase) -> Self {
+    pub(super) fn new(stream: S, timeouts: Timeouts, phase: Phase) -> Self {
         Self {
             stream,
-            patience,
+            timeouts,
             phase,
-            read_deadline: Instant::now() + patience.idle,
+            read_deadline: Instant::now() + timeouts.idle,
             write_deadline: None,
             read_timer: None,
             write_timer: None,
         }
     }
 
-    /// Notes what a wait for the client, if one has to begin now, is for.
+    /// Starts the idle phase after an answer, before a read.
     fn before_read(&mut self) {
         if self.phase.get() == ANSWERED {
             self.phase.set(IDLE);
-            self.read_deadline = Instant::now() + self.patience.idle;
+            self.read_deadline = Instant::now() + self.timeouts.idle;
         }
     }
 
-    /// Notes that bytes have come.
+    /// Starts the phase of the head with its first bytes.
     fn after_read(&mut self) {
         if self.phase.get() == IDLE {
             self.phase.set(HEAD);
-            self.read_deadline = Instant::now() + self.patience.head;
+            self.read_deadline = Instant::now() + self.timeouts.head;
         }
     }
 
-    /// Notes that a part of an answer has gone out: its client is idle from then on, not before.
-    /// Nothing may read again until the client sends something, when a read has waited since before
-    /// the answer was known, so that the timer is set here.
+    /// Starts the idle phase when a part of an answer was sent. If a read has waited since before the
+    /// answer, nothing reads again until the client sends bytes, so the timer is set here.
     fn after_write(&mut self, outcome: &Poll<io::Result<usize>>, context: &mut Context<'_>) {
         let is_answer = matches!(self.phase.get(), ANSWERED | IDLE);
         if !is_answer || !matches!(outcome, Poll::Ready(Ok(_))) {
             return;
         }
         self.phase.set(IDLE);
-        self.read_deadline = Instant::now() + self.patience.idle;
-        // One that is set for an earlier time is moved when it goes off, which costs less than to
-        // move it for each answer.
+        self.read_deadline = Instant::now() + self.timeouts.idle;
+        // A timer with an earlier deadline is reset when it fires. That costs less than a reset for
+        // each answer.
         if self.read_timer.as_ref().is_none_or(|timer| timer.is_elapsed()) {
             let _ = wait(&mut self.read_timer, self.read_deadline, context);
         }
     }
 
-    /// Waits for the client to send, but not beyond the deadline.
+    /// Waits until the client sends, at most until the deadline.
     fn wait_to_read(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let slow = match self.phase.get() {
             IDLE => None,
-            HEAD => Some(Slow::Head),
+            HEAD => Some(SlowPart::Head),
             _ => return Poll::Pending,
         };
         ready!(wait(&mut self.read_timer, self.read_deadline, context));
-        Poll::Ready(give_up(slow))
+        Poll::Ready(timeout_error(slow))
     }
 
-    /// Waits for the client to take what was written, but not beyond the deadline.
+    /// Waits until the client reads, at most until the deadline.
     fn wait_to_write(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        let latest = || Instant::now() + self.patience.answer;
+        let latest = || Instant::now() + self.timeouts.answer;
         let deadline = *self.write_deadline.get_or_insert_with(latest);
         ready!(wait(&mut self.write_timer, deadline, context));
-        Poll::Ready(give_up(Some(Slow::Answer)))
+        Poll::Ready(timeout_error(Some(SlowPart::Answer)))
     }
 
-    /// The outcome of a write, unless it would wait for too long.
+    /// Returns the outcome of a write, or an error at its deadline.
     fn timed<T>(
         &mut self,
         outcome: Poll<io::Result<T>>,
@@ -181,7 +179,7 @@ impl<S> TimedStream<S> {
     }
 }
 
-/// Waits with a timer that may still be set for another deadline.
+/// Waits with a timer, which can have another deadline from before.
 fn wait(
     timer: &mut Option<Pin<Box<Sleep>>>,
     deadline: Instant,
@@ -194,7 +192,7 @@ fn wait(
     timer.as_mut().poll(context)
 }
 
-fn give_up(slow: Option<Slow>) -> io::Error {
+fn timeout_error(slow: Option<SlowPart>) -> io::Error {
     if let Some(slow) = slow {
         telemetry::count_slow_connection(slow);
     }
@@ -266,9 +264,9 @@ mod tests {
         time::{Instant, sleep},
     };
 
-    use super::{Patience, Phase, TimedStream};
+    use super::{Phase, TimedStream, Timeouts};
 
-    const PATIENCE: Patience = Patience {
+    const TIMEOUTS: Timeouts = Timeouts {
         idle: Duration::from_secs(75),
         head: Duration::from_secs(10),
         answer: Duration::from_secs(30),
@@ -277,10 +275,10 @@ mod tests {
     fn pair() -> (DuplexStream, TimedStream<DuplexStream>, Phase) {
         let (client, stream) = duplex(16);
         let phase = Phase::new();
-        (client, TimedStream::new(stream, PATIENCE, phase.clone()), phase)
+        (client, TimedStream::new(stream, TIMEOUTS, phase.clone()), phase)
     }
 
-    /// Reads until the stream fails, and returns after how many seconds it did.
+    /// Reads until the stream fails, and returns the seconds until then.
     async fn fails_after(stream: &mut TimedStream<DuplexStream>) -> u64 {
         let begin = Instant::now();
         let error = stream.read_to_end(&mut vec![]).await.unwrap_err();
@@ -289,11 +287,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_client_has_the_idle_time() {
+    async fn a_silent_client_has_the_idle_timeout() {
         let (_client, mut stream, phase) = pair();
         assert_eq!(fails_after(&mut stream).await, 75);
 
-        // And again after each answer, however long it was idle before.
+        // The same holds after each answer, also when the client was idle before.
         let (mut client, mut stream, _) = pair();
         drop(phase);
         sleep(Duration::from_secs(60)).await;
@@ -305,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_is_idle_after_its_answer_although_a_read_has_waited_since_before() {
+    async fn the_idle_timeout_begins_with_the_answer_also_when_a_read_has_waited_before() {
         let (mut client, mut stream, phase) = pair();
         client.write_all(b"head").await.unwrap();
         stream.read_exact(&mut [0; 4]).await.unwrap();
@@ -329,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn single_bytes_do_not_extend_the_time_of_a_head() {
+    async fn single_bytes_do_not_extend_the_timeout_of_a_head() {
         let (mut client, mut stream, _) = pair();
         tokio::spawn(async move {
             loop {
@@ -343,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_service_has_any_time() {
+    async fn the_service_has_no_timeout() {
         let (mut client, mut stream, phase) = pair();
         client.write_all(b"head").await.unwrap();
         stream.read_exact(&mut [0; 4]).await.unwrap();
@@ -353,11 +351,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_not_taken_is_given_up() {
+    async fn an_answer_that_the_client_does_not_read_fails() {
         let (mut client, mut stream, _) = pair();
         let begin = Instant::now();
         tokio::spawn(async move {
-            // Some of it is taken, late but in time.
+            // The client reads parts of the answer, each just in time.
             for _ in 0..3 {
                 sleep(Duration::from_secs(20)).await;
                 client.read_exact(&mut [0; 16]).await.unwrap();

@@ -1,15 +1,15 @@
-//! TLS towards clients: a certificate and its key, read again when they change.
+//! TLS towards clients: a certificate and its key, which are read again when they change.
 
 use rustls::{Error, InconsistentKeys, ServerConfig};
 use store::pem::{self, CertificateFiles};
 
 use crate::{startup_error::StartupError, watched_files::WatchedFiles};
 
-/// The protocol that is spoken over TLS, as it is named in a handshake.
+/// The name of the protocol over TLS in a handshake.
 const ALPN: &[u8] = b"http/1.1";
 
-/// Reads the files, and again whenever they change. Connections that are open go on as they are;
-/// new ones get the new certificate. Needs the runtime.
+/// Reads the files, and reads them again whenever they change. New connections get the new
+/// certificate; open connections keep theirs. Needs the runtime.
 ///
 /// # Errors
 ///

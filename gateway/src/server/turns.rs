@@ -1,9 +1,9 @@
-//! Long work that must not crowd out short work.
+//! Turns for long work, so that short work does not wait for it.
 //!
-//! A runtime takes tasks in turn, and looks at sockets when no task is ready, or after some dozens of
-//! them. When hundreds of tasks are ready and each computes for a millisecond, a request on an open
-//! connection waits for all of them. Here only a few are ready at a time, and the others wait outside
-//! of the runtime's queue.
+//! A runtime runs tasks in turn, and polls sockets when no task is ready, or after some dozens of
+//! tasks. When hundreds of tasks are ready and each computes for a millisecond, a request on an open
+//! connection waits for all of them. With turns only a few are ready at a time, and the others wait
+//! outside the queue of the runtime.
 
 use std::{
     pin::pin,
@@ -16,27 +16,27 @@ use tokio::{
     task::yield_now,
 };
 
-/// Turns to work, of which a few can be taken at once.
+/// Turns to work. A few can be taken at once.
 #[derive(Debug)]
 pub(super) struct Turns(Semaphore);
 
 impl Turns {
-    /// So many at once, at least one.
+    /// Returns turns of which `at_once` can be taken at once, at least one.
     pub(super) fn new(at_once: usize) -> Self {
         Self(Semaphore::new(at_once.max(1)))
     }
 
-    /// Does work, each step of it in a turn. Work that waits, for a client for example, has none
+    /// Runs work, each step of it in a turn. Work that waits, for a client for example, has no turn
     /// meanwhile.
     pub(super) async fn take<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
         loop {
-            // It is never closed.
+            // The semaphore is never closed.
             let turn = self.0.acquire().await;
             let step = work.as_mut().poll(&mut Context::from_waker(&waker));
-            // The turn is kept until the runtime has looked at the sockets.
+            // The turn ends after the runtime has polled the sockets.
             yield_now().await;
             drop(turn);
             match step {
@@ -47,7 +47,7 @@ impl Turns {
     }
 }
 
-/// Wakes of some work, which are kept while its task waits for something else.
+/// Stores a wake of some work while its task waits for another event.
 #[derive(Debug, Default)]
 struct Wakes(Notify);
 

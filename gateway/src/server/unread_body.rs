@@ -1,11 +1,11 @@
-//! Request bodies that no handler has read to their end.
+//! Request bodies that the handler has not read to their end.
 //!
-//! The next request of a connection begins behind the body of this one. An answer can be sent
-//! before that body has arrived: a path that does not exist, a caller without a key, a body that is
-//! too large. Then there are two ways, and the client learns which one it is:
+//! The next request of a connection begins after the body of this request. An answer can be sent before
+//! the body has arrived: for an unknown path, for a caller without a key, for a body that is too large.
+//! Then the connection continues in one of two ways, and the answer says in which:
 //!
 //! 1. The connection is kept. The rest of the body is read and dropped, within bounds.
-//! 2. The rest is not worth that, and the answer announces `Connection: close`.
+//! 2. The connection is closed, and the answer announces `Connection: close`.
 
 use std::{
     mem,
@@ -28,11 +28,11 @@ use tokio::time::timeout;
 
 use super::timed_stream::Phase;
 
-/// Most bytes that are read of a body after its answer. A client that sends all of it before it
-/// reads would otherwise find a broken connection instead of the answer.
+/// Maximum size of the rest of a body that is read after the answer. A client that sends all of its
+/// body before it reads would otherwise get a broken connection instead of the answer.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Longest wait for the rest of a body after its answer.
+/// Timeout for the rest of a body after its answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -42,8 +42,8 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 pub(super) struct RequestBody<B: HttpBody> {
     /// `None` once there is nothing more to read.
     body: Option<B>,
-    /// Whether a handler has asked for the body: a client that expects `100 Continue` sends nothing
-    /// before.
+    /// True when the handler has polled the body. A client that expects `100 Continue` sends nothing
+    /// before that.
     is_wanted: bool,
     remainder: Arc<Mutex<Remainder<B>>>,
 }
@@ -53,20 +53,21 @@ pub(super) struct RequestBody<B: HttpBody> {
 pub(super) enum Remainder<B> {
     /// Nothing, or the handler still has the body.
     Nothing,
-    /// The rest of the body, and whether a handler has begun to read it.
+    /// The rest of the body.
     Rest { body: B, is_wanted: bool },
-    /// Nothing can be read behind what has arrived.
+    /// The body failed, and nothing can be read after it.
     Broken,
 }
 
-/// The way to the remainder of a body, for the time when the answer is there.
+/// Access to the remainder of a body after the answer.
 #[derive(Debug)]
 pub(super) struct Watch<B> {
     remainder: Arc<Mutex<Remainder<B>>>,
     expects_continue: bool,
 }
 
-/// Has the body of a request handed back if its handler drops it before its end.
+/// Wraps the body of a request. If the handler drops the body before its end, the rest of the body is
+/// handed back.
 pub(super) fn watch<B: HttpBody>(request: Request<B>) -> (Request<RequestBody<B>>, Watch<B>) {
     let remainder = Arc::new(Mutex::new(Remainder::Nothing));
     let expects_continue = request.headers().contains_key(EXPECT);
@@ -79,8 +80,8 @@ impl<B> Watch<B>
 where
     B: HttpBody<Data = Bytes, Error: Send> + Send + Unpin + 'static,
 {
-    /// Decides what becomes of the rest of the body once the answer is known, and takes the
-    /// connection to its next phase.
+    /// Discards the rest of the body, or lets the answer close the connection. Starts the next phase of
+    /// the connection.
     pub(super) fn settle<A>(self, answer: &mut Response<A>, phase: &Phase) {
         let mut remainder = self.remainder.lock().unwrap_or_else(PoisonError::into_inner);
         match mem::replace(&mut *remainder, Remainder::Nothing) {

@@ -1,8 +1,8 @@
 //! The file `.env`.
 //!
-//! It is read as python-dotenv reads it, which files for the original service were written for. The
-//! crate dotenvy replaces `$NAME` in values and takes a backslash as an escape outside of quotes, so
-//! that a password can silently become another one; its errors do not name the line.
+//! The grammar is that of python-dotenv, for which files of the original service were written. The
+//! crate dotenvy replaces `$NAME` in values, and treats a backslash outside of quotes as an escape, so
+//! that a password can change silently. Its errors do not name the line.
 //!
 //! ```text
 //! # a comment
@@ -21,11 +21,10 @@ use crate::startup_error::StartupError;
 
 const PATH: &str = ".env";
 
-/// Beginnings of names that libraries look up in the environment, where this file does not put
-/// them.
+/// Prefixes of names that libraries read from the environment. This file does not set the environment.
 const ENVIRONMENT_ONLY: [&str; 2] = ["OTEL_", "SSL_CERT_"];
 
-/// Longest name that resembles a setting only when a single character differs.
+/// Maximum size of a name that resembles a setting only if it differs in one character.
 const MAX_SHORT_NAME_BYTES: usize = 7;
 
 /// The number of a line, from 1, and the rule that the line breaks. The rule does not repeat the
@@ -43,8 +42,7 @@ struct Entry {
     value: String,
 }
 
-/// Reads the file in the working directory, if there is one. Of a repeated name, the last value
-/// holds.
+/// Reads the file in the working directory, if there is one. Of a repeated name, the last value counts.
 pub(super) fn read() -> Result<HashMap<String, String>, StartupError> {
     let content = match fs::read(PATH) {
         Ok(content) => content,
@@ -81,8 +79,8 @@ fn parse(content: &[u8]) -> Result<Vec<Entry>, LineError> {
     Ok(entries)
 }
 
-/// Reads the name and the value with which `text` begins, or a line without them. Returns the rest
-/// of the text too.
+/// Reads the name and the value at the start of `text`, or a line without them. Also returns the rest
+/// of the text.
 fn read_entry(text: &str) -> Result<(Option<Pair>, &str), &'static str> {
     const RULE: &str = "an entry must be NAME=value";
     let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
@@ -116,7 +114,7 @@ fn read_unquoted(text: &str) -> Result<String, &'static str> {
     Ok(value.to_owned())
 }
 
-/// Reads a value up to its closing quote. Returns what follows its last line, too.
+/// Reads a value up to its closing quote. Also returns the text after its last line.
 fn read_quoted(quote: char, text: &str) -> Result<(String, &str), &'static str> {
     let mut value = String::new();
     let mut characters = text.chars();
@@ -143,7 +141,7 @@ fn read_quoted(quote: char, text: &str) -> Result<(String, &str), &'static str> 
     Ok((value, rest))
 }
 
-/// The meaning of a character after a backslash, if it has one.
+/// Returns the meaning of a character after a backslash, if it has one.
 fn unescape(quote: char, character: char) -> Option<char> {
     match (quote, character) {
         (_, '\\' | '\'') => Some(character),
@@ -159,7 +157,7 @@ fn unescape(quote: char, character: char) -> Option<char> {
     }
 }
 
-/// Refuses `${NAME}`, in place of which other readers of such files put another value.
+/// Refuses `${NAME}`, which other readers of such files replace.
 fn refuse_expansion(value: &str) -> Result<(), &'static str> {
     match value.split_once("${") {
         Some((_, rest)) if rest.contains('}') => {
@@ -169,14 +167,14 @@ fn refuse_expansion(value: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether a line, or the end of one, has at most a comment.
+/// Returns true for a line, or the end of a line, without anything but a comment.
 fn is_empty(line: &str) -> bool {
     let line = line.trim();
     line.is_empty() || line.starts_with('#')
 }
 
-/// Refuses a name that is no setting and resembles one, or whose value would not be read. Other
-/// programs that use the same file have names of their own, which are ignored.
+/// Refuses a name that resembles a setting, or whose value would not be read. Other names are ignored:
+/// they belong to other programs that use the same file.
 fn check_name(name: &str) -> Result<(), String> {
     let table = table();
     if table.iter().any(|row| row.name == name) {
@@ -194,12 +192,12 @@ fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// Whether one name is a slip of the other or begins with it. A name of a single word, such as
-/// `PORT`, begins too many others.
+/// Returns true when one name is a typing error of the other, or its beginning. The beginning must have
+/// two words: `PORT` alone begins too many other names.
 fn resembles(name: &str, setting: &str) -> bool {
-    let slips = if name.len() > MAX_SHORT_NAME_BYTES { 2 } else { 1 };
+    let errors = if name.len() > MAX_SHORT_NAME_BYTES { 2 } else { 1 };
     let begins = |whole: &str, part: &str| part.contains('_') && whole.starts_with(part);
-    begins(name, setting) || begins(setting, name) || damerau_levenshtein(name, setting) <= slips
+    begins(name, setting) || begins(setting, name) || damerau_levenshtein(name, setting) <= errors
 }
 
 #[cfg(test)]
@@ -214,7 +212,7 @@ mod tests {
         value.clone()
     }
 
-    fn fault(content: &[u8]) -> String {
+    fn error(content: &[u8]) -> String {
         let (line, rule) = values(content).unwrap_err();
         format!("{line}: {rule}")
     }
@@ -247,14 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_knows_its_line() {
+    fn an_entry_has_its_line() {
         let entries = parse(b"# a\nB='\n\n'\n\nC=d\r\n\r\nE=\n").unwrap();
         let lines = entries.iter().map(|entry| (entry.line, entry.name.as_str()));
         assert_eq!(lines.collect::<Vec<_>>(), [(2, "B"), (6, "C"), (8, "E")]);
     }
 
     #[test]
-    fn a_fault_names_the_line_and_the_rule_and_nothing_else() {
+    fn an_error_names_the_line_and_the_rule_and_nothing_else() {
         let unclosed = "a value must end with the quote that it begins with";
         let name = "an entry must be NAME=value";
         let expansion =
@@ -276,7 +274,7 @@ mod tests {
             (b"A=b\nC=\xff", "2: a line must be UTF-8".to_owned()),
             (b"\xff", "1: a line must be UTF-8".to_owned()),
         ] {
-            assert_eq!(fault(content), expected);
+            assert_eq!(error(content), expected);
         }
     }
 
@@ -294,8 +292,8 @@ mod tests {
             ("PROT", "PORT"),
             ("TLS_KEY", "TLS_KEY_FILE"),
         ] {
-            let fault = format!("{name} is not a setting; the nearest one is {nearest}");
-            assert_eq!(check_name(name), Err(fault));
+            let error = format!("{name} is not a setting; the nearest one is {nearest}");
+            assert_eq!(check_name(name), Err(error));
         }
         for beginning in ENVIRONMENT_ONLY {
             let name = format!("{beginning}FILE_OR_SO");
@@ -308,7 +306,7 @@ mod tests {
         for row in table() {
             assert_eq!(check_name(&row.name), Ok(()));
         }
-        // Those of docker-compose.yml, and some of applications.
+        // Names of docker-compose.yml, and some names of applications.
         for name in [
             "BIND_ADDRESS",
             "CLUSTER_PORT",

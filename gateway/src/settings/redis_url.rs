@@ -1,4 +1,4 @@
-//! Redis as a URL: which servers make it up, and how to log in.
+//! Redis as a URL: the servers, and the login.
 //!
 //! ```text
 //! redis://[[user]:password@]host[:port][/db]
@@ -9,8 +9,8 @@
 //! memory://
 //! ```
 //!
-//! `rediss` in place of `redis` uses TLS. `valkey` and `valkeys` mean the same as these two. A part
-//! that would be ignored is refused: the writer of the URL relies on it.
+//! `rediss` in place of `redis` uses TLS. `valkey` and `valkeys` have the same meanings. A part that
+//! would be ignored is refused: the operator relies on it.
 
 use std::collections::HashMap;
 
@@ -43,7 +43,7 @@ impl Range for RedisUrl {
         let wrong = || format!("the value is not {}", self.range());
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         if let Some((_, fragment)) = rest.split_once('#') {
-            return Err(fragment_fault(fragment));
+            return Err(fragment_error(fragment));
         }
         let (server, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
         let tls = match server {
@@ -63,8 +63,8 @@ impl Range for RedisUrl {
     }
 }
 
-/// The fault of a URL with a `#`. Client libraries ignore the rest or take it for a switch.
-fn fragment_fault(fragment: &str) -> String {
+/// Returns the error of a URL with a `#`. Client libraries ignore the rest, or use it as an option.
+fn fragment_error(fragment: &str) -> String {
     match fragment {
         "insecure" => {
             "the value ends with #insecure, which is not supported: set \
@@ -78,11 +78,11 @@ fn fragment_fault(fragment: &str) -> String {
     .to_owned()
 }
 
-/// What a URL with hosts consists of, after its scheme.
+/// The parts of a URL with hosts, after its scheme.
 struct Parts<'a> {
     login: RedisConnectionInfo,
     hosts: &'a str,
-    /// Without the slash before it.
+    /// The path without its first slash.
     path: &'a str,
     query: HashMap<String, String>,
     tls: bool,
@@ -93,7 +93,7 @@ impl<'a> Parts<'a> {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if path.contains('@') {
-            // The password ended at the slash, and its first half is taken for a host.
+            // The password would end at the slash, and its first half would be a host.
             return Err("the value has an @ after a /: write %2F for a / in a password, and %40 \
                         for an @ elsewhere"
                 .to_owned());
@@ -104,7 +104,7 @@ impl<'a> Parts<'a> {
         Ok(Self { login, hosts, path, query: pairs(query)?, tls })
     }
 
-    /// The servers, all with one login.
+    /// Returns the servers, all with one login.
     fn servers(
         &self,
         default_port: u16,
@@ -119,7 +119,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The names and values of a query. A repeated name is refused: only one of its values could hold.
+/// Returns the names and values of a query. A repeated name is refused: only one value could count.
 fn pairs(query: &str) -> Result<HashMap<String, String>, String> {
     let mut pairs = HashMap::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
@@ -155,7 +155,7 @@ fn standalone(parts: &Parts<'_>) -> Result<Topology, String> {
     }
 }
 
-/// A server on this machine. `rest` is what follows the scheme.
+/// Returns a server on this machine. `rest` is the URL without its scheme.
 fn unix(rest: &str) -> Result<Topology, String> {
     const NAMES: [&str; 3] = ["db", "user", "pass"];
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -197,7 +197,7 @@ fn cluster(parts: &Parts<'_>) -> Result<Topology, String> {
     Ok(Topology::Cluster(parts.servers(REDIS_PORT, &parts.login)?))
 }
 
-/// A server that is reached by TCP, with or without TLS.
+/// Returns a server with an address of TCP, with or without TLS.
 pub(super) fn server(
     host: String,
     port: u16,
@@ -213,7 +213,8 @@ pub(super) fn server(
     Ok(server.set_redis_settings(login))
 }
 
-/// The login of a URL. Redis takes no user without a password, and would get the default user.
+/// Returns the login of a URL. Redis takes no user without a password: the login would be that of the
+/// default user.
 fn complete_login(user: &str, password: &str) -> Result<RedisConnectionInfo, String> {
     if !user.is_empty() && password.is_empty() {
         return Err(
@@ -225,7 +226,7 @@ fn complete_login(user: &str, password: &str) -> Result<RedisConnectionInfo, Str
     Ok(login(user, password))
 }
 
-/// A login; an empty text counts as none.
+/// Returns a login. An empty text counts as none.
 pub(super) fn login(user: &str, password: &str) -> RedisConnectionInfo {
     let mut login = RedisConnectionInfo::default();
     if !user.is_empty() {
@@ -251,7 +252,7 @@ fn decoded(text: &str) -> Result<String, String> {
     decoded.map(Into::into).map_err(|_| "the value is not UTF-8 when percent-decoded".to_owned())
 }
 
-/// A host and its port. An IPv6 address is in brackets.
+/// Returns a host and its port. An IPv6 address is in brackets.
 fn place(text: &str, default_port: u16) -> Option<(String, u16)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,
@@ -261,7 +262,7 @@ fn place(text: &str, default_port: u16) -> Option<(String, u16)> {
         "" => default_port,
         port => port.strip_prefix(':')?.parse().ok().filter(|port| *port > 0)?,
     };
-    // Brackets are there for colons, and colons need brackets.
+    // Only a host with colons has brackets, and needs them.
     let is_place = is_host(host) && host.contains(':') == text.starts_with('[');
     is_place.then(|| (host.to_owned(), port))
 }
@@ -370,8 +371,8 @@ mod tests {
     }
 
     #[test]
-    fn faults_say_what_is_wrong_and_nothing_of_the_value() {
-        for (url, fault) in [
+    fn errors_name_the_rule_and_no_part_of_the_value() {
+        for (url, rule) in [
             ("redis+sentinel://secret:26379", "no name of the primary"),
             ("redis+sentinel://secret/", "no name of the primary"),
             ("redis+sentinel:///secret", "a host that is not"),
@@ -427,7 +428,7 @@ mod tests {
             ("secret", "is not a URL of redis, rediss"),
         ] {
             let error = RedisUrl.parse(url).map(|_| url).unwrap_err();
-            assert!(error.contains(fault) && !error.contains("secret"), "{url}: {error}");
+            assert!(error.contains(rule) && !error.contains("secret"), "{url}: {error}");
         }
     }
 }

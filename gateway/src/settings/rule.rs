@@ -77,7 +77,7 @@ pub(super) fn range(argument: &Arg) -> String {
     values.first().map_or_else(String::new, |range| range.get_name().to_owned())
 }
 
-/// Visible ASCII characters, or nothing.
+/// A text of visible ASCII characters, which can be empty.
 #[derive(Clone)]
 pub(super) struct Word;
 
@@ -234,7 +234,7 @@ impl Range for Path {
     }
 }
 
-/// A share of the whole, with at most three decimals.
+/// A share, with at most three decimals.
 #[derive(Clone)]
 pub(super) struct Share;
 

@@ -1,4 +1,4 @@
-//! What settings are read, refused and documented.
+//! Settings that are read, refused and documented.
 
 use std::{collections::BTreeSet, ffi::OsString, fs, time::Duration};
 
@@ -172,7 +172,7 @@ fn a_setting_that_would_take_no_effect_is_refused() {
     assert!(read(&plain).unwrap_err().contains("takes no effect without rediss://"));
     let limited = [jwt[0], jwt[1], jwt[2], ("CALLER_WINDOW_SECONDS", "5")];
     assert!(read(&limited).unwrap_err().contains("takes no effect without CALLER_LIMIT"));
-    // What is written down is the default anyway.
+    // A value that is the default is accepted.
     for (name, value) in [("LOCAL_SHARE", "1.0"), ("CALLER_LIMIT", "0"), ("METRICS_OPEN", "1")] {
         assert!(read(&[(name, value)]).is_ok(), "{name}");
     }
@@ -281,8 +281,8 @@ fn a_url_wins_over_the_settings_of_its_parts() {
 }
 
 #[test]
-fn what_a_url_overrides_is_not_read() {
-    // Kubernetes sets such a value where a Service is called redis.
+fn a_setting_that_a_url_overrides_is_not_read() {
+    // Kubernetes sets such a value when a Service is called redis.
     let port = ("REDIS_PORT", "tcp://10.0.0.1:6379");
     let others = ["REDIS_HOST", "REDIS_USERNAME", "REDIS_DB", "REDIS_SSL"];
     for wrong in others.map(|name| (name, "::wrong")).into_iter().chain([port]) {
@@ -309,7 +309,7 @@ fn traces_go_to_a_url() {
     for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
         assert_eq!(endpoint(&[base, own, off]), None);
     }
-    // By the specification it means false, and the operator means true.
+    // By the specification 1 means false, and the operator means true.
     assert!(read(&[("OTEL_SDK_DISABLED", "1")]).is_err());
     assert!(read(&[("OTEL_TRACES_EXPORTER", "console")]).is_err());
     for wrong in ["localhost:4318", "grpc://a:4317", "http://", "http://a?b=c", "http://a b", "/"] {
@@ -322,7 +322,7 @@ fn traces_go_to_a_url() {
 }
 
 #[test]
-fn secrets_are_never_shown() {
+fn no_output_has_a_secret() {
     for name in ["REDIS_PASSWORD", "REDIS_URL"] {
         let settings = read(&[(name, "redis://:secret@host")]).unwrap();
         assert!(!format!("{settings:?}").contains("secret"));

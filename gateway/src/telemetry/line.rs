@@ -3,7 +3,7 @@
 //! The texts are those of `tracing_subscriber`, with a [`LogContext`] in place of spans. The JSON of
 //! that crate takes several times as long: it collects the fields in a map before it writes them.
 
-use std::fmt::{self, Debug, Write};
+use std::fmt::{self, Debug};
 
 use serde::Serialize;
 use tracing::{

@@ -132,13 +132,8 @@ impl trace::SpanExporter for Exporter {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match &result {
             Err(error) => {
-<<<<<<< HEAD
-                if let Some(Sums { count, seconds }) = failures.record(Instant::now()) {
-                    let advice = "check OTEL_EXPORTER_OTLP_ENDPOINT and what listens there";
-=======
                 if let Some(Sums { count, seconds }) = failures.record(Instant::now()) {
                     let advice = "check OTEL_EXPORTER_OTLP_ENDPOINT and the receiver there";
->>>>>>> 3e45497 (WIP prose)
                     let batches = count;
                     tracing::warn!(%error, advice, batches, seconds, "cannot send traces");
                 }

@@ -1,4 +1,4 @@
-//! Keys to verify tokens by, from a JWK Set (RFC 7517).
+//! The keys that verify tokens, from a JWK Set (RFC 7517).
 
 use std::{ops::RangeInclusive, path::Path};
 
@@ -17,16 +17,16 @@ use serde_json::Value;
 
 use crate::callers::file_error::file_error;
 
-/// Most keys that are used of a set. A token without the id of a key is tried with all of them.
+/// Maximum number of keys of a set that are used. A token without the id of a key is verified with all.
 const MAX_KEYS: usize = 100;
 
-/// Fewest bytes of a secret: as many as the hash has (RFC 7518, 3.2).
+/// Minimum size of a secret: that of the hash (RFC 7518, 3.2).
 const MIN_SECRET_BYTES: usize = 32;
 
-/// Sizes of the modulus of an RSA key, in bits.
+/// The size of the modulus of an RSA key, in bits.
 const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
-/// A key, and the one algorithm that it is for.
+/// A key with its algorithm.
 #[derive(Debug)]
 pub(super) struct VerificationKey {
     id: Option<String>,
@@ -34,17 +34,17 @@ pub(super) struct VerificationKey {
     pub(super) key: DecodingKey,
 }
 
-/// A set as it is in the file. Other members have no meaning here (RFC 7517, 5).
+/// The set in the file. Other members are ignored (RFC 7517, 5).
 #[derive(Deserialize)]
 struct KeySetFile {
-    /// Values, so that one key of an unknown form leaves the others.
+    /// Values, so that a key of an unknown form does not invalidate the others.
     keys: Vec<Value>,
 }
 
 /// Reads the set in the file at `path`, which has this content.
 ///
-/// Keys that cannot be used are left out (RFC 7517, 5), each with a line in the log: an issuer may
-/// publish keys for other services, too.
+/// Keys that cannot be used are left out (RFC 7517, 5), each with a line in the log: the keys of an
+/// issuer can be for other services.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ struct KeySetFile {
 pub(super) fn read(content: &[u8], path: &Path) -> Result<Vec<VerificationKey>, String> {
     let set: KeySetFile = serde_json::from_slice(content).map_err(|error| file_error(&error))?;
     let mut keys = vec![];
-    let mut first_fault = None;
+    let mut first_error = None;
     for (index, jwk) in set.keys.into_iter().enumerate() {
         let place = match jwk.get("kid").and_then(Value::as_str) {
             Some(id) => format!("key {} ({id:?})", index + 1),
@@ -69,22 +69,22 @@ pub(super) fn read(content: &[u8], path: &Path) -> Result<Vec<VerificationKey>, 
                 key = place,
                 "not used: the key is not for signatures by HS256, RS256 or ES256"
             ),
-            Err(fault) => {
-                tracing::warn!(%file, key = place, fault, "not used: the key is not valid");
-                first_fault.get_or_insert(format!("; {place}: {fault}"));
+            Err(error) => {
+                tracing::warn!(%file, key = place, error, "not used: the key is not valid");
+                first_error.get_or_insert(format!("; {place}: {error}"));
             }
         }
     }
     if keys.is_empty() {
-        let fault = first_fault.unwrap_or_default();
-        return Err(format!("the set has no key for signatures by HS256, RS256 or ES256{fault}"));
+        let error = first_error.unwrap_or_default();
+        return Err(format!("the set has no key for signatures by HS256, RS256 or ES256{error}"));
     }
     Ok(keys)
 }
 
 impl VerificationKey {
-    /// Returns whether this key may have signed a token: the algorithm is the key's own, and its id
-    /// is the one in the token, unless one of them has none.
+    /// Returns true when this key can have signed a token: both have the same algorithm, and the same id
+    /// unless one of them has none.
     pub(super) fn fits(&self, header: &Header) -> bool {
         let named = match (&self.id, &header.kid) {
             (Some(id), Some(named)) => id == named,
@@ -97,9 +97,9 @@ impl VerificationKey {
     ///
     /// # Errors
     ///
-    /// When the key is not valid: the rule that it breaks, and nothing of its value.
+    /// When the key is not valid: the rule, without the value of the key.
     fn from_value(jwk: Value) -> Result<Option<Self>, String> {
-        // The library's message repeats the value, which can be a secret.
+        // The message of the library repeats the value, which can be a secret.
         let jwk = Jwk::deserialize(jwk).map_err(|_| "its members have other types".to_owned())?;
         if !is_for_signatures(&jwk.common) {
             return Ok(None);
@@ -127,7 +127,7 @@ impl VerificationKey {
     }
 }
 
-/// Returns whether a key may verify signatures by one of the three algorithms.
+/// Returns true when a key can verify signatures by one of the three algorithms.
 fn is_for_signatures(key: &CommonParameters) -> bool {
     const ALGORITHMS: [KeyAlgorithm; 3] =
         [KeyAlgorithm::HS256, KeyAlgorithm::RS256, KeyAlgorithm::ES256];
@@ -137,7 +137,7 @@ fn is_for_signatures(key: &CommonParameters) -> bool {
     signs && verifies && key.key_algorithm.is_none_or(|own| ALGORITHMS.contains(&own))
 }
 
-/// Fails for a key that the library does not know although its type is a known one.
+/// Fails for a key of a known type that the library could not read.
 fn other_key(key: &OtherKeyParameters) -> Result<(), String> {
     match key.fields.get("kty").and_then(Value::as_str) {
         None => Err("kty is missing".to_owned()),
@@ -171,8 +171,8 @@ fn rsa_key(key: &DecodingKey) -> Result<DecodingKey, String> {
     Ok(DecodingKey::from_rsa_raw_components(n, e))
 }
 
-/// Returns a number without the zero byte that some issuers take over from its DER form, where the
-/// byte keeps a large number from being negative. Verification refuses it.
+/// Returns a number without leading zero bytes. Some issuers keep the zero byte of the DER form, where
+/// it marks a large number as positive, and verification refuses that byte.
 fn without_leading_zeros(number: &[u8]) -> &[u8] {
     let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
     number.get(start..).unwrap_or_default()
@@ -202,7 +202,7 @@ mod tests {
         read(json!({ "keys": keys }).to_string().as_bytes(), Path::new("set.json"))
     }
 
-    fn fault(content: &str) -> String {
+    fn error(content: &str) -> String {
         read(content.as_bytes(), Path::new("set.json")).unwrap_err()
     }
 
@@ -210,7 +210,7 @@ mod tests {
         json!({ "kty": "oct", "k": SECRET, "kid": "good" })
     }
 
-    /// The good key with another member.
+    /// Returns the good key with another member.
     fn with(name: &str, value: Value) -> Value {
         let mut key = good();
         key[name] = value;
@@ -218,8 +218,8 @@ mod tests {
     }
 
     /// Asserts that a key is not used, alone and beside others.
-    fn assert_left_out(key: &Value, fault: &str) {
-        assert_eq!(set(&json!([key])).unwrap_err(), format!("{NO_KEY}{fault}"), "{key}");
+    fn assert_left_out(key: &Value, error: &str) {
+        assert_eq!(set(&json!([key])).unwrap_err(), format!("{NO_KEY}{error}"), "{key}");
         assert_eq!(set(&json!([key, good(), key])).unwrap().len(), 1, "{key}");
     }
 
@@ -293,14 +293,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_set_is_refused_without_being_repeated() {
+    fn an_invalid_file_is_refused_without_its_text() {
         for (content, expected) in [
             ("", "EOF while parsing a value at line 1 column 0"),
             ("{}", "missing field `keys` at line 1 column 2"),
             (r#"{"keys": "secret"}"#, "a value of the wrong type at line 1 column 17"),
             (r#"{"keys": {"kty": "oct"}}"#, "a value of the wrong type at line 1 column 9"),
         ] {
-            assert_eq!(fault(content), expected);
+            assert_eq!(error(content), expected);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Tokens of callers: JSON Web Tokens (RFC 7519), verified by a set of keys in a file (RFC 7517).
 //!
-//! The key decides the algorithm, and a token is only tried with keys of the algorithm that it
-//! names. So nobody can sign with a public key as if it were a secret, or not at all. Whatever
-//! else the head of a token says about keys is not looked at.
+//! The key has the algorithm, and a token is verified only with keys of the algorithm in its head. An
+//! attacker therefore cannot use a public key as a secret, or leave out the signature. Other members
+//! of the head about keys are ignored.
 
 mod jwk;
 #[cfg(test)]
@@ -25,13 +25,13 @@ use super::{
     scope::{Scope, Scopes},
 };
 
-/// Most bytes of a subject.
+/// Maximum size of a subject.
 const MAX_SUBJECT_BYTES: usize = 256;
 
-/// How far the clocks of issuer and gateway may be apart, in seconds.
+/// Maximum difference between the clocks of the issuer and the gateway, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
 
-/// Keys to verify tokens by, and what tokens must say.
+/// The keys that verify tokens, and the rules for claims.
 #[derive(Debug)]
 pub(super) struct KeySet {
     keys: Vec<(Validation, VerificationKey)>,
@@ -43,7 +43,7 @@ pub(super) struct KeySet {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    /// The library takes a list as well, and one name of it would do (RFC 7519, 4.1.1).
+    /// A text. The library also accepts a list with the issuer in it, which is invalid (RFC 7519, 4.1.1).
     #[serde(rename = "iss")]
     _issuer: String,
     #[serde(flatten)]
@@ -62,10 +62,10 @@ impl KeySet {
         Ok(Self { keys, scopes: options.scopes.clone(), limit })
     }
 
-    /// The caller whose token this is.
+    /// Returns the caller of this token.
     pub(super) fn verify(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
         let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
-        // Extensions that must be understood, of which none is (RFC 7515, 4.1.11).
+        // The token requires extensions, and the gateway supports none (RFC 7515, 4.1.11).
         if header.crit.is_some() {
             return Err(Refusal::Malformed);
         }
@@ -104,8 +104,8 @@ impl Claims {
         Ok(Caller { credential: Credential::Token, name: self.sub, scopes, limit })
     }
 
-    /// The scopes of this service. A token is for several services: names that are not known here
-    /// are ignored.
+    /// Returns the scopes of this service. A token can be for several services, so unknown names are
+    /// ignored.
     fn scopes(&self, options: &ScopeOptions) -> Result<Scopes, Refusal> {
         let mut names = vec![];
         for claim in &options.claims {

@@ -1,4 +1,4 @@
-//! Which tokens are taken, and why others are not.
+//! Valid tokens, and the reasons to refuse others.
 
 use std::sync::LazyLock;
 
