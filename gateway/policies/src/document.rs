@@ -89,7 +89,7 @@ pub(crate) struct PolicyDocument {
     pub(crate) enforce: Option<bool>,
     /// Whether end users see the limits in headers; `true` unless given.
     pub(crate) headers: Option<bool>,
-    /// The decision while Redis is away; FAIL_MODE unless given.
+    /// The decision while Redis does not answer; FAIL_MODE unless given.
     pub(crate) on_error: Option<OnErrorDocument>,
 }
 read_fields!(PolicyDocument {
@@ -133,7 +133,7 @@ pub(crate) enum EntryDocument {
 }
 read_words!(EntryDocument { "check" => Check, "authz" => Authz, "rls" => Rls });
 
-/// The decision while Redis is away.
+/// The decision while Redis does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(rename = "OnError", rename_all = "snake_case")]
 pub(crate) enum OnErrorDocument {

@@ -121,7 +121,7 @@ impl<'p> Judgement<'p> {
         self.policy.is_none_or(|policy| policy.headers)
     }
 
-    /// Returns the decision while Redis is away, unless the setting decides.
+    /// Returns the decision while Redis does not answer, unless the setting decides.
     #[must_use]
     pub fn on_error(&self) -> Option<OnError> {
         self.policy.and_then(|policy| policy.on_error)

@@ -22,7 +22,7 @@ pub enum Missing {
     Share,
 }
 
-/// The decision while Redis is away.
+/// The decision while Redis does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
@@ -91,7 +91,7 @@ pub struct Policy {
     pub enforce: bool,
     /// Whether end users see the limits.
     pub headers: bool,
-    /// The decision while Redis is away, unless the setting decides.
+    /// The decision while Redis does not answer, unless the setting decides.
     pub on_error: Option<OnError>,
     /// The attributes that the policy reads and that a request can carry more than once, or whose
     /// value can be unknown.
