@@ -30,11 +30,13 @@ use core::ops::Range;
 use crate::buffers::BufferVisitor;
 use crate::decision::{Decision, RetryAfter};
 use crate::holder::{Fences, Holder};
-use crate::lease_index::{Lease, LeaseIndex};
+use crate::lease::Lease;
+use crate::lease_call::{Acquired, Acquisition, AcquisitionError, HeldLease, Renewed, until};
+use crate::lease_index::LeaseIndex;
 use crate::limits::{Units, Window};
 use crate::math::Exact;
 use crate::stored::{Refused, Stored};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 /// The leases of a key.
 #[derive(Clone, Debug)]
@@ -56,61 +58,6 @@ impl PartialEq for Leases {
 }
 
 impl Eq for Leases {}
-
-/// A call that takes a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Acquisition {
-    /// The holder of the lease.
-    pub holder: Holder,
-    /// The units that all leases may take at the same time.
-    pub limit: Units,
-    /// The units that the lease takes.
-    pub cost: Units,
-    /// The time after which the lease expires.
-    pub ttl: Window,
-    /// The most leases that may count at the same time.
-    pub max_leases: u32,
-}
-
-/// The answer to a call that takes a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Acquired {
-    /// The units granted and remaining, and the times: `reset_after` is the time until the last
-    /// lease ends.
-    pub decision: Decision,
-    /// The lease that the holder has after the call.
-    pub lease: Option<HeldLease>,
-    /// Whether the call has changed the state.
-    pub has_changed: bool,
-}
-
-/// A lease as its holder sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeldLease {
-    /// The fence of the lease.
-    pub fence: u64,
-    /// The time until the lease ends. A holder is answered whole milliseconds, rounded down: see
-    /// [`Duration::floor_millis`].
-    pub ends_in: Duration,
-}
-
-/// The answer to a call that renews a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Renewed {
-    /// The lease after the call; `None` if it is lost.
-    pub lease: Option<HeldLease>,
-    /// Whether the call has changed the state.
-    pub has_changed: bool,
-}
-
-/// The reason for which a lease that fits the limit cannot be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AcquisitionError {
-    /// As many leases count as [`Acquisition::max_leases`] allows.
-    TooManyLeases,
-    /// The greatest fence there is was given.
-    NoFence,
-}
 
 /// The leases that count at a time.
 #[derive(Clone, Copy)]
@@ -341,12 +288,6 @@ impl Leases {
     }
 }
 
-impl HeldLease {
-    fn of(lease: &Lease, now: Instant) -> Self {
-        Self { fence: lease.fence, ends_in: until(lease.expiry, now) }
-    }
-}
-
 /// The lease of a holder after a call with this cost and this ttl: the expiry never moves back, and
 /// the ttl is that of the call to which the expiry belongs.
 fn lease_after(
@@ -367,10 +308,6 @@ fn lease_after(
 fn remaining(limit: Units, costs: u64) -> u32 {
     // Saturating, as a lower limit takes no lease away.
     u64::from(limit.get()).saturating_sub(costs) as u32
-}
-
-fn until(time: Instant, now: Instant) -> Duration {
-    Duration::from_micros(u128::from(time.micros_since(now)))
 }
 
 /// A change to leases.
@@ -481,11 +418,11 @@ impl Stored for Leases {
     }
 
     fn buffers(&self) -> usize {
-        self.index.buffers()
+        self.index.arena.buffers()
     }
 
     fn visit_buffers(&mut self, numbers: Range<usize>, visitor: &mut impl BufferVisitor) {
-        self.index.visit_buffers(numbers, visitor);
+        self.index.arena.visit_buffers(numbers, visitor);
     }
 }
 

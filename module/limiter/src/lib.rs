@@ -37,7 +37,8 @@
 //! * [`TokenBucket`] and [`SlidingWindowLog`]: each decides, encodes itself and applies its
 //!   effects.
 //! * [`FixedWindow`]: decides, encodes itself and applies its effects as well.
-//! * [`Holder`], [`Fences`], [`Lease`]: what leases are made of.
+//! * [`Holder`], [`Fences`], [`Lease`], [`Acquisition`]: a holder, the order of leases, one lease,
+//!   and the call that takes it.
 //! * [`Leases`]: at most so many units at the same time.
 //! * [`Reservation`]: estimates of several keys, which [`Settle`] corrects.
 //! * [`Effect`]: an effect on any state, or a deletion.
@@ -76,6 +77,9 @@ mod effect;
 mod fixed_window;
 mod grants;
 mod holder;
+mod lease;
+mod lease_arena;
+mod lease_call;
 mod lease_index;
 mod leases;
 mod limits;
@@ -98,10 +102,9 @@ pub use decision::{Decision, Refund, RetryAfter};
 pub use effect::Effect;
 pub use fixed_window::{FixedLimit, FixedWindow};
 pub use holder::{Fences, Holder};
-pub use lease_index::Lease;
-pub use leases::{
-    Acquired, Acquisition, AcquisitionError, HeldLease, LeaseEffect, Leases, Renewed,
-};
+pub use lease::Lease;
+pub use lease_call::{Acquired, Acquisition, AcquisitionError, HeldLease, Renewed};
+pub use leases::{LeaseEffect, Leases};
 pub use limits::{Limit, MAX_USED, Mode, Request, Units, Window};
 pub use log_options::LogOptions;
 pub use reservation::{

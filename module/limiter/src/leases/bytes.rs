@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::{LeaseEffect, Leases};
 use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::holder::{Fences, Holder};
-use crate::lease_index::Lease;
+use crate::lease::Lease;
 use crate::time::Instant;
 use crate::varint;
 

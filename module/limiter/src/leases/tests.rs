@@ -2,6 +2,7 @@ use alloc::format;
 
 use super::*;
 use crate::codec::{DecodeError, Encode};
+use crate::time::Duration;
 
 const SECOND: u64 = 1_000_000;
 const NOW: u64 = 1_800_000_000 * SECOND;
@@ -245,9 +246,9 @@ fn holders_are_passed_by_the_time_at_which_they_end() {
 
 /// Calls `work` and returns the nodes that it visits.
 fn steps(server: &mut Server, work: impl FnOnce(&mut Server)) -> u64 {
-    server.leases.index.steps.set(0);
+    server.leases.index.arena.steps.set(0);
     work(server);
-    server.leases.index.steps.get()
+    server.leases.index.arena.steps.get()
 }
 
 #[test]

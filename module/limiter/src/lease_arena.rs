@@ -1,0 +1,281 @@
+//! The nodes of leases in chunks without holes.
+//!
+//! When a node is removed, the last one takes its place. A lease takes 72 bytes, its share of a chunk
+//! and of the room to grow, and its holder.
+
+use alloc::vec::Vec;
+use core::mem;
+use core::ops::Range;
+
+use crate::buffers::BufferVisitor;
+use crate::holder::Holder;
+use crate::lease::{Lease, start};
+use crate::limits::{Units, Window};
+use crate::math::Exact;
+use crate::time::Instant;
+
+/// The order of a tree.
+#[derive(Clone, Copy)]
+pub(crate) enum Tree {
+    Holder = 0,
+    /// By expiry, and then by holder.
+    Expiry = 1,
+}
+
+/// The place of a node: a number below the number of leases, or [`NONE`].
+pub(crate) type Index = u32;
+
+pub(crate) const NONE: Index = u32::MAX;
+
+/// Nodes in a chunk: as many as fit into 4 KiB.
+const CHUNK_NODES: usize = 56;
+
+/// Room for this many bytes of holders is added to a chunk that has too little.
+const TEXT_GROWTH: usize = 128;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    pub(crate) left: Index,
+    pub(crate) right: Index,
+    /// Nodes in this subtree.
+    pub(crate) count: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    links: [Links; 2],
+    /// Costs in the subtree by expiry.
+    pub(crate) costs: u64,
+    /// The latest start in the subtree by expiry.
+    pub(crate) latest_start: Instant,
+    pub(crate) expiry: Instant,
+    fence: u64,
+    /// The ttl in milliseconds, which has 35 bits.
+    ttl_low: u32,
+    cost: Units,
+    /// The place of the holder in the text of the chunk.
+    text: u16,
+    text_len: u8,
+    ttl_high: u8,
+}
+
+/// Nodes, and the bytes of their holders, in any order.
+#[derive(Clone, Debug)]
+struct Chunk {
+    nodes: Vec<Node>,
+    text: Vec<u8>,
+}
+
+/// The nodes of the leases of a key.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseArena {
+    chunks: Vec<Chunk>,
+    /// Nodes that were read, so that a test can count them.
+    #[cfg(test)]
+    pub(crate) steps: core::cell::Cell<u64>,
+}
+
+impl LeaseArena {
+    pub(crate) const fn new() -> Self {
+        Self {
+            chunks: Vec::new(),
+            #[cfg(test)]
+            steps: core::cell::Cell::new(0),
+        }
+    }
+
+    /// Puts a node and its holder in the place of another.
+    pub(crate) fn replace(&mut self, index: Index, node: Node, holder: &Holder) {
+        if let Some(chunk) = self.chunks.get_mut(index as usize / CHUNK_NODES) {
+            chunk.replace(index as usize % CHUNK_NODES, node, holder.as_bytes());
+        }
+    }
+
+    pub(crate) fn node(&self, index: Index) -> Option<&Node> {
+        #[cfg(test)]
+        self.steps.set(self.steps.get().plus(1));
+        let index = index as usize;
+        self.chunks.get(index / CHUNK_NODES)?.nodes.get(index % CHUNK_NODES)
+    }
+
+    pub(crate) fn node_mut(&mut self, index: Index) -> Option<&mut Node> {
+        let index = index as usize;
+        self.chunks.get_mut(index / CHUNK_NODES)?.nodes.get_mut(index % CHUNK_NODES)
+    }
+
+    /// Returns a node and the bytes of its holder.
+    pub(crate) fn node_and_text(&self, index: Index) -> Option<(&Node, &[u8])> {
+        #[cfg(test)]
+        self.steps.set(self.steps.get().plus(1));
+        let index = index as usize;
+        let chunk = self.chunks.get(index / CHUNK_NODES)?;
+        let node = chunk.nodes.get(index % CHUNK_NODES)?;
+        let start = usize::from(node.text);
+        Some((node, chunk.text.get(start..start.plus(usize::from(node.text_len)))?))
+    }
+
+    pub(crate) fn lease(&self, index: Index) -> Option<Lease> {
+        let (node, text) = self.node_and_text(index)?;
+        Some(Lease {
+            holder: Holder::new(text)?,
+            cost: node.cost,
+            ttl: node.ttl()?,
+            expiry: node.expiry,
+            fence: node.fence,
+        })
+    }
+
+    /// Appends a node that is in no tree.
+    pub(crate) fn push(&mut self, lease: &Lease) {
+        if self.chunks.last().is_none_or(|chunk| chunk.nodes.len() == CHUNK_NODES) {
+            if self.chunks.len() == self.chunks.capacity() {
+                self.chunks.reserve_exact((self.chunks.len() / 4).plus(1));
+            }
+            self.chunks.push(Chunk { nodes: Vec::new(), text: Vec::new() });
+        }
+        if let Some(chunk) = self.chunks.last_mut() {
+            let text = chunk.push_text(lease.holder.as_bytes());
+            if chunk.nodes.len() == chunk.nodes.capacity() {
+                let room = CHUNK_NODES.minus(chunk.nodes.len());
+                chunk.nodes.reserve_exact(chunk.nodes.len().clamp(1, room));
+            }
+            chunk.nodes.push(Node::new(lease, text));
+        }
+    }
+
+    /// Takes the last node out of the arena.
+    pub(crate) fn pop(&mut self) -> Option<(Node, Holder)> {
+        let chunk = self.chunks.last_mut()?;
+        let node = chunk.nodes.pop()?;
+        let holder = Holder::new(chunk.remove_text(node.text, node.text_len)?)?;
+        if chunk.nodes.is_empty() {
+            self.chunks.pop();
+            if self.chunks.len() < self.chunks.capacity() / 4 {
+                self.chunks.shrink_to(self.chunks.len().times(2));
+            }
+        }
+        Some((node, holder))
+    }
+
+    /// Number of buffers on the heap: the chunks, and two of each.
+    pub(crate) fn buffers(&self) -> usize {
+        self.chunks.len().times(2).plus(usize::from(self.chunks.capacity() > 0))
+    }
+
+    /// Lends the buffers with these numbers to `visitor`.
+    pub(crate) fn visit_buffers(
+        &mut self,
+        numbers: Range<usize>,
+        visitor: &mut impl BufferVisitor,
+    ) {
+        if numbers.contains(&0) && self.chunks.capacity() > 0 {
+            self.chunks = visitor.visit(mem::take(&mut self.chunks));
+        }
+        let first = numbers.start.saturating_sub(1) / 2;
+        for (number, chunk) in self.chunks.iter_mut().enumerate().skip(first) {
+            let (nodes, text) = (number.times(2).plus(1), number.times(2).plus(2));
+            if nodes >= numbers.end {
+                break;
+            }
+            if numbers.contains(&nodes) {
+                chunk.nodes = visitor.visit(mem::take(&mut chunk.nodes));
+            }
+            if numbers.contains(&text) {
+                chunk.text = visitor.visit(mem::take(&mut chunk.text));
+            }
+        }
+    }
+}
+
+impl Chunk {
+    /// Appends bytes to the text; returns their place.
+    fn push_text(&mut self, bytes: &[u8]) -> u16 {
+        let room = self.text.capacity().minus(self.text.len());
+        if room < bytes.len() {
+            // A short text, of one lease or two, has no room to grow.
+            let growth = if self.nodes.len() < 4 { bytes.len() } else { TEXT_GROWTH };
+            self.text.reserve_exact(growth);
+        }
+        let place = self.text.len() as u16;
+        self.text.extend_from_slice(bytes);
+        place
+    }
+
+    /// Removes a text, and returns a copy of it.
+    fn remove_text(&mut self, place: u16, len: u8) -> Option<Vec<u8>> {
+        let start = usize::from(place);
+        let range = start..start.plus(usize::from(len));
+        self.text.get(range.clone())?;
+        let removed: Vec<u8> = self.text.drain(range).collect();
+        for node in &mut self.nodes {
+            if node.text > place {
+                node.text = node.text.wrapping_sub(u16::from(len));
+            }
+        }
+        Some(removed)
+    }
+
+    /// Puts a node in the place of another.
+    fn replace(&mut self, place: usize, mut node: Node, text: &[u8]) {
+        if let Some(old) = self.nodes.get(place) {
+            let (start, len) = (old.text, old.text_len);
+            let _removed = self.remove_text(start, len);
+        }
+        node.text = self.push_text(text);
+        if let Some(old) = self.nodes.get_mut(place) {
+            *old = node;
+        }
+    }
+}
+
+impl Node {
+    fn new(lease: &Lease, text: u16) -> Self {
+        let Lease { holder, cost, ttl, expiry, fence } = *lease;
+        let links = Links { left: NONE, right: NONE, count: 1 };
+        let ttl = ttl.as_millis();
+        Self {
+            links: [links; 2],
+            costs: u64::from(cost.get()),
+            latest_start: lease.start(),
+            expiry,
+            fence,
+            ttl_low: ttl as u32,
+            cost,
+            text,
+            text_len: holder.as_bytes().len() as u8,
+            ttl_high: (ttl >> 32) as u8,
+        }
+    }
+
+    pub(crate) fn cost(&self) -> u64 {
+        u64::from(self.cost.get())
+    }
+
+    fn ttl(&self) -> Option<Window> {
+        Window::from_millis(u64::from(self.ttl_low) | u64::from(self.ttl_high) << 32)
+    }
+
+    pub(crate) fn start(&self) -> Instant {
+        start(self.expiry, self.ttl().unwrap_or(Window::MIN))
+    }
+
+    pub(crate) fn links(&self, tree: Tree) -> &Links {
+        let [holder, expiry] = &self.links;
+        match tree {
+            Tree::Holder => holder,
+            Tree::Expiry => expiry,
+        }
+    }
+
+    pub(crate) fn links_mut(&mut self, tree: Tree) -> &mut Links {
+        let [holder, expiry] = &mut self.links;
+        match tree {
+            Tree::Holder => holder,
+            Tree::Expiry => expiry,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+mod tests;
