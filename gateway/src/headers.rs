@@ -5,8 +5,9 @@ use axum::http::{
     HeaderName, HeaderValue,
     header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use limiter::Algorithm;
-use store::{Decision, Millis, Quota, Source};
+use store::{Decision, Quota, Source};
+
+use crate::next_unit;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
@@ -39,7 +40,7 @@ pub(crate) const DECISION_DOCS: [(HeaderName, &str, &str); 6] = [
     (POLICY, "The quota: q units per w seconds.", "\"default\";q=100;w=60"),
     (
         STATE,
-        "The remaining quota: r units, and t seconds until more units can be taken.",
+        "The remaining quota: r units. More can be taken in t seconds at the latest.",
         "\"default\";r=99;t=1",
     ),
     (X_LIMIT, "Most units that can be taken at once.", "100"),
@@ -67,9 +68,14 @@ pub(crate) const NO_STORE_DOCS: [(HeaderName, &str, &str); 1] =
 /// The largest integer of a structured field (RFC 9651).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
 
-/// Returns the headers of a decision.
-pub(crate) fn of_decision(quota: &Quota, decision: &Decision) -> [(HeaderName, HeaderValue); 6] {
-    let next = next_unit(quota, decision).map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
+/// Returns the headers of a decision on a check of this cost.
+pub(crate) fn of_decision(
+    quota: &Quota,
+    cost: u32,
+    decision: &Decision,
+) -> [(HeaderName, HeaderValue); 6] {
+    let next = next_unit::wait(quota, cost, decision)
+        .map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
     let rate = u64::from(decision.rate);
     [
         (POLICY, item(&[(";q=", Some(rate)), (";w=", Some(quota.window.whole_seconds()))])),
@@ -109,35 +115,12 @@ pub(crate) fn of_source(source: Source) -> Option<[(HeaderName, HeaderValue); 1]
     (source != Source::Redis).then(|| [(SOURCE, HeaderValue::from_static(source.name()))])
 }
 
-/// Returns the time until more units can be taken than now, or `None` when nothing is used.
-///
-/// A bucket drains steadily, so the time of its next unit follows from the time until nothing is used.
-/// A decision on a log has only two times: after a denial, the time until the oldest grants have left
-/// room for the cost; else the time until the newest grant has left the window. More units can be
-/// taken by then at the latest.
-fn next_unit(quota: &Quota, decision: &Decision) -> Option<Millis> {
-    if decision.remaining >= decision.limit {
-        return None;
-    }
-    Some(match quota.algorithm {
-        Algorithm::TokenBucket => {
-            let units_after_next = u128::from(decision.limit - decision.remaining - 1);
-            let after_next =
-                units_after_next * u128::from(quota.window.0) / u128::from(decision.rate);
-            let after_next = u64::try_from(after_next).unwrap_or(u64::MAX);
-            Millis(decision.reset_after.0.saturating_sub(after_next))
-        }
-        Algorithm::SlidingWindow if decision.allowed => decision.reset_after,
-        Algorithm::SlidingWindow => decision.retry_after,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use limiter::Algorithm;
     use store::{Decision, Millis, Quota, Source};
 
-    use super::{next_unit, of_decision, of_denial};
+    use super::{of_decision, of_denial};
 
     fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
         Quota { algorithm, limit, window: Millis(window), burst: None }
@@ -158,7 +141,7 @@ mod tests {
     #[test]
     fn a_decision_has_the_policy_and_the_remaining_units() {
         let quota = quota(Algorithm::TokenBucket, 100, 60_000);
-        let headers = of_decision(&quota, &decision(99, 0, 600));
+        let headers = of_decision(&quota, 1, &decision(99, 0, 600));
         let headers =
             headers.each_ref().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
         assert_eq!(
@@ -177,42 +160,15 @@ mod tests {
     #[test]
     fn a_whole_quota_has_no_time_of_the_next_unit() {
         let quota = quota(Algorithm::TokenBucket, 100, 250);
-        let headers = of_decision(&quota, &decision(100, 0, 0));
+        let headers = of_decision(&quota, 1, &decision(100, 0, 0));
         assert_eq!(headers[0].1, "\"default\";q=100;w=1");
         assert_eq!(headers[1].1, "\"default\";r=100");
     }
 
     #[test]
-    fn the_next_unit_of_a_bucket_has_its_exact_time() {
-        // 100 units a minute: one every 600 ms.
-        let quota = quota(Algorithm::TokenBucket, 100, 60_000);
-        for (remaining, retry_after, reset_after, expected) in [
-            (99, 0, 600, 600),
-            (99, 0, 1, 1),
-            (50, 0, 30_000, 600),
-            (50, 0, 29_500, 100),
-            (0, 600, 60_000, 600),
-            // The wait for a cost of 10 is longer than the wait for one unit.
-            (0, 6_000, 60_000, 600),
-            // After a lower limit, more is used than the capacity.
-            (0, 60_600, 120_000, 60_600),
-        ] {
-            let decision = decision(remaining, retry_after, reset_after);
-            assert_eq!(next_unit(&quota, &decision), Some(Millis(expected)));
-        }
-    }
-
-    #[test]
-    fn the_next_unit_of_a_log_has_the_latest_time() {
-        let quota = quota(Algorithm::SlidingWindow, 100, 60_000);
-        assert_eq!(next_unit(&quota, &decision(99, 0, 60_000)), Some(Millis(60_000)));
-        assert_eq!(next_unit(&quota, &decision(0, 1_500, 60_000)), Some(Millis(1_500)));
-    }
-
-    #[test]
     fn the_largest_times_are_valid_structured_fields() {
         let quota = quota(Algorithm::TokenBucket, 1, 31_622_400_000);
-        let headers = of_decision(&quota, &decision(99, 0, u64::MAX));
+        let headers = of_decision(&quota, 1, &decision(99, 0, u64::MAX));
         assert_eq!(headers[1].1, "\"default\";r=99;t=999999999999999");
     }
 

@@ -13,7 +13,7 @@
 //! * `routes`: the sitemap, then one file for each resource. [`state`]: the state that they share.
 //! * [`callers`]: API keys, tokens, scopes and limits of callers.
 //! * [`request`]: fields and values of requests, and their errors.
-//! * [`error`], `headers`, `seconds`, `openapi`: answers, and the description of the API.
+//! * [`error`], `headers`, `next_unit`, `seconds`, `openapi`: answers, and the description of the API.
 //! * [`telemetry`]: log, metrics and traces.
 //! * [`watched_files`]: files that are read again when they change.
 //! * [`health_check`]: the client that tests the health of a running service.
@@ -35,6 +35,7 @@ pub mod error;
 pub mod head;
 mod headers;
 pub mod health_check;
+mod next_unit;
 mod openapi;
 pub mod request;
 mod request_log;

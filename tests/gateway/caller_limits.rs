@@ -94,9 +94,11 @@ fn a_batch_counts_as_many_requests_as_it_has_checks() {
     let shop = ApiKey::new("shop", &["check"]).limit(10, 100);
     let gateway = builder(&directory, &[&shop]).redis(&server).start();
     assert_eq!(batch(&gateway, shop.header(), 6).status, 200);
-    // One is counted as it comes in, and leaves room for three.
-    assert_limited(&batch(&gateway, shop.header(), 6), "30");
-    server.clock().advance(Duration::from_secs(30));
+    // A refused batch takes nothing, however often it comes.
+    for _ in 0..5 {
+        assert_limited(&batch(&gateway, shop.header(), 6), "20");
+    }
+    server.clock().advance(Duration::from_secs(20));
     assert_eq!(batch(&gateway, shop.header(), 6).status, 200);
     assert_limited(&batch(&gateway, shop.header(), 1), "10");
 
@@ -104,8 +106,19 @@ fn a_batch_counts_as_many_requests_as_it_has_checks() {
     let answer = batch(&gateway, shop.header(), 11);
     let fault: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!((answer.status, &fault["detail"][0]["ctx"]["max_length"]), (422, &json!(10)));
-    server.clock().advance(Duration::from_secs(100));
     assert_eq!(batch(&gateway, shop.header(), 10).status, 200);
+    // A caller without a unit is refused before its body is read.
+    let answer = gateway.request("POST", "/rate-limit/check/batch", &[shop.header()], "{");
+    assert_limited(&answer, "10");
+}
+
+#[test]
+fn a_refused_batch_takes_nothing_without_redis() {
+    let directory = TempDir::new().unwrap();
+    let shop = ApiKey::new("shop", &["check"]).limit(10, 3_600);
+    let gateway = builder(&directory, &[&shop]).env("REDIS_URL", "memory://").start();
+    let statuses = [3, 8, 11, 8, 7, 1].map(|checks| batch(&gateway, shop.header(), checks).status);
+    assert_eq!(statuses, [200, 429, 422, 429, 200, 429]);
 }
 
 #[test]

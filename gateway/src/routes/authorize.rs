@@ -15,7 +15,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use store::{Check, Millis, Store};
+use store::{Check, Store};
 
 use super::listener_kind::ListenerKind;
 use crate::{
@@ -38,6 +38,9 @@ pub(super) enum AccessRule {
     Probes,
     /// Requests of callers with this scope, within the limit of the caller.
     Callers(Scope),
+    /// Requests of callers with this scope, each of which counts as many: the handler counts them all
+    /// at once, after it has read their number.
+    CallersOfMany(Scope),
     /// All requests, or with METRICS_OPEN=false those of callers with the scope `read`. The limit of
     /// a caller does not hold: operators need an answer also while Redis cannot count.
     Operators,
@@ -90,7 +93,8 @@ impl Sitemap {
                 && let Some(requirement) = access.requirement(path, callers)
             {
                 let (callers, limits) = (Arc::clone(callers), Arc::clone(limits));
-                let authorizer = Arc::new(Authorizer { callers, limits, requirement });
+                let cost = access.cost_of_entry();
+                let authorizer = Arc::new(Authorizer { callers, limits, requirement, cost });
                 // Around the handlers alone: a wrong method has status 405 also without a key.
                 methods =
                     methods.route_layer(middleware::from_fn_with_state(authorizer, authorize));
@@ -113,7 +117,7 @@ impl AccessRule {
     fn is_for(self, listener: ListenerKind) -> bool {
         match self {
             Self::Probes | Self::Inspection => true,
-            Self::Callers(_) => listener != ListenerKind::Admin,
+            Self::Callers(_) | Self::CallersOfMany(_) => listener != ListenerKind::Admin,
             Self::Operators => listener != ListenerKind::Clients,
         }
     }
@@ -122,11 +126,21 @@ impl AccessRule {
     fn requirement(self, path: &'static str, callers: &Callers) -> Option<Requirement> {
         match self {
             Self::Probes => None,
-            Self::Callers(scope) => Some(Requirement { path, scope, limited: true }),
+            Self::Callers(scope) | Self::CallersOfMany(scope) => {
+                Some(Requirement { path, scope, limited: true })
+            }
             Self::Operators if callers.metrics_open() => None,
             Self::Operators | Self::Inspection => {
                 Some(Requirement { path, scope: Scope::Read, limited: false })
             }
+        }
+    }
+
+    /// Returns what a request takes from the limit of its caller before the handler runs.
+    const fn cost_of_entry(self) -> u32 {
+        match self {
+            Self::CallersOfMany(_) => 0,
+            Self::Probes | Self::Callers(_) | Self::Operators | Self::Inspection => 1,
         }
     }
 }
@@ -136,6 +150,9 @@ struct Authorizer {
     callers: Arc<Callers>,
     limits: Arc<Store>,
     requirement: Requirement,
+    /// Units that a request takes from the limit of its caller. With 0 a caller comes in while it
+    /// has a unit left, and takes nothing yet.
+    cost: u32,
 }
 
 /// The caller of an authorized request. Handlers find it among the extensions of the request.
@@ -175,7 +192,7 @@ impl Authorizer {
         }
         let caller = AuthorizedCaller { caller, limits: Arc::clone(&self.limits) };
         if self.requirement.limited {
-            caller.count(1).await?;
+            caller.count(self.cost).await?;
         }
         Ok(caller)
     }
@@ -188,28 +205,16 @@ impl AuthorizedCaller {
         quota.map_or(usize::MAX, |quota| usize::try_from(quota.limit).unwrap_or(usize::MAX))
     }
 
-    /// Counts this request as `requests` requests. The authorization has counted it as 1 already.
-    ///
-    /// A denial adds the time of one unit to the wait: the authorization of the next attempt counts
-    /// 1 again before this function counts the rest.
+    /// Counts so many requests, all or none of them.
     ///
     /// # Errors
     ///
     /// When the caller exceeds its limit, or when the store cannot decide.
-    pub(super) async fn count_as(&self, requests: usize) -> Result<(), Error> {
-        let more = u32::try_from(requests.saturating_sub(1)).unwrap_or(u32::MAX);
-        if more == 0 {
-            return Ok(());
-        }
-        self.count(more).await.map_err(|error| match (error, self.caller.quota()) {
-            (Error::CallerLimited(wait), Some(quota)) => {
-                let one = quota.window.0.div_ceil(quota.limit.into());
-                Error::CallerLimited(Millis(wait.0.saturating_add(one)))
-            }
-            (error, _) => error,
-        })
+    pub(super) async fn count_all(&self, requests: usize) -> Result<(), Error> {
+        self.count(u32::try_from(requests).unwrap_or(u32::MAX)).await
     }
 
+    /// Counts requests; with 0 it only looks whether there is room for one.
     async fn count(&self, requests: u32) -> Result<(), Error> {
         let Some(quota) = self.caller.quota() else { return Ok(()) };
         let check = Check { identifier: self.caller.to_string(), quota, cost: requests };

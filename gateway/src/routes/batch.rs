@@ -258,7 +258,7 @@ impl FromRequest<Arc<AppState>> for Batch {
         let (most, defaults) = (most.min(*CHECKS.end()), state.defaults);
         let items = work::parse(bytes, move |bytes| read_checks(bytes, most, defaults)).await?;
         if let Some(caller) = caller {
-            caller.count_as(items.len()).await?;
+            caller.count_all(items.len()).await?;
         }
         Ok(Self { items, room, permit })
     }

@@ -73,7 +73,8 @@ pub(crate) async fn check(
     let decision = conclude(&check, decided, vec![Place::Name("body")])?;
 
     let quota = &check.quota;
-    let headers = (headers::of_decision(quota, &decision), headers::of_source(decision.source));
+    let source = headers::of_source(decision.source);
+    let headers = (headers::of_decision(quota, check.cost, &decision), source);
     // The request log has the decision in the line about this request.
     let answer = (Extension(decision), Json(CheckAnswer::from(&decision)));
     Ok(if decision.allowed {

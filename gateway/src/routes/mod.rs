@@ -67,11 +67,12 @@ pub(crate) fn document() -> OpenApi {
 /// Returns the operations of the API, each with its access rule.
 fn operations() -> Sitemap {
     const CHECK: AccessRule = AccessRule::Callers(Scope::Check);
+    const CHECK_MANY: AccessRule = AccessRule::CallersOfMany(Scope::Check);
     const READ: AccessRule = AccessRule::Callers(Scope::Read);
     const RESET: AccessRule = AccessRule::Callers(Scope::Reset);
     Sitemap::new()
         .route("/rate-limit/check", CHECK, post_with(check::check, check::docs))
-        .route("/rate-limit/check/batch", CHECK, post_with(batch::check_all, batch::docs))
+        .route("/rate-limit/check/batch", CHECK_MANY, post_with(batch::check_all, batch::docs))
         .route("/rate-limit/refund", RESET, post_with(refund::refund, refund::docs))
         .route("/rate-limit/status/{identifier}", READ, get_with(status::status, status::docs))
         .route("/rate-limit/reset/{identifier}", RESET, delete_with(reset::reset, reset::docs))

@@ -63,7 +63,8 @@ pub(crate) async fn status(
     let decision = state.store.peek(&identifier, &quota).await;
     let loc = vec![Place::Name("query")];
     let decision = decision.map_err(|error| Error::of_store(error, loc, &quota, 1))?;
-    let headers = (headers::of_decision(&quota, &decision), headers::of_source(decision.source));
+    let source = headers::of_source(decision.source);
+    let headers = (headers::of_decision(&quota, 1, &decision), source);
     let answer = Json(StatusAnswer {
         identifier,
         requests_used: decision.limit.saturating_sub(decision.remaining),
