@@ -26,6 +26,9 @@ const MIN_SECRET_BYTES: usize = 32;
 /// The size of the modulus of an RSA key, in bits.
 const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
+/// Public exponents of an RSA key; a larger one makes verification slow, and the library refuses it.
+const RSA_EXPONENTS: RangeInclusive<u64> = 3..=(1 << 33) - 1;
+
 /// A key with its algorithm.
 #[derive(Debug)]
 pub(super) struct VerificationKey {
@@ -165,10 +168,31 @@ fn rsa_key(key: &DecodingKey) -> Result<DecodingKey, String> {
         let (min, max) = RSA_BITS.into_inner();
         return Err(format!("n must have {min} to {max} bits; it has {bits}"));
     }
+    if let Some(fault) = rsa_fault(n, e) {
+        return Err(fault.to_owned());
+    }
     RsaPublicKeyComponents { n, e }
         .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
         .map_err(|_| "n and e are no RSA key".to_owned())?;
     Ok(DecodingKey::from_rsa_raw_components(n, e))
+}
+
+/// Returns the rule that the numbers of an RSA key break, without leading zeros. The library reads
+/// such a key and then refuses each signature.
+fn rsa_fault(n: &[u8], e: &[u8]) -> Option<&'static str> {
+    let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+    let exponent = match e {
+        [] => Some(0),
+        [rest @ .., _] if rest.len() >= size_of::<u64>() => None,
+        _ => Some(e.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))),
+    };
+    if !is_odd(n) {
+        Some("n must be odd")
+    } else if !is_odd(e) || exponent.is_none_or(|value| !RSA_EXPONENTS.contains(&value)) {
+        Some("e must be an odd number from 3 to 8589934591")
+    } else {
+        None
+    }
 }
 
 /// Returns a number without leading zero bytes. Some issuers keep the zero byte of the DER form, where
@@ -264,7 +288,7 @@ mod tests {
             (rsa("", "AQAB"), "n must have 2048 to 8192 bits; it has 0"),
             (rsa("AAAA", "AQAB"), "n must have 2048 to 8192 bits; it has 0"),
             (rsa(&"_".repeat(1368), "AQAB"), "n must have 2048 to 8192 bits; it has 8208"),
-            (rsa(&"_".repeat(344), "AA"), "n and e are no RSA key"),
+            (rsa(&format!("{}-", "_".repeat(343)), "AQAB"), "n must be odd"),
             (
                 json!({ "kty": "EC", "crv": "P-256", "y": SECRET }),
                 "a key of type EC must have a known crv, x and y",
@@ -278,6 +302,11 @@ mod tests {
             (point("AA"), "x and y are no point of P-256"),
         ] {
             assert_left_out(&key, &format!("; key 1: {expected}"));
+        }
+        // 0, 1, 2, 4, 2^33 + 1, 2^64 + 1, and n itself.
+        let n = "_".repeat(344);
+        for e in ["AA", "AQ", "Ag", "BA", "AgAAAAE", "AQAAAAAAAAAB", n.as_str()] {
+            assert_left_out(&rsa(&n, e), "; key 1: e must be an odd number from 3 to 8589934591");
         }
         let named = json!({ "kty": "oct", "kid": "mine" });
         assert_left_out(&named, r#"; key 1 ("mine"): a key of type oct must have k"#);
