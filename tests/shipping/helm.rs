@@ -82,7 +82,14 @@ fn values_that_the_chart_does_not_have_are_refused() {
         ("replicas: 3", "'replicas' not allowed"),
         ("gateway: { replicas: 3 }", "'replicas' not allowed"),
         ("gateway: { settings: { default_limit: 3 } }", "'default_limit'"),
+        ("gateway: { settings: { FAILMODE: open } }", "'FAILMODE' not allowed"),
         ("gateway: { settings: { DEFAULT_LIMIT: [3] } }", "got array"),
+        ("gateway: { settings: { SHUTDOWN_DELAY_MS: 10001 } }", "20 s is less than"),
+        ("gateway: { terminationGracePeriodSeconds: 14 }", "14 s is less than"),
+        ("gateway: { settings: null }", "missing property 'settings'"),
+        ("gateway: { service: null }", "missing property 'service'"),
+        ("redis: { podLabels: null }", "missing property 'podLabels'"),
+        ("labels: null", "missing property 'labels'"),
         ("gateway: { resources: { limit: { memory: 1Gi } } }", "'limit' not allowed"),
         ("gateway: { ingress: { host: example.com } }", "'host' not allowed"),
         ("gateway: { minReplicas: many }", "got string, want integer"),
@@ -90,6 +97,8 @@ fn values_that_the_chart_does_not_have_are_refused() {
         ("image: { tag: 2.0 }", "got number, want string"),
         ("redis: { maxMemory: 1gb }", "'maxMemory' not allowed"),
         ("redis: { maxmemory: 1.5gb }", "does not match pattern"),
+        ("redis: { resources: null }", "redis.maxmemory: required"),
+        ("redis: { resources: { limits: null } }", "redis.maxmemory: required"),
         ("redis: { resources: { limits: { memory: null } } }", "redis.maxmemory: required"),
         ("redis: { resources: { limits: { memory: 1500m } } }", "redis.maxmemory: required"),
         ("redis: { resources: { limits: { memory: 1Mi } } }", "too little for Redis"),
@@ -100,6 +109,8 @@ fn values_that_the_chart_does_not_have_are_refused() {
         let refusal = refusal(values);
         assert!(refusal.contains(part), "{values}: {refusal}");
     }
+    chart_of_file("gateway: { settings: { SHUTDOWN_DELAY_MS: 10000 } }");
+    chart_of_file("redis: { resources: null, maxmemory: 1gb }");
     // What a chart above this one has for all its parts.
     chart_of_file("global: { registry: example.com }");
 }

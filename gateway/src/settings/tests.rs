@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, ffi::OsString, fs, time::Duration};
 
 use axum::http::{HeaderValue, StatusCode};
 use redis::{ConnectionAddr, ConnectionInfo};
+use serde_json::Value;
 use store::{FailMode, Location, Millis, Thousandths, Topology, pem::CertificateFiles};
 use tracing::level_filters::LevelFilter;
 
@@ -372,4 +373,17 @@ fn the_page_has_every_setting_with_its_default_and_meaning() {
         (name.as_str(), default.as_str(), meaning.as_str())
     });
     assert_eq!(rows.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn the_chart_takes_every_setting_and_no_other_name() {
+    let schema =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/ratelimit/values.schema.json");
+    let schema: Value = serde_json::from_str(&fs::read_to_string(schema).unwrap()).unwrap();
+    let settings = &schema["properties"]["gateway"]["properties"]["settings"];
+    assert_eq!(settings["additionalProperties"], false);
+    let names = settings["properties"].as_object().unwrap().keys().map(String::as_str);
+    let expected = table();
+    let expected = expected.iter().map(|row| row.name.as_str());
+    assert_eq!(names.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>());
 }

@@ -52,7 +52,7 @@ securityContext: {{ toJson .values.podSecurityContext }}
 {{- if .Values.redis.maxmemory }}
 {{- include "ratelimit.text" .Values.redis.maxmemory }}
 {{- else }}
-{{- $memory := dig "limits" "memory" "" .Values.redis.resources | include "ratelimit.text" }}
+{{- $memory := dig "limits" "memory" "" (.Values.redis.resources | default dict) | include "ratelimit.text" }}
 {{- $number := regexFind "^[0-9]+([.][0-9]+)?" $memory }}
 {{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
 {{- $unit := trimPrefix $number $memory }}
