@@ -271,7 +271,7 @@ impl Store {
                 let answer = redis.reset(identifier, algorithm).await;
                 self.deny_cache.release(identifier);
                 self.local.reset(identifier, algorithm, self.clock.now());
-                answer
+                self.or_fallback(answer, |_| None)
             }
         };
         if answer.is_ok() {
@@ -318,8 +318,10 @@ impl Store {
     ) -> Result<Decision, StoreError> {
         let fallback = |now| {
             let instead = self.fallback.check(check, &self.local, now);
-            if self.serves_requests {
-                self.fallback.log().count(instead.as_ref());
+            if let Some(Ok(decision)) = &instead
+                && self.serves_requests
+            {
+                self.fallback.log().count_check(decision);
             }
             instead
         };
@@ -338,6 +340,10 @@ impl Store {
         match answer {
             Err(StoreError::Unavailable { .. }) => {
                 let instead = fallback(now).unwrap_or(answer);
+                // Also where the limit of a caller cannot be counted: its request goes no further.
+                if matches!(instead, Err(StoreError::Unavailable { .. })) {
+                    self.fallback.log().count_refusal();
+                }
                 self.fallback.log().redis_failed(std::time::Instant::now());
                 instead
             }

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Decision, FailMode, StoreError};
+use super::{Decision, FailMode};
 use crate::log_throttle::{LogThrottle, Sums};
 
 /// Logs that Redis is away, for how long, and what checks get meanwhile.
@@ -24,14 +24,17 @@ pub(super) struct OutageLog {
 #[derive(Debug, Default)]
 struct Outage {
     failures: LogThrottle,
-    checks: Checks,
+    requests: Requests,
 }
 
-/// Checks that got something else than a decision of Redis.
+/// Requests that got something else than a decision of Redis.
 #[derive(Debug, Default)]
-struct Checks {
+struct Requests {
+    /// Checks that were granted.
     granted: u64,
+    /// Checks that were denied.
     denied: u64,
+    /// Requests of any kind that got status 503.
     refused: u64,
 }
 
@@ -41,14 +44,19 @@ impl OutageLog {
         Self { mode, is_failing: AtomicBool::new(false), outage: Mutex::default() }
     }
 
-    /// Counts what a check gets instead of a decision of Redis.
-    pub(super) fn count(&self, instead: Option<&Result<Decision, StoreError>>) {
-        let checks = &mut self.outage().checks;
-        match instead {
-            Some(Ok(decision)) if decision.allowed => checks.granted += 1,
-            Some(Ok(_)) => checks.denied += 1,
-            Some(Err(_)) | None => checks.refused += 1,
+    /// Counts a check that got this decision instead of one of Redis.
+    pub(super) fn count_check(&self, instead: &Decision) {
+        let requests = &mut self.outage().requests;
+        if instead.allowed {
+            requests.granted += 1;
+        } else {
+            requests.denied += 1;
         }
+    }
+
+    /// Counts a request that Redis did not answer, and that got status 503.
+    pub(super) fn count_refusal(&self) {
+        self.outage().requests.refused += 1;
     }
 
     /// Logs that Redis gave no decision, when a line is due.
@@ -62,8 +70,8 @@ impl OutageLog {
                 tracing::warn!(fail_mode, "Redis unavailable: checks are {meanwhile}");
             }
             Some(Sums { seconds, .. }) => {
-                let checks = outage.checks.in_words(self.mode);
-                tracing::warn!(fail_mode, "Redis unavailable for {seconds} s; {checks}");
+                let requests = outage.requests.in_words(self.mode);
+                tracing::warn!(fail_mode, "Redis unavailable for {seconds} s; {requests}");
             }
             None => {}
         }
@@ -83,9 +91,9 @@ impl OutageLog {
             return;
         }
         self.is_failing.store(false, Ordering::Relaxed);
-        let checks = std::mem::take(&mut outage.checks).in_words(self.mode);
+        let requests = std::mem::take(&mut outage.requests).in_words(self.mode);
         if let Some(Sums { seconds, .. }) = outage.failures.end() {
-            tracing::info!("Redis decides again after {seconds} s; {checks}");
+            tracing::info!("Redis decides again after {seconds} s; {requests}");
         }
     }
 
@@ -94,15 +102,21 @@ impl OutageLog {
     }
 }
 
-impl Checks {
+impl Requests {
     fn in_words(&self, mode: FailMode) -> String {
         let Self { granted, denied, refused } = self;
-        match mode {
-            FailMode::Closed => format!("{refused} checks answered with status 503"),
+        let refused_in_words = format!("{refused} requests answered with status 503");
+        let decided_in_words = match mode {
+            FailMode::Closed => return refused_in_words,
             FailMode::Open => format!("{granted} checks granted without Redis"),
             FailMode::Local => {
                 format!("{granted} checks granted and {denied} denied by this process alone")
             }
+        };
+        match (granted + denied, refused) {
+            (_, 0) => decided_in_words,
+            (0, _) => refused_in_words,
+            _ => format!("{decided_in_words}; {refused_in_words}"),
         }
     }
 }
@@ -113,5 +127,30 @@ fn meanwhile(mode: FailMode) -> &'static str {
         FailMode::Closed => "answered with status 503",
         FailMode::Open => "granted without Redis",
         FailMode::Local => "decided by this process alone",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FailMode, Requests};
+
+    #[test]
+    fn sums_name_the_requests_that_there_were() {
+        for (mode, [granted, denied, refused], words) in [
+            (FailMode::Closed, [0, 0, 7], "7 requests answered with status 503"),
+            (FailMode::Closed, [0, 0, 0], "0 requests answered with status 503"),
+            (FailMode::Open, [3, 0, 0], "3 checks granted without Redis"),
+            // Nothing stands in for Redis where a status is asked for.
+            (FailMode::Open, [0, 0, 2], "2 requests answered with status 503"),
+            (
+                FailMode::Open,
+                [3, 0, 2],
+                "3 checks granted without Redis; 2 requests answered with status 503",
+            ),
+            (FailMode::Local, [0, 4, 0], "0 checks granted and 4 denied by this process alone"),
+            (FailMode::Local, [0, 0, 1], "1 requests answered with status 503"),
+        ] {
+            assert_eq!(Requests { granted, denied, refused }.in_words(mode), words);
+        }
     }
 }
