@@ -177,7 +177,7 @@ fn a_server_does_not_start_from_a_newer_snapshot_and_its_log_says_what_to_upgrad
 }
 
 #[test]
-fn a_server_does_not_start_from_a_newer_append_only_file_and_its_log_says_what_to_upgrade() {
+fn a_server_does_not_start_from_a_newer_or_damaged_append_only_file_and_its_log_says_why() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("appendonlydir");
     fs::create_dir(&path).unwrap();
@@ -188,36 +188,47 @@ fn a_server_does_not_start_from_a_newer_append_only_file_and_its_log_says_what_t
         Server::builder().clock(NOON).config("dir", directory).config("appendonly", "yes")
     };
     let older = command(&[b"RATELIMIT.APPLY", b"log", &version_1("log-effect")]);
-    for effect in ["bucket-effect", "grant-effect"] {
+    let newer = |effect| {
         let mut newer = version_1(effect);
         newer[8] = VERSION + 1;
-        let newer = command(&[b"RATELIMIT.APPLY", b"key", &newer]);
+        (newer, NEWER_IN_FILE)
+    };
+    let mut cut = version_1("bucket-effect");
+    cut.pop();
+    for (payload, reason) in [
+        newer("bucket-effect"),
+        newer("grant-effect"),
+        (cut, DAMAGED_IN_FILE),
+        (b"damaged".to_vec(), DAMAGED_IN_FILE),
+    ] {
+        let unread = command(&[b"RATELIMIT.APPLY", b"key", &payload]);
         let transaction =
-            [&command(&[b"MULTI"]), &older[..], &newer, &command(&[b"EXEC"])].concat();
-        for file in [[&older[..], &newer, &older].concat(), transaction] {
+            [&command(&[b"MULTI"]), &older[..], &unread, &command(&[b"EXEC"])].concat();
+        for file in [[&older[..], &unread, &older].concat(), transaction] {
             fs::write(path.join(name), file).unwrap();
             let log = builder().start_in_vain();
             let lines = log.lines().filter(|line| line.contains("<ratelimit>"));
             let reasons: Vec<_> = lines.filter_map(|line| line.split_once("> ")).collect();
             assert_eq!(reasons.len(), 1, "{log}");
-            assert_eq!(reasons[0].1, NEWER_IN_FILE);
+            assert_eq!(reasons[0].1, reason);
             assert!(!log.contains("Ready to accept connections"), "{log}");
         }
     }
-    // Bytes that no version has written are no reason: the rest of the file is loaded.
-    let damaged = command(&[b"RATELIMIT.APPLY", b"key", b"damaged"]);
-    fs::write(path.join(name), [damaged, older].concat()).unwrap();
+    // The file that has no such payload is loaded.
+    fs::write(path.join(name), older).unwrap();
     let server = builder().start();
     assert_eq!(server.client().call::<Vec<String>>("KEYS *"), ["log"]);
 }
 
 const NEWER_IN_FILE: &str = "the append-only file has a change that was stored by a newer version \
                              of ratelimit: upgrade the module of this server";
+const DAMAGED_IN_FILE: &str = "the append-only file has a change whose bytes are damaged: use another \
+                               copy of the file";
 
 #[test]
-fn the_page_on_troubleshooting_has_the_lines_about_newer_data() {
+fn the_page_on_troubleshooting_has_the_lines_about_data_that_stops_the_start() {
     let page = fs::read_to_string(repository().join("docs/troubleshooting.md")).unwrap();
-    for line in [NEWER_IN_FILE, "stored by a newer version of ratelimit: upgrade the module of"] {
+    for line in [NEWER_IN_FILE, DAMAGED_IN_FILE, "stored by a newer version of ratelimit: upgrade the module of"] {
         assert!(page.contains(&format!("| `{line}")), "{line}");
     }
 }

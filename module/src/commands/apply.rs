@@ -8,9 +8,9 @@
 //! called; see [`replicate`] for the payload. Clients can call it too, though it is not meant for
 //! them: any other payload is refused, and the key stays as it was.
 //!
-//! A payload of a newer version in the append-only file ends the process, as a newer value in a
-//! snapshot does: a server that started without those grants would grant them again. At all other
-//! times no bytes stop the server.
+//! A payload in the append-only file that is damaged or of a newer version ends the process, as such
+//! a value in a snapshot does: a server that started without those grants would grant them again. At
+//! all other times no bytes stop the server.
 
 use std::ffi::CStr;
 
@@ -56,6 +56,9 @@ impl Command for Apply {
             DecodeError::NewerVersion(_) if call.is_from_append_only_file() => {
                 call.end_process(NEWER_IN_FILE)
             }
+            DecodeError::Malformed if call.is_from_append_only_file() => {
+                call.end_process(DAMAGED_IN_FILE)
+            }
             DecodeError::NewerVersion(_) => Error::argument(NEWER),
             DecodeError::Malformed => Error::argument(MALFORMED),
         })?;
@@ -89,6 +92,8 @@ const MALFORMED: &CStr = c"ERR payload must be one that ratelimit has sent to th
 const NEWER: &CStr = c"ERR payload was sent by a newer version of ratelimit: upgrade this server's";
 const NEWER_IN_FILE: &str = "the append-only file has a change that was stored by a newer version \
                              of ratelimit: upgrade the module of this server";
+const DAMAGED_IN_FILE: &str = "the append-only file has a change whose bytes are damaged: use another \
+                               copy of the file";
 
 /// Applies an effect that was made at `time` to the state of a key, or to a new state if the key is
 /// missing. Returns the key event of the call that has made the effect.
