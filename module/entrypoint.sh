@@ -2,7 +2,7 @@
 # Starts the server as the base image does, with the module loaded as well.
 #
 # What is given after the image's name works as with the base image: nothing, options, a
-# configuration file and options, or the server's name and these.
+# configuration file and options, or the server's name or path and these.
 set -e
 
 module=/usr/local/lib/libratelimit.so
@@ -13,7 +13,7 @@ main() {
     esac
     if ! loads_modules "$@"; then
         exec docker-entrypoint.sh "$@"
-    elif file_names_module "${2--}"; then
+    elif files_name_module "$@"; then
         load_by_file "$@"
     elif command_names_module "$@"; then
         exec docker-entrypoint.sh "$@"
@@ -26,7 +26,7 @@ server() { if command -v valkey-server >/dev/null; then echo valkey-server; else
 
 # Not everything that can be run is a server, and not every server keeps data.
 loads_modules() {
-    case $1 in
+    case ${1##*/} in
         redis-server | valkey-server) ;;
         *) return 1 ;;
     esac
@@ -39,13 +39,38 @@ loads_modules() {
 }
 
 # CONFIG REWRITE writes the module with its arguments into the file. A module that is loaded twice
-# stops the start.
-file_names_module() {
-    case $1 in
-        -*) return 1 ;;
-        *) grep -Eiqs '^[[:space:]]*loadmodule[[:space:]].*libratelimit\.so' "$1" ;;
+# stops the start. Sets file to the configuration that names the module.
+files_name_module() {
+    case ${2--} in
+        -*) ;;
+        *) file=$2 && names_module "$file" 0 && return ;;
     esac
+    option=
+    for word; do
+        [ "$option" != --include ] || { file=$word && names_module "$file" 0 && return; }
+        option=$word
+    done
+    return 1
 }
+
+# Looks into the files that a file includes as well; the server expands patterns in their names. It
+# refuses files that include each other without end.
+names_module() (
+    if ! [ -r "$1" ] || [ "$2" -ge 16 ]; then exit 1; fi
+    if grep -Eiq '^[[:space:]]*loadmodule[[:space:]].*libratelimit\.so' "$1"; then exit 0; fi
+    blanks=' 	' IFS=
+    while IFS=$blanks read -r word path || [ "$word" ]; do
+        case $word in
+            [Ii][Nn][Cc][Ll][Uu][Dd][Ee]) ;;
+            *) continue ;;
+        esac
+        path=${path#[\"\']} path=${path%[\"\']}
+        for included in $path; do
+            if names_module "$included" $(($2 + 1)); then exit 0; fi
+        done
+    done <"$1"
+    exit 1
+)
 
 # It is named there to give it arguments.
 command_names_module() {
@@ -58,7 +83,7 @@ command_names_module() {
 # Leaves the module and its arguments out of the options. They end where the next option begins, or
 # at a lone dash, for which the server reads its standard input.
 load_by_file() {
-    file=$2 left=$# dropping=
+    left=$# dropping=
     while [ "$left" -gt 0 ]; do
         word=$1 left=$((left - 1))
         shift

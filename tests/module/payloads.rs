@@ -228,7 +228,11 @@ const DAMAGED_IN_FILE: &str = "the append-only file has a change whose bytes are
 #[test]
 fn the_page_on_troubleshooting_has_the_lines_about_data_that_stops_the_start() {
     let page = fs::read_to_string(repository().join("docs/troubleshooting.md")).unwrap();
-    for line in [NEWER_IN_FILE, DAMAGED_IN_FILE, "stored by a newer version of ratelimit: upgrade the module of"] {
+    for line in [
+        NEWER_IN_FILE,
+        DAMAGED_IN_FILE,
+        "stored by a newer version of ratelimit: upgrade the module of",
+    ] {
         assert!(page.contains(&format!("| `{line}")), "{line}");
     }
 }

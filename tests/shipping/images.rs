@@ -109,8 +109,25 @@ fn the_entrypoint_loads_the_module_once_and_only_into_servers() {
     fs::write(directory.path().join("rewritten.conf"), format!("port 1\n{}\n", &LOAD[2..]))
         .expect("it is written");
 
+    fs::create_dir(directory.path().join("parts")).expect("a directory");
+    fs::write(directory.path().join("parts/a.conf"), "include parts/b.conf")
+        .expect("it is written");
+    fs::write(directory.path().join("parts/b.conf"), &LOAD[2..]).expect("it is written");
+    fs::write(directory.path().join("parted.conf"), "port 1\n\tINCLUDE \"parts/a*.conf\" \n")
+        .expect("it is written");
+    fs::write(directory.path().join("endless.conf"), "include endless.conf\ninclude absent.conf\n")
+        .expect("it is written");
+
     for (arguments, expected) in [
         ("", format!("redis-server {LOAD}")),
+        ("parted.conf --port 2", "redis-server parted.conf --port 2".into()),
+        ("redis-server parts/a.conf", "redis-server parts/a.conf".into()),
+        ("--port 2 --include parts/b.conf", "redis-server --port 2 --include parts/b.conf".into()),
+        ("--include plain.conf", format!("redis-server {LOAD} --include plain.conf")),
+        (&format!("parted.conf {LOAD} top-keys 0"), "redis-server parted.conf".into()),
+        ("endless.conf", format!("redis-server endless.conf {LOAD}")),
+        ("/usr/bin/redis-server --port 1", format!("/usr/bin/redis-server {LOAD} --port 1")),
+        ("/usr/bin/redis-server rewritten.conf", "/usr/bin/redis-server rewritten.conf".into()),
         ("--port 1", format!("redis-server {LOAD} --port 1")),
         ("redis-server --port 1 -", format!("redis-server {LOAD} --port 1 -")),
         ("plain.conf --port 2", format!("redis-server plain.conf {LOAD} --port 2")),
