@@ -2,7 +2,7 @@
 
 use aide::OperationOutput;
 use axum::{
-    Json,
+    Extension, Json,
     http::{
         HeaderName, HeaderValue, StatusCode,
         header::{RETRY_AFTER, WWW_AUTHENTICATE},
@@ -23,6 +23,10 @@ use crate::{
 /// Seconds after which a client may try again when this service has no answer now.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
+/// Marks an answer whose client has disconnected, for the log and the metrics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientGone;
+
 /// The reason why a request has no successful answer.
 #[derive(Debug)]
 pub enum Error {
@@ -41,8 +45,10 @@ pub enum Error {
     CallerLimited(Millis),
     /// The request has these errors, which are all of its errors.
     Invalid(Vec<FieldError>),
-    /// The body ended early or is not valid HTTP.
+    /// The body is not valid HTTP.
     BodyBroken,
+    /// The client has closed the connection, or its half of it, in the middle of the body.
+    BodyCut,
     /// The body did not arrive in time.
     BodyTooSlow,
     /// The body is larger than any valid one.
@@ -120,7 +126,7 @@ impl Error {
             Self::Forbidden(_) | Self::OriginExcluded => StatusCode::FORBIDDEN,
             Self::CallerLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::BodyBroken | Self::HostInvalid => StatusCode::BAD_REQUEST,
+            Self::BodyBroken | Self::BodyCut | Self::HostInvalid => StatusCode::BAD_REQUEST,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotFound | Self::NothingStored(_) => StatusCode::NOT_FOUND,
@@ -198,6 +204,7 @@ impl IntoResponse for Error {
         let status = self.status();
         match self {
             Self::Invalid(detail) => (status, Json(FieldErrorsBody { detail })).into_response(),
+            Self::BodyCut => (status, Extension(ClientGone), Json(self.body())).into_response(),
             _ => (status, self.header().map(|header| [header]), Json(self.body())).into_response(),
         }
     }
@@ -242,6 +249,7 @@ mod tests {
             (Error::HostInvalid, 400, r#"{"detail":"A request must have one Host header"}"#),
             (Error::Invalid(vec![]), 422, r#"{"detail":[]}"#),
             (Error::BodyBroken, 400, r#"{"detail":"Bad Request"}"#),
+            (Error::BodyCut, 400, r#"{"detail":"Bad Request"}"#),
             (Error::BodyTooSlow, 408, r#"{"detail":"Request Timeout"}"#),
             (Error::BodyTooLarge, 413, r#"{"detail":"Payload Too Large"}"#),
             (Error::NotFound, 404, r#"{"detail":"Not Found"}"#),

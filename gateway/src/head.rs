@@ -35,10 +35,18 @@ pub(crate) fn check<B>(request: &Request<B>, origins: &Origins) -> Result<(), Er
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Error> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (Some(_), None) => Ok(()),
+        (Some(host), None) if is_host(host) => Ok(()),
         (None, _) if version < Version::HTTP_11 => Ok(()),
         _ => Err(Error::HostInvalid),
     }
+}
+
+/// Returns true for one host with an optional port, or nothing (RFC 9110, 7.2). Several hosts with
+/// commas between them are not one, although RFC 3986 permits a comma in a name.
+fn is_host(value: &HeaderValue) -> bool {
+    let permitted =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
+    value.as_bytes().iter().all(permitted)
 }
 
 /// Returns true for methods with which routes may change state.
@@ -88,6 +96,13 @@ mod tests {
         for (version, headers, expected) in [
             (Version::HTTP_11, &[HOST][..], None),
             (Version::HTTP_11, &[("Host", "")], None),
+            (Version::HTTP_11, &[("Host", "[::1]:8000")], None),
+            (Version::HTTP_11, &[("Host", "rate_limits.example:8000")], None),
+            (Version::HTTP_11, &[("Host", "a b")], Some(400)),
+            (Version::HTTP_11, &[("Host", "a,b")], Some(400)),
+            (Version::HTTP_11, &[("Host", "user@a")], Some(400)),
+            (Version::HTTP_11, &[("Host", "a/b")], Some(400)),
+            (Version::HTTP_10, &[("Host", "a b")], Some(400)),
             (Version::HTTP_11, &[], Some(400)),
             (Version::HTTP_11, &[HOST, HOST], Some(400)),
             (Version::HTTP_10, &[], None),

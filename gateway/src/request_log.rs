@@ -25,7 +25,7 @@ use tower_http::cors::CorsLayer;
 use tracing::{debug, info};
 
 use crate::{
-    error::Error,
+    error::{ClientGone, Error},
     head::{self, Origins},
     headers::{PROCESS_TIME, REQUEST_ID},
     telemetry::{self, ClientAddress, LogContext, RequestSpan},
@@ -94,7 +94,10 @@ fn record(
             None => answer.await,
         };
         let decision = response.extensions().get::<Decision>().copied();
-        let time_ms = exchange.end(response.status(), decision, "answered");
+        let time_ms = match response.extensions().get::<ClientGone>() {
+            None => exchange.end(response.status(), decision, "answered"),
+            Some(ClientGone) => exchange.end_disconnected(),
+        };
         if let Ok(time_ms) = HeaderValue::try_from(time_ms.to_string()) {
             response.headers_mut().insert(PROCESS_TIME, time_ms);
         }
@@ -148,16 +151,23 @@ impl Exchange {
         telemetry::count_request(route, method, code, time);
         time_ms
     }
+
+    /// Logs and counts the end of a request whose client has disconnected.
+    fn end_disconnected(&mut self) -> f64 {
+        self.end(client_closed_request(), None, DISCONNECTED)
+    }
+}
+
+fn client_closed_request() -> StatusCode {
+    StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 impl Drop for Exchange {
     /// Ends a request whose client has closed the connection before the answer. The runtime drops the
     /// handler at the place where it waits. A command that Redis has received is not undone.
     fn drop(&mut self) {
-        if self.is_open
-            && let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST)
-        {
-            self.end(status, None, DISCONNECTED);
+        if self.is_open {
+            self.end_disconnected();
         }
     }
 }
@@ -183,10 +193,8 @@ impl Arrival {
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        if !self.has_handler
-            && let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST)
-        {
-            record_without_route(self.method, self.client, status, DISCONNECTED);
+        if !self.has_handler {
+            record_without_route(self.method, self.client, client_closed_request(), DISCONNECTED);
         }
     }
 }

@@ -87,6 +87,16 @@ fn a_client_that_has_gone_before_anything_was_done_is_counted_too() {
 }
 
 #[test]
+fn a_client_that_leaves_in_the_middle_of_its_body_is_counted_as_gone() {
+    let gateway = Gateway::builder().env("REDIS_URL", "memory://").start();
+    let mut socket = TcpStream::connect(gateway.address()).unwrap();
+    let request = kept_request("POST", "/rate-limit/check", &[], BODY);
+    socket.write_all(&request[..request.len() - 1]).unwrap();
+    drop(socket);
+    wait_until_given_up(&gateway, "/rate-limit/check", "POST");
+}
+
+#[test]
 fn units_that_are_given_back_to_a_client_that_has_gone_can_be_taken_at_once() {
     let server = Server::start();
     let proxy = Proxy::to(&server);
@@ -124,6 +134,7 @@ fn what_is_no_http_is_answered_logged_and_counted_like_every_request() {
         ("GET / HTTP/9.9\r\n\r\n", 400, "Bad Request"),
         ("\u{16}\u{3}\u{1}\r\n\r\n", 400, "Bad Request"),
         ("GET / HTTP/1.1\r\nno header\r\n\r\n", 400, "Bad Request"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "Bad Request"),
         (&too_large, 431, "Request Header Fields Too Large"),
     ] {
         let answer = gateway.send(request.as_bytes());
@@ -140,7 +151,7 @@ fn what_is_no_http_is_answered_logged_and_counted_like_every_request() {
         let status = format!(r#""status":{status},"#);
         assert!(line.contains(&status) && line.contains("no valid request"), "{line}");
     }
-    for (status, count) in [(400, 3.0), (431, 1.0)] {
+    for (status, count) in [(400, 4.0), (431, 1.0)] {
         let labels = format!(r#"route="unmatched",method="other",status="{status}""#);
         assert_eq!(gateway.metric(&format!("http_requests_total{{{labels}}}")), count);
     }

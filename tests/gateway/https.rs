@@ -86,6 +86,9 @@ fn what_is_no_handshake_is_hung_up_on() {
     let mut answer = vec![];
     let _ = plain.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"HTTP"), "{}", answer.escape_ascii());
+    eventually("the failure is counted", || {
+        (gateway.metric("http_tls_handshakes_failed_total") == 1.0).then_some(())
+    });
 
     // On a busy machine those that saw it start can have been slow as well.
     let given_up = || gateway.metric(r#"http_connections_slow_total{part="handshake"}"#);

@@ -129,7 +129,7 @@ fn the_alert_fires_on_what_the_exporter_exports() {
     let prometheus = Prometheus::start(&configuration, ("module-alerts.yml", &rules));
     eventually("the alert fires", || {
         call_both(&mut client);
-        let alert = ("ManyDenials".to_owned(), exporter.address.to_string());
+        let alert = ("RatelimitModuleManyDenials".to_owned(), exporter.address.to_string());
         prometheus.firing().contains(&alert).then_some(())
     });
 }

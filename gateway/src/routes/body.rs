@@ -1,6 +1,6 @@
 //! Bodies of requests, within bounds of size, of time, and of the memory of all bodies together.
 
-use std::time::Duration;
+use std::{io, iter, time::Duration};
 
 use axum::body::HttpBody;
 use http_body_util::BodyExt;
@@ -57,7 +57,7 @@ impl Bound {
     /// When the body is too large, too slow or broken, or when there is no room for it.
     pub(super) async fn read<B>(&'static self, body: B) -> Result<RequestBytes, Error>
     where
-        B: HttpBody<Data = axum::body::Bytes> + Unpin,
+        B: HttpBody<Data = axum::body::Bytes, Error: std::error::Error + 'static> + Unpin,
     {
         let body = timeout(TIMEOUT, self.collect(body)).await;
         let mut body = body.unwrap_or(Err(Error::BodyTooSlow))?;
@@ -69,11 +69,11 @@ impl Bound {
 
     async fn collect<B>(&'static self, mut body: B) -> Result<RequestBytes, Error>
     where
-        B: HttpBody<Data = axum::body::Bytes> + Unpin,
+        B: HttpBody<Data = axum::body::Bytes, Error: std::error::Error + 'static> + Unpin,
     {
         let (mut bytes, mut room) = (Vec::new(), Room::new(self));
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| Error::BodyBroken)?.into_data() else { continue };
+            let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
             let size = bytes.len() + data.len();
             if size > self.max_bytes {
                 // The server reads the rest of the body after the answer.
@@ -87,6 +87,16 @@ impl Bound {
             bytes.extend_from_slice(&data);
         }
         Ok(RequestBytes { bytes, room })
+    }
+}
+
+/// The error about a body that has broken off: the client has gone, unless what it sent is invalid.
+fn broken(error: &(dyn std::error::Error + 'static)) -> Error {
+    let causes = iter::successors(Some(error), |error| error.source());
+    let kind = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
+    match kind.map(io::Error::kind) {
+        None | Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Error::BodyBroken,
+        Some(_) => Error::BodyCut,
     }
 }
 
@@ -115,6 +125,7 @@ impl Room {
 mod tests {
     use std::{
         convert::Infallible,
+        io,
         pin::Pin,
         task::{Context, Poll},
     };
@@ -123,7 +134,7 @@ mod tests {
     use hyper::body::Frame;
     use tokio::sync::Semaphore;
 
-    use super::{Bound, SINGLE};
+    use super::{Bound, SINGLE, broken};
     use crate::error::Error;
 
     /// A body that never arrives.
@@ -155,6 +166,16 @@ mod tests {
     async fn a_body_that_does_not_arrive_is_an_error() {
         let error = SINGLE.read(Body::new(Silence)).await.unwrap_err();
         assert!(matches!(error, Error::BodyTooSlow));
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_told_apart_from_one_that_is_invalid() {
+        let of = |kind: io::ErrorKind| broken(&axum::Error::new(io::Error::from(kind)));
+        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset] {
+            assert!(matches!(of(kind), Error::BodyCut));
+        }
+        assert!(matches!(of(io::ErrorKind::InvalidInput), Error::BodyBroken));
+        assert!(matches!(broken(&axum::Error::new(std::fmt::Error)), Error::BodyBroken));
     }
 
     #[tokio::test]

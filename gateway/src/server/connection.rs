@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{convert::Infallible, io, pin::pin, time::Duration};
 
 use axum::{
     Router,
@@ -163,6 +163,10 @@ impl Connector {
         match timeout(self.timeouts.head, self.handshakes.take(handshake)).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
+                // A probe that only connects has begun no handshake.
+                if error.kind() != io::ErrorKind::UnexpectedEof {
+                    telemetry::count_failed_handshake();
+                }
                 tracing::debug!(%error, "no TLS connection");
                 None
             }

@@ -4,9 +4,12 @@
 //! gets the request, and has no option against that. The stream recognises this answer at the end of
 //! the written bytes: it is the only answer without a request id, and the last one of its connection.
 //! The stream adds the id and the body, and the answer is logged and counted like any other.
+//!
+//! The preface of HTTP/2 is the exception: the library closes the connection without an answer. The
+//! stream therefore changes the first byte of the preface, and the library answers the result.
 
 use std::{
-    io,
+    io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -29,6 +32,9 @@ const STATUS_LINE: &[u8] = b"HTTP/1.1 4";
 /// The header of such an answer that is replaced.
 const NO_BODY: &str = "\r\ncontent-length: 0";
 
+/// The first word of the preface of HTTP/2, which is the method of no request (RFC 9113, 11.6).
+const PREFACE: &[u8] = b"PRI ";
+
 /// A stream that completes the answers to requests that are no HTTP.
 #[derive(Debug)]
 pub(super) struct ErrorAnswers<S> {
@@ -37,11 +43,13 @@ pub(super) struct ErrorAnswers<S> {
     client: Option<ClientAddress>,
     /// The rest of the answer that replaces the one of the HTTP library.
     answer: Vec<u8>,
+    /// Whether nothing has been read yet.
+    is_new: bool,
 }
 
 impl<S> ErrorAnswers<S> {
     pub(super) fn new(stream: S, client: Option<ClientAddress>) -> Self {
-        Self { stream, client, answer: Vec::new() }
+        Self { stream, client, answer: Vec::new(), is_new: true }
     }
 }
 
@@ -93,7 +101,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for ErrorAnswers<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if let Some(arrived) = buffer.filled_mut().get_mut(before..)
+            && !arrived.is_empty()
+            && mem::replace(&mut self.is_new, false)
+            && arrived.starts_with(PREFACE)
+        {
+            // No method has such a byte.
+            arrived[0] = 0;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -18,6 +18,7 @@ const CONNECTIONS: &str = "http_connections";
 const MAX_CONNECTIONS: &str = "http_max_connections";
 const REFUSED: &str = "http_connections_refused_total";
 const SLOW: &str = "http_connections_slow_total";
+const FAILED_HANDSHAKES: &str = "http_tls_handshakes_failed_total";
 
 /// The metrics of each combination of labels that has occurred: a few dozen at most.
 static ANSWERS: RwLock<Vec<AnswerMetrics>> = RwLock::new(vec![]);
@@ -49,9 +50,14 @@ pub(super) fn start(max_connections: usize) {
         "Connections of clients that were closed because a part took too long: handshake (TLS), \
          head (of a request) or answer (not read by the client)."
     );
+    describe_counter!(
+        FAILED_HANDSHAKES,
+        "TLS handshakes of clients that failed, such as one with plain HTTP."
+    );
     LazyLock::force(&OPEN);
     gauge!(MAX_CONNECTIONS).set(max_connections as f64);
     counter!(REFUSED).increment(0);
+    counter!(FAILED_HANDSHAKES).increment(0);
     for part in SlowPart::ALL {
         counter!(SLOW, "part" => part.name()).increment(0);
     }
@@ -93,6 +99,11 @@ impl AnswerMetrics {
 /// Counts a connection above MAX_CONNECTIONS.
 pub fn count_refused_connection() {
     counter!(REFUSED).increment(1);
+}
+
+/// Counts a TLS handshake that failed.
+pub fn count_failed_handshake() {
+    counter!(FAILED_HANDSHAKES).increment(1);
 }
 
 /// The part of a connection in which a client was too slow.

@@ -18,7 +18,8 @@ pub(crate) use self::{
 pub use self::{
     gauge_guard::GaugeGuard,
     http::{
-        SlowPart, count_refused_connection, count_request, count_slow_connection, http_connection,
+        SlowPart, count_failed_handshake, count_refused_connection, count_request,
+        count_slow_connection, http_connection,
     },
     line::LogFormat,
     log::{Log, start_log},
