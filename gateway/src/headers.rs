@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_largest_times_are_valid_structured_fields() {
-        let quota = quota(Algorithm::TokenBucket, 1, 31_622_400_000);
+        let quota = quota(Algorithm::SlidingWindow, 1, 31_622_400_000);
         let headers = of_decision(&quota, 1, &decision(99, 0, u64::MAX));
         assert_eq!(headers[1].1, "\"default\";r=99;t=999999999999999");
     }
