@@ -94,6 +94,10 @@ fn rights_that_the_user_does_not_have_are_listed() {
         "refuses the user RATELIMIT.PEEK, RATELIMIT.REFUND, RATELIMIT.RESET, RATELIMIT.SW";
     assert_fails(settings, &[refused, RIGHTS]);
 
+    let with_database = as_user(&format!("~app:* -@all {all}"));
+    let with_database = with_database.env("REDIS_URL", &format!("{url}1"));
+    assert_fails(with_database, &["give the user of Redis the right +select"]);
+
     // Requests of callers are counted in keys of their own.
     let keys = "~app:health ~app:token_bucket:* ~app:sliding_window:*";
     assert_eq!(check(as_user(&format!("{keys} -@all {all}"))), well);
@@ -106,6 +110,14 @@ fn rights_that_the_user_does_not_have_are_listed() {
     let settings = with_callers(&format!("{keys} -@all {all}"));
     assert_fails(settings, &["refuses the user RATELIMIT.TB: ", RIGHTS]);
     assert_eq!(check(with_callers(&format!("{keys} ~app:caller:* -@all {all}"))), well);
+}
+
+#[test]
+fn a_database_that_the_server_does_not_have_is_told() {
+    let server = Server::builder().config("databases", "2").start();
+    let url = |database| format!("redis://127.0.0.1:{}/{database}", server.port());
+    assert_eq!(check(at(&url(1))).0, Some(0));
+    assert_fails(at(&url(2)), &["choose a database that Redis has"]);
 }
 
 #[test]

@@ -6,10 +6,26 @@ pub(crate) const UNREACHABLE_ADVICE: &str =
 
 /// Parts of an error, and the advice about errors with one of them. The texts are those of the
 /// servers and of rustls.
-const ADVICE: [(&[&str], &str); 11] = [
+const ADVICE: [(&[&str], &str); 15] = [
     (
         &["WRONGPASS", "NOAUTH", "AuthenticationFailed"],
         "check REDIS_USERNAME and REDIS_PASSWORD, or the user and password in REDIS_URL",
+    ),
+    (
+        &["no permissions to run the 'select' command"],
+        "give the user of Redis the right +select, or set no database in REDIS_DB and REDIS_URL",
+    ),
+    (
+        &["no permissions to run the"],
+        "give the user of Redis the right to the command that the error names",
+    ),
+    (
+        &["DB index is out of range"],
+        "choose a database that Redis has: lower REDIS_DB, or raise databases of Redis",
+    ),
+    (
+        &["SELECT is not allowed in cluster mode"],
+        "this Redis is part of a cluster: set REDIS_URL to redis+cluster://HOST:PORT",
     ),
     (
         &["UnknownIssuer", "BadSignature"],
