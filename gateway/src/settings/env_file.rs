@@ -12,7 +12,7 @@
 //! NAME="value with \n for a new line"
 //! ```
 
-use std::{collections::HashMap, fs, io};
+use std::{collections::HashMap, fs, io, path::Path};
 
 use strsim::damerau_levenshtein;
 
@@ -44,13 +44,22 @@ struct Entry {
 
 /// Reads the file in the working directory, if there is one. Of a repeated name, the last value counts.
 pub(super) fn read() -> Result<HashMap<String, String>, StartupError> {
-    let content = match fs::read(PATH) {
-        Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
-        Err(error) => return Err(StartupError::about(PATH, error)),
-    };
+    let content = content(Path::new(PATH)).map_err(|error| StartupError::about(PATH, error))?;
     values(&content)
         .map_err(|(line, rule)| StartupError::about(PATH, format!("line {line}: {rule}")))
+}
+
+/// Returns nothing for a file that does not exist. A link to a file that does not exist is an error:
+/// the settings in that file are wanted.
+fn content(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() =>
+        {
+            Ok(vec![])
+        }
+        read => read,
+    }
 }
 
 fn values(content: &[u8]) -> Result<HashMap<String, String>, LineError> {
@@ -202,7 +211,9 @@ fn resembles(name: &str, setting: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{ENVIRONMENT_ONLY, Entry, check_name, parse, values};
+    use std::{fs, io, os::unix::fs::symlink};
+
+    use super::{ENVIRONMENT_ONLY, Entry, check_name, content, parse, values};
     use crate::settings::table;
 
     fn value(content: &str) -> String {
@@ -210,6 +221,17 @@ mod tests {
             panic!("{content:?} is not one entry")
         };
         value.clone()
+    }
+
+    #[test]
+    fn a_file_that_does_not_exist_is_empty_and_a_link_to_it_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, link] = ["file", "link"].map(|name| directory.path().join(name));
+        assert_eq!(content(&file).unwrap(), b"");
+        symlink(&file, &link).unwrap();
+        assert_eq!(content(&link).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::write(&file, "PORT=1").unwrap();
+        assert_eq!(content(&link).unwrap(), b"PORT=1");
     }
 
     fn error(content: &[u8]) -> String {

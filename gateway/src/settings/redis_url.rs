@@ -122,6 +122,7 @@ impl<'a> Parts<'a> {
 /// Returns the names and values of a query. A repeated name is refused: only one value could count.
 fn pairs(query: &str) -> Result<HashMap<String, String>, String> {
     let mut pairs = HashMap::new();
+    check_codes(query)?;
     for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
         if pairs.insert(name, value).is_some() {
             return Err("the value has a query with a repeated name".to_owned());
@@ -247,7 +248,18 @@ fn database(text: &str) -> Result<u16, String> {
     }
 }
 
+/// Fails for a `%` that begins no code: the libraries take it as it stands, and the operator may have
+/// forgotten to encode it.
+fn check_codes(text: &str) -> Result<(), String> {
+    let is_code = |after: &str| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if text.split('%').skip(1).all(is_code) {
+        return Ok(());
+    }
+    Err("the value has a % without two hexadecimal digits: write %25 for a %".to_owned())
+}
+
 fn decoded(text: &str) -> Result<String, String> {
+    check_codes(text)?;
     let decoded = percent_decode_str(text).decode_utf8();
     decoded.map(Into::into).map_err(|_| "the value is not UTF-8 when percent-decoded".to_owned())
 }
@@ -384,6 +396,11 @@ mod tests {
             ("redis+sentinel://a/p/secret", "a database that is not a number"),
             ("redis+sentinel://a/p?secret=1", "sentinel_user and sentinel_password"),
             ("redis+sentinel://%ff:secret@a/p", "not UTF-8"),
+            ("redis://u:%zzsecret@host", "write %25 for a %"),
+            ("redis://u:secret%2@host", "write %25 for a %"),
+            ("unix:///run/secret%", "write %25 for a %"),
+            ("redis+sentinel://a/secret%x", "write %25 for a %"),
+            ("redis+sentinel://a/p?sentinel_password=secret%", "write %25 for a %"),
             ("redis+cluster://secret/1", "a cluster has only database 0"),
             ("redis+cluster://a?password=secret", "the value has a query"),
             ("redis+cluster://", "a host that is not"),

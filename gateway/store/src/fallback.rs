@@ -84,7 +84,7 @@ impl Fallback {
     ) -> Result<Decision, StoreError> {
         let quota = self.share_of(&check.quota);
         if check.cost > quota.capacity() {
-            let decision = local.peek(&check.identifier, &quota, now)?;
+            let decision = local.check(&Check { quota, cost: 0, ..check.clone() }, now)?;
             return Ok(Decision { allowed: false, retry_after: UNTIL_REDIS_IS_BACK, ..decision });
         }
         local.check(&Check { quota, ..check.clone() }, now)

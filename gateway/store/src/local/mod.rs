@@ -73,7 +73,7 @@ impl LocalStore {
     pub(super) fn check(&self, check: &Check, now: Instant) -> Result<Decision, StoreError> {
         let Check { identifier, quota, cost } = check;
         if *cost == 0 {
-            return self.peek(identifier, quota, now);
+            return decision(quota, self.look(identifier, quota, now)?);
         }
         let (limit, cost) = (limit(quota)?, units(*cost));
         let decided = with_states!(self, quota.algorithm, states => {
@@ -85,7 +85,8 @@ impl LocalStore {
         decision(quota, decided)
     }
 
-    /// What taking one unit would answer. Takes nothing.
+    /// What taking one unit would answer. Takes nothing. Nothing is used of a quota for which there is
+    /// no room, although a unit of it would be denied.
     ///
     /// # Errors
     ///
@@ -96,10 +97,23 @@ impl LocalStore {
         quota: &Quota,
         now: Instant,
     ) -> Result<Decision, StoreError> {
+        let looked = self.look(identifier, quota, now)?;
+        let has_room = looked.is_ok();
+        let decision = decision(quota, looked)?;
+        Ok(match has_room {
+            true => decision,
+            false => Decision { remaining: decision.limit, reset_after: Millis(0), ..decision },
+        })
+    }
+
+    fn look(
+        &self,
+        identifier: &str,
+        quota: &Quota,
+        now: Instant,
+    ) -> Result<Result<limiter::Decision, NoRoom>, StoreError> {
         let limit = limit(quota)?;
-        let decided =
-            with_states!(self, quota.algorithm, states => states.peek(identifier, &limit, now));
-        decision(quota, decided)
+        Ok(with_states!(self, quota.algorithm, states => states.peek(identifier, &limit, now)))
     }
 
     /// Gives back units, as many of them as were used.

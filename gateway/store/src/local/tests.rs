@@ -285,7 +285,9 @@ fn new_quotas_are_denied_while_all_that_are_kept_deny() {
             reset_after: Millis(57_000),
         };
         assert_eq!(store.check(&check("new", &new, 1), at(3_000)), Ok(denied));
-        assert_eq!(store.peek("new", &new, at(3_000)), Ok(denied));
+        assert_eq!(store.check(&check("new", &new, 0), at(3_000)), Ok(denied));
+        let unused = Decision { remaining: 100, reset_after: Millis(0), ..denied };
+        assert_eq!(store.peek("new", &new, at(3_000)), Ok(unused));
         assert!(!store.check(&check("second", &once, 1), at(59_999)).unwrap().allowed);
         assert!(!store.check(&check("new", &new, 1), at(59_999)).unwrap().allowed);
         assert!(store.check(&check("new", &new, 1), at(60_000)).unwrap().allowed);
