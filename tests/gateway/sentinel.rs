@@ -146,8 +146,11 @@ fn sentinels_and_servers_have_passwords_of_their_own() {
     entered.wait_until_redis_decides("someone");
 
     for (url, fault) in [
-        (format!("{url}?sentinel_password=other"), "a Sentinel is of no help"),
-        (url.clone(), "a Sentinel is of no help"),
+        (
+            format!("{url}?sentinel_password=other"),
+            "a Sentinel does not answer, or does not know the primary",
+        ),
+        (url.clone(), "a Sentinel does not answer, or does not know the primary"),
         (format!("{}?sentinel_password=entry", sentinels.url()), "cannot connect to Redis"),
     ] {
         let gateway = gateway(&url).start();

@@ -130,5 +130,5 @@ fn default_settings_cause_no_warning() {
 
     let settings = Gateway::builder().redis(&server).env("MAX_CONNECTIONS", "5000");
     let gateway = settings.open_files(4096).start();
-    gateway.log_with("the limit of open files leaves room for fewer connections");
+    gateway.log_with("because of the limit of open files; raise it");
 }

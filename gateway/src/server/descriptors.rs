@@ -29,15 +29,15 @@ pub(super) fn make_room(connections: usize, is_default: bool) -> usize {
         tracing::info!(
             open_files = allowed,
             used = fit,
-            "MAX_CONNECTIONS is lowered to fit the limit of open files"
+            "MAX_CONNECTIONS was lowered to `used`, because of the limit of open files"
         );
     } else {
         tracing::warn!(
             MAX_CONNECTIONS = connections,
             open_files = allowed,
             used = fit,
-            "the limit of open files leaves room for fewer connections; raise it (ulimit -n, \
-             LimitNOFILE) or lower MAX_CONNECTIONS"
+            "MAX_CONNECTIONS was lowered to `used`, because of the limit of open files; raise it \
+             (ulimit -n, LimitNOFILE) or lower MAX_CONNECTIONS"
         );
     }
     usize::try_from(fit).unwrap_or(connections)

@@ -137,8 +137,7 @@ fn only(query: &HashMap<String, String>, names: &[&str]) -> Result<(), String> {
         return Ok(());
     }
     Err(match names {
-        [] => "the value has a query, which this kind of URL has not: the database is a path, as \
-               in redis://host/3"
+        [] => "a query (?...) is not allowed here: the database is a path, as in redis://host/3"
             .to_owned(),
         _ => format!("the value has a query with other names than {}", names.join(" and ")),
     })
@@ -402,7 +401,7 @@ mod tests {
             ("redis+sentinel://a/secret%x", "write %25 for a %"),
             ("redis+sentinel://a/p?sentinel_password=secret%", "write %25 for a %"),
             ("redis+cluster://secret/1", "a cluster has only database 0"),
-            ("redis+cluster://a?password=secret", "the value has a query"),
+            ("redis+cluster://a?password=secret", "a query (?...) is not allowed here"),
             ("redis+cluster://", "a host that is not"),
             ("redis+unknown://secret", "is not a URL of redis, rediss"),
             ("rediss+unix:///secret", "is not a URL of redis, rediss"),
@@ -419,7 +418,7 @@ mod tests {
             ("redis+sentinel://secret:1/secret@host/p", "write %2F for a /"),
             ("redis://host?db=3", "the database is a path"),
             ("redis://host?protocol=resp3", "the database is a path"),
-            ("redis://u:1?secret@host", "the value has a query"),
+            ("redis://u:1?secret@host", "a query (?...) is not allowed here"),
             ("redis://host/secret", "a database that is not a number"),
             ("redis://host/-1", "a database that is not a number"),
             ("redis://host/1/secret", "a database that is not a number"),

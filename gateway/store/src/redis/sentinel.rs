@@ -109,7 +109,12 @@ impl Sentinel {
             Ok(Some(opinion)) => {
                 if let Some(Sums { count, seconds }) = self.failures.end() {
                     let sentinel = self.server.addr().to_string();
-                    tracing::info!(sentinel, questions = count, seconds, "a Sentinel helps again");
+                    tracing::info!(
+                        sentinel,
+                        questions = count,
+                        seconds,
+                        "a Sentinel knows the primary again"
+                    );
                 }
                 return Some(opinion);
             }
@@ -159,7 +164,7 @@ impl Sentinel {
                 advice,
                 questions = count,
                 seconds,
-                "a Sentinel is of no help"
+                "a Sentinel does not answer, or does not know the primary"
             );
         }
     }
