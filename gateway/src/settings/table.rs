@@ -80,14 +80,14 @@ pub(super) struct Values {
     #[arg(long, default_value = "1", value_parser = Rule(Share))]
     pub(super) local_share: Thousandths,
 
-    /// Most quotas of each algorithm that this process keeps with FAIL_MODE=local or memory://; a
-    /// long log counts as several. Beyond it quotas that would grant are forgotten, and when all
-    /// deny, new ones are denied.
+    /// The largest number of quotas of each algorithm that this process keeps with FAIL_MODE=local
+    /// or memory://; a long log counts as several. Beyond it quotas that would grant are forgotten,
+    /// and when all deny, new ones are denied.
     #[arg(long, default_value = "100000", value_parser = Rule(Whole::<usize>(1..=100_000_000)))]
     pub(super) local_max_keys: usize,
 
-    /// Most denials that are remembered, so that a repeated one costs no call to Redis. 0 turns
-    /// it off.
+    /// The largest number of denials that are remembered, so that a repeated one costs no call to
+    /// Redis. 0 turns it off.
     #[arg(long, default_value = "10000", value_parser = Rule(Whole::<usize>(0..=10_000_000)))]
     pub(super) deny_cache_size: usize,
 
@@ -158,8 +158,8 @@ pub(super) struct ListenValues {
     #[arg(long, value_parser = Rule(Host))]
     pub(super) admin_host: Option<String>,
 
-    /// Port for probes and operators, with 64 connections of its own: /health and below, and
-    /// /metrics, which PORT does not serve then. 0 is none.
+    /// A second port for probes and operators. It serves /health, the paths below it, and /metrics;
+    /// PORT then no longer serves /metrics. 0 turns it off.
     #[arg(long, default_value = "0", value_parser = Rule(Whole::<u16>(0..=u16::MAX)))]
     pub(super) admin_port: u16,
 
@@ -171,7 +171,7 @@ pub(super) struct ListenValues {
     #[arg(long, value_parser = Rule(Path))]
     pub(super) tls_key_file: Option<PathBuf>,
 
-    /// Most open connections of clients. One more is refused.
+    /// The largest number of open connections of clients. Further connections are refused.
     #[arg(long, default_value = "20000", value_parser = Rule(Whole::<usize>(1..=1_000_000)))]
     pub(super) max_connections: usize,
 
@@ -221,8 +221,9 @@ pub(super) struct RedisValues {
     #[command(flatten)]
     pub(super) server: RedisServerValues,
 
-    /// Redis as a URL with user, password and database. The six above are not read then.
-    /// memory:// needs no Redis.
+    /// Redis as a URL with user, password and database. If it is set, REDIS_HOST, REDIS_PORT,
+    /// REDIS_USERNAME, REDIS_PASSWORD, REDIS_DB and REDIS_SSL are ignored. memory:// needs no
+    /// Redis.
     #[arg(long, value_parser = Rule(RedisUrl))]
     pub(super) redis_url: Option<Location>,
 
@@ -238,12 +239,13 @@ pub(super) struct RedisValues {
     #[arg(long, value_parser = Rule(Path))]
     pub(super) redis_tls_key_file: Option<PathBuf>,
 
-    /// Most connections to Redis. Each carries many calls at once, so more than 4 to one server
-    /// are never opened.
+    /// The largest number of connections to Redis. Each carries many calls at once, so more than 4
+    /// to one server are never opened.
     #[arg(long, default_value = "50", value_parser = Rule(Whole::<usize>(1..=10_000)))]
     pub(super) redis_max_connections: usize,
 
-    /// Most calls that wait for Redis at once. One more is answered with 503.
+    /// The largest number of calls that wait for Redis at once. Further calls are answered with
+    /// 503.
     #[arg(long, default_value = "4096", value_parser = Rule(Whole::<usize>(1..=1_000_000)))]
     pub(super) redis_max_backlog: usize,
 
