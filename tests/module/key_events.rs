@@ -69,6 +69,25 @@ fn grants_and_refunds_are_published_with_the_classes_that_a_server_publishes() {
 }
 
 #[test]
+fn nothing_is_published_for_a_key_that_is_missing() {
+    let (server, mut subscriber) = start("EAdm");
+    let mut client = server.client();
+    // This server does not have the flag with which a key is read silently.
+    let is_redis_7_0 = client.info("server", "redis_version").starts_with("7.0.");
+    for (call, reads) in [
+        ("RATELIMIT.PEEK missing TB 10 60", true),
+        ("RATELIMIT.TB missing 10 60 COST 11", false),
+        ("RATELIMIT.SW missing 10 60 COST 11", false),
+        ("RATELIMIT.REFUND missing 1", false),
+        ("RATELIMIT.RESET missing", false),
+    ] {
+        client.call::<redis::Value>(call);
+        let expected: &[_] = if reads && is_redis_7_0 { &["keymiss missing"] } else { &[] };
+        assert_eq!(events(&mut subscriber), expected, "{call}");
+    }
+}
+
+#[test]
 fn a_replica_publishes_what_it_applies() {
     let primary = Server::at(NOON);
     let replica = Server::builder().config("notify-keyspace-events", "EA").start();

@@ -52,8 +52,10 @@ impl<'a> Call<'a> {
     #[inline(always)]
     pub(crate) fn open_to_read(&mut self, index: usize) -> Result<ReadKey<'_>, Error> {
         let name = self.string(index)?;
+        // Redis 7.0 does not have the second flag, and publishes keymiss for a missing key.
+        let mode = raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NONOTIFY;
         // SAFETY: the name is an argument of the call, which the key borrows mutably.
-        Ok(unsafe { ReadKey::open(self, name, raw::REDISMODULE_READ) })
+        Ok(unsafe { ReadKey::open(self, name, mode) })
     }
 
     /// Opens the key that an argument names, for writing.
