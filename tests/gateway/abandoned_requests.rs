@@ -52,7 +52,7 @@ fn a_client_that_gives_up_is_logged_and_counted_and_its_units_stay_taken() {
         send_and_leave(&gateway, method, path, &body);
         wait_until_given_up(&gateway, path, method);
         let log = gateway.log_with(r#""message":"the client disconnected""#);
-        let line = log.lines().find(|line| line.contains("gave up")).unwrap();
+        let line = log.lines().find(|line| line.contains("the client disconnected")).unwrap();
         for part in [r#""request_id":"the-one""#, r#""status":499,"#, path, r#""level":"INFO""#] {
             assert!(line.contains(part), "{part} is not in {line}");
         }
@@ -116,7 +116,7 @@ fn units_that_are_given_back_to_a_client_that_has_gone_can_be_taken_at_once() {
         proxy.set(Network::Paused);
         send_and_leave(&gateway, method, &path, body);
         let seen = within(Duration::from_secs(30), || {
-            (gateway.log().matches("gave up").count() > count).then_some(())
+            (gateway.log().matches("the client disconnected").count() > count).then_some(())
         });
         assert!(seen.is_some(), "{path}: the client is not missed\n{}", gateway.log());
         proxy.set(Network::Sound);
