@@ -39,7 +39,7 @@ pub(super) struct Values {
     #[command(flatten)]
     pub(super) redis: RedisValues,
 
-    /// Put before every key, so that applications can share one Redis.
+    /// Text before every key, so that applications can share one Redis.
     #[arg(long, default_value = "", value_parser = Rule(Text))]
     pub(super) key_prefix: String,
 
@@ -62,7 +62,7 @@ pub(super) struct Values {
     )]
     pub(super) deny_status: StatusCode,
 
-    /// What a check gets while Redis cannot answer: status 503, a grant, or a decision of this
+    /// The answer to a check while Redis cannot answer: status 503, a grant, or a decision of this
     /// process alone.
     #[arg(
         long,
@@ -81,17 +81,17 @@ pub(super) struct Values {
     pub(super) local_share: Thousandths,
 
     /// The largest number of quotas of each algorithm that this process keeps with FAIL_MODE=local
-    /// or memory://; a long log counts as several. Beyond it quotas that would grant are forgotten,
-    /// and when all deny, new ones are denied.
+    /// or memory://; a long log counts as several. Beyond this number the process removes quotas
+    /// that would grant, and when all deny, it denies new ones.
     #[arg(long, default_value = "100000", value_parser = Rule(Whole::<usize>(1..=100_000_000)))]
     pub(super) local_max_keys: usize,
 
-    /// The largest number of denials that are remembered, so that a repeated one costs no call to
-    /// Redis. 0 turns it off.
+    /// The largest number of denials in the deny cache, so that a repeated denial costs no call to
+    /// Redis. 0 turns the cache off.
     #[arg(long, default_value = "10000", value_parser = Rule(Whole::<usize>(0..=10_000_000)))]
     pub(super) deny_cache_size: usize,
 
-    /// Milliseconds after which a remembered denial is forgotten at the latest.
+    /// The largest number of milliseconds for which the deny cache keeps a denial.
     #[arg(long, default_value = "1000", value_parser = Rule(Whole::<u32>(1..=3_600_000)))]
     pub(super) deny_cache_max_ms: u32,
 
@@ -102,7 +102,7 @@ pub(super) struct Values {
     #[arg(long, default_value = "*", value_parser = Rule(OriginList))]
     pub(super) cors_allow_origins: Origins,
 
-    /// Least important lines to log. Identifiers appear at DEBUG only.
+    /// Lowest level of the lines to log. Identifiers appear at DEBUG only.
     #[arg(
         long,
         default_value = "INFO",
@@ -125,19 +125,19 @@ pub(super) struct Values {
     )]
     pub(super) log_format: LogFormat,
 
-    /// Whether lines about a request have the address that it comes from: that of the last proxy.
+    /// Whether lines about a request have the address from which it comes: that of the last proxy.
     #[arg(long, action = Set, default_value = "false", value_parser = Rule(TRUE_OR_FALSE))]
     pub(super) log_client_address: bool,
 
     #[command(flatten)]
     pub(super) otel: OtelValues,
 
-    /// Milliseconds to go on as usual after SIGTERM, except that /health/ready is 503, so that
-    /// load balancers look elsewhere.
+    /// Milliseconds for which requests are served after SIGTERM, with 503 at /health/ready, so that
+    /// load balancers choose another instance.
     #[arg(long, default_value = "1000", value_parser = Rule(Whole::<u32>(0..=600_000)))]
     pub(super) shutdown_delay_ms: u32,
 
-    /// Milliseconds that running requests get to finish after SIGTERM or SIGINT.
+    /// Milliseconds in which running requests must finish after SIGTERM or SIGINT.
     #[arg(long, default_value = "10000", value_parser = Rule(Whole::<u32>(0..=600_000)))]
     pub(super) shutdown_timeout_ms: u32,
 }
@@ -154,7 +154,7 @@ pub(super) struct ListenValues {
     #[arg(long, default_value = "8000", value_parser = Rule(Whole::<u16>(1..=u16::MAX)))]
     pub(super) port: u16,
 
-    /// Address to listen on with ADMIN_PORT; without it that of HOST.
+    /// Address to listen on with ADMIN_PORT; the default is HOST.
     #[arg(long, value_parser = Rule(Host))]
     pub(super) admin_host: Option<String>,
 
@@ -163,7 +163,7 @@ pub(super) struct ListenValues {
     #[arg(long, default_value = "0", value_parser = Rule(Whole::<u16>(0..=u16::MAX)))]
     pub(super) admin_port: u16,
 
-    /// PEM file with the certificate chain to serve HTTPS with, read again when it changes.
+    /// PEM file with the certificate chain for HTTPS, read again when it changes.
     #[arg(long, value_parser = Rule(Path))]
     pub(super) tls_cert_file: Option<PathBuf>,
 
@@ -175,12 +175,12 @@ pub(super) struct ListenValues {
     #[arg(long, default_value = "20000", value_parser = Rule(Whole::<usize>(1..=1_000_000)))]
     pub(super) max_connections: usize,
 
-    /// Milliseconds that a client gets to send the head of a request once it has begun.
+    /// Milliseconds in which a client must send the head of a request after its first byte.
     #[arg(long, default_value = "10000", value_parser = Rule(Whole::<u32>(1..=600_000)))]
     pub(super) header_timeout_ms: u32,
 
-    /// Milliseconds that a connection is kept without a request. Longer than load balancers and
-    /// proxies keep theirs.
+    /// Milliseconds for which a connection stays open without a request. Choose a longer time than
+    /// that of load balancers and proxies.
     #[arg(long, default_value = "620000", value_parser = Rule(Whole::<u32>(1..=86_400_000)))]
     pub(super) idle_timeout_ms: u32,
 }
@@ -227,11 +227,12 @@ pub(super) struct RedisValues {
     #[arg(long, value_parser = Rule(RedisUrl))]
     pub(super) redis_url: Option<Location>,
 
-    /// PEM file with the certificates to trust Redis by, instead of the system's.
+    /// PEM file with the authorities that may issue the certificate of Redis, instead of those of
+    /// the system.
     #[arg(long, value_parser = Rule(Path))]
     pub(super) redis_tls_ca_file: Option<PathBuf>,
 
-    /// PEM file with the certificate to show to Redis.
+    /// PEM file with the client certificate for Redis.
     #[arg(long, value_parser = Rule(Path))]
     pub(super) redis_tls_cert_file: Option<PathBuf>,
 
@@ -258,13 +259,13 @@ pub(super) struct RedisValues {
 #[derive(Args)]
 #[command(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(super) struct CallerValues {
-    /// JSON file with the hashed keys of callers, read again when it changes. Callers without one
-    /// are refused.
+    /// JSON file with the hashed keys of callers, read again when it changes. A caller without a
+    /// key or a token is refused.
     #[arg(long, value_parser = Rule(Path))]
     pub(super) api_keys_file: Option<PathBuf>,
 
-    /// JSON Web Key Set to verify the tokens of callers by, read again when it changes. Callers
-    /// without one are refused.
+    /// JSON Web Key Set with which the tokens of callers are verified, read again when it changes.
+    /// A caller without a key or a token is refused.
     #[arg(long, value_parser = Rule(Path))]
     pub(super) jwt_jwks_file: Option<PathBuf>,
 
@@ -294,7 +295,7 @@ pub(super) struct CallerValues {
     #[arg(long, default_value = "1", value_parser = Rule(Window))]
     pub(super) caller_window_seconds: Millis,
 
-    /// Whether /metrics is there for everybody, also when callers need a key or a token.
+    /// Whether /metrics needs no key and no token, also when callers need one.
     #[arg(long, action = Set, default_value = "true", value_parser = Rule(TRUE_OR_FALSE))]
     pub(super) metrics_open: bool,
 }
@@ -320,7 +321,7 @@ pub(super) struct OtelValues {
     )]
     pub(super) otel_traces_exporter: bool,
 
-    /// Whether to send no traces, whatever the other settings are.
+    /// Whether to send no traces, with any values of the other settings.
     #[arg(
         long,
         action = Set,
