@@ -102,9 +102,12 @@ impl<S: Read + Write> Connection<S> {
                     io::Error::other(format!("not an HTTP response: {}", answer.escape_ascii()))
                 });
             }
-            match self.socket.read(&mut buffer)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => self.received.extend(buffer.iter().take(count)),
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.received.extend(buffer.iter().take(count)),
+                // A process that is stopped and continued is interrupted.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

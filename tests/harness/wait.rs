@@ -6,8 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longest time for which a condition may fail to hold. A busy machine can be many times slower
-/// than an idle one, and can stall for seconds.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+/// than an idle one, and can stall for seconds. Sentinels do nothing for 30 s after such a stall.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Longest time for which a condition may fail to hold on a server under a tool.
+const LONGEST: Duration = Duration::from_secs(300);
 
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -19,7 +22,7 @@ pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
 /// Returns the value of `probe` as soon as it has one, or `None` after `timeout`, which grows with
 /// the slowdown of servers.
 pub(crate) fn within<T>(timeout: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
-    let timeout = timeout * slowdown().unwrap_or(1);
+    let timeout = slowdown().map_or(timeout, |factor| (timeout * factor).min(LONGEST));
     let start = Instant::now();
     loop {
         if let Some(value) = probe() {

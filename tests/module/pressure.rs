@@ -47,7 +47,9 @@ fn a_full_server_answers_peeks_and_gives_back() {
     let server = Server::at(NOON);
     let mut client = server.client().acting_as_a_server();
     fill(&mut client);
-    store_large_logs(&mut client, 20);
+    let without_logs = client.used_memory();
+    store_large_logs(&mut client, LARGE_LOGS);
+    let of_logs = client.used_memory() - without_logs;
     client.call::<()>("CONFIG SET maxmemory 1");
     assert_eq!(client.decide("RATELIMIT.PEEK bucket TB 10 60"), [1, 10, 4, 0, 36_000]);
     assert_eq!(client.decide("RATELIMIT.PEEK log SW 10 60"), [1, 10, 4, 0, 60_000]);
@@ -57,13 +59,15 @@ fn a_full_server_answers_peeks_and_gives_back() {
     }
     assert_eq!(client.decide("RATELIMIT.PEEK bucket TB 10 60")[2], 6);
     assert_eq!(client.call::<i64>("RATELIMIT.REFUND bucket 4"), 4);
-    let before = client.used_memory();
     assert_eq!(client.call::<i64>("RATELIMIT.RESET bucket log large:0 large:1 large:2"), 4);
-    for large in 3..20 {
+    for large in 3..LARGE_LOGS {
         assert_eq!(client.call::<i64>(&format!("RATELIMIT.REFUND large:{large} 1000000")), 5_000);
     }
     assert_eq!(client.call::<i64>("DBSIZE"), 0);
-    eventually("memory is freed", || (client.used_memory() + 20 * 10_000 < before).then_some(()));
+    // Buffers of connections and the log of slow commands take some memory as well.
+    eventually("the memory of the logs is freed", || {
+        (client.used_memory() < without_logs + of_logs / 4).then_some(())
+    });
 }
 
 #[test]
