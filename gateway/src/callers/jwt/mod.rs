@@ -137,7 +137,7 @@ fn find<'c>(claims: &'c Map<String, Value>, path: &str) -> Option<&'c Value> {
     })
 }
 
-/// Why the library refuses a token that one of our keys may have signed.
+/// Returns the reason for which the library refuses a token that one of the keys can have signed.
 fn explain(error: &Error) -> Refusal {
     match error.kind() {
         ErrorKind::InvalidSignature => Refusal::Signature,

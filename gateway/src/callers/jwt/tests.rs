@@ -64,7 +64,7 @@ fn set_with(keys: &[Value], claims: &[&str], prefix: &str) -> KeySet {
     KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), &options, LIMIT).unwrap()
 }
 
-/// What a good token says.
+/// The claims of a valid token.
 fn claims() -> Value {
     json!({
         "sub": "alice",
@@ -120,7 +120,7 @@ fn each_algorithm_is_verified_by_the_key_for_it() {
             let caller = all.verify(&token).unwrap();
             assert_eq!(caller.limit, LIMIT);
         }
-        // The set of each one takes its own tokens and nobody else's.
+        // Each set accepts the tokens of its own key only.
         let own = set(&[public(key, algorithm, None)]);
         for (other, other_algorithm, _) in keys {
             let token = encode(&header(other_algorithm, None), &claims(), other).unwrap();
