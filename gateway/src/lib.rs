@@ -7,7 +7,7 @@
 //! # Layout
 //!
 //! * [`command_line`], [`settings`], [`startup_error`]: every command and every setting. The settings
-//!   know the options of every part; nothing but the program knows the settings.
+//!   import the options of every part; only the program imports the settings.
 //! * [`server`]: connections and the shutdown. [`crypto`]: the cryptography of TLS.
 //! * `request_log`: the id, the time and the log line of each request. [`head`]: rules for its head.
 //! * `routes`: the sitemap, then one file for each resource. [`state`]: the state that they share.

@@ -42,7 +42,7 @@ pub(super) struct ApiKeys {
     keys: Vec<(Digest, Arc<Caller>)>,
 }
 
-/// The file as it is written.
+/// The content of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeysFile {

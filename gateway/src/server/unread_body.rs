@@ -2,9 +2,9 @@
 //!
 //! The next request of a connection begins after the body of this request. An answer can be sent before
 //! the body has arrived: for an unknown path, for a caller without a key, for a body that is too large.
-//! Then the connection continues in one of two ways, and the answer says in which:
+//! Then the connection continues in one of two ways, and the answer names the way:
 //!
-//! 1. The connection is kept. The rest of the body is read and dropped, within bounds.
+//! 1. The connection stays open. The rest of the body is read and dropped, within bounds.
 //! 2. The connection is closed, and the answer announces `Connection: close`.
 
 use std::{
