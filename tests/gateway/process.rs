@@ -22,7 +22,8 @@ fn the_help_lists_every_command_and_setting() {
         "\n  completions ",
         "\n      --check-config ",
         "\n      --print-openapi ",
-        "  MAX_CONNECTIONS\n      Most open connections of clients. One more is refused.\n      an \
+        "  MAX_CONNECTIONS\n      The largest number of open connections of clients. Further \
+         connections are refused.\n      an \
          integer between 1 and 1000000; by default 20000\n",
         "  REDIS_PASSWORD\n",
     ] {
