@@ -4,6 +4,7 @@
 //! and of the room to grow, and its holder.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::mem;
 use core::ops::Range;
 
@@ -147,7 +148,7 @@ impl LeaseArena {
     pub(crate) fn pop(&mut self) -> Option<(Node, Holder)> {
         let chunk = self.chunks.last_mut()?;
         let node = chunk.nodes.pop()?;
-        let holder = Holder::new(chunk.remove_text(node.text, node.text_len)?)?;
+        let holder = chunk.remove_text(node.text, node.text_len)?;
         if chunk.nodes.is_empty() {
             self.chunks.pop();
             if self.chunks.len() < self.chunks.capacity() / 4 {
@@ -202,11 +203,11 @@ impl Chunk {
     }
 
     /// Removes a text, and returns a copy of it.
-    fn remove_text(&mut self, place: u16, len: u8) -> Option<Vec<u8>> {
+    fn remove_text(&mut self, place: u16, len: u8) -> Option<Holder> {
         let start = usize::from(place);
         let range = start..start.plus(usize::from(len));
-        self.text.get(range.clone())?;
-        let removed: Vec<u8> = self.text.drain(range).collect();
+        let removed = Holder::new(self.text.get(range.clone())?)?;
+        self.text.drain(range);
         for node in &mut self.nodes {
             if node.text > place {
                 node.text = node.text.wrapping_sub(u16::from(len));
@@ -228,22 +229,58 @@ impl Chunk {
     }
 }
 
+impl Links {
+    const ALONE: Self = Self { left: NONE, right: NONE, count: 1 };
+
+    /// The link to one side.
+    pub(crate) fn child_mut(&mut self, is_left: bool) -> &mut Index {
+        if is_left { &mut self.left } else { &mut self.right }
+    }
+}
+
 impl Node {
     fn new(lease: &Lease, text: u16) -> Self {
-        let Lease { holder, cost, ttl, expiry, fence } = *lease;
-        let links = Links { left: NONE, right: NONE, count: 1 };
-        let ttl = ttl.as_millis();
-        Self {
-            links: [links; 2],
-            costs: u64::from(cost.get()),
+        let mut node = Self {
+            links: [Links::ALONE; 2],
+            costs: 0,
             latest_start: lease.start(),
-            expiry,
-            fence,
-            ttl_low: ttl as u32,
-            cost,
+            expiry: lease.expiry,
+            fence: lease.fence,
+            ttl_low: 0,
+            cost: lease.cost,
             text,
-            text_len: holder.as_bytes().len() as u8,
-            ttl_high: (ttl >> 32) as u8,
+            text_len: lease.holder.as_bytes().len() as u8,
+            ttl_high: 0,
+        };
+        node.set(lease);
+        node
+    }
+
+    /// Makes this the node of another lease of the same holder, in no tree by expiry.
+    pub(crate) fn set(&mut self, lease: &Lease) {
+        let ttl = lease.ttl.as_millis();
+        (self.ttl_low, self.ttl_high) = (ttl as u32, (ttl >> 32) as u8);
+        (self.cost, self.expiry, self.fence) = (lease.cost, lease.expiry, lease.fence);
+        (self.costs, self.latest_start) = (self.cost(), self.start());
+        *self.links_mut(Tree::Expiry) = Links::ALONE;
+    }
+
+    /// Counts a lease that is added to the subtree.
+    pub(crate) fn add(&mut self, tree: Tree, lease: &Lease) {
+        let links = self.links_mut(tree);
+        links.count = links.count.plus(1);
+        if let Tree::Expiry = tree {
+            self.costs = self.costs.plus(u64::from(lease.cost.get()));
+            self.latest_start = self.latest_start.max(lease.start());
+        }
+    }
+
+    /// Compares the key of the node, whose holder has these bytes, with that of a lease.
+    pub(crate) fn order(&self, tree: Tree, text: &[u8], lease: &Lease) -> Ordering {
+        let by_holder = || text.cmp(lease.holder.as_bytes());
+        match tree {
+            Tree::Holder => by_holder(),
+            Tree::Expiry => self.expiry.cmp(&lease.expiry).then_with(by_holder),
         }
     }
 

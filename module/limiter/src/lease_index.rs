@@ -17,7 +17,7 @@ use core::cmp::Ordering;
 
 use crate::holder::Holder;
 use crate::lease::Lease;
-use crate::lease_arena::{Index, LeaseArena, Links, NONE, Node, Tree};
+use crate::lease_arena::{Index, LeaseArena, Links, NONE, Tree};
 use crate::math::Exact;
 use crate::time::Instant;
 
@@ -47,22 +47,28 @@ impl LeaseIndex {
     pub(crate) fn insert(&mut self, lease: &Lease) {
         let new = self.len();
         self.arena.push(lease);
-        for tree in [Tree::Holder, Tree::Expiry] {
-            let root = self.insert_below(tree, self.root(tree), new);
-            self.set_root(tree, root);
-        }
+        self.insert_into(Tree::Holder, new, lease);
+        self.insert_into(Tree::Expiry, new, lease);
     }
 
-    /// Removes the lease of a holder.
-    pub(crate) fn remove(&mut self, holder: &Holder) {
-        let index = self.index_of(holder);
+    /// Puts a lease in the place of that of the same holder, of which `old` is a copy.
+    pub(crate) fn replace(&mut self, old: &Lease, lease: &Lease) {
+        let index = self.index_of(&old.holder);
+        self.remove_from(Tree::Expiry, index, old);
+        if let Some(node) = self.arena.node_mut(index) {
+            node.set(lease);
+        }
+        self.insert_into(Tree::Expiry, index, lease);
+    }
+
+    /// Removes a lease, of which this is a copy.
+    pub(crate) fn remove(&mut self, lease: &Lease) {
+        let index = self.index_of(&lease.holder);
         if self.arena.node(index).is_none() {
             return;
         }
-        for tree in [Tree::Holder, Tree::Expiry] {
-            let root = self.remove_below(tree, self.root(tree), index);
-            self.set_root(tree, root);
-        }
+        self.remove_from(Tree::Holder, index, lease);
+        self.remove_from(Tree::Expiry, index, lease);
         self.fill(index);
     }
 
@@ -89,16 +95,17 @@ impl LeaseIndex {
         }
     }
 
-    /// Returns the lease that expires first.
-    pub(crate) fn first_to_expire(&self) -> Option<Lease> {
+    /// Returns the lease that expires first, if that is at `time` or before.
+    pub(crate) fn first_to_expire(&self, time: Instant) -> Option<Lease> {
         let mut index = self.root(Tree::Expiry);
         while let Some(node) = self.arena.node(index) {
             match node.links(Tree::Expiry).left {
+                NONE if node.expiry <= time => return self.arena.lease(index),
                 NONE => break,
                 left => index = left,
             }
         }
-        self.arena.lease(index)
+        None
     }
 
     /// The time at which the last lease expires; the epoch if there is none.
@@ -133,29 +140,28 @@ impl LeaseIndex {
     /// Returns the first time from which the leases that have not expired cost at most `costs`,
     /// without that of one holder; the epoch if they never cost more.
     pub(crate) fn time_of_costs(&self, costs: u64, without: &Holder) -> Instant {
-        let without = self.index_of(without);
-        let cost_without = self.arena.node(without).map_or(0, Node::cost);
-        // Whether the lease of this holder is in the subtree that is left to search.
-        let mut is_below = without != NONE;
+        // The lease of this holder, while it is in the subtree that is left to search.
+        let mut without = self.find(without);
+        let cost_without = without.map_or(0, |lease| u64::from(lease.cost.get()));
         let (mut later, mut time) = (0_u64, Instant::EPOCH);
         let mut index = self.root(Tree::Expiry);
-        while let Some(node) = self.arena.node(index) {
-            let order = match is_below {
-                true => self.order(Tree::Expiry, without, index),
-                false => Ordering::Less,
+        while let Some((node, text)) = self.arena.node_and_text(index) {
+            let order = match &without {
+                Some(lease) => node.order(Tree::Expiry, text, lease).reverse(),
+                None => Ordering::Less,
             };
             let Links { left, right, .. } = *node.links(Tree::Expiry);
             let is_right = order == Ordering::Greater;
             let of_right = self.costs(right).minus(if is_right { cost_without } else { 0 });
             let own = if order == Ordering::Equal { 0 } else { node.cost() };
             if later.plus(of_right) > costs {
-                (index, is_below) = (right, is_right);
+                (index, without) = (right, without.filter(|_| is_right));
             } else if later.plus(of_right).plus(own) > costs {
                 time = node.expiry;
                 break;
             } else {
                 later = later.plus(of_right).plus(own);
-                is_below = is_below && order == Ordering::Less;
+                without = without.filter(|_| order == Ordering::Less);
                 index = left;
             }
         }
@@ -228,19 +234,6 @@ impl LeaseIndex {
         self.arena.node(index).map_or(Instant::EPOCH, |node| node.latest_start)
     }
 
-    /// Compares the keys of two nodes.
-    fn order(&self, tree: Tree, first: Index, second: Index) -> Ordering {
-        let pair = self.arena.node_and_text(first).zip(self.arena.node_and_text(second));
-        let Some(((first, first_text), (second, second_text))) = pair else {
-            return Ordering::Equal;
-        };
-        let by_holder = || first_text.cmp(second_text);
-        match tree {
-            Tree::Holder => by_holder(),
-            Tree::Expiry => first.expiry.cmp(&second.expiry).then_with(by_holder),
-        }
-    }
-
     fn index_of(&self, holder: &Holder) -> Index {
         let mut index = self.root(Tree::Holder);
         while let Some((node, text)) = self.arena.node_and_text(index) {
@@ -254,35 +247,43 @@ impl LeaseIndex {
         index
     }
 
+    fn insert_into(&mut self, tree: Tree, new: Index, lease: &Lease) {
+        let root = self.insert_below(tree, self.root(tree), new, lease);
+        self.set_root(tree, root);
+    }
+
+    fn remove_from(&mut self, tree: Tree, gone: Index, lease: &Lease) {
+        let root = self.remove_below(tree, self.root(tree), gone, lease);
+        self.set_root(tree, root);
+    }
+
     /// Adds a node to a subtree; returns the root of the subtree then.
-    fn insert_below(&mut self, tree: Tree, root: Index, new: Index) -> Index {
-        if root == NONE {
-            self.update(tree, new);
-            return new;
+    fn insert_below(&mut self, tree: Tree, root: Index, new: Index, lease: &Lease) -> Index {
+        let Some((node, text)) = self.arena.node_and_text(root) else { return new };
+        let is_left = node.order(tree, text, lease) == Ordering::Greater;
+        let Links { left, right, count } = *node.links(tree);
+        let child = self.insert_below(tree, if is_left { left } else { right }, new, lease);
+        if let Some(node) = self.arena.node_mut(root) {
+            node.add(tree, lease);
+            *node.links_mut(tree).child_mut(is_left) = child;
         }
-        let Links { left, right, .. } = self.links(tree, root);
-        if self.order(tree, new, root) == Ordering::Less {
-            let left = self.insert_below(tree, left, new);
-            self.balance(tree, root, left, right)
-        } else {
-            let right = self.insert_below(tree, right, new);
-            self.balance(tree, root, left, right)
-        }
+        // The other side has what is neither the root nor in the child.
+        let grown = self.count(tree, child);
+        if is_heavier(grown, count.minus(grown)) { self.balance(tree, root) } else { root }
     }
 
     /// Removes a node from a subtree that has it; returns the root of the subtree then.
-    fn remove_below(&mut self, tree: Tree, root: Index, gone: Index) -> Index {
-        let Links { left, right, .. } = self.links(tree, root);
-        if root == gone || root == NONE {
+    fn remove_below(&mut self, tree: Tree, root: Index, gone: Index, lease: &Lease) -> Index {
+        let Some((node, text)) = self.arena.node_and_text(root) else { return root };
+        let Links { left, right, .. } = *node.links(tree);
+        if root == gone {
             return self.join(tree, left, right);
         }
-        if self.order(tree, gone, root) == Ordering::Less {
-            let left = self.remove_below(tree, left, gone);
-            self.balance(tree, root, left, right)
-        } else {
-            let right = self.remove_below(tree, right, gone);
-            self.balance(tree, root, left, right)
-        }
+        let is_left = node.order(tree, text, lease) == Ordering::Greater;
+        let child = self.remove_below(tree, if is_left { left } else { right }, gone, lease);
+        let (left, right) = if is_left { (child, right) } else { (left, child) };
+        self.set_links(tree, root, left, right);
+        self.balance(tree, root)
     }
 
     /// Joins the subtrees on both sides of a node that was removed.
@@ -294,7 +295,8 @@ impl LeaseIndex {
             return left;
         }
         let (first, rest) = self.split_first(tree, right);
-        self.balance(tree, first, left, rest)
+        self.set_links(tree, first, left, rest);
+        self.balance(tree, first)
     }
 
     /// Returns the first node of a subtree, and the root of the others.
@@ -304,33 +306,38 @@ impl LeaseIndex {
             return (root, right);
         }
         let (first, left) = self.split_first(tree, left);
-        (first, self.balance(tree, root, left, right))
+        self.set_links(tree, root, left, right);
+        (first, self.balance(tree, root))
     }
 
-    /// Makes these the subtrees of a node, of which one may have changed by one node; returns the
-    /// root of all after the rotations that this needs.
-    fn balance(&mut self, tree: Tree, root: Index, left: Index, right: Index) -> Index {
-        self.set_links(tree, root, left, right);
-        let weight = |index| u64::from(self.count(tree, index)).plus(1);
-        if weight(left).times(3) < weight(right) {
+    /// Makes the rotations that a subtree needs of which one side has changed by one node; returns
+    /// its root then.
+    fn balance(&mut self, tree: Tree, root: Index) -> Index {
+        let Links { left, right, .. } = self.links(tree, root);
+        let (count_left, count_right) = (self.count(tree, left), self.count(tree, right));
+        if is_heavier(count_right, count_left) {
             let Links { left: inner, right: outer, .. } = self.links(tree, right);
-            let is_single = weight(inner) < weight(outer).times(2);
-            if is_single {
-                self.rotate_left(tree, root)
-            } else {
-                self.rotate_right_left(tree, root)
+            if self.is_double(tree, inner, outer) {
+                let right = self.rotate_right(tree, right);
+                self.set_links(tree, root, left, right);
             }
-        } else if weight(right).times(3) < weight(left) {
+            self.rotate_left(tree, root)
+        } else if is_heavier(count_left, count_right) {
             let Links { left: outer, right: inner, .. } = self.links(tree, left);
-            let is_single = weight(inner) < weight(outer).times(2);
-            if is_single {
-                self.rotate_right(tree, root)
-            } else {
-                self.rotate_left_right(tree, root)
+            if self.is_double(tree, inner, outer) {
+                let left = self.rotate_left(tree, left);
+                self.set_links(tree, root, left, right);
             }
+            self.rotate_right(tree, root)
         } else {
             root
         }
+    }
+
+    /// Whether the inner subtree of the heavier side is so heavy that two rotations are needed.
+    fn is_double(&self, tree: Tree, inner: Index, outer: Index) -> bool {
+        let weight = |index| u64::from(self.count(tree, index)).plus(1);
+        weight(inner) >= weight(outer).times(2)
     }
 
     fn rotate_left(&mut self, tree: Tree, root: Index) -> Index {
@@ -349,20 +356,6 @@ impl LeaseIndex {
         pivot
     }
 
-    fn rotate_right_left(&mut self, tree: Tree, root: Index) -> Index {
-        let Links { left, right, .. } = self.links(tree, root);
-        let right = self.rotate_right(tree, right);
-        self.set_links(tree, root, left, right);
-        self.rotate_left(tree, root)
-    }
-
-    fn rotate_left_right(&mut self, tree: Tree, root: Index) -> Index {
-        let Links { left, right, .. } = self.links(tree, root);
-        let left = self.rotate_left(tree, left);
-        self.set_links(tree, root, left, right);
-        self.rotate_right(tree, root)
-    }
-
     fn set_links(&mut self, tree: Tree, index: Index, left: Index, right: Index) {
         if let Some(node) = self.arena.node_mut(index) {
             let links = node.links_mut(tree);
@@ -377,12 +370,11 @@ impl LeaseIndex {
         let count = self.count(tree, left).plus(self.count(tree, right)).plus(1);
         let costs = self.costs(left).plus(self.costs(right));
         let start = self.latest_start_below(left).max(self.latest_start_below(right));
-        let own = self.arena.node(index).map_or(Instant::EPOCH, Node::start);
         if let Some(node) = self.arena.node_mut(index) {
             node.links_mut(tree).count = count;
             if let Tree::Expiry = tree {
                 node.costs = costs.plus(node.cost());
-                node.latest_start = start.max(own);
+                node.latest_start = start.max(node.start());
             }
         }
     }
@@ -390,10 +382,11 @@ impl LeaseIndex {
     /// Fills the place of a node that is in no tree any more with the last node.
     fn fill(&mut self, hole: Index) {
         let last = self.len();
-        if last != hole {
-            for tree in [Tree::Holder, Tree::Expiry] {
-                self.replace_link(tree, last, hole);
-            }
+        if last != hole
+            && let Some(lease) = self.arena.lease(last)
+        {
+            self.replace_link(Tree::Holder, last, hole, &lease);
+            self.replace_link(Tree::Expiry, last, hole, &lease);
         }
         let Some((node, holder)) = self.arena.pop() else { return };
         if last != hole {
@@ -401,27 +394,32 @@ impl LeaseIndex {
         }
     }
 
-    /// Makes the link to a node one to another place.
-    fn replace_link(&mut self, tree: Tree, from: Index, to: Index) {
+    /// Makes the link to a node, which has this lease, one to another place.
+    fn replace_link(&mut self, tree: Tree, from: Index, to: Index, lease: &Lease) {
         let mut index = self.root(tree);
         if index == from {
             self.set_root(tree, to);
             return;
         }
-        while self.arena.node(index).is_some() {
-            let is_left = self.order(tree, from, index) == Ordering::Less;
-            let Links { left, right, .. } = self.links(tree, index);
+        while let Some((node, text)) = self.arena.node_and_text(index) {
+            let is_left = node.order(tree, text, lease) == Ordering::Greater;
+            let Links { left, right, .. } = *node.links(tree);
             let next = if is_left { left } else { right };
             if next == from {
                 if let Some(node) = self.arena.node_mut(index) {
-                    let links = node.links_mut(tree);
-                    *(if is_left { &mut links.left } else { &mut links.right }) = to;
+                    *node.links_mut(tree).child_mut(is_left) = to;
                 }
                 return;
             }
             index = next;
         }
     }
+}
+
+/// Whether one side of a node, with so many nodes, is too heavy for the other one.
+fn is_heavier(side: u32, other: u32) -> bool {
+    let weight = |count: u32| u64::from(count).plus(1);
+    weight(other).times(3) < weight(side)
 }
 
 #[cfg(test)]

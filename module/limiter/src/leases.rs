@@ -155,7 +155,7 @@ impl Leases {
     /// ended. A state of which no lease counts any more is the default one again.
     pub fn release(&mut self, holder: &Holder, fence: Option<u64>, now: Instant) -> bool {
         let Some(own) = self.counted_with(holder, fence, now) else { return false };
-        self.index.remove(&own.holder);
+        self.index.remove(&own);
         self.clean(now);
         if self.index.last_expiry() <= now {
             *self = Self::new();
@@ -259,21 +259,31 @@ impl Leases {
 
     /// Puts a lease in the place of that of its holder, and removes some that do not count.
     fn set(&mut self, lease: &Lease, now: Instant) {
-        self.index.remove(&lease.holder);
-        self.clean(now);
-        self.index.insert(lease);
+        match self.index.find(&lease.holder) {
+            Some(own) if own.counts(now) => {
+                self.clean(now);
+                self.index.replace(&own, lease);
+            }
+            own => {
+                if let Some(own) = own {
+                    self.index.remove(&own);
+                }
+                self.clean(now);
+                self.index.insert(lease);
+            }
+        }
     }
 
     /// Removes up to two leases that have expired, and those that were made while the clock was
     /// ahead.
     fn clean(&mut self, now: Instant) {
         for _ in 0..2 {
-            if let Some(lease) = self.index.first_to_expire().filter(|lease| lease.expiry <= now) {
-                self.index.remove(&lease.holder);
-            }
+            let Some(lease) = self.index.first_to_expire(now) else { break };
+            self.index.remove(&lease);
         }
-        while let Some(lease) = self.index.last_to_start().filter(|_| self.has_leases_ahead(now)) {
-            self.index.remove(&lease.holder);
+        while self.has_leases_ahead(now) {
+            let Some(lease) = self.index.last_to_start() else { break };
+            self.index.remove(&lease);
         }
     }
 
