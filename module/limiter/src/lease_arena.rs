@@ -275,6 +275,18 @@ impl Node {
         }
     }
 
+    /// Subtracts a lease that is removed from the subtree. Returns whether the latest start is still
+    /// right: it is unless it was that of this lease.
+    pub(crate) fn subtract(&mut self, tree: Tree, lease: &Lease) -> bool {
+        let links = self.links_mut(tree);
+        links.count = links.count.minus(1);
+        if let Tree::Holder = tree {
+            return true;
+        }
+        self.costs = self.costs.minus(u64::from(lease.cost.get()));
+        lease.start() < self.latest_start
+    }
+
     /// Compares the key of the node, whose holder has these bytes, with that of a lease.
     pub(crate) fn order(&self, tree: Tree, text: &[u8], lease: &Lease) -> Ordering {
         let by_holder = || text.cmp(lease.holder.as_bytes());

@@ -275,15 +275,23 @@ impl LeaseIndex {
     /// Removes a node from a subtree that has it; returns the root of the subtree then.
     fn remove_below(&mut self, tree: Tree, root: Index, gone: Index, lease: &Lease) -> Index {
         let Some((node, text)) = self.arena.node_and_text(root) else { return root };
-        let Links { left, right, .. } = *node.links(tree);
+        let Links { left, right, count } = *node.links(tree);
         if root == gone {
             return self.join(tree, left, right);
         }
         let is_left = node.order(tree, text, lease) == Ordering::Greater;
         let child = self.remove_below(tree, if is_left { left } else { right }, gone, lease);
-        let (left, right) = if is_left { (child, right) } else { (left, child) };
-        self.set_links(tree, root, left, right);
-        self.balance(tree, root)
+        let is_exact = self.arena.node_mut(root).is_some_and(|node| {
+            *node.links_mut(tree).child_mut(is_left) = child;
+            node.subtract(tree, lease)
+        });
+        if !is_exact {
+            self.update(tree, root);
+        }
+        // The other side has what is neither the root nor in the child, nor gone.
+        let shrunk = self.count(tree, child);
+        let other = count.minus(shrunk).minus(2);
+        if is_heavier(other, shrunk) { self.balance(tree, root) } else { root }
     }
 
     /// Joins the subtrees on both sides of a node that was removed.
