@@ -20,7 +20,7 @@ use crate::{
 /// Maximum size of an identifier in bytes. The minimum is 1.
 pub(crate) const MAX_IDENTIFIER_BYTES: usize = 256;
 
-/// The number of most denied identifiers that can be asked for.
+/// The range of the number of identifiers to list.
 pub(crate) const TOP_COUNT: RangeInclusive<u32> = 1..=1_000;
 
 const _: () = assert!(*TOP_COUNT.end() as usize <= store::MAX_DENIED_IDENTIFIERS);

@@ -43,7 +43,7 @@ pub(super) struct ErrorAnswers<S> {
     client: Option<ClientAddress>,
     /// The rest of the answer that replaces the one of the HTTP library.
     answer: Vec<u8>,
-    /// Whether nothing has been read yet.
+    /// True until the first read.
     is_new: bool,
 }
 

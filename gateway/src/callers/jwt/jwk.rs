@@ -168,8 +168,8 @@ fn rsa_key(key: &DecodingKey) -> Result<DecodingKey, String> {
         let (min, max) = RSA_BITS.into_inner();
         return Err(format!("n must have {min} to {max} bits; it has {bits}"));
     }
-    if let Some(fault) = rsa_fault(n, e) {
-        return Err(fault.to_owned());
+    if let Some(error) = rsa_error(n, e) {
+        return Err(error.to_owned());
     }
     RsaPublicKeyComponents { n, e }
         .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
@@ -179,7 +179,7 @@ fn rsa_key(key: &DecodingKey) -> Result<DecodingKey, String> {
 
 /// Returns the rule that the numbers of an RSA key break, without leading zeros. The library reads
 /// such a key and then refuses each signature.
-fn rsa_fault(n: &[u8], e: &[u8]) -> Option<&'static str> {
+fn rsa_error(n: &[u8], e: &[u8]) -> Option<&'static str> {
     let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
     let exponent = match e {
         [] => Some(0),
