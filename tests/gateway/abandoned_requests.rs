@@ -1,5 +1,5 @@
-//! Requests that end in another way than with the answer of a handler: all of them leave a trace,
-//! and what Redis was asked for is done.
+//! Requests that end before their answer: the log and the metrics have each of them, and Redis runs
+//! the command that it has received.
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Probes and operators: what they see while clients leave no room, and where.
+//! The listener for probes and operators: it answers while clients use all other connections.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Every alert, forced in real gateways and seen by a real Prometheus.
+//! Every alert: real gateways cause it, and a real Prometheus fires it.
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Many checks in one call: each is answered as if it had come alone.
+//! Checks of many identifiers in one request: each has the answer of a single check.
 
 use serde_json::{Value, json};
 

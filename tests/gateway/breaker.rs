@@ -1,4 +1,5 @@
-//! Who waits for a Redis that does not answer: as few as possible, and nobody twice.
+//! The circuit breaker in front of a Redis that does not answer: one check waits for the timeout,
+//! and later checks are answered at once.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! How often callers may ask the gateway.
+//! Limits on the requests of callers.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Who may call the gateway: keys, tokens and scopes.
+//! Authentication and authorization of callers: keys, tokens and scopes.
 
 use std::fs;
 use std::io::{Read, Write};

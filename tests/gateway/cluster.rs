@@ -1,4 +1,4 @@
-//! The gateway finds the keys in a cluster, wherever slots are moved and whoever takes over.
+//! Keys in a cluster: the gateway follows slots that move and replicas that take over.
 
 use std::time::Duration;
 

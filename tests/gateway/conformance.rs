@@ -1,5 +1,5 @@
-//! The gateway beside its own description: Schemathesis sends what the document allows, and what
-//! it does not, and compares every answer with what the document says about it.
+//! The gateway and its OpenAPI document: Schemathesis sends requests that the document allows, and
+//! requests that it forbids, and compares every answer with the document.
 
 use std::fs;
 use std::path::{Path, PathBuf};

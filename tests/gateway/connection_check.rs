@@ -1,4 +1,4 @@
-//! `--check-config --connect`: what is tested of Redis, and what is printed about it.
+//! `--check-config --connect`: the checks of the connection to Redis, and their output.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! Clients that hold connections: many, slow, silent or greedy ones, beside one that is served as
-//! if it were alone.
+//! Connections of clients: many, slow, silent or greedy ones do not delay others.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -37,8 +36,8 @@ fn is_closed(socket: &mut TcpStream) -> bool {
     }
 }
 
-/// Sends a text, and then single bytes until the gateway has closed the connection. Returns how long
-/// that took.
+/// Sends a text, and then single bytes until the gateway has closed the connection. Returns the
+/// time until then.
 fn trickle(socket: &mut TcpStream, text: &str) -> Duration {
     let start = Instant::now();
     socket.write_all(text.as_bytes()).unwrap();

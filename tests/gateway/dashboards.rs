@@ -1,4 +1,5 @@
-//! The queries of the dashboard and of the alerts, with a real Prometheus that reads real gateways.
+//! The queries of the dashboard and of the alerts: a real Prometheus runs them on the metrics of
+//! real gateways.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Denials that the gateway remembers, so that a flood of checks costs Redis nothing.
+//! Denials that the gateway remembers: a flood of denied checks does not reach Redis.
 
 use crate::harness::{Gateway, GatewayBuilder, Response, Server, eventually};
 

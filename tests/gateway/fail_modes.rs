@@ -1,4 +1,4 @@
-//! What FAIL_MODE makes of calls while Redis is away.
+//! Answers of each FAIL_MODE while Redis does not answer.
 
 use crate::harness::{Gateway, GatewayBuilder, Response, Server, UNAVAILABLE, eventually, health};
 

@@ -1,6 +1,6 @@
-//! Floods of requests, each of which is valid and none of which is for the identifiers of others:
-//! the requests of others are decided where they were decided before, or refused for want of time,
-//! and `FAIL_MODE` decides nothing, since Redis is there.
+//! Floods of valid requests for one identifier: requests for other identifiers are decided by the
+//! same store as before, or are refused as overload. `FAIL_MODE` decides none of them, because
+//! Redis runs.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -109,8 +109,8 @@ fn fault(record: &Record, gateway: &Gateway) -> Option<String> {
     blame.into_iter().find(|text| log.contains(text)).map(|text| format!("the log says: {text}"))
 }
 
-/// Asserts that the requests of others are decided as before while this flood lasts. Redis itself can
-/// be late on a machine that stalls: the flood is repeated there, with a longer timeout.
+/// Asserts that other requests are decided as before while this flood lasts. Redis itself can be
+/// late on a machine that stalls: the flood is repeated there, with a longer timeout.
 fn assert_harms_no_other(flood: Option<&Flood>, server: &Server, fail_mode: &str) {
     const ATTEMPTS: u32 = 5;
     let name = flood.map_or("no flood", |flood| flood.name);

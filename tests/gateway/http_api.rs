@@ -1,4 +1,4 @@
-//! The gateway's API: every endpoint, its bodies and its headers.
+//! The HTTP API: every endpoint, its bodies and its headers.
 
 use std::thread;
 use std::time::Duration;

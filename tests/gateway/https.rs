@@ -1,4 +1,4 @@
-//! The gateway with a certificate of its own.
+//! The gateway with a certificate.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! What the gateway refuses: invalid requests, each with a body that says how to mend it, and
-//! hostile ones, which must harm nobody.
+//! Invalid requests, whose answers name the error and the rule, and hostile requests, which do not
+//! harm other requests.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

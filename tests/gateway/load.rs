@@ -1,5 +1,5 @@
-//! What the gateway promises under load while Redis goes and comes back: every request is
-//! answered, none later than twice the timeout, and a second after Redis is back it is used again.
+//! Load while Redis stops and starts again: every request has an answer within twice the timeout,
+//! and Redis decides again within a second of its return.
 
 use std::io::Write;
 use std::net::TcpStream;

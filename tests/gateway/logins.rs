@@ -1,4 +1,4 @@
-//! How the gateway gets to a Redis server: over sockets of either kind, with TLS, and as a user.
+//! Connections to Redis: TCP and Unix sockets, TLS, passwords and users.
 
 use tempfile::TempDir;
 

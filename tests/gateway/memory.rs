@@ -1,4 +1,4 @@
-//! The gateway without Redis: it answers what it would answer with one.
+//! The gateway without Redis: its answers are those of a gateway with Redis.
 
 use std::thread;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What the network does to the gateway: crowds of clients, idle connections, signals, heads that
-//! are not valid HTTP, pages of other origins, floods of handshakes.
+//! The network between clients and the gateway: crowds of clients, idle connections, signals, heads
+//! that are not valid HTTP, pages of other origins, floods of handshakes.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! What the gateway does while the network between it and Redis is at fault, and afterwards.
+//! Faults of the network between the gateway and Redis, and the time after them.
 
 use std::thread;
 use std::time::{Duration, Instant};

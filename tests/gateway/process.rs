@@ -1,4 +1,4 @@
-//! The gateway as a process: what its commands answer, and how it ends.
+//! The process of the gateway: its command line, its signals and its end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! What the gateway does while Redis cannot answer, and when it can again.
+//! Redis that cannot answer, and Redis that can answer again.
 
 use std::io::Write;
 use std::time::{Duration, Instant};

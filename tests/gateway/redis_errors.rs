@@ -1,5 +1,5 @@
-//! What the gateway does while Redis answers with errors: what callers get, what the log tells the
-//! operator to do, and that it decides again when that was done, without a restart.
+//! Redis that answers with errors: the answers of the gateway, the advice in its log, and its
+//! recovery without a restart.
 
 use std::fs;
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! Giving units back, and looking without taking: what changes a quota as a whole, and what does
-//! not.
+//! Refunds and calls that take nothing: the calls that make a quota whole, and the calls that leave
+//! it unchanged.
 
 use crate::harness::{Gateway, NOON, Response, Server};
 

@@ -1,4 +1,4 @@
-//! The gateway follows the primary that Sentinels name.
+//! Sentinels: the gateway follows the primary that they name.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The gateway's settings, and its log.
+//! The settings of the gateway, and their lines in the log.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! What operators see of the gateway: its metrics, its log, and the names in the files for them.
+//! Metrics and log of the gateway, and the names in the files that use them.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The identifiers that a gateway denies most, and what the log has of them.
+//! The identifiers with the most denied checks, and their lines in the log.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! The gateway's traces, sent to a collector.
+//! Traces of the gateway, and a collector that receives them.
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Answers that are sent before the body of their request has arrived: the next request on the
-//! connection is served, or the answer has announced that there is none.
+//! Answers that leave before the body of their request has arrived: the connection serves the next
+//! request, or the answer announces that the connection closes.
 
 use std::io::Write;
 use std::net::TcpStream;

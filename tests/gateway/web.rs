@@ -1,4 +1,4 @@
-//! The pages for people, opened in a real browser that can reach nothing but this machine.
+//! The pages for people, in a real browser that can reach this machine alone.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

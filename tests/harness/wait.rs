@@ -42,8 +42,8 @@ pub(crate) fn slowdown() -> Option<u32> {
     Some(slowdown.parse().expect("RATELIMIT_TEST_SLOWDOWN is an integer"))
 }
 
-/// Returns the result of `work`, and how long it took on a machine that does not stall: the share of
-/// the time that the machine may have taken is subtracted.
+/// Returns the result of `work` and its duration, from which the time that stalls of the machine
+/// may have taken is subtracted.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let (result, stall) = with_stall(work);

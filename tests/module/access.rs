@@ -1,4 +1,4 @@
-//! Who may call what: the server's access rules hold for every command, as users of it expect.
+//! Access rules: the server applies them to every command, for each user.
 
 use std::fs;
 

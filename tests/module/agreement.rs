@@ -1,4 +1,4 @@
-//! One truth: the pure code and a server make the same decisions over the same history.
+//! Agreement: the pure crate and a server make the same decisions over the same history.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What each command refuses, with the exact text, and that a refused call leaves the key alone.
+//! Refused arguments of each command, with the exact text of the error. A refused call leaves the
+//! key unchanged.
 
 use crate::harness::{Client, NOON, Server};
 

@@ -1,5 +1,4 @@
-//! In a cluster, commands go where their keys are, and slots that change hands under load take
-//! every grant along.
+//! Clusters: the node of a key serves it, and slots that move under load keep every grant.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Many clients at once never get more than one could.
+//! Many clients at once get no more than one client.
 
 use std::sync::Barrier;
 use std::thread;

@@ -1,5 +1,5 @@
-//! The bytes that fuzzing has found worth keeping, and mutations of them, given to a live server: as
-//! values to load, and as effects to apply to these.
+//! The bytes that fuzzing has found worth keeping, and mutations of them, given to a live server:
+//! as values to load, and as effects to apply to these.
 //!
 //! `RATELIMIT_FUZZ_SECONDS` says for how long to mutate; unless it is set, that is done a few times.
 

@@ -1,4 +1,4 @@
-//! Denied is free: a call that takes nothing changes nothing, wherever one looks.
+//! Denied calls change nothing: no key, no stream, no file, no counter.
 
 use std::io::Write;
 

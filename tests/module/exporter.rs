@@ -1,5 +1,4 @@
-//! What redis_exporter makes of `INFO ratelimit` by the script that is shipped, with the exporter
-//! that Debian has.
+//! redis_exporter and the script that is shipped for it: the metrics of `INFO ratelimit`.
 
 use std::collections::BTreeMap;
 use std::fs;

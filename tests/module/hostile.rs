@@ -1,4 +1,5 @@
-//! No input of any bytes and any length, and no stored bytes, stop the server or touch other data.
+//! Hostile input of any bytes and any length, and hostile stored bytes: they neither stop the
+//! server nor touch other data.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

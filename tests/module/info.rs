@@ -1,4 +1,4 @@
-//! INFO ratelimit: what is counted, and what is not.
+//! `INFO ratelimit`: the events that it counts, and the events that it does not count.
 
 use crate::harness::{Client, NOON, Server, eventually};
 

@@ -1,4 +1,4 @@
-//! What the server tells clients, cluster proxies and people about the commands.
+//! Facts about the commands that the server returns to clients, cluster proxies and people.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Limiters are keys: what a server does to keys of any type, it does to them.
+//! Generic commands on keys: limiter keys behave as keys of any other type.
 
 use std::time::Duration;
 

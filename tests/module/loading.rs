@@ -1,4 +1,4 @@
-//! The module's load: a refused one names its reason and leaves nothing behind.
+//! The load of the module: a refused load logs its reason and leaves the server unchanged.
 
 use std::fs;
 

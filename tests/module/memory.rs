@@ -1,4 +1,4 @@
-//! What values take in memory: told exactly, given back without a pause, and moved together.
+//! Memory of values: its exact size, its release without a pause, its defragmentation.
 
 use std::collections::HashMap;
 use std::env;

@@ -1,4 +1,4 @@
-//! RATELIMIT.MULTI: every key grants its cost, or none is touched.
+//! RATELIMIT.MULTI: every key grants its cost, or none changes.
 
 use std::time::Duration;
 

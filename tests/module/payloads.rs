@@ -1,4 +1,4 @@
-//! Stored bytes of every version: an older one is read for ever, a newer one is refused.
+//! Stored bytes of every version: the module reads all older versions, and refuses newer ones.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Durability is byte equality: what a server held before a reload or a restart, it holds after.
+//! Durability is byte equality: the data before a reload or a restart equals the data after it.
 
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Replicas hold the same bytes as their primary, and hear only of what changed.
+//! Replication: replicas have the same bytes as their primary, and receive changes alone.
 
 use std::time::Duration;
 

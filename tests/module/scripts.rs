@@ -1,5 +1,5 @@
-//! Grants within transactions, scripts and functions: they reach a replica as one, with all else
-//! that was written there, and what may only read cannot take.
+//! Grants within transactions, scripts and functions: a replica receives them as one unit with the
+//! other writes, and read-only scripts cannot take units.
 
 use crate::harness::{Client, Server, Snapshot};
 

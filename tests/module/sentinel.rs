@@ -1,4 +1,4 @@
-//! When a primary dies, Sentinels promote a replica, and the limits are kept.
+//! Failover by Sentinels: the promoted replica has every acknowledged grant.
 
 use crate::harness::{Load, Sentinels, Server, Snapshot, eventually, is_primary};
 

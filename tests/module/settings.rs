@@ -1,4 +1,4 @@
-//! The module's settings: where they can be set, and what is refused.
+//! The settings of the module: the places where they can be set, and the values that are refused.
 
 use std::collections::BTreeMap;
 use std::fs;

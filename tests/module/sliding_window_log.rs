@@ -1,4 +1,5 @@
-//! RATELIMIT.SW and its kin on logs: exact replies of a live server whose clock the test sets.
+//! RATELIMIT.SW and the other commands on logs: exact replies of a live server whose clock the test
+//! sets.
 
 use std::time::Duration;
 

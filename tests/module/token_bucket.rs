@@ -1,4 +1,5 @@
-//! RATELIMIT.TB and its kin on buckets: exact replies of a live server whose clock the test sets.
+//! RATELIMIT.TB and the other commands on buckets: exact replies of a live server whose clock the
+//! test sets.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! RATELIMIT.TOP: which keys were denied most lately, and by whom it is to be seen.
+//! RATELIMIT.TOP: the keys with the most denied calls, and the users who may read them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The chart: what its values choose, and what it refuses.
+//! The Helm chart: the manifests for its values, and the values that it refuses.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! The files for Railway and Render: no more fields than those services know, and every name in them
-//! looked up where it must be. Their commands are run.
+//! The files for Railway and Render: no more fields than those services know, and every name in
+//! them looked up where it must be. Their commands are run.
 
 use std::env;
 use std::fs;

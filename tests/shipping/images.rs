@@ -1,4 +1,4 @@
-//! What can be known of the images without building them. `make test-images` builds and runs them.
+//! Facts about the images that need no build. `make test-images` builds and runs the images.
 
 use std::env;
 use std::fs;

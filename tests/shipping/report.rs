@@ -1,4 +1,4 @@
-//! The figures that the README quotes are those that were measured last.
+//! The figures in README.md equal those of the last measurement.
 
 use std::fs;
 

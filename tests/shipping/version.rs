@@ -1,4 +1,4 @@
-//! The version, which is that of the workspace wherever it has to be written down once more.
+//! The version: every file that repeats it has that of the workspace.
 
 use std::fs;
 
