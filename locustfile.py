@@ -19,7 +19,7 @@ LIMIT, WINDOW_SECONDS = 100, 60
 
 
 class ApiUser(FastHttpUser):
-    """Asks on behalf of many identifiers, with one of the algorithms."""
+    """Sends checks for many identifiers, with one of the algorithms."""
 
     abstract = True
     algorithm = ""
@@ -35,7 +35,7 @@ class ApiUser(FastHttpUser):
 
     @task(5)
     def check_of_a_busy_one(self):
-        """More than the limit allows, so that there are denials."""
+        """Sends more checks than the limit allows, so that some are denied."""
         self.ask("busy", "check (busy)")
 
     @task(2)
@@ -69,7 +69,7 @@ class SlidingWindowUser(ApiUser):
 
 
 def fault_of_check(response):
-    """What is wrong with the answer to a check, if anything is."""
+    """Returns the error of an answer to a check, or `None`."""
     if response.status_code not in (200, 429):
         return f"status {response.status_code}"
     answer = response.json()
@@ -83,7 +83,7 @@ def fault_of_check(response):
 
 
 def fault_of_status(response, identifier):
-    """What is wrong with a status, if anything is."""
+    """Returns the error of a status, or `None`."""
     if response.status_code != 200:
         return f"status {response.status_code}"
     answer = response.json()

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Starts the server as the base image does, with the module loaded as well.
+# Starts the server in the same way as the base image, and loads the module.
 #
-# What is given after the image's name works as with the base image: nothing, options, a
-# configuration file and options, or the server's name or path and these.
+# The arguments after the name of the image are those of the base image: none, options, a
+# configuration file and options, or the name or path of the server and these.
 set -e
 
 module=/usr/local/lib/libratelimit.so
