@@ -44,8 +44,8 @@ class ApiUser(FastHttpUser):
         path = f"/rate-limit/status/{identifier}"
         name = f"status, {self.algorithm}"
         with self.client.get(path, params=self.quota, name=name, catch_response=True) as response:
-            if fault := fault_of_status(response, identifier):
-                response.failure(fault)
+            if error := error_of_status(response, identifier):
+                response.failure(error)
 
     def ask(self, identifier, name):
         with self.client.post(
@@ -54,8 +54,8 @@ class ApiUser(FastHttpUser):
             name=f"{name}, {self.algorithm}",
             catch_response=True,
         ) as response:
-            if fault := fault_of_check(response):
-                response.failure(fault)
+            if error := error_of_check(response):
+                response.failure(error)
             else:
                 response.success()
 
@@ -68,7 +68,7 @@ class SlidingWindowUser(ApiUser):
     algorithm = "sliding_window"
 
 
-def fault_of_check(response):
+def error_of_check(response):
     """Returns the error of an answer to a check, or `None`."""
     if response.status_code not in (200, 429):
         return f"status {response.status_code}"
@@ -82,7 +82,7 @@ def fault_of_check(response):
     return None if "Retry-After" in response.headers else "denied without Retry-After"
 
 
-def fault_of_status(response, identifier):
+def error_of_status(response, identifier):
     """Returns the error of a status, or `None`."""
     if response.status_code != 200:
         return f"status {response.status_code}"
