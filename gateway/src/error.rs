@@ -114,6 +114,7 @@ impl Error {
     pub(crate) const fn without_answer(error: &StoreError) -> Self {
         match error {
             StoreError::Overloaded => Self::Overloaded,
+            StoreError::Internal => Self::Internal,
             StoreError::Unavailable { .. } | StoreError::Refused { .. } => Self::Unavailable,
         }
     }

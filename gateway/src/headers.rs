@@ -76,11 +76,11 @@ pub(crate) fn of_decision(
 ) -> [(HeaderName, HeaderValue); 6] {
     let next = next_unit::wait(quota, cost, decision)
         .map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
-    let rate = u64::from(decision.rate);
+    let limit = u64::from(decision.limit);
     [
-        (POLICY, item(&[(";q=", Some(rate)), (";w=", Some(quota.window.whole_seconds()))])),
+        (POLICY, item(&[(";q=", Some(limit)), (";w=", Some(quota.window.whole_seconds()))])),
         (STATE, item(&[(";r=", Some(decision.remaining)), (";t=", next)])),
-        (X_LIMIT, decision.limit.into()),
+        (X_LIMIT, decision.capacity.into()),
         (X_REMAINING, decision.remaining.into()),
         (X_RESET, decision.reset_after.whole_seconds().into()),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -123,15 +123,15 @@ mod tests {
     use super::{of_decision, of_denial};
 
     fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
-        Quota { algorithm, limit, window: Millis(window), burst: None }
+        Quota { algorithm, limit, window: Millis(window), capacity: None }
     }
 
     fn decision(remaining: u64, retry_after: u64, reset_after: u64) -> Decision {
         Decision {
             source: Source::Redis,
             allowed: retry_after == 0,
-            rate: 100,
             limit: 100,
+            capacity: 100,
             remaining,
             retry_after: Millis(retry_after),
             reset_after: Millis(reset_after),

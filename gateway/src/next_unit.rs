@@ -16,7 +16,7 @@ const LONGEST: u64 = (1 << 53) - 1;
 /// room for the cost, and otherwise, the time until the newest grant has left. More comes by then at
 /// the latest.
 pub(crate) fn wait(quota: &Quota, cost: u32, decision: &Decision) -> Option<Millis> {
-    if decision.remaining >= decision.limit {
+    if decision.remaining >= decision.capacity {
         return None;
     }
     let wait = match quota.algorithm {
@@ -61,7 +61,7 @@ impl<'a> Bucket<'a> {
         if self.is_cut() {
             return match self.decision.remaining {
                 0 if !self.decision.allowed => LONGEST,
-                _ => self.window.div_ceil(self.decision.rate.into()),
+                _ => self.window.div_ceil(self.decision.limit.into()),
             };
         }
         let Millis(reset) = self.decision.reset_after;
@@ -77,9 +77,9 @@ impl<'a> Bucket<'a> {
     /// Returns the wait at the rate between the two times of a denial: units beyond the cost take
     /// their difference.
     fn at_measured_rate(&self) -> u64 {
-        let Decision { limit, retry_after, reset_after, .. } = *self.decision;
+        let Decision { capacity, retry_after, reset_after, .. } = *self.decision;
         let between = u128::from(reset_after.0.saturating_sub(retry_after.0));
-        let units = u128::from(limit.saturating_sub(self.cost).max(1));
+        let units = u128::from(capacity.saturating_sub(self.cost).max(1));
         let after_next = between * u128::from(self.units_after_next()) / units;
         reset_after.0.saturating_sub(u64::try_from(after_next).unwrap_or(u64::MAX))
     }
@@ -87,9 +87,9 @@ impl<'a> Bucket<'a> {
     /// Returns true when the two times of a denial are as far apart as the rate of the call says.
     /// Both are rounded up.
     fn drains_at_rate_of_call(&self) -> bool {
-        let Decision { limit, retry_after, reset_after, .. } = *self.decision;
+        let Decision { capacity, retry_after, reset_after, .. } = *self.decision;
         let between = reset_after.0.saturating_sub(retry_after.0);
-        between + 1 >= self.time_of(limit.saturating_sub(self.cost))
+        between + 1 >= self.time_of(capacity.saturating_sub(self.cost))
     }
 
     /// Returns true when the time until the bucket is empty does not fit into a reply.
@@ -98,12 +98,12 @@ impl<'a> Bucket<'a> {
     }
 
     fn units_after_next(&self) -> u64 {
-        self.decision.limit - self.decision.remaining - 1
+        self.decision.capacity - self.decision.remaining - 1
     }
 
     /// Returns the time in which so many units drain at the rate of the call, rounded down.
     fn time_of(&self, units: u64) -> u64 {
-        let time = u128::from(units) * u128::from(self.window) / u128::from(self.decision.rate);
+        let time = u128::from(units) * u128::from(self.window) / u128::from(self.decision.limit);
         u64::try_from(time).unwrap_or(u64::MAX)
     }
 }
@@ -116,15 +116,15 @@ mod tests {
     use super::{LONGEST, wait};
 
     fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
-        Quota { algorithm, limit, window: Millis(window), burst: None }
+        Quota { algorithm, limit, window: Millis(window), capacity: None }
     }
 
     fn decision(limit: u32, remaining: u64, retry_after: u64, reset_after: u64) -> Decision {
         Decision {
             source: Source::Redis,
             allowed: retry_after == 0,
-            rate: limit,
-            limit: limit.into(),
+            limit,
+            capacity: limit.into(),
             remaining,
             retry_after: Millis(retry_after),
             reset_after: Millis(reset_after),
@@ -173,10 +173,11 @@ mod tests {
     #[test]
     fn a_time_that_is_cut_is_not_used() {
         let year = 31_622_400_000;
-        let quota = Quota { burst: Some(1_000_000_000), ..quota(Algorithm::TokenBucket, 1, year) };
+        let quota =
+            Quota { capacity: Some(1_000_000_000), ..quota(Algorithm::TokenBucket, 1, year) };
         let of = |cost, remaining, retry_after| {
             let decision = decision(1_000_000_000, remaining, retry_after, LONGEST);
-            wait(&quota, cost, &Decision { rate: 1, ..decision }).unwrap().0
+            wait(&quota, cost, &Decision { limit: 1, ..decision }).unwrap().0
         };
         assert_eq!(of(1_000_000_000, 0, 0), year);
         assert_eq!(of(1, 0, year), year);

@@ -122,7 +122,7 @@ fn the_gateway_starts_before_the_cluster_does() {
     for identifier in ["a", "b"] {
         assert_eq!(gateway.check(identifier).status, 503);
     }
-    gateway.log_with("cannot learn who has which keys");
+    gateway.log_with("cannot read the slots of the cluster");
     for number in 0..2 * PRIMARIES {
         cluster.node_mut(number).resume();
     }

@@ -70,7 +70,7 @@ const PACKAGES: &[Package] = &[
 ];
 
 /// Sources whose files do not follow the rules for files and parts yet.
-const LEFT: &[&str] = &["gateway/store/src"];
+const LEFT: &[&str] = &[];
 
 /// Files that may contain unsafe code. The last three are of tests: a library that is preloaded, a
 /// module that loads another one, and a call between `fork` and `exec`.

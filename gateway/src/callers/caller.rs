@@ -41,7 +41,7 @@ impl Caller {
     pub(crate) fn quota(&self) -> Option<Quota> {
         let CallerLimit { requests, window } = self.limit;
         let algorithm = Algorithm::TokenBucket;
-        requests.map(|limit| Quota { algorithm, limit, window, burst: None })
+        requests.map(|limit| Quota { algorithm, limit, window, capacity: None })
     }
 }
 

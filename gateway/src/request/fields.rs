@@ -165,7 +165,7 @@ impl<'a> Fields<'a> {
             algorithm,
             limit: limit?.unwrap_or(defaults.limit),
             window: window?.unwrap_or(defaults.window),
-            burst,
+            capacity: burst,
         })
     }
 
@@ -242,7 +242,7 @@ mod tests {
             algorithm: Algorithm::TokenBucket,
             limit: 100,
             window: Millis(60_000),
-            burst: None,
+            capacity: None,
         };
         assert_eq!(quota(&json!({})), Ok(expected.clone()));
         assert_eq!(quota(&json!({ "user": 1, "Limit": 2 })), Ok(expected));

@@ -78,7 +78,7 @@ async fn probe(state: &AppState) -> (StatusCode, Json<HealthAnswer>) {
         Err(StoreError::Unavailable { connected }) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", connected)
         }
-        Err(StoreError::Overloaded | StoreError::Refused { .. }) => {
+        Err(StoreError::Overloaded | StoreError::Internal | StoreError::Refused { .. }) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", true)
         }
     };

@@ -67,8 +67,8 @@ pub(crate) async fn status(
     let headers = (headers::of_decision(&quota, 1, &decision), source);
     let answer = Json(StatusAnswer {
         identifier,
-        requests_used: decision.limit.saturating_sub(decision.remaining),
-        limit: decision.limit,
+        requests_used: decision.capacity.saturating_sub(decision.remaining),
+        limit: decision.capacity,
         window_seconds: Seconds(quota.window),
         algorithm: quota.algorithm,
         reset_in_seconds: Seconds(decision.reset_after),

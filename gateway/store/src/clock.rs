@@ -1,10 +1,10 @@
-//! The time by which this process decides.
+//! The time for the decisions of this process.
 
 use std::time::{self, SystemTime, UNIX_EPOCH};
 
 use limiter::Instant;
 
-/// Unix time that never runs backwards: the time of the start, and what has passed since then.
+/// Unix time that never runs backwards: the time of the start, plus the time since the start.
 #[derive(Debug)]
 pub(super) struct Clock {
     start: time::Instant,
@@ -12,14 +12,14 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// A clock that shows the time of the system now, and goes its own way from here on.
+    /// Returns a clock that has the time of the system now, and ignores later changes of that time.
     pub(super) fn start() -> Self {
-        // A clock before 1970 is wrong, and any other start serves as well.
+        // A system time before 1970 is wrong, and any start is as good.
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { start: time::Instant::now(), start_micros: micros(unix) }
     }
 
-    /// The time now.
+    /// Returns the time now.
     pub(super) fn now(&self) -> Instant {
         Instant::from_micros(self.start_micros.saturating_add(micros(self.start.elapsed())))
     }

@@ -1,17 +1,17 @@
-//! What is decided, by whom, and why nothing was.
+//! The answers of the store.
 
 use crate::millis::Millis;
 
-/// Who made a decision.
+/// The part that made a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// Redis, for this request.
     Redis,
-    /// This process, by itself.
+    /// This process, by its own states.
     Local,
-    /// Redis, for an earlier request that this one cannot fare better than.
+    /// A cached denial by Redis; Redis would deny this request, too.
     Cache,
-    /// Nobody: everything is allowed while Redis cannot answer.
+    /// No part: the fail mode grants every check while Redis does not answer.
     Open,
 }
 
@@ -19,7 +19,7 @@ impl Source {
     /// Every source.
     pub const ALL: [Self; 4] = [Self::Redis, Self::Local, Self::Cache, Self::Open];
 
-    /// The name in headers and metrics.
+    /// Returns the name in headers and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -31,30 +31,30 @@ impl Source {
     }
 }
 
-/// What the store answered about an identifier and a quota.
+/// The answer to a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// Who decided.
+    /// The part that decided.
     pub source: Source,
-    /// Whether all of the cost was taken, or could be when only peeking.
+    /// Whether the whole cost was taken; without a cost, whether one unit could be taken.
     pub allowed: bool,
-    /// Units per window by which it was decided: the limit of the quota, or a share of it.
-    pub rate: u32,
+    /// Units per window of the decision: the limit of the quota, or a share of it.
+    pub limit: u32,
     /// Most units that can be taken at once.
-    pub limit: u64,
-    /// Whole units left, at most `limit`.
+    pub capacity: u64,
+    /// Whole units that can be taken now, at most `capacity`.
     pub remaining: u64,
-    /// Time until the same call would be allowed; 0 when it was.
+    /// Time until the same call would be allowed; 0 if this call was.
     pub retry_after: Millis,
-    /// Time until the whole quota is back.
+    /// Time until the whole quota is available.
     pub reset_after: Millis,
 }
 
-/// What the store gave back to a quota.
+/// The answer to a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refunded {
-    /// Who gave it back: Redis or this process.
+pub struct RefundOutcome {
+    /// The part that gave the units back: Redis or this process.
     pub source: Source,
-    /// Units, at most those that were used.
+    /// Units that were given back, at most those that count.
     pub units: u32,
 }

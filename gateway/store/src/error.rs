@@ -11,6 +11,8 @@ pub enum StoreError {
     /// The backlog of Redis is full, so that the call was not sent; or this process read an answer
     /// too late. Redis is not the cause, so that no fail mode decides: the client retries.
     Overloaded,
+    /// A bug: a value that a caller must have checked is out of its range.
+    Internal,
     /// Redis has a stricter rule for an argument than this service.
     Refused {
         /// The argument that breaks the rule.

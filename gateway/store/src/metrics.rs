@@ -7,10 +7,11 @@ use std::sync::LazyLock;
 
 use limiter::Algorithm;
 use metrics::{
-    Counter, Gauge, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
 };
 
-use crate::{decision::Source, redis::call_metrics, redis_error::RedisErrorKind};
+use crate::decision::Source;
 
 const DECISIONS: &str = "ratelimit_decisions_total";
 const NO_ROOM: &str = "ratelimit_local_no_room_total";
@@ -18,8 +19,18 @@ const ERRORS: &str = "ratelimit_redis_errors_total";
 const MAX_BACKLOG: &str = "ratelimit_redis_max_backlog";
 const CONNECTIONS: &str = "ratelimit_redis_connections";
 const BREAKER: &str = "ratelimit_redis_breaker_open";
-pub(crate) const CALL_SECONDS: &str = "ratelimit_redis_call_duration_seconds";
-pub(crate) const BACKLOG: &str = "ratelimit_redis_backlog";
+const CALL_SECONDS: &str = "ratelimit_redis_call_duration_seconds";
+const BACKLOG: &str = "ratelimit_redis_backlog";
+
+/// The metrics of all calls to Redis together.
+pub(crate) static CALLS: LazyLock<CallMetrics> =
+    LazyLock::new(|| CallMetrics { seconds: histogram!(CALL_SECONDS), backlog: gauge!(BACKLOG) });
+
+/// The metrics of calls to Redis.
+pub(crate) struct CallMetrics {
+    pub(crate) seconds: Histogram,
+    pub(crate) backlog: Gauge,
+}
 
 type DecisionCounters = [[[Counter; Source::ALL.len()]; 2]; Algorithm::ALL.len()];
 
@@ -35,10 +46,8 @@ static DECISION_COUNTERS: LazyLock<DecisionCounters> = LazyLock::new(|| {
     })
 });
 
-/// Describes the metrics of the store and registers each with 0, after the recorder of the process
-/// is installed and before the first store is opened. `max_backlog` is the most calls that may wait
-/// for Redis.
-pub fn register_metrics(max_backlog: usize) {
+/// Describes all metrics, and registers each with 0.
+pub(crate) fn register(max_backlog: usize, error_kinds: impl Iterator<Item = &'static str>) {
     describe_counter!(
         DECISIONS,
         "Checks that were decided, by algorithm, outcome, and source: redis, local (this process), \
@@ -63,10 +72,10 @@ pub fn register_metrics(max_backlog: usize) {
     );
     LazyLock::force(&DECISION_COUNTERS);
     counter!(NO_ROOM).increment(0);
-    call_metrics::register();
+    LazyLock::force(&CALLS);
     gauge!(MAX_BACKLOG).set(max_backlog as f64);
-    for kind in RedisErrorKind::ALL {
-        counter!(ERRORS, "kind" => kind.name()).increment(0);
+    for kind in error_kinds {
+        counter!(ERRORS, "kind" => kind).increment(0);
     }
 }
 

@@ -1,48 +1,48 @@
-//! What the settings say about where and how decisions are made.
+//! The options of a store.
 
 use std::time::Duration;
 
-use super::redis::{RedisOptions, Topology};
+use crate::redis::topology::{RedisOptions, Topology};
 
-/// Where states are, and what happens when they cannot be reached.
+/// The options of a store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// Where states are kept.
+    /// The place of the states.
     pub location: Location,
-    /// How Redis is used, if that is where they are.
+    /// The options of connections, if the states are in Redis.
     pub redis: RedisOptions,
-    /// Put before every key.
+    /// The prefix of every key.
     pub key_prefix: String,
-    /// What a check gets while Redis cannot answer.
+    /// The answer to checks while Redis does not answer.
     pub fail_mode: FailMode,
-    /// What this process decides by itself.
+    /// The options of decisions of this process.
     pub local: LocalOptions,
-    /// What is remembered of denials.
+    /// The options of the deny cache.
     pub deny_cache: DenyCacheOptions,
 }
 
-/// Where states are kept.
+/// The place of the states.
 #[derive(Debug, Clone)]
 pub enum Location {
-    /// In this process, and gone with it.
+    /// The memory of this process.
     Memory,
-    /// In Redis.
+    /// Redis.
     Redis(Topology),
 }
 
-/// What a check gets while Redis cannot answer.
+/// The answer to checks while Redis does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailMode {
     /// An error: status 503.
     Closed,
-    /// A grant, whatever it asks for.
+    /// A grant for every cost.
     Open,
     /// A decision of this process alone.
     Local,
 }
 
 impl FailMode {
-    /// The word in the settings.
+    /// Returns the name in settings.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,20 +57,20 @@ impl FailMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thousandths(pub u32);
 
-/// What this process decides by itself.
+/// The options of decisions of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalOptions {
-    /// Share of every limit that is granted while Redis cannot answer: 1 to 1000.
+    /// Share of every limit that this process grants while Redis does not answer: 1 to 1000.
     pub share: Thousandths,
-    /// Most quotas of each algorithm that are kept.
+    /// Most states of each algorithm.
     pub max_keys: usize,
 }
 
-/// What is remembered of denials.
+/// The options of the deny cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DenyCacheOptions {
     /// Most denials; 0 for none.
     pub size: usize,
-    /// How long each is remembered at most.
+    /// Longest time for which a denial is repeated.
     pub max_age: Duration,
 }

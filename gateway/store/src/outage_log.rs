@@ -1,4 +1,4 @@
-//! Lines of the log about the time in which Redis gives no decisions.
+//! The log lines about an outage: a time in which Redis makes no decisions.
 
 use std::{
     sync::{
@@ -8,26 +8,29 @@ use std::{
     time::Instant,
 };
 
-use super::{Decision, FailMode};
-use crate::log_throttle::{LogThrottle, Sums};
+use crate::{
+    decision::Decision,
+    log_throttle::{LogThrottle, Sums},
+    options::FailMode,
+};
 
-/// Logs that Redis is away, for how long, and what checks get meanwhile.
+/// Logs the duration of an outage, and the answers to requests in that time.
 #[derive(Debug)]
 pub(super) struct OutageLog {
     mode: FailMode,
-    /// Set while there is an outage: decisions take no lock otherwise.
+    /// Set during an outage. Otherwise decisions take no lock.
     is_failing: AtomicBool,
     outage: Mutex<Outage>,
 }
 
-/// The outage that goes on, if any does.
+/// The current outage, if there is one.
 #[derive(Debug, Default)]
 struct Outage {
     failures: LogThrottle,
     requests: Requests,
 }
 
-/// Requests that got something else than a decision of Redis.
+/// The numbers of requests without a decision of Redis, by their answers.
 #[derive(Debug, Default)]
 struct Requests {
     /// Checks that were granted.
@@ -39,46 +42,46 @@ struct Requests {
 }
 
 impl OutageLog {
-    /// A log in which checks get what `mode` gives them.
+    /// Returns the log of a store with this fail mode.
     pub(super) fn new(mode: FailMode) -> Self {
         Self { mode, is_failing: AtomicBool::new(false), outage: Mutex::default() }
     }
 
-    /// Counts a check that got this decision instead of one of Redis.
-    pub(super) fn count_check(&self, instead: &Decision) {
+    /// Counts a check with the decision that replaces one of Redis.
+    pub(super) fn count_check(&self, replacement: &Decision) {
         let requests = &mut self.outage().requests;
-        if instead.allowed {
+        if replacement.allowed {
             requests.granted += 1;
         } else {
             requests.denied += 1;
         }
     }
 
-    /// Counts a request that Redis did not answer, and that got status 503.
+    /// Counts a request that gets status 503, because Redis did not answer.
     pub(super) fn count_refusal(&self) {
         self.outage().requests.refused += 1;
     }
 
-    /// Logs that Redis gave no decision, when a line is due.
+    /// Logs that Redis made no decision, if a line is due.
     pub(super) fn redis_failed(&self, now: Instant) {
         let mut outage = self.outage();
         self.is_failing.store(true, Ordering::Relaxed);
         let fail_mode = self.mode.name();
         match outage.failures.record(now) {
             Some(Sums { count: 1, .. }) => {
-                let meanwhile = meanwhile(self.mode);
-                tracing::warn!(fail_mode, "Redis unavailable: checks are {meanwhile}");
+                let answer = answer(self.mode);
+                tracing::warn!(fail_mode, "Redis unavailable: checks are {answer}");
             }
             Some(Sums { seconds, .. }) => {
-                let requests = outage.requests.in_words(self.mode);
+                let requests = outage.requests.summary(self.mode);
                 tracing::warn!(fail_mode, "Redis unavailable for {seconds} s; {requests}");
             }
             None => {}
         }
     }
 
-    /// Logs the end of an outage, which a decision of Redis has ended if it has failed for none
-    /// lately: calls that fail now and then must not fill the log with recoveries.
+    /// Ends the outage and logs its end, unless a call has failed recently. Calls that fail now and
+    /// then must not fill the log with recoveries.
     pub(super) fn redis_decided(&self) {
         if self.is_failing.load(Ordering::Relaxed) {
             self.redis_decided_at(Instant::now());
@@ -91,7 +94,7 @@ impl OutageLog {
             return;
         }
         self.is_failing.store(false, Ordering::Relaxed);
-        let requests = std::mem::take(&mut outage.requests).in_words(self.mode);
+        let requests = std::mem::take(&mut outage.requests).summary(self.mode);
         if let Some(Sums { seconds, .. }) = outage.failures.end() {
             tracing::info!("Redis decides again after {seconds} s; {requests}");
         }
@@ -103,26 +106,26 @@ impl OutageLog {
 }
 
 impl Requests {
-    fn in_words(&self, mode: FailMode) -> String {
+    fn summary(&self, mode: FailMode) -> String {
         let Self { granted, denied, refused } = self;
-        let refused_in_words = format!("{refused} requests answered with status 503");
-        let decided_in_words = match mode {
-            FailMode::Closed => return refused_in_words,
+        let refused_requests = format!("{refused} requests answered with status 503");
+        let decided_checks = match mode {
+            FailMode::Closed => return refused_requests,
             FailMode::Open => format!("{granted} checks granted without Redis"),
             FailMode::Local => {
                 format!("{granted} checks granted and {denied} denied by this process alone")
             }
         };
         match (granted + denied, refused) {
-            (_, 0) => decided_in_words,
-            (0, _) => refused_in_words,
-            _ => format!("{decided_in_words}; {refused_in_words}"),
+            (_, 0) => decided_checks,
+            (0, _) => refused_requests,
+            _ => format!("{decided_checks}; {refused_requests}"),
         }
     }
 }
 
-/// The answer to checks while Redis is away, in words.
-fn meanwhile(mode: FailMode) -> &'static str {
+/// Returns the words for the answer to checks during an outage.
+fn answer(mode: FailMode) -> &'static str {
     match mode {
         FailMode::Closed => "answered with status 503",
         FailMode::Open => "granted without Redis",
@@ -132,15 +135,16 @@ fn meanwhile(mode: FailMode) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{FailMode, Requests};
+    use super::Requests;
+    use crate::options::FailMode;
 
     #[test]
-    fn sums_name_the_requests_that_there_were() {
+    fn sums_name_the_answers_that_occurred() {
         for (mode, [granted, denied, refused], words) in [
             (FailMode::Closed, [0, 0, 7], "7 requests answered with status 503"),
             (FailMode::Closed, [0, 0, 0], "0 requests answered with status 503"),
             (FailMode::Open, [3, 0, 0], "3 checks granted without Redis"),
-            // Nothing stands in for Redis where a status is asked for.
+            // No fail mode replaces the answer of Redis to a status.
             (FailMode::Open, [0, 0, 2], "2 requests answered with status 503"),
             (
                 FailMode::Open,
@@ -150,7 +154,7 @@ mod tests {
             (FailMode::Local, [0, 4, 0], "0 checks granted and 4 denied by this process alone"),
             (FailMode::Local, [0, 0, 1], "1 requests answered with status 503"),
         ] {
-            assert_eq!(Requests { granted, denied, refused }.in_words(mode), words);
+            assert_eq!(Requests { granted, denied, refused }.summary(mode), words);
         }
     }
 }

@@ -68,6 +68,16 @@ pub(crate) fn remember_attempt(error: &RedisError) {
     RedisErrorKind::from_error(error).remember(Instant::now());
 }
 
+/// Returns the names in logs and metrics of the kinds of errors of Redis.
+pub fn error_kinds() -> impl Iterator<Item = &'static str> {
+    RedisErrorKind::ALL.into_iter().map(RedisErrorKind::name)
+}
+
+/// Reports a pipeline with fewer answers than commands, which the client library rules out.
+pub(crate) fn missing_answer() -> StoreError {
+    RedisErrorKind::Unexpected.report()
+}
+
 fn last() -> MutexGuard<'static, Option<(RedisErrorKind, Instant)>> {
     LAST.lock().unwrap_or_else(PoisonError::into_inner)
 }

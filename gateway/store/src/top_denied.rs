@@ -1,8 +1,8 @@
-//! The identifiers that this process denied most lately.
+//! The identifiers that this process denied most often lately.
 //!
-//! Redis cannot know them: most denials of a flood come from the deny cache, which spares Redis the
-//! calls. This sketch counts all denials of this process: those of Redis, of the deny cache and of
-//! the local store. It promises what [`TopKeys`] promises, for each shard by itself.
+//! `RATELIMIT.TOP` does not list them, because most denials of a flood come from the deny cache
+//! without a call to Redis. This sketch counts all denials of this process: those of Redis, of the
+//! deny cache and of the local store. Each shard has the guarantees of [`TopKeys`].
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -13,19 +13,19 @@ use std::{
 
 use limiter::{Algorithm, Instant, TopKeys};
 
-/// The shards, each with a lock that is held for about a tenth of a microsecond.
+/// Number of shards. Each has a lock, which a denial takes for about a tenth of a microsecond.
 const SHARDS: usize = 8;
 
-/// The most identifiers that a shard counts, of both algorithms together.
+/// Most identifiers that a shard counts, of both algorithms together.
 const IDENTIFIERS_PER_SHARD: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
-/// The most identifiers that are counted, in less than a megabyte.
+/// Most identifiers that are counted, in less than a megabyte.
 pub const MAX_DENIED_IDENTIFIERS: usize = SHARDS * IDENTIFIERS_PER_SHARD.get();
 
 /// The most bytes of an identifier that is counted whole.
 pub const MAX_IDENTIFIER_BYTES: usize = TopKeys::MAX_KEY_BYTES;
 
-/// Denials by identifier and algorithm. An identifier is always in the same shard.
+/// The denials by identifier and algorithm. An identifier is always in the same shard.
 #[derive(Debug)]
 pub(super) struct TopDenied {
     shards: [Mutex<TopKeys>; SHARDS],
@@ -44,7 +44,7 @@ pub struct DeniedIdentifier {
 }
 
 impl TopDenied {
-    /// A sketch without denials.
+    /// Returns a sketch without denials.
     pub(super) fn new() -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::new(TopKeys::new(IDENTIFIERS_PER_SHARD))),
@@ -57,17 +57,17 @@ impl TopDenied {
         self.shard(identifier).denied(algorithm as u32, identifier.as_bytes(), now);
     }
 
-    /// Forgets the denials of an identifier.
+    /// Removes the denials of an identifier.
     pub(super) fn forget(&self, identifier: &str, algorithm: Algorithm) {
         self.shard(identifier).forget(algorithm as u32, identifier.as_bytes());
     }
 
-    /// The identifiers that were denied most, at most `count`: most denied first, then by their
-    /// bytes.
+    /// Returns the identifiers with the most denials, at most `count`: the most denied first, then by
+    /// their bytes.
     ///
     /// # Errors
     ///
-    /// Never, as long as the sketch keeps whole identifiers, which are text.
+    /// Never, as long as the sketch stores whole identifiers, which are text.
     pub(super) fn top(
         &self,
         count: usize,
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_denied_come_first_whatever_their_shard_and_algorithm() {
+    fn the_most_denied_come_first_in_all_shards_and_algorithms() {
         let sketch = TopDenied::new();
         for number in 1..=20 {
             for _ in 0..number {

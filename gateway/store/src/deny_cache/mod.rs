@@ -1,20 +1,21 @@
-//! Denials of Redis that are told again without asking it.
+//! Denials of Redis that are repeated without a call to Redis.
 //!
 //! ```text
 //!   sent   denied   arrived
 //!  ───┼───────┼────────┼───────────────────────────────▶ time
-//!     ├── told again for retry_after ──┤
-//!                      ├── what is left of retry_after ──┤
+//!     ├── repeated for retry_after ────┤
+//!                      ├── remaining retry_after ────────┤
 //! ```
 //!
-//! Redis denied at some time between the sending of the check and the arrival of the answer. So a
-//! denial is told again as if that had been when the check was sent, less the millisecond by which
-//! the wait may have been rounded up: nothing is denied here that Redis would grant. The waits that
-//! are told are those that are left as if it had been when the answer arrived: nobody is told to
-//! come back too early.
+//! Redis denied the check at some time between its sending and the arrival of the answer. The cache
+//! uses the end of this interval that is safe:
 //!
-//! Other instances and `redis-cli` can give units back without this one knowing of it; that is what
-//! the longest age is for.
+//! * A denial is repeated for `retry_after` from the sending, less the millisecond by which the wait
+//!   may be rounded up. So the cache denies nothing that Redis would grant.
+//! * The remaining waits are counted from the arrival, so that no client retries too early.
+//!
+//! Other instances and `redis-cli` can give units back without a notice to this process. The maximum
+//! age bounds the time for which a denial is repeated after that.
 
 #[cfg(test)]
 mod tests;
@@ -27,42 +28,44 @@ use std::{
 use limiter::{Algorithm, Instant};
 use quick_cache::{Equivalent, sync::Cache};
 
-use super::{Decision, DenyCacheOptions, Source};
 use crate::{
     check::{Check, Quota},
+    decision::{Decision, Source},
     millis::Millis,
+    options::DenyCacheOptions,
 };
 
-/// How many identifiers share a count of releases, of all there are: one in so many. Who shares one
-/// only has denials forgotten that need not have been.
-const RELEASE_COUNTS: usize = 1024;
+/// Number of release counters. Identifiers are hashed onto them; a collision only evicts a cached
+/// denial needlessly.
+const RELEASE_COUNTERS: usize = 1024;
 
 /// The denials of Redis that still hold.
 #[derive(Debug)]
-pub(super) struct DenyCache {
-    /// Nothing with a size of 0.
+pub(crate) struct DenyCache {
+    /// `None` with a size of 0.
     denials: Option<Cache<Key, Denial>>,
     max_age_micros: u64,
-    /// How often units were given back, by the hash of the identifier.
+    /// The numbers of refunds and resets, by the hash of the identifier.
     releases: Box<[AtomicU64]>,
     hasher: RandomState,
 }
 
-/// What must be known of a check from before it is sent, to remember its denial.
+/// The facts about a check that are taken before it is sent, and needed to cache its denial.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sent {
-    at: Instant,
-    /// A denial from before a release must not be told after it, however late it arrives.
+pub(crate) struct Ticket {
+    sent_at: Instant,
+    /// The release counter. A denial from before a release must not be repeated after the release,
+    /// however late the denial arrives.
     releases: u64,
 }
 
-/// A denial, and the check that it answers.
+/// A denial, with its check.
 #[derive(Debug, Clone)]
 struct Denial {
     quota: Quota,
     cost: u32,
     decision: Decision,
-    arrived: Instant,
+    arrived_at: Instant,
     /// The first time at which Redis may grant the same check.
     end: Instant,
     releases: u64,
@@ -74,7 +77,7 @@ struct Key {
     identifier: Box<str>,
 }
 
-/// A [`Key`] that need not be allocated to be looked up.
+/// A [`Key`] for a lookup, which needs no allocation.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct KeyRef<'a> {
     algorithm: Algorithm,
@@ -88,84 +91,90 @@ impl Equivalent<Key> for KeyRef<'_> {
 }
 
 impl DenyCache {
-    /// A cache that remembers nothing yet.
-    pub(super) fn new(options: DenyCacheOptions) -> Self {
+    /// Returns an empty cache.
+    pub(crate) fn new(options: DenyCacheOptions) -> Self {
         let DenyCacheOptions { size, max_age } = options;
         Self {
             denials: (size > 0).then(|| Cache::new(size)),
             max_age_micros: u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX),
-            releases: (0..RELEASE_COUNTS).map(|_| AtomicU64::new(0)).collect(),
+            releases: (0..RELEASE_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
         }
     }
 
-    /// The denial that Redis would answer a check with at `now` as well, if it is known.
-    pub(super) fn denial(&self, check: &Check, now: Instant) -> Option<Decision> {
+    /// Returns a denial if Redis would deny the check at `now` as well.
+    pub(crate) fn denial(&self, check: &Check, now: Instant) -> Option<Decision> {
         let denials = self.denials.as_ref().filter(|_| check.cost > 0)?;
         let key =
             KeyRef { algorithm: check.quota.algorithm, identifier: check.identifier.as_str() };
         let denial = denials.get(&key)?;
         if denial.quota != check.quota {
-            // A grant by another quota also changes how fast what is used comes back.
+            // A grant by another quota also changes the rate at which used units come back.
             denials.remove(&key);
             return None;
         }
         let holds = denial.cost == check.cost
             && now < denial.end
             && denial.releases == self.releases(&check.identifier).load(Ordering::Acquire);
-        holds.then(|| denial.told_at(now))
+        holds.then(|| denial.decision_at(now))
     }
 
-    /// To be called before a check is sent at `now`.
-    pub(super) fn sent(&self, check: &Check, now: Instant) -> Sent {
-        Sent { at: now, releases: self.releases(&check.identifier).load(Ordering::Acquire) }
+    /// Returns the ticket of a check that is sent at `now`.
+    pub(crate) fn ticket(&self, check: &Check, now: Instant) -> Ticket {
+        Ticket { sent_at: now, releases: self.releases(&check.identifier).load(Ordering::Acquire) }
     }
 
-    /// Remembers a decision that arrived at `now`, if it is a denial of Redis.
-    pub(super) fn remember(&self, check: &Check, sent: Sent, decision: &Decision, now: Instant) {
+    /// Stores a decision that arrived at `now`, if the decision is a denial of Redis.
+    pub(crate) fn remember(
+        &self,
+        check: &Check,
+        ticket: Ticket,
+        decision: &Decision,
+        now: Instant,
+    ) {
         let Some(denials) = &self.denials else { return };
         if decision.allowed || decision.source != Source::Redis || check.cost == 0 {
             return;
         }
         let wait = decision.retry_after.0.saturating_sub(1).saturating_mul(1_000);
-        let end = sent.at.plus_micros(wait.min(self.max_age_micros));
+        let end = ticket.sent_at.plus_micros(wait.min(self.max_age_micros));
         if end <= now {
             return;
         }
         let Check { identifier, quota, cost } = check;
         let key = Key { algorithm: quota.algorithm, identifier: identifier.as_str().into() };
-        let Sent { releases, .. } = sent;
+        let Ticket { releases, .. } = ticket;
         let denial = Denial {
             quota: quota.clone(),
             cost: *cost,
             decision: *decision,
-            arrived: now,
+            arrived_at: now,
             end,
             releases,
         };
         denials.insert(key, denial);
     }
 
-    /// Forgets the denials of an identifier, also those that have not arrived yet.
-    pub(super) fn release(&self, identifier: &str) {
+    /// Evicts the denials of an identifier, also those that have not arrived yet.
+    pub(crate) fn release(&self, identifier: &str) {
         self.releases(identifier).fetch_add(1, Ordering::AcqRel);
     }
 
     fn releases(&self, identifier: &str) -> &AtomicU64 {
         let hash = self.hasher.hash_one(identifier) as usize;
-        &self.releases[hash % RELEASE_COUNTS]
+        &self.releases[hash % RELEASE_COUNTERS]
     }
 }
 
 impl Denial {
-    /// The decision with the waits that are left.
-    fn told_at(&self, now: Instant) -> Decision {
-        let passed = now.micros_since(self.arrived) / 1_000;
-        let left = |Millis(wait): Millis| Millis(wait.saturating_sub(passed));
+    /// Returns the decision with the waits that remain at `now`.
+    fn decision_at(&self, now: Instant) -> Decision {
+        let passed = now.micros_since(self.arrived_at) / 1_000;
+        let remaining = |Millis(wait): Millis| Millis(wait.saturating_sub(passed));
         Decision {
             source: Source::Cache,
-            retry_after: left(self.decision.retry_after),
-            reset_after: left(self.decision.reset_after),
+            retry_after: remaining(self.decision.retry_after),
+            reset_after: remaining(self.decision.reset_after),
             ..self.decision
         }
     }

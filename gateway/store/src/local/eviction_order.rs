@@ -1,21 +1,20 @@
 //! The order in which the keys of a shard are evicted.
 //!
-//! A key that would deny its latest call now is never evicted. Among the other keys the one whose
-//! state ends first is evicted first, because its limit loses least.
+//! A key that would deny its latest call now is never evicted. Among the other keys, the key whose
+//! state ends first is evicted first, because the loss for its limit is the smallest.
 //!
-//! A key that denies becomes one that grants by the passing of time alone. So there are two sets:
-//! [`EvictionOrder::advance`] moves the keys that grant by now from the first set to the second.
-//! Each change of a key pays for at most one such move, so that every operation takes O(log n),
-//! amortised.
+//! A key that denies becomes a key that grants by the passage of time alone. So there are two sets,
+//! and [`EvictionOrder::advance`] moves the keys that grant at `now` from the first to the second. A
+//! key moves at most once after each change, so that every operation takes O(log n), amortised.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use limiter::Instant;
 
-/// The times that give a key its place.
+/// The times that determine the place of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Times {
-    /// The time from which the latest call of the key would be granted, if it came again.
+    /// The time from which the latest call of the key would be granted if it was repeated.
     pub(super) grants_from: Instant,
     /// The end of the state: from then on the whole quota is available.
     pub(super) end: Instant,
@@ -33,12 +32,12 @@ pub(super) struct EvictionOrder {
 }
 
 impl EvictionOrder {
-    /// An order of no keys.
+    /// Returns an order without keys.
     pub(super) const fn new() -> Self {
         Self { denying: BTreeMap::new(), granting: BTreeSet::new(), now: Instant::EPOCH }
     }
 
-    /// Moves on to `now`, unless that is earlier than a time that was passed in before.
+    /// Sets the time to `now`, unless an earlier call has set a later time.
     pub(super) fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
         while let Some(entry) = self.denying.first_entry() {
@@ -69,12 +68,12 @@ impl EvictionOrder {
         }
     }
 
-    /// The keys that may be evicted, first the one that goes first.
+    /// Returns the keys that may be evicted, in the order of eviction.
     pub(super) fn granting(&self) -> impl Iterator<Item = usize> {
         self.granting.iter().map(|(_, key)| *key)
     }
 
-    /// The keys that may not be evicted now, each with the microseconds until it may be.
+    /// Returns the keys that may not be evicted now, each with the microseconds until it may be.
     pub(super) fn denying(&self) -> impl Iterator<Item = (u64, usize)> {
         self.denying.keys().map(|(grants_from, key)| (grants_from.micros_since(self.now), *key))
     }

@@ -1,6 +1,6 @@
-//! Decisions of this process alone, by the same limiter that the module has.
+//! Decisions of this process alone, by the limiter of the module.
 //!
-//! Every answer is the one that the module would give: the same times are rounded up to the same
+//! Each answer is the answer of the module to the same calls: times are rounded up to the same
 //! milliseconds, and the same arguments are refused.
 
 mod eviction_order;
@@ -19,9 +19,10 @@ use limiter::{
 };
 
 use self::{shard::NoRoom, states::States};
-use super::{Argument, Decision, Refunded, Source, StoreError};
 use crate::{
     check::{Check, Quota, Refund},
+    decision::{Decision, RefundOutcome, Source},
+    error::{Argument, StoreError},
     log_throttle::{LogThrottle, Sums},
     metrics::count_no_room,
     millis::Millis,
@@ -30,16 +31,16 @@ use crate::{
 /// The largest limit of an algorithm whose memory grows with the limit: the default of Redis.
 pub(super) const MAX_BOUNDED_LIMIT: u32 = 1_000_000;
 
-/// Quotas that this process decides by itself.
+/// The states of this process.
 #[derive(Debug)]
 pub(super) struct LocalStore {
     buckets: States<TokenBucket>,
     logs: States<SlidingWindowLog>,
-    /// Says when a line about a store without room is due.
+    /// The times of the lines about a store without room.
     no_room: Mutex<LogThrottle>,
 }
 
-/// Runs an expression with the states of an algorithm: `with_states!(store, algorithm, states => …)`.
+/// Evaluates an expression with the states of an algorithm: `with_states!(store, algorithm, states => …)`.
 macro_rules! with_states {
     ($store:expr, $algorithm:expr, $states:ident => $body:expr) => {
         match $algorithm {
@@ -56,7 +57,7 @@ macro_rules! with_states {
 }
 
 impl LocalStore {
-    /// A store with room for `max_keys` states of each algorithm.
+    /// Returns a store with room for `max_keys` states of each algorithm.
     pub(super) fn new(max_keys: usize) -> Self {
         Self {
             buckets: States::new(max_keys),
@@ -65,7 +66,7 @@ impl LocalStore {
         }
     }
 
-    /// Takes what a check asks for, all or none; just looks when its cost is 0.
+    /// Takes the cost of a check, all or none; takes nothing when the cost is 0.
     ///
     /// # Errors
     ///
@@ -75,18 +76,18 @@ impl LocalStore {
         if *cost == 0 {
             return decision(quota, self.look(identifier, quota, now)?);
         }
-        let (limit, cost) = (limit(quota)?, units(*cost));
-        let decided = with_states!(self, quota.algorithm, states => {
+        let (limit, cost) = (limit(quota)?, units(*cost)?);
+        let outcome = with_states!(self, quota.algorithm, states => {
             states.take(identifier, &limit, cost, now)
         });
-        if decided.is_err() {
+        if outcome.is_err() {
             self.report_no_room();
         }
-        decision(quota, decided)
+        decision(quota, outcome)
     }
 
-    /// What taking one unit would answer. Takes nothing. Nothing is used of a quota for which there is
-    /// no room, although a unit of it would be denied.
+    /// Returns the answer to a check of one unit. Takes nothing. A quota for which there is no room is
+    /// unused, although a unit of it would be denied.
     ///
     /// # Errors
     ///
@@ -97,13 +98,13 @@ impl LocalStore {
         quota: &Quota,
         now: Instant,
     ) -> Result<Decision, StoreError> {
-        let looked = self.look(identifier, quota, now)?;
-        let has_room = looked.is_ok();
-        let decision = decision(quota, looked)?;
-        Ok(match has_room {
-            true => decision,
-            false => Decision { remaining: decision.limit, reset_after: Millis(0), ..decision },
-        })
+        let outcome = self.look(identifier, quota, now)?;
+        let has_room = outcome.is_ok();
+        let decision = decision(quota, outcome)?;
+        if has_room {
+            return Ok(decision);
+        }
+        Ok(Decision { remaining: decision.capacity, reset_after: Millis(0), ..decision })
     }
 
     fn look(
@@ -116,21 +117,30 @@ impl LocalStore {
         Ok(with_states!(self, quota.algorithm, states => states.peek(identifier, &limit, now)))
     }
 
-    /// Gives back units, as many of them as were used.
-    pub(super) fn refund(&self, units_back: &Refund, now: Instant) -> Refunded {
-        let Refund { identifier, algorithm, amount } = units_back;
+    /// Gives back units, at most those that count.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Internal`] when the amount is out of its range.
+    pub(super) fn refund(
+        &self,
+        refund: &Refund,
+        now: Instant,
+    ) -> Result<RefundOutcome, StoreError> {
+        let Refund { identifier, algorithm, amount } = refund;
+        let amount = units(*amount)?;
         let units = with_states!(self, algorithm, states => {
-            states.refund(identifier, units(*amount), now)
+            states.refund(identifier, amount, now)
         });
-        Refunded { source: Source::Local, units }
+        Ok(RefundOutcome { source: Source::Local, units })
     }
 
-    /// Forgets what was used. Answers whether there was anything.
+    /// Deletes a state. Returns whether there was one.
     pub(super) fn reset(&self, identifier: &str, algorithm: Algorithm, now: Instant) -> bool {
         with_states!(self, algorithm, states => states.remove(identifier, now))
     }
 
-    /// Counts and logs a check that was denied for want of room.
+    /// Counts and logs a check that was denied for lack of room.
     fn report_no_room(&self) {
         count_no_room();
         let mut no_room = self.no_room.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,52 +155,48 @@ impl LocalStore {
 pub(super) const NO_ROOM_ADVICE: &str =
     "raise LOCAL_MAX_KEYS: it is taken by quotas that deny, and new ones are denied";
 
+/// Returns the limit of a quota, or the error with which the module would refuse the limit.
 fn limit(quota: &Quota) -> Result<Limit, StoreError> {
     if quota.algorithm.facts().has_bounded_limit && quota.limit > MAX_BOUNDED_LIMIT {
         let rule = format!("limit must be an integer between 1 and {MAX_BOUNDED_LIMIT}");
         return Err(StoreError::Refused { argument: Argument::Limit, rule });
     }
-    let (limit, capacity) = (units(quota.limit), units(quota.capacity()));
-    Ok(Limit { limit, window: window(quota), capacity })
+    let window = Window::from_millis(quota.window.0).ok_or(StoreError::Internal)?;
+    Ok(Limit { limit: units(quota.limit)?, window, capacity: units(quota.capacity())? })
 }
 
-/// A number of units that was checked to be in its range.
-fn units(units: u32) -> Units {
-    Units::new(units.into()).unwrap_or(Units::MIN)
-}
-
-/// A window that was checked to be in its range.
-fn window(quota: &Quota) -> Window {
-    Window::from_millis(quota.window.0).unwrap_or(Window::MAX)
+/// Returns a number of units, which the caller of the store has checked to be in its range.
+fn units(units: u32) -> Result<Units, StoreError> {
+    Units::new(units.into()).ok_or(StoreError::Internal)
 }
 
 fn decision(
     quota: &Quota,
-    decided: Result<limiter::Decision, NoRoom>,
+    outcome: Result<limiter::Decision, NoRoom>,
 ) -> Result<Decision, StoreError> {
-    let decided = decided.unwrap_or_else(|NoRoom { wait }| limiter::Decision {
+    let decision = outcome.unwrap_or_else(|NoRoom { wait }| limiter::Decision {
         granted: 0,
         capacity: quota.capacity(),
         remaining: 0,
         retry_after: RetryAfter::Wait(wait),
         reset_after: wait,
     });
-    let retry_after = match decided.retry_after {
+    let retry_after = match decision.retry_after {
         RetryAfter::Granted => Millis(0),
         RetryAfter::Wait(time) => millis(time),
         RetryAfter::Never => {
-            let rule = format!("cost must be at most the capacity, {}", decided.capacity);
+            let rule = format!("cost must be at most the capacity, {}", decision.capacity);
             return Err(StoreError::Refused { argument: Argument::Cost, rule });
         }
     };
     Ok(Decision {
         source: Source::Local,
-        allowed: decided.granted > 0,
-        rate: quota.limit,
-        limit: decided.capacity.into(),
-        remaining: decided.remaining.into(),
+        allowed: decision.granted > 0,
+        limit: quota.limit,
+        capacity: decision.capacity.into(),
+        remaining: decision.remaining.into(),
         retry_after,
-        reset_after: millis(decided.reset_after),
+        reset_after: millis(decision.reset_after),
     })
 }
 

@@ -1,18 +1,18 @@
-//! States that share a lock, and the room that they share.
+//! States that share a lock and a bound on their memory.
 //!
 //! # Room
 //!
-//! The weight of a state is the number of KiB that it takes, rounded up: 1 for a bucket and a short
-//! log, some 8,000 for a log of a million entries. The room of a shard is the most that its states
-//! may weigh together. When another key needs room, or a log grows, keys that grant are evicted in
-//! the order of [`EvictionOrder`], and their limits start afresh. When they do not suffice:
+//! The weight of a state is its memory in KiB, rounded up: 1 for a bucket and a short log, some 8,000
+//! for a log of a million entries. The room of a shard is the greatest weight of all its states
+//! together. When another key needs room, or a log grows, keys that grant are evicted in the order of
+//! [`EvictionOrder`], and their limits start afresh. If these keys do not suffice:
 //!
-//! 1. A new key is denied. No key that denies is evicted for it, since that key would then grant.
-//! 2. A log that is there grows on, up to the room of the shard or [`LONGEST_LOG`], whichever is
-//!    more. So a log that alone takes more than the room is limited all the same.
+//! 1. A new key is denied. A key that denies is not evicted, because that key would then grant.
+//! 2. An existing log grows up to the room of the shard or to [`LONGEST_LOG`], whichever is greater.
+//!    So a log that alone exceeds the room is still limited.
 //! 3. A log that would grow beyond that is denied.
 //!
-//! A state that has ended leaves when its key is used again, or as the first to be evicted.
+//! A state that has ended is removed lazily, when its key is used again or when it is evicted first.
 
 #[cfg(test)]
 mod tests;
@@ -26,31 +26,31 @@ use super::eviction_order::{EvictionOrder, Times};
 /// More than any log weighs: a log of 1,000,000 entries weighs some 8,000.
 pub(super) const LONGEST_LOG: usize = 10_000;
 
-/// A key as it is looked up.
+/// An identifier with its hash.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key<'a> {
     pub(super) identifier: &'a str,
     pub(super) hash: u64,
 }
 
-/// The room is taken by keys that deny.
+/// The error of a shard whose room is taken by keys that deny.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoRoom {
-    /// The time until keys that deny now grant, and can be evicted.
+    /// The time until enough of these keys grant, and can be evicted.
     pub(super) wait: Duration,
 }
 
 /// States that share a lock.
 #[derive(Debug)]
 pub(super) struct Shard<A: Limiter> {
-    /// The most that all states may weigh, at least 1.
+    /// The greatest weight of all states, at least 1.
     room: usize,
-    /// The most that all states may weigh when a log grows and the others deny.
+    /// The greatest weight of all states when a log grows and the other keys deny.
     most: usize,
     /// The weight of all states.
     weight: usize,
     entries: Slab<Entry<A>>,
-    /// The places in `entries`, by the hash of the identifier.
+    /// The indexes of `entries`, by the hash of the identifier.
     places: HashTable<usize>,
     order: EvictionOrder,
 }
@@ -61,7 +61,7 @@ struct Entry<A: Limiter> {
     identifier: Box<str>,
     hash: u64,
     state: A,
-    /// The limit and the cost of the latest call. They decide whether the key denies.
+    /// The limit and the cost of the latest call. A key denies if it would deny this call now.
     limit: Limit,
     cost: Units,
     times: Times,
@@ -69,7 +69,7 @@ struct Entry<A: Limiter> {
 }
 
 impl<A: Limiter> Shard<A> {
-    /// A shard without states.
+    /// Returns a shard without states.
     pub(super) fn new(room: usize) -> Self {
         Self {
             room,
@@ -85,7 +85,7 @@ impl<A: Limiter> Shard<A> {
     ///
     /// # Errors
     ///
-    /// [`NoRoom`] when the state says yes, but cannot be stored.
+    /// [`NoRoom`] when the state grants, but cannot be stored.
     pub(super) fn take(
         &mut self,
         key: Key<'_>,
@@ -112,7 +112,7 @@ impl<A: Limiter> Shard<A> {
         Ok(self.change(place, |entry| entry.take(limit, cost, now)))
     }
 
-    /// What taking one unit would answer.
+    /// Returns the answer to a call that takes one unit.
     ///
     /// # Errors
     ///
@@ -133,14 +133,14 @@ impl<A: Limiter> Shard<A> {
         }
     }
 
-    /// Gives back units, as many of them as were used, and returns their number.
+    /// Gives back units, at most those that count, and returns their number.
     pub(super) fn refund(&mut self, key: Key<'_>, amount: Units, now: Instant) -> u32 {
         self.order.advance(now);
         let Some(place) = self.find(key, now) else { return 0 };
         self.change(place, |entry| entry.refund(amount, now))
     }
 
-    /// Forgets a key. Returns whether its state counted for anything.
+    /// Removes a key. Returns whether the key had a state that has not ended.
     pub(super) fn remove(&mut self, key: Key<'_>, now: Instant) -> bool {
         self.order.advance(now);
         match self.find(key, now) {
@@ -152,7 +152,7 @@ impl<A: Limiter> Shard<A> {
         }
     }
 
-    /// The place of a key whose state has not ended. A state that has ended is removed.
+    /// Returns the place of a key whose state has not ended. Removes a state that has ended.
     fn find(&mut self, key: Key<'_>, now: Instant) -> Option<usize> {
         let is_key = |place: &usize| *self.entries[*place].identifier == *key.identifier;
         let place = *self.places.find(key.hash, is_key)?;
@@ -180,7 +180,7 @@ impl<A: Limiter> Shard<A> {
         self.weight -= entry.weight;
     }
 
-    /// Changes a state, and keeps its place in the order and the weight of all in step.
+    /// Changes a state, and updates its place in the order and the weight of all states.
     fn change<T>(&mut self, place: usize, change: impl FnOnce(&mut Entry<A>) -> T) -> T {
         let entry = &mut self.entries[place];
         let (times, weight) = (entry.times, entry.weight);
@@ -194,8 +194,8 @@ impl<A: Limiter> Shard<A> {
         result
     }
 
-    /// Evicts keys that grant, other than `kept`, until `more` fits into the room. It is enough
-    /// that `more` fits below `most`.
+    /// Evicts keys that grant, other than `kept`, until `more` fits into the room, or until only keys
+    /// that deny remain and `more` fits below `most`.
     fn make_room(&mut self, more: usize, most: usize, kept: Option<usize>) -> Result<(), NoRoom> {
         if let Some(no_room) = self.without_room(more, most, kept) {
             return Err(no_room);
@@ -209,8 +209,8 @@ impl<A: Limiter> Shard<A> {
         Ok(())
     }
 
-    /// Returns nothing if `more` fits below `most` once keys that grant, other than `kept`, are
-    /// evicted.
+    /// Returns an error unless `more` fits below `most` once the keys that grant, other than `kept`,
+    /// are evicted.
     fn without_room(&self, more: usize, most: usize, kept: Option<usize>) -> Option<NoRoom> {
         let mut excess = (self.weight + more).saturating_sub(most);
         if excess == 0 {
@@ -244,7 +244,7 @@ impl<A: Limiter> Entry<A> {
     fn take(&mut self, limit: &Limit, cost: Units, now: Instant) -> Decision {
         let decision = self.state.take(limit, Request::all(cost), now);
         if decision.retry_after == RetryAfter::Never {
-            // A call that can never be granted says nothing about the key.
+            // A call that can never be granted does not show whether the key denies.
             return decision;
         }
         (self.limit, self.cost) = (*limit, cost);
@@ -271,11 +271,11 @@ impl<A: Limiter> Entry<A> {
         refund.refunded
     }
 
-    /// Sets the time from which the latest call would be granted, if it came again.
+    /// Sets the time from which the latest call would be granted if it was repeated.
     fn set_wait(&mut self, wait: RetryAfter, now: Instant) {
         self.times.grants_from = match wait {
             RetryAfter::Granted | RetryAfter::Never => Instant::EPOCH,
-            // From its end on the state counts for nothing.
+            // At its end the state counts for nothing.
             RetryAfter::Wait(wait) => {
                 let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
                 now.plus_micros(micros).min(self.times.end)
@@ -283,24 +283,24 @@ impl<A: Limiter> Entry<A> {
         };
     }
 
-    /// The most that the weight can grow by in one call, which adds a chunk to a log at most.
+    /// Returns the greatest growth of the weight in one call, which adds at most one chunk to a log.
     fn growth(&self) -> usize {
         weight(self.state.buffers() + GRANT_BUFFERS) - self.weight
     }
 }
 
-/// The most buffers that a grant adds: a chunk, and the list of the chunks.
+/// Most buffers that a grant adds: a chunk, and the list of the chunks.
 const GRANT_BUFFERS: usize = 2;
 
-/// The weight of a state with so many buffers.
+/// Returns the weight of a state with `buffers` buffers.
 fn weight(buffers: usize) -> usize {
     /// The most bytes that a buffer of a log takes, with its part of the list of the buffers.
     const BUFFER_BYTES: usize = 384;
     (buffers * BUFFER_BYTES).div_ceil(1024).max(1)
 }
 
-/// The end of a state whose whole quota is back after this time. A state of which nothing is used
-/// has ended.
+/// Returns the end of a state whose whole quota is available after `reset_after`. A state without
+/// used units has ended.
 fn end(reset_after: Duration, now: Instant) -> Instant {
     match u64::try_from(reset_after.as_micros()) {
         Ok(0) => Instant::EPOCH,

@@ -1,6 +1,6 @@
 //! The states of one algorithm, by identifier.
 //!
-//! A state is what Redis would hold under a key. Once it has ended it counts as missing.
+//! A state is the value that Redis would have under a key. A state that has ended counts as missing.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -19,11 +19,11 @@ pub(super) struct States<A: Limiter> {
 }
 
 impl<A: Limiter> States<A> {
-    /// The most shards. More make no difference, as each is locked for about a microsecond.
+    /// Most shards. Further shards make no difference, because each lock lasts about a microsecond.
     const MAX_SHARDS: usize = 16;
 
-    /// States with room for a weight of `room`, which is at least 1. A shard has room for the
-    /// longest log, unless there is one shard.
+    /// Returns states with room for a weight of `room`, which is at least 1. Each of several shards
+    /// has room for the longest log.
     pub(super) fn new(room: usize) -> Self {
         let count = (room / LONGEST_LOG).clamp(1, Self::MAX_SHARDS);
         let shard = |number| Shard::new(room / count + usize::from(number < room % count));
@@ -69,7 +69,7 @@ impl<A: Limiter> States<A> {
         let hash = self.hasher.hash_one(identifier);
         // The table of the shard takes the lowest and the highest bits.
         let index = (hash >> 32) as usize % self.shards.len();
-        // A shard panics before it has begun to change anything, or never.
+        // A shard that panics has not changed anything yet, so that a poisoned lock is sound.
         let shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
         (shard, Key { identifier, hash })
     }

@@ -4,20 +4,21 @@ use limiter::{Algorithm, Instant, Limit, SlidingWindowLog, Units, Window};
 
 use super::{LocalStore, NO_ROOM_ADVICE, states::States};
 use crate::{
-    Argument, Decision, Source, StoreError,
     check::{Check, Quota, Refund},
+    decision::{Decision, Source},
+    error::{Argument, StoreError},
     millis::Millis,
 };
 
 const NOON: u64 = 1_800_014_400_000_000;
 
-/// So many milliseconds after noon.
+/// Returns the time `millis` milliseconds after noon.
 fn at(millis: u64) -> Instant {
     Instant::from_micros(NOON + millis * 1_000)
 }
 
 fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
-    Quota { algorithm, limit, window: Millis(window), burst: None }
+    Quota { algorithm, limit, window: Millis(window), capacity: None }
 }
 
 fn check(identifier: &str, quota: &Quota, cost: u32) -> Check {
@@ -35,8 +36,8 @@ fn a_bucket_answers_as_the_module_does() {
     let granted = Decision {
         source: Source::Local,
         allowed: true,
-        rate: 100,
         limit: 100,
+        capacity: 100,
         remaining: 99,
         retry_after: Millis(0),
         reset_after: Millis(600),
@@ -44,7 +45,7 @@ fn a_bucket_answers_as_the_module_does() {
     assert_eq!(store.check(&check("user", &quota, 1), at(0)), Ok(granted));
     let denied = Decision { allowed: false, retry_after: Millis(600), ..granted };
     assert_eq!(store.check(&check("user", &quota, 100), at(0)), Ok(denied));
-    // A microsecond later every time is still told as the next full millisecond.
+    // A microsecond later every time is still rounded up to the same millisecond.
     let later = Instant::from_micros(NOON + 1);
     assert_eq!(store.check(&check("user", &quota, 100), later), Ok(denied));
     let full = Decision { remaining: 0, reset_after: Millis(60_000), ..granted };
@@ -52,11 +53,11 @@ fn a_bucket_answers_as_the_module_does() {
 }
 
 #[test]
-fn a_burst_is_the_capacity_of_a_bucket() {
+fn the_capacity_of_a_quota_is_that_of_a_bucket() {
     let store = LocalStore::new(10);
-    let quota = Quota { burst: Some(25), ..quota(Algorithm::TokenBucket, 10, 60_000) };
+    let quota = Quota { capacity: Some(25), ..quota(Algorithm::TokenBucket, 10, 60_000) };
     let decision = store.check(&check("user", &quota, 20), at(0)).unwrap();
-    assert_eq!((decision.rate, decision.limit, decision.remaining), (10, 25, 5));
+    assert_eq!((decision.limit, decision.capacity, decision.remaining), (10, 25, 5));
     assert_eq!(decision.reset_after, Millis(120_000));
 }
 
@@ -75,7 +76,7 @@ fn a_log_denies_until_its_oldest_grant_has_left() {
 }
 
 #[test]
-fn looking_takes_nothing_and_tells_whether_there_is_a_unit() {
+fn a_peek_takes_nothing_and_returns_whether_a_unit_is_available() {
     let store = LocalStore::new(10);
     for algorithm in Algorithm::ALL {
         let quota = quota(algorithm, 2, 60_000);
@@ -92,22 +93,22 @@ fn looking_takes_nothing_and_tells_whether_there_is_a_unit() {
 }
 
 #[test]
-fn a_refund_gives_back_at_most_what_was_used() {
+fn a_refund_gives_back_at_most_the_used_units() {
     let store = LocalStore::new(10);
     for algorithm in Algorithm::ALL {
         let quota = quota(algorithm, 10, 60_000);
-        assert_eq!(store.refund(&refund("user", algorithm, 1), at(0)).units, 0);
+        assert_eq!(store.refund(&refund("user", algorithm, 1), at(0)).unwrap().units, 0);
         store.check(&check("user", &quota, 7), at(0)).unwrap();
-        // A moment later a part of a unit has come back to a bucket, and counts all the same.
-        assert_eq!(store.refund(&refund("user", algorithm, 3), at(1)).units, 3);
+        // A moment later a part of a unit has come back to the bucket, and still counts as used.
+        assert_eq!(store.refund(&refund("user", algorithm, 3), at(1)).unwrap().units, 3);
         assert_eq!(store.peek("user", &quota, at(1)).unwrap().remaining, 6);
-        assert_eq!(store.refund(&refund("user", algorithm, 10), at(1)).units, 4);
+        assert_eq!(store.refund(&refund("user", algorithm, 10), at(1)).unwrap().units, 4);
         assert!(!store.reset("user", algorithm, at(0)), "nothing is left of {algorithm:?}");
     }
 }
 
 #[test]
-fn a_reset_tells_whether_there_was_anything() {
+fn a_reset_returns_whether_there_was_a_state() {
     let store = LocalStore::new(10);
     for algorithm in Algorithm::ALL {
         let quota = quota(algorithm, 10, 60_000);
@@ -126,7 +127,7 @@ fn a_state_counts_as_missing_from_its_end_on_to_the_microsecond() {
         [(Algorithm::TokenBucket, 600_000), (Algorithm::SlidingWindow, 60_000_000)]
     {
         let quota = quota(algorithm, 100, 60_000);
-        // Another quota, of which a unit takes longer to come back.
+        // Another quota, whose units come back more slowly.
         let other = Quota { window: Millis(86_400_000), ..quota.clone() };
         let after = |micros| {
             let store = LocalStore::new(10);
@@ -146,7 +147,7 @@ fn a_state_counts_as_missing_from_its_end_on_to_the_microsecond() {
         assert_eq!([took(life - 1), took(life)], [98, 99], "{algorithm:?}");
         let refunded = |micros| {
             let (store, now) = after(micros);
-            store.refund(&refund("user", algorithm, 1), now).units
+            store.refund(&refund("user", algorithm, 1), now).unwrap().units
         };
         assert_eq!([refunded(life - 1), refunded(life)], [1, 0], "{algorithm:?}");
         let there = |micros| {
@@ -158,14 +159,14 @@ fn a_state_counts_as_missing_from_its_end_on_to_the_microsecond() {
 }
 
 #[test]
-fn a_wait_ends_with_the_state_whatever_the_quota() {
+fn a_wait_ends_with_the_state_for_every_quota() {
     for algorithm in Algorithm::ALL {
         let store = LocalStore::new(10);
         store.check(&check("user", &quota(algorithm, 10, 1_000), 10), at(0)).unwrap();
         let slow = check("user", &quota(algorithm, 1, 3_600_000), 1);
         let denied = store.check(&slow, at(900)).unwrap();
-        let told = (denied.allowed, denied.retry_after, denied.reset_after);
-        assert_eq!(told, (false, Millis(100), Millis(100)), "{algorithm:?}");
+        let answer = (denied.allowed, denied.retry_after, denied.reset_after);
+        assert_eq!(answer, (false, Millis(100), Millis(100)), "{algorithm:?}");
         assert!(!store.check(&slow, at(999)).unwrap().allowed, "{algorithm:?}");
         assert!(store.check(&slow, at(1_000)).unwrap().allowed, "{algorithm:?}");
     }
@@ -175,7 +176,7 @@ fn a_wait_ends_with_the_state_whatever_the_quota() {
 fn the_longest_time_is_exact_in_json() {
     let store = LocalStore::new(10);
     let slowest = quota(Algorithm::TokenBucket, 1, 31_622_400_000);
-    let slowest = Quota { burst: Some(1_000_000_000), ..slowest };
+    let slowest = Quota { capacity: Some(1_000_000_000), ..slowest };
     let granted = store.check(&check("user", &slowest, 1_000_000_000), at(0)).unwrap();
     assert_eq!(granted.reset_after, Millis((1 << 53) - 1));
 }
@@ -190,7 +191,7 @@ fn algorithms_of_one_identifier_do_not_share_their_units() {
 }
 
 #[test]
-fn what_the_module_refuses_is_refused_in_its_words() {
+fn the_local_store_refuses_as_the_module_does_with_the_same_text() {
     let store = LocalStore::new(10);
     let most = quota(Algorithm::SlidingWindow, 1_000_000, 60_000);
     assert!(store.check(&check("user", &most, 1), at(0)).unwrap().allowed);
@@ -202,7 +203,7 @@ fn what_the_module_refuses_is_refused_in_its_words() {
 }
 
 #[test]
-fn no_more_states_are_kept_than_there_is_room_for() {
+fn the_number_of_states_is_bounded() {
     for algorithm in Algorithm::ALL {
         for room in [1, 10, 25_000] {
             let store = LocalStore::new(room);
@@ -218,7 +219,7 @@ fn no_more_states_are_kept_than_there_is_room_for() {
     }
 }
 
-/// How many of so many checks are allowed.
+/// Returns the number of allowed checks among `times` checks.
 fn allowed(store: &LocalStore, identifier: &str, quota: &Quota, times: u64) -> usize {
     let check = check(identifier, quota, 1);
     (0..times).filter(|millis| store.check(&check, at(*millis)).unwrap().allowed).count()
@@ -230,14 +231,14 @@ fn a_log_that_takes_more_than_all_of_the_room_is_limited() {
     let hourly = quota(Algorithm::SlidingWindow, 2_000, 3_600_000);
     assert_eq!(allowed(&store, "user", &hourly, 5_000), 2_000);
     assert_eq!(allowed(&store, "other", &hourly, 10), 0);
-    // Its oldest grants leave after an hour, and until then all of it denies.
+    // The oldest grants leave after an hour, and until then the log denies every check.
     let check = check("other", &hourly, 1);
     assert!(!store.check(&check, at(3_599_999)).unwrap().allowed);
     assert!(store.check(&check, at(3_600_000)).unwrap().allowed);
 }
 
 #[test]
-fn a_quota_that_denies_outlives_a_flood_of_those_that_grant() {
+fn a_flood_of_quotas_that_grant_evicts_no_quota_that_denies() {
     for algorithm in Algorithm::ALL {
         let store = LocalStore::new(10);
         let once = quota(algorithm, 1, 3_600_000);
@@ -251,7 +252,7 @@ fn a_quota_that_denies_outlives_a_flood_of_those_that_grant() {
 }
 
 #[test]
-fn the_quota_that_is_whole_soonest_is_forgotten_first() {
+fn the_quota_that_is_whole_soonest_is_evicted_first() {
     for algorithm in Algorithm::ALL {
         let store = LocalStore::new(3);
         let of_hours = |hours: u64| quota(algorithm, 2, hours * 3_600_000);
@@ -265,7 +266,7 @@ fn the_quota_that_is_whole_soonest_is_forgotten_first() {
 }
 
 #[test]
-fn new_quotas_are_denied_while_all_that_are_kept_deny() {
+fn new_quotas_are_denied_while_all_stored_quotas_deny() {
     for algorithm in Algorithm::ALL {
         let store = LocalStore::new(3);
         let once = quota(algorithm, 1, 60_000);
@@ -277,10 +278,10 @@ fn new_quotas_are_denied_while_all_that_are_kept_deny() {
         let denied = Decision {
             source: Source::Local,
             allowed: false,
-            rate: 100,
             limit: 100,
+            capacity: 100,
             remaining: 0,
-            // Then the first one may be forgotten.
+            // Now the first quota may be evicted.
             retry_after: Millis(57_000),
             reset_after: Millis(57_000),
         };
@@ -302,7 +303,7 @@ fn the_page_on_troubleshooting_has_the_advice() {
 }
 
 #[test]
-fn logs_that_grow_make_others_be_forgotten() {
+fn logs_that_grow_evict_other_states() {
     let store = LocalStore::new(100);
     let quota = quota(Algorithm::SlidingWindow, 4_000, 86_400_000);
     let identifiers = || (0..50).map(|number| number.to_string());
@@ -313,7 +314,7 @@ fn logs_that_grow_make_others_be_forgotten() {
     for identifier in identifiers() {
         (1..4_000).for_each(|number| grow(&identifier, number));
     }
-    // More than 10 KiB each, and there is room for 100.
+    // Each log takes more than 10 KiB, and there is room for 100 KiB.
     let kept = identifiers()
         .filter(|identifier| store.reset(identifier, Algorithm::SlidingWindow, at(80_000)));
     let kept = kept.count();
@@ -321,7 +322,7 @@ fn logs_that_grow_make_others_be_forgotten() {
 }
 
 #[test]
-fn a_state_in_use_stays_while_others_come_and_go() {
+fn a_state_in_use_is_not_evicted_by_other_identifiers() {
     let store = LocalStore::new(100);
     let quota = quota(Algorithm::TokenBucket, 1_000_000, 86_400_000);
     for number in 0..10_000 {
@@ -332,7 +333,7 @@ fn a_state_in_use_stays_while_others_come_and_go() {
 }
 
 #[test]
-fn the_longest_log_does_not_forget_itself() {
+fn the_longest_log_does_not_evict_itself() {
     let states = States::<SlidingWindowLog>::new(10_000);
     let window = Window::from_millis(31_622_400_000).unwrap();
     let limit = Limit::new(Units::new(1_000_000).unwrap(), window);

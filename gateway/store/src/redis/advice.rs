@@ -79,7 +79,7 @@ mod tests {
     fn the_page_on_troubleshooting_has_every_error_and_its_advice() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/troubleshooting.md");
         let page = fs::read_to_string(path).unwrap();
-        let (_, rows) = page.split_once("| fault | advice |\n|---|---|\n").unwrap();
+        let (_, rows) = page.split_once("| error | advice |\n|---|---|\n").unwrap();
         let rows: Vec<_> = rows.lines().take_while(|line| line.starts_with("| `")).collect();
         assert_eq!(rows.len(), ADVICE.len());
         for row in rows {

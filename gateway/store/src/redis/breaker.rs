@@ -1,4 +1,4 @@
-//! The circuit breaker of a server: whether calls are sent to it at all.
+//! The circuit breaker of a node: calls are sent only while a connection to the node works.
 //!
 //! ```text
 //!            no answer in time, or the last connection broke
@@ -9,7 +9,7 @@
 //!      └──────────────────────────────────────────────── half open
 //! ```
 //!
-//! While it is not closed, calls fail at once instead of waiting.
+//! While the breaker is not closed, calls fail at once instead of after a timeout.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,38 +21,52 @@ use crate::{
     metrics::{GaugeGuard, NodeGauges},
 };
 
-/// Whether calls are sent to a server.
+/// The state of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// They are.
+    /// A connection carries calls.
     Closed,
-    /// One is, to see whether it is answered.
+    /// A connection is probed with one call.
     HalfOpen,
-    /// None is.
+    /// No connection works.
     Open,
 }
 
-/// The state of one server, counted from the states of the connections to it.
+/// The circuit breaker of one node. Its state follows from the numbers of connections.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    /// The server, in logs.
+    /// The name of the node in logs.
     node: String,
-    /// The server, in metrics.
-    shown: NodeGauges,
+    gauges: NodeGauges,
     counts: Mutex<Counts>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Counts {
     live: usize,
     probing: usize,
-    /// What the log says.
-    told_closed: bool,
+    /// Whether the last line about the state says that the breaker is closed.
+    is_logged_closed: bool,
     losses: LogThrottle,
     /// Failures that left no live connection.
     openings: LogThrottle,
     /// Attempts to connect.
     attempts: LogThrottle,
+}
+
+/// The phase of a connection.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Probing,
+    Live,
+}
+
+/// Counts a connection in its phase, until this guard is dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionGuard {
+    breaker: Arc<Breaker>,
+    phase: Phase,
+    _gauge: Option<GaugeGuard>,
 }
 
 impl Counts {
@@ -63,114 +77,88 @@ impl Counts {
             (0, 0) => State::Open,
         }
     }
+
+    fn of(&mut self, phase: Phase) -> &mut usize {
+        match phase {
+            Phase::Probing => &mut self.probing,
+            Phase::Live => &mut self.live,
+        }
+    }
 }
 
 impl Breaker {
-    /// A breaker that is open, since there is no connection yet.
+    /// Returns a breaker that is open, since there is no connection yet.
     pub(super) fn new(node: String) -> Self {
-        let counts = Counts {
-            live: 0,
-            probing: 0,
-            told_closed: false,
-            losses: LogThrottle::new(),
-            openings: LogThrottle::new(),
-            attempts: LogThrottle::new(),
-        };
-        let shown = NodeGauges::new(&node);
-        shown.set_breaker_open(true);
-        Self { node, shown, counts: Mutex::new(counts) }
+        let gauges = NodeGauges::new(&node);
+        gauges.set_breaker_open(true);
+        Self { node, gauges, counts: Mutex::default() }
     }
 
     pub(super) fn state(&self) -> State {
         self.counts().state()
     }
 
-    /// A connection was made and is being tried, until the value is dropped.
-    pub(super) fn probe(self: &Arc<Self>) -> Counted {
-        self.count(|counts| &mut counts.probing, None)
+    /// Counts a new connection that is probed.
+    pub(super) fn count_probing(self: &Arc<Self>) -> ConnectionGuard {
+        self.change(|counts| *counts.of(Phase::Probing) += 1);
+        ConnectionGuard { breaker: Arc::clone(self), phase: Phase::Probing, _gauge: None }
     }
 
-    /// A connection carries calls, until the value is dropped.
-    pub(super) fn live(self: &Arc<Self>, connection: usize) -> Counted {
-        let counted = self.count(|counts| &mut counts.live, Some(self.shown.connection()));
-        tracing::debug!(node = self.node, connection, "connected to Redis");
+    /// Counts a connection that carries calls. Its number is a field of the log.
+    pub(super) fn count_live(self: &Arc<Self>, connection: usize) -> ConnectionGuard {
+        self.change(|counts| *counts.of(Phase::Live) += 1);
+        let node = &self.node;
+        tracing::debug!(node, connection, "connected to Redis");
         let mut counts = self.counts();
         let outage = counts.attempts.end();
-        if !counts.told_closed || outage.is_some() {
-            counts.told_closed = true;
-            let Sums { count, seconds } = outage.unwrap_or_default();
-            tracing::info!(
-                node = self.node,
-                connection,
-                attempts = count,
-                seconds,
-                "circuit breaker closed: calls go to Redis"
-            );
+        if !counts.is_logged_closed || outage.is_some() {
+            counts.is_logged_closed = true;
+            let Sums { count: attempts, seconds } = outage.unwrap_or_default();
+            let message = "circuit breaker closed: calls go to Redis";
+            tracing::info!(node, connection, attempts, seconds, "{message}");
         }
         drop(counts);
-        counted
+        let gauge = Some(self.gauges.connection());
+        ConnectionGuard { breaker: Arc::clone(self), phase: Phase::Live, _gauge: gauge }
     }
 
-    /// A connection was lost.
-    pub(super) fn note_loss(&self, connection: usize, reason: &str) {
-        let mut counts = self.counts();
+    /// Logs that a connection was lost.
+    pub(super) fn report_loss(&self, connection: usize, reason: &str) {
+        let (mut counts, node) = (self.counts(), &self.node);
         if let Some(Sums { count, .. }) = counts.losses.record_without_end(Instant::now()) {
-            tracing::warn!(
-                node = self.node,
-                connection,
-                reason,
-                losses = count,
-                "lost a connection to Redis"
-            );
+            tracing::warn!(node, connection, reason, losses = count, "lost a connection to Redis");
         }
-        self.tell_open(connection, &mut counts, reason);
+        self.report_opening(&mut counts, connection, reason);
     }
 
-    /// An attempt to connect has failed.
-    pub(super) fn note(&self, connection: usize, fault: &str, advice: &'static str) {
-        let mut counts = self.counts();
-        self.tell_open(connection, &mut counts, "cannot connect to Redis");
-        if let Some(Sums { count, seconds }) = counts.attempts.record_error(fault, Instant::now()) {
-            let node = &self.node;
-            tracing::error!(
-                node,
-                connection,
-                fault,
-                advice,
-                attempts = count,
-                seconds,
-                "cannot connect to Redis"
-            );
+    /// Logs that an attempt to connect has failed.
+    pub(super) fn report_attempt(&self, connection: usize, error: &str, advice: &'static str) {
+        const MESSAGE: &str = "cannot connect to Redis";
+        let (mut counts, node) = (self.counts(), &self.node);
+        self.report_opening(&mut counts, connection, MESSAGE);
+        if let Some(Sums { count, seconds }) = counts.attempts.record_error(error, Instant::now()) {
+            let attempts = count;
+            tracing::error!(node, connection, error, advice, attempts, seconds, "{MESSAGE}");
         }
     }
 
-    /// Says that the breaker is open, if the log still says that it is closed.
-    fn tell_open(&self, connection: usize, counts: &mut Counts, reason: &str) {
-        if counts.told_closed
+    /// Logs that the breaker is open, if the last line says that it is closed.
+    fn report_opening(&self, counts: &mut Counts, connection: usize, reason: &str) {
+        if counts.is_logged_closed
             && counts.state() == State::Open
             && let Some(Sums { count, .. }) = counts.openings.record_without_end(Instant::now())
         {
-            counts.told_closed = false;
-            let node = &self.node;
-            tracing::warn!(
-                node,
-                connection,
-                reason,
-                failures = count,
-                "circuit breaker open: calls to Redis fail at once"
-            );
+            counts.is_logged_closed = false;
+            let (node, failures) = (&self.node, count);
+            let message = "circuit breaker open: calls to Redis fail at once";
+            tracing::warn!(node, connection, reason, failures, "{message}");
         }
-    }
-
-    fn count(self: &Arc<Self>, number: Number, shown: Option<GaugeGuard>) -> Counted {
-        self.change(|counts| *number(counts) += 1);
-        Counted { breaker: Arc::clone(self), number, _shown: shown }
     }
 
     fn change(&self, change: impl FnOnce(&mut Counts)) {
         let mut counts = self.counts();
         change(&mut counts);
-        self.shown.set_breaker_open(counts.state() != State::Closed);
+        self.gauges.set_breaker_open(counts.state() != State::Closed);
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -178,27 +166,16 @@ impl Breaker {
     }
 }
 
-/// A server that is no longer used is nothing to be alarmed about.
+/// An alert on an open breaker must not continue for a node that is not used any more.
 impl Drop for Breaker {
     fn drop(&mut self) {
-        self.shown.set_breaker_open(false);
+        self.gauges.set_breaker_open(false);
     }
 }
 
-/// One of the numbers in the counts.
-type Number = fn(&mut Counts) -> &mut usize;
-
-/// A connection in the counts of a breaker.
-#[derive(Debug)]
-pub(super) struct Counted {
-    breaker: Arc<Breaker>,
-    number: Number,
-    _shown: Option<GaugeGuard>,
-}
-
-impl Drop for Counted {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.breaker.change(|counts| *(self.number)(counts) -= 1);
+        self.breaker.change(|counts| *counts.of(self.phase) -= 1);
     }
 }
 
@@ -212,13 +189,13 @@ mod tests {
     fn a_breaker_is_closed_while_any_connection_is_live() {
         let breaker = Arc::new(Breaker::new("node".to_owned()));
         assert_eq!(breaker.state(), State::Open);
-        let probe = breaker.probe();
+        let probe = breaker.count_probing();
         assert_eq!(breaker.state(), State::HalfOpen);
         drop(probe);
         assert_eq!(breaker.state(), State::Open);
 
-        let connections = [breaker.live(1), breaker.live(2)];
-        let probe = breaker.probe();
+        let connections = [breaker.count_live(1), breaker.count_live(2)];
+        let probe = breaker.count_probing();
         let [first, last] = connections;
         drop(first);
         assert_eq!(breaker.state(), State::Closed);

@@ -1,5 +1,5 @@
-//! Tests each server with every command that the gateway sends, for an operator who has changed the
-//! settings or the rights of a user.
+//! A test of each server with every command that the gateway sends, after a change of the settings or
+//! of the rights of a user.
 
 use std::{collections::BTreeSet, io, time::Duration};
 
@@ -9,23 +9,24 @@ use tokio::time::timeout;
 
 use super::{
     advice::advice,
+    commands::probe,
     dial::{Connection, Dialer},
-    probe,
-    slots::{self, Address, Share},
+    slots::{self, Address, SlotRange, slot_ranges},
     topology::{RedisOptions, SentinelTopology, Topology, server_at},
+    topology_refresh::cluster_slots,
 };
-use crate::{key, redis_error::RedisErrorKind};
+use crate::{key::key, redis_error::RedisErrorKind};
 
 /// Connects to every server that has keys, and sends every command to it. No key is changed.
 ///
-/// `callers_prefix` stands before the keys of callers, if their requests are counted. Returns the
+/// `callers_prefix` is the prefix of the keys of callers, if their requests are limited. Returns the
 /// number of servers.
 ///
 /// # Errors
 ///
 /// When a server cannot be reached or does not serve a command: one line that names the server, the
-/// fault, and the remedy.
-pub(crate) async fn check_connection(
+/// error, and the advice.
+pub(crate) async fn run(
     topology: &Topology,
     options: &RedisOptions,
     key_prefix: &str,
@@ -56,14 +57,14 @@ struct Check<'a> {
 impl Check<'_> {
     /// Asks the Sentinels in turn for the primary.
     async fn find_primary(&self, topology: &SentinelTopology) -> Result<ConnectionInfo, String> {
-        let mut fault = String::new();
+        let mut last_error = String::new();
         for sentinel in &topology.sentinels {
             match self.ask_sentinel(sentinel, &topology.primary_name).await {
                 Ok(primary) => return Ok(primary.set_redis_settings(topology.login.clone())),
-                Err(text) => fault = text,
+                Err(error) => last_error = error,
             }
         }
-        Err(fault)
+        Err(last_error)
     }
 
     async fn ask_sentinel(
@@ -84,7 +85,7 @@ impl Check<'_> {
                 "the Sentinel at {address} watches no primary that is called {primary_name}: \
                  correct the name after the address in REDIS_URL"
             )),
-            Err(error) => Err(fault(&format!("the Sentinel at {address}"), &error)),
+            Err(error) => Err(describe(&format!("the Sentinel at {address}"), &error)),
         }
     }
 
@@ -93,7 +94,7 @@ impl Check<'_> {
         &self,
         seeds: &[ConnectionInfo],
     ) -> Result<Vec<ConnectionInfo>, String> {
-        let mut fault = String::new();
+        let mut last_error = String::new();
         for seed in seeds {
             match self.ask_seed(seed).await {
                 Ok(shares) => {
@@ -111,13 +112,13 @@ impl Check<'_> {
                     let at = |place: Address| server_at(seed, place.host, place.port);
                     return Ok(places.into_iter().map(at).collect());
                 }
-                Err(text) => fault = text,
+                Err(error) => last_error = error,
             }
         }
-        Err(fault)
+        Err(last_error)
     }
 
-    async fn ask_seed(&self, seed: &ConnectionInfo) -> Result<Vec<Share>, String> {
+    async fn ask_seed(&self, seed: &ConnectionInfo) -> Result<Vec<SlotRange>, String> {
         let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
             seed.addr()
         else {
@@ -126,8 +127,8 @@ impl Check<'_> {
         let mut connection = self.dial(seed).await?;
         let answer = self.call(&mut connection, &cluster_slots()).await;
         let address = Address { host: host.clone(), port: *port };
-        let shares = answer.and_then(|answer| slots::shares(answer, &address));
-        shares.map_err(|error| fault(&format!("Redis at {address}"), &error))
+        let shares = answer.and_then(|answer| slot_ranges(answer, &address));
+        shares.map_err(|error| describe(&format!("Redis at {address}"), &error))
     }
 
     /// Logs in to a server and sends every command to it.
@@ -149,7 +150,7 @@ impl Check<'_> {
                 Err(error) if error.code() == Some("NOPERM") => {
                     refused.insert(command_name);
                 }
-                Err(error) => return Err(fault(&format!("{name} on {command_name}"), &error)),
+                Err(error) => return Err(describe(&format!("{name} on {command_name}"), &error)),
             }
         }
         if refused.is_empty() {
@@ -211,12 +212,6 @@ fn peeks_at_random_keys(key_prefix: &str) -> impl Iterator<Item = (&'static str,
     })
 }
 
-fn cluster_slots() -> Cmd {
-    let mut command = redis::cmd("CLUSTER");
-    command.arg("SLOTS");
-    command
-}
-
 /// Returns whether the server knows the command, and lets the user run it: the server is not the
 /// one that has the key, or the command itself refuses its arguments.
 fn is_past_rights(error: &RedisError, is_cluster: bool) -> bool {
@@ -227,7 +222,7 @@ fn is_past_rights(error: &RedisError, is_cluster: bool) -> bool {
     }
 }
 
-fn fault(server: &str, error: &RedisError) -> String {
+fn describe(server: &str, error: &RedisError) -> String {
     let detail = error.detail().unwrap_or_default();
     let kind = RedisErrorKind::from_error(error);
     let text = match error.code() {

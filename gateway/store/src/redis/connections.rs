@@ -1,4 +1,4 @@
-//! The connections to Redis: where commands are sent, how many may wait, and for how long.
+//! The connections to Redis, with a bound on the calls that wait and on their time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,41 +9,41 @@ use tokio::{
 };
 
 use super::{
-    KeyedCommand,
     call_error::CallError,
     cluster::Cluster,
+    commands::KeyedCommand,
     deadline::CallDeadline,
     dial::Dialer,
-    keeper::Upkeep,
+    node::Node,
+    reconnect::LinkOptions,
     sentinel,
-    server::Server,
     task::Task,
     tls::TlsError,
     topology::{RedisOptions, Topology},
 };
-use crate::{StoreError, redis_error::RedisErrorKind};
+use crate::{error::StoreError, redis_error::RedisErrorKind};
 
-/// Longest wait for the first connections. A start without Redis takes this much longer, and a
-/// start with Redis never refuses its first requests.
-const WARM_UP: Duration = Duration::from_millis(500);
+/// Longest wait for the first connections. A start without Redis takes this much longer, so that a
+/// start with Redis does not refuse its first requests.
+const WARM_UP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Connections that are kept up in the background.
+/// The connections to one topology, which background tasks replace.
 #[derive(Debug)]
 pub(super) struct Connections {
     servers: Servers,
-    /// A permit for each command that may wait for an answer. What comes on top is refused at
-    /// once, since it would only wait to time out.
+    /// One permit for each command that may wait for an answer. Further commands are refused at
+    /// once, because they would only wait for their timeout.
     backlog: Semaphore,
     max_backlog: usize,
-    /// Longest wait for all answers to a call, wherever it is sent on to.
+    /// Longest wait for the answers to a call, with all redirections.
     timeout: Duration,
 }
 
 #[derive(Debug)]
 enum Servers {
     One {
-        server: Server,
-        /// Asks where the server is, if it is not always the same one.
+        node: Node,
+        /// Reads the address of the primary, where Sentinels name it.
         _sentinels: Option<Task>,
     },
     Many(Cluster),
@@ -58,7 +58,7 @@ impl Connections {
     ) -> Result<Self, TlsError> {
         let RedisOptions { max_connections, max_backlog, timeout, tls } = options;
         let tls = topology.uses_tls().then_some(tls);
-        let upkeep = Arc::new(Upkeep {
+        let links = Arc::new(LinkOptions {
             dialer: Dialer::new(tls, timeout, max_backlog)?,
             answer_timeout: timeout,
             probe,
@@ -67,88 +67,96 @@ impl Connections {
         });
         let servers = match topology {
             Topology::Standalone(server) => {
-                let node = server.addr().to_string();
-                // The sender goes: the server stays where it is.
-                let (_, whereabouts) = watch::channel(Some(*server));
-                let server = Server::keep(node, whereabouts, upkeep, max_connections);
-                Servers::One { server, _sentinels: None }
+                let name = server.addr().to_string();
+                // The sender is dropped on purpose: the address of the server never changes.
+                let (_, address) = watch::channel(Some(*server));
+                let node = Node::start(name, address, links, max_connections);
+                Servers::One { node, _sentinels: None }
             }
             Topology::Sentinel(sentinels) => {
-                let node = sentinels.primary_name.clone();
-                let (whereabouts, task) = sentinel::follow(*sentinels, Arc::clone(&upkeep));
-                let server = Server::keep(node, whereabouts, upkeep, max_connections);
-                Servers::One { server, _sentinels: Some(task) }
+                let name = sentinels.primary_name.clone();
+                let (address, task) = sentinel::start(*sentinels, Arc::clone(&links));
+                let node = Node::start(name, address, links, max_connections);
+                Servers::One { node, _sentinels: Some(task) }
             }
             Topology::Cluster(seeds) => {
-                Servers::Many(Cluster::connect(seeds, max_connections, upkeep))
+                Servers::Many(Cluster::connect(seeds, max_connections, links))
             }
         };
         Ok(Self { servers, backlog: Semaphore::new(max_backlog), max_backlog, timeout })
     }
 
-    /// Waits for the first connections, but not for long.
+    /// Waits for the first connections, at most [`WARM_UP_TIMEOUT`].
     pub(super) async fn warm_up(&self) {
         let all = async {
             match &self.servers {
-                Servers::One { server, .. } => server.wait_until_live().await,
+                Servers::One { node, .. } => node.wait_until_live().await,
                 Servers::Many(cluster) => cluster.wait_until_live().await,
             }
         };
-        let _ = timeout(WARM_UP, all).await;
+        let _ = timeout(WARM_UP_TIMEOUT, all).await;
     }
 
-    /// Sends a command once. It is never repeated: one that timed out may have counted.
+    /// Sends a command once. The command is never repeated, because Redis may have counted a command
+    /// whose answer is missing.
+    ///
+    /// # Errors
+    ///
+    /// When the backlog is full, which is reported; or the error of the call, which the caller
+    /// reports.
+    pub(super) async fn call(
+        &self,
+        command: KeyedCommand,
+    ) -> Result<Result<Value, CallError>, StoreError> {
+        let _permit = self.enter(1)?;
+        let deadline = Instant::now() + self.timeout;
+        Ok(match &self.servers {
+            Servers::One { node, .. } => {
+                let deadline = CallDeadline { at: deadline, is_first_attempt: true };
+                let answer = node.send(&command.command, deadline).await;
+                answer.and_then(|value| value.extract_error().map_err(CallError::Redis))
+            }
+            Servers::Many(cluster) => cluster.send(command, deadline).await,
+        })
+    }
+
+    /// Sends a command as [`Self::call`] does, and reports all errors.
     pub(super) async fn send(&self, command: KeyedCommand) -> Result<Value, StoreError> {
-        let mut answers = self.send_all(vec![command]).await;
-        answers.pop().unwrap_or_else(|| Err(RedisErrorKind::Unexpected.report()))
+        self.call(command).await?.map_err(CallError::report)
     }
 
-    /// Sends commands in one pipeline to each server that has keys of theirs, each of them once,
-    /// and gives their answers in order. All count against the backlog, and are refused together
-    /// when they do not fit into it.
+    /// Sends commands in one pipeline to each server that has some of their keys, each command once.
+    /// Answers in the order of the commands. All commands count against the backlog, which refuses
+    /// them together.
     pub(super) async fn send_all(
         &self,
         commands: Vec<KeyedCommand>,
     ) -> Vec<Result<Value, StoreError>> {
         let count = commands.len();
-        match self.call_all(commands).await {
-            Ok(answers) => {
-                let explained = |answer: Result<_, _>| answer.map_err(CallError::report);
-                answers.into_iter().map(explained).collect()
-            }
-            Err(error) => vec![Err(error); count],
-        }
-    }
-
-    /// Does what [`Self::send_all`] does, and leaves it to its caller to report errors.
-    ///
-    /// # Errors
-    ///
-    /// When the commands do not fit into the backlog.
-    pub(super) async fn call_all(
-        &self,
-        commands: Vec<KeyedCommand>,
-    ) -> Result<Vec<Result<Value, CallError>>, StoreError> {
-        let Some(_waiting) = self.enter(commands.len()) else {
-            return Err(RedisErrorKind::Overloaded.report());
+        let _permit = match self.enter(count) {
+            Ok(permit) => permit,
+            Err(error) => return vec![Err(error); count],
         };
         let deadline = Instant::now() + self.timeout;
-        Ok(match &self.servers {
-            Servers::One { server, .. } => call_all(server, commands, deadline).await,
-            Servers::Many(cluster) => cluster.call_all(commands, deadline).await,
-        })
+        let answers = match &self.servers {
+            Servers::One { node, .. } => send_all(node, commands, deadline).await,
+            Servers::Many(cluster) => cluster.send_all(commands, deadline).await,
+        };
+        answers.into_iter().map(|answer| answer.map_err(CallError::report)).collect()
     }
 
-    /// Takes so many places in the backlog, if there are. Commands that never fit take all of it:
-    /// they would otherwise be refused however quick Redis is.
-    fn enter(&self, count: usize) -> Option<SemaphorePermit<'_>> {
-        let places = count.min(self.max_backlog);
-        self.backlog.try_acquire_many(u32::try_from(places).ok()?).ok()
+    /// Takes `count` permits of the backlog. More commands than the backlog has permits take all of
+    /// them, because they would otherwise be refused however fast Redis is.
+    fn enter(&self, count: usize) -> Result<SemaphorePermit<'_>, StoreError> {
+        let permits = u32::try_from(count.min(self.max_backlog)).unwrap_or(u32::MAX);
+        let permit = self.backlog.try_acquire_many(permits);
+        permit.map_err(|_| RedisErrorKind::Overloaded.report())
     }
 }
 
-async fn call_all(
-    server: &Server,
+/// Sends commands to one server in one pipeline.
+async fn send_all(
+    node: &Node,
     commands: Vec<KeyedCommand>,
     deadline: Instant,
 ) -> Vec<Result<Value, CallError>> {
@@ -157,7 +165,8 @@ async fn call_all(
     for KeyedCommand { command, .. } in commands {
         pipeline.add_command(command);
     }
-    match server.call(&pipeline, CallDeadline { at: deadline, is_first_attempt: true }).await {
+    let deadline = CallDeadline { at: deadline, is_first_attempt: true };
+    match node.send_all(&pipeline, deadline).await {
         Ok(answers) => {
             let answers = answers.into_iter().map(Value::extract_error);
             answers.map(|answer| answer.map_err(CallError::Redis)).collect()

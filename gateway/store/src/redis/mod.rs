@@ -1,198 +1,158 @@
 //! Decisions by the RATELIMIT commands of Redis.
 
-pub(super) mod advice;
+pub(crate) mod advice;
 mod breaker;
 mod call_error;
-pub(super) mod call_metrics;
+mod call_record;
 mod cluster;
-mod cluster_map;
-mod connection_check;
+mod commands;
+pub(crate) mod connection_check;
 mod connections;
 mod deadline;
 mod dial;
 mod driver_activity;
-mod follower;
-mod keeper;
-mod link;
 mod lookup;
+mod node;
+mod reconnect;
 mod sentinel;
-mod server;
+mod slot_map;
 mod slots;
 mod span;
 mod task;
-mod tls;
-mod topology;
+pub(crate) mod tls;
+pub(crate) mod topology;
+mod topology_refresh;
 mod write_batching;
 
 use std::sync::Arc;
 
 use limiter::Algorithm;
-use redis::{Cmd, FromRedisValue, Value};
+use redis::{FromRedisValue, Value};
 
-pub(super) use self::connection_check::check_connection;
-use self::{call_error::CallError, connections::Connections};
-pub use self::{
-    tls::{TlsError, TlsOption},
-    topology::{RedisOptions, RedisTls, SentinelTopology, Topology},
-};
-use super::{
-    Decision, Refunded, Source, StoreError, key,
-    redis_error::{RedisErrorKind, explain},
+use self::{
+    call_error::CallError,
+    connections::Connections,
+    tls::TlsError,
+    topology::{RedisOptions, Topology},
 };
 use crate::{
     check::{Check, Quota, Refund},
+    decision::{Decision, RefundOutcome, Source},
+    error::StoreError,
     millis::Millis,
+    redis_error::{RedisErrorKind, explain, missing_answer},
 };
 
 /// Redis with the ratelimit module.
 #[derive(Debug)]
-pub struct Redis {
+pub(crate) struct Redis {
     key_prefix: String,
     connections: Arc<Connections>,
 }
 
-/// A command and the one key that it is about, which decides where it is sent in a cluster.
-#[derive(Debug)]
-struct KeyedCommand {
-    key: String,
-    command: Cmd,
-}
-
-/// The five integers that TB, SW and PEEK answer: granted, limit, remaining, and milliseconds
-/// until a retry and until the whole quota is back.
+/// The five integers in the answer of TB, SW and PEEK: granted, capacity, remaining, and the
+/// milliseconds until a retry and until the whole quota is available.
 type Reply = (i64, i64, i64, i64, i64);
 
 impl Redis {
-    /// Starts to connect in the background; Redis need not be there yet.
+    /// Starts to connect in the background, also while Redis does not run.
     ///
     /// # Errors
     ///
     /// When the options cannot be used to connect at all, such as a file without certificates.
-    pub fn connect(
+    pub(crate) fn connect(
         topology: Topology,
         options: RedisOptions,
         key_prefix: String,
     ) -> Result<Self, TlsError> {
-        let connections = Connections::open(topology, options, probe(&key_prefix).command)?;
+        let probe = commands::probe(&key_prefix).command;
+        let connections = Connections::open(topology, options, probe)?;
         Ok(Self { key_prefix, connections: Arc::new(connections) })
     }
 
-    /// The same servers by the same connections, with keys of its own.
-    pub(super) fn with_more_prefix(&self, more: &str) -> Self {
+    /// Returns the same connections with another prefix of keys: this one and `more`.
+    pub(crate) fn with_more_prefix(&self, more: &str) -> Self {
         let key_prefix = format!("{}{more}", self.key_prefix);
         Self { key_prefix, connections: Arc::clone(&self.connections) }
     }
 
-    /// Waits for the first connections, but not for long.
-    pub async fn warm_up(&self) {
+    /// Waits for the first connections for a short time.
+    pub(crate) async fn warm_up(&self) {
         self.connections.warm_up().await;
     }
 
-    /// Takes what a check asks for, all or none; just looks when its cost is 0.
-    pub async fn check(&self, check: &Check) -> Result<Decision, StoreError> {
-        self.decide(self.check_command(check), &check.quota).await
+    /// Takes the cost of a check, all or none; takes nothing when the cost is 0.
+    pub(crate) async fn check(&self, check: &Check) -> Result<Decision, StoreError> {
+        let reply = self.connections.send(commands::check(&self.key_prefix, check)).await?;
+        decision(reply, &check.quota)
     }
 
-    /// Decides checks, each as if alone, and answers in their order.
-    pub async fn check_all<'c>(
-        &self,
-        checks: impl Iterator<Item = &'c Check> + Clone,
-    ) -> Vec<Result<Decision, StoreError>> {
-        let commands: Vec<_> = checks.clone().map(|check| self.check_command(check)).collect();
-        if commands.is_empty() {
+    /// Decides checks, each as if alone. Answers in their order.
+    pub(crate) async fn check_all(&self, checks: &[&Check]) -> Vec<Result<Decision, StoreError>> {
+        if checks.is_empty() {
             return Vec::new();
         }
-        let answers = self.connections.send_all(commands).await;
-        let decide = |(answer, check): (Result<Value, _>, &Check)| decision(answer?, &check.quota);
-        answers.into_iter().zip(checks).map(decide).collect()
+        let mut commands = Vec::with_capacity(checks.len());
+        for check in checks {
+            commands.push(commands::check(&self.key_prefix, check));
+        }
+        let mut replies = self.connections.send_all(commands).await.into_iter();
+        let mut decisions = Vec::with_capacity(checks.len());
+        for check in checks {
+            let reply = replies.next().unwrap_or_else(|| Err(missing_answer()));
+            decisions.push(reply.and_then(|reply| decision(reply, &check.quota)));
+        }
+        decisions
     }
 
-    /// What taking one unit would answer. Takes and writes nothing.
-    pub async fn peek(&self, identifier: &str, quota: &Quota) -> Result<Decision, StoreError> {
-        self.decide(self.peek_command(identifier, quota), quota).await
+    /// Returns the answer to a check of one unit. Takes and writes nothing.
+    pub(crate) async fn peek(
+        &self,
+        identifier: &str,
+        quota: &Quota,
+    ) -> Result<Decision, StoreError> {
+        let command = commands::peek(&self.key_prefix, identifier, quota);
+        decision(self.connections.send(command).await?, quota)
     }
 
-    /// Gives back units, as many of them as were used.
-    pub async fn refund(&self, units: &Refund) -> Result<Refunded, StoreError> {
-        let key = key(&self.key_prefix, units.algorithm, &units.identifier);
-        let mut command = redis::cmd("RATELIMIT.REFUND");
-        command.arg(&key).arg(units.amount);
-        let units = read(self.connections.send(KeyedCommand { key, command }).await?)?;
-        Ok(Refunded { source: Source::Redis, units })
+    /// Gives back units, at most those that count.
+    pub(crate) async fn refund(&self, refund: &Refund) -> Result<RefundOutcome, StoreError> {
+        let command = commands::refund(&self.key_prefix, refund);
+        let units = read(self.connections.send(command).await?)?;
+        Ok(RefundOutcome { source: Source::Redis, units })
     }
 
-    /// Forgets what `identifier` used with one algorithm. Answers whether there was anything.
-    pub async fn reset(&self, identifier: &str, algorithm: Algorithm) -> Result<bool, StoreError> {
-        let key = key(&self.key_prefix, algorithm, identifier);
-        let mut command = redis::cmd("RATELIMIT.RESET");
-        command.arg(&key);
-        let removed: u64 = read(self.connections.send(KeyedCommand { key, command }).await?)?;
+    /// Deletes the state of `identifier` for one algorithm. Returns whether there was any.
+    pub(crate) async fn reset(
+        &self,
+        identifier: &str,
+        algorithm: Algorithm,
+    ) -> Result<bool, StoreError> {
+        let command = commands::reset(&self.key_prefix, identifier, algorithm);
+        let removed: u64 = read(self.connections.send(command).await?)?;
         Ok(removed > 0)
     }
 
-    /// Checks that Redis answers and has the module, on the way that decisions take.
-    pub async fn probe(&self) -> Result<(), StoreError> {
-        let probe = probe(&self.key_prefix);
-        let answer = self.connections.call_all(vec![probe]).await?.pop();
-        match answer.ok_or_else(|| RedisErrorKind::Unexpected.report())? {
+    /// Tests that Redis answers and has the module, with the connections and rights of decisions.
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        match self.connections.call(commands::probe(&self.key_prefix)).await? {
             Ok(reply) => read::<Reply>(reply).map(drop),
-            // The module has looked at the key, which then is of another program.
+            // The module has read the key, which another program has written.
             Err(CallError::Redis(error)) if error.code() == Some("WRONGTYPE") => Ok(()),
             Err(error) => Err(error.report()),
         }
     }
-
-    fn check_command(&self, check: &Check) -> KeyedCommand {
-        let Check { identifier, quota, cost } = check;
-        if *cost == 0 {
-            return self.peek_command(identifier, quota);
-        }
-        let key = key(&self.key_prefix, quota.algorithm, identifier);
-        let mut command = redis::cmd(quota.algorithm.facts().command);
-        command.arg(&key);
-        append_quota(&mut command, quota);
-        command.arg("COST").arg(*cost);
-        KeyedCommand { key, command }
-    }
-
-    fn peek_command(&self, identifier: &str, quota: &Quota) -> KeyedCommand {
-        let key = key(&self.key_prefix, quota.algorithm, identifier);
-        let mut command = redis::cmd("RATELIMIT.PEEK");
-        command.arg(&key).arg(quota.algorithm.word());
-        append_quota(&mut command, quota);
-        KeyedCommand { key, command }
-    }
-
-    async fn decide(&self, command: KeyedCommand, quota: &Quota) -> Result<Decision, StoreError> {
-        decision(self.connections.send(command).await?, quota)
-    }
-}
-
-/// A call that changes nothing and needs what decisions need. Its key is that of an identifier of
-/// no bytes: no caller has it, and who may use the keys of callers may use it.
-fn probe(key_prefix: &str) -> KeyedCommand {
-    let key = key(key_prefix, Algorithm::TokenBucket, "");
-    let mut command = redis::cmd("RATELIMIT.PEEK");
-    command.arg(&key).arg("TB").arg(1).arg(1);
-    KeyedCommand { key, command }
-}
-
-fn append_quota(command: &mut Cmd, quota: &Quota) {
-    command.arg(quota.limit).arg(quota.window.to_string());
-    if let Some(burst) = quota.burst {
-        command.arg("BURST").arg(burst);
-    }
 }
 
 fn decision(reply: Value, quota: &Quota) -> Result<Decision, StoreError> {
-    let (granted, limit, remaining, retry_after, reset_after): Reply = read(reply)?;
+    let (granted, capacity, remaining, retry_after, reset_after): Reply = read(reply)?;
     let unsigned =
         |value: i64| u64::try_from(value).map_err(|_| RedisErrorKind::Unexpected.report());
     Ok(Decision {
         source: Source::Redis,
         allowed: granted > 0,
-        rate: quota.limit,
-        limit: unsigned(limit)?,
+        limit: quota.limit,
+        capacity: unsigned(capacity)?,
         remaining: unsigned(remaining)?,
         retry_after: Millis(unsigned(retry_after)?),
         reset_after: Millis(unsigned(reset_after)?),

@@ -1,4 +1,4 @@
-//! Asks Sentinels which server is the primary, again and again.
+//! The address of the primary, which a background task reads from the Sentinels.
 
 use std::{
     collections::HashMap,
@@ -17,32 +17,32 @@ use tokio::{
 use super::{
     advice::{UNREACHABLE_ADVICE, advice},
     dial::Connection,
-    keeper::{Upkeep, Whereabouts},
+    reconnect::{AddressReceiver, LinkOptions},
     task::Task,
     topology::{SentinelTopology, server_at},
 };
 use crate::log_throttle::{LogThrottle, Sums};
 
-/// How often Sentinels are asked while all is well: a primary that they have replaced, and that
-/// does not know yet, gets calls for no longer than this.
+/// Time between two rounds of questions while all links are live. After a failover, calls go to the
+/// former primary for no longer than this, if it still accepts them.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Shortest time between two rounds of questions, when links are lost.
+/// Shortest time between two rounds, when links are lost.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
-/// Longest wait for an answer of a Sentinel.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Longest wait for the answer of a Sentinel.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What a Sentinel says of the primary.
+/// The answer of a Sentinel.
 #[derive(Debug)]
-struct Opinion {
-    /// Grows with each failover: of two opinions, the one with the greater epoch is newer.
+struct SentinelAnswer {
+    /// Grows with each failover: of two answers, the one with the greater epoch is newer.
     epoch: u64,
-    /// Where it is; the login is still that of the Sentinel.
+    /// The address of the primary, with the login of the Sentinel.
     primary: ConnectionInfo,
 }
 
-/// One Sentinel, and how it can be asked.
+/// One Sentinel, and the connection to it.
 #[derive(Debug)]
 struct Sentinel {
     server: ConnectionInfo,
@@ -50,136 +50,133 @@ struct Sentinel {
     failures: LogThrottle,
 }
 
-/// Starts to ask. The primary's whereabouts are known from the first answer on.
-pub(super) fn follow(topology: SentinelTopology, upkeep: Arc<Upkeep>) -> (Whereabouts, Task) {
-    let (sender, whereabouts) = watch::channel(None);
+/// Starts the task. The address of the primary is unknown until the first answer.
+pub(super) fn start(
+    topology: SentinelTopology,
+    options: Arc<LinkOptions>,
+) -> (AddressReceiver, Task) {
+    let (sender, receiver) = watch::channel(None);
     let task = Task::spawn(async move {
         let SentinelTopology { sentinels, primary_name, login } = topology;
         let new = |server| Sentinel { server, connection: None, failures: LogThrottle::new() };
         let mut sentinels: Vec<_> = sentinels.into_iter().map(new).collect();
         loop {
             let newest;
-            (sentinels, newest) = ask_all(sentinels, &primary_name, &upkeep).await;
-            if let Some(Opinion { primary, .. }) = newest {
+            (sentinels, newest) = ask_all(sentinels, &primary_name, &options).await;
+            if let Some(SentinelAnswer { primary, .. }) = newest {
                 let primary = primary.set_redis_settings(login.clone());
                 sender.send_if_modified(|current| replace(current, primary));
             }
             sleep(SHORTEST_PERIOD).await;
-            let _ = timeout(PERIOD - SHORTEST_PERIOD, upkeep.lost.notified()).await;
+            let _ = timeout(PERIOD - SHORTEST_PERIOD, options.lost.notified()).await;
         }
     });
-    (whereabouts, task)
+    (receiver, task)
 }
 
-/// Whether the primary is another one than before.
+/// Replaces the primary. Returns whether the address has changed.
 fn replace(current: &mut Option<ConnectionInfo>, primary: ConnectionInfo) -> bool {
-    let is_new = current.as_ref().map(ConnectionInfo::addr) != Some(primary.addr());
-    if is_new {
+    let has_changed = current.as_ref().map(ConnectionInfo::addr) != Some(primary.addr());
+    if has_changed {
         tracing::info!(primary = primary.addr().to_string(), "Sentinels name another primary");
         *current = Some(primary);
     }
-    is_new
+    has_changed
 }
 
-/// Asks all Sentinels at once, and gives the newest opinion when the last one has answered.
+/// Asks all Sentinels at once. Returns the newest answer when all have answered or timed out.
 async fn ask_all(
     sentinels: Vec<Sentinel>,
     primary: &str,
-    upkeep: &Arc<Upkeep>,
-) -> (Vec<Sentinel>, Option<Opinion>) {
+    options: &Arc<LinkOptions>,
+) -> (Vec<Sentinel>, Option<SentinelAnswer>) {
     let mut questions = JoinSet::new();
     for mut sentinel in sentinels {
-        let (upkeep, primary) = (Arc::clone(upkeep), primary.to_owned());
+        let (options, primary) = (Arc::clone(options), primary.to_owned());
         questions.spawn(async move {
-            let opinion = sentinel.ask(&primary, &upkeep).await;
-            (sentinel, opinion)
+            let answer = sentinel.ask(&primary, &options).await;
+            (sentinel, answer)
         });
     }
-    let (sentinels, opinions): (_, Vec<_>) = questions.join_all().await.into_iter().unzip();
-    (sentinels, opinions.into_iter().flatten().max_by_key(|opinion| opinion.epoch))
+    let (sentinels, answers): (_, Vec<_>) = questions.join_all().await.into_iter().unzip();
+    (sentinels, answers.into_iter().flatten().max_by_key(|answer| answer.epoch))
 }
 
 impl Sentinel {
-    /// What it says, or `None` when it cannot be asked or knows of no such primary.
-    async fn ask(&mut self, primary: &str, upkeep: &Upkeep) -> Option<Opinion> {
-        let answer = timeout(PATIENCE, self.question(primary, upkeep)).await;
+    /// Returns the answer, or `None` when the Sentinel does not answer or has no such primary.
+    async fn ask(&mut self, primary: &str, options: &LinkOptions) -> Option<SentinelAnswer> {
+        let answer = timeout(ANSWER_TIMEOUT, self.send_question(primary, options)).await;
         let answer =
             answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
         match answer {
-            Ok(Some(opinion)) => {
+            Ok(Some(answer)) => {
                 if let Some(Sums { count, seconds }) = self.failures.end() {
-                    let sentinel = self.server.addr().to_string();
-                    tracing::info!(
-                        sentinel,
-                        questions = count,
-                        seconds,
-                        "a Sentinel knows the primary again"
-                    );
+                    let (sentinel, questions) = (self.server.addr().to_string(), count);
+                    let message = "a Sentinel knows the primary again";
+                    tracing::info!(sentinel, questions, seconds, "{message}");
                 }
-                return Some(opinion);
+                return Some(answer);
             }
             Ok(None) => {
-                let fault = format!("it watches no primary that is called {primary}");
-                self.note(&fault, "correct the name after the address in REDIS_URL");
+                let error = format!("it watches no primary that is called {primary}");
+                self.report(&error, "correct the name after the address in REDIS_URL");
             }
             Err(error) => {
                 self.connection = None;
-                let fault = error.to_string();
-                let advice = match advice(&fault) {
+                let error = error.to_string();
+                let advice = match advice(&error) {
                     UNREACHABLE_ADVICE => "check that it runs and that REDIS_URL names it",
                     advice => advice,
                 };
-                self.note(&fault, advice);
+                self.report(&error, advice);
             }
         }
         None
     }
 
-    async fn question(
+    async fn send_question(
         &mut self,
         primary: &str,
-        upkeep: &Upkeep,
-    ) -> Result<Option<Opinion>, RedisError> {
+        options: &LinkOptions,
+    ) -> Result<Option<SentinelAnswer>, RedisError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => upkeep.dialer.dial(&self.server).await?,
+            None => options.dialer.dial(&self.server).await?,
         };
         let mut calls = connection.calls.clone();
-        // The first says where the primary is as soon as another one is promoted, the second which
-        // Sentinel knows best.
+        // The first command returns the address as soon as another primary is promoted, the second
+        // one the epoch.
         let mut pipeline = redis::pipe();
         pipeline.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(primary);
         pipeline.cmd("SENTINEL").arg("MASTER").arg(primary);
         let answers = calls.send_packed_commands(&pipeline, 0, 2).await?;
         self.connection = Some(connection);
-        opinion(answers, &self.server)
+        read_answer(answers, &self.server)
     }
 
-    fn note(&mut self, fault: &str, advice: &'static str) {
-        if let Some(Sums { count, seconds }) = self.failures.record_error(fault, Instant::now()) {
-            let sentinel = self.server.addr().to_string();
-            tracing::error!(
-                sentinel,
-                fault,
-                advice,
-                questions = count,
-                seconds,
-                "a Sentinel does not answer, or does not know the primary"
-            );
+    fn report(&mut self, error: &str, advice: &'static str) {
+        if let Some(Sums { count, seconds }) = self.failures.record_error(error, Instant::now()) {
+            let (sentinel, questions) = (self.server.addr().to_string(), count);
+            let message = "a Sentinel does not answer, or does not know the primary";
+            tracing::error!(sentinel, error, advice, questions, seconds, "{message}");
         }
     }
 }
 
-/// What the answers to both questions say, if they name a primary.
-fn opinion(answers: Vec<Value>, sentinel: &ConnectionInfo) -> Result<Option<Opinion>, RedisError> {
-    let mut answers = answers.into_iter().map(Value::extract_error);
-    let place = answers.next().transpose()?.unwrap_or(Value::Nil);
-    let Some((host, port)) = Option::<(String, u16)>::from_redis_value(place)? else {
+/// Returns the answer in the replies to both commands, if they contain a primary.
+fn read_answer(
+    replies: Vec<Value>,
+    sentinel: &ConnectionInfo,
+) -> Result<Option<SentinelAnswer>, RedisError> {
+    let mut replies = replies.into_iter().map(Value::extract_error);
+    let address = replies.next().transpose()?.unwrap_or(Value::Nil);
+    let Some((host, port)) = Option::<(String, u16)>::from_redis_value(address)? else {
         return Ok(None);
     };
-    // A user who may not ask this learns where the primary is all the same.
-    let details = answers.next().and_then(Result::ok);
+    // Without the right to the second command the epoch is 0, and the address still counts.
+    let details = replies.next().and_then(Result::ok);
     let details = details.and_then(|map| HashMap::<String, String>::from_redis_value(map).ok());
     let epoch = details.and_then(|details| details.get("config-epoch")?.parse().ok());
-    Ok(Some(Opinion { epoch: epoch.unwrap_or(0), primary: server_at(sentinel, host, port) }))
+    let primary = server_at(sentinel, host, port);
+    Ok(Some(SentinelAnswer { epoch: epoch.unwrap_or(0), primary }))
 }

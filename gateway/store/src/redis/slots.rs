@@ -1,13 +1,13 @@
-//! Which server of a cluster has which keys.
+//! The slots of a cluster, and the answers of its nodes about them.
 
 use std::fmt;
 
 use redis::{FromRedisValue, RedisError, Value};
 
-/// Slots of every cluster.
+/// The number of slots of every cluster.
 pub(super) const COUNT: usize = 16_384;
 
-/// Where a server of a cluster is.
+/// The address of a server of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Address {
     pub(super) host: String,
@@ -20,15 +20,15 @@ impl fmt::Display for Address {
     }
 }
 
-/// A part of the slots, and who has it.
+/// Consecutive slots, and the primary that has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Share {
+pub(super) struct SlotRange {
     pub(super) first: usize,
     pub(super) last: usize,
     pub(super) primary: Address,
 }
 
-/// The slot of a key: that of what is between its first braces, if there is anything.
+/// Returns the slot of a key: that of the text between its first braces, unless the text is empty.
 pub(super) fn slot(key: &[u8]) -> usize {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = key.get(open + 1..)?;
@@ -38,38 +38,39 @@ pub(super) fn slot(key: &[u8]) -> usize {
     usize::from(crc16::State::<crc16::XMODEM>::calculate(tag.unwrap_or(key))) % COUNT
 }
 
-/// The shares in the answer to `CLUSTER SLOTS` of the server at `asked`. Shares whose primary
-/// does not say where it is are left out.
-pub(super) fn shares(answer: Value, asked: &Address) -> Result<Vec<Share>, RedisError> {
-    let shares = Vec::<Vec<Value>>::from_redis_value(answer)?;
-    Ok(shares.into_iter().filter_map(|share| self::share(share, asked)).collect())
+/// Returns the ranges in the answer to `CLUSTER SLOTS` of the server at `asked`. A range whose
+/// primary has an unknown address is left out.
+pub(super) fn slot_ranges(answer: Value, asked: &Address) -> Result<Vec<SlotRange>, RedisError> {
+    let ranges = Vec::<Vec<Value>>::from_redis_value(answer)?;
+    Ok(ranges.into_iter().filter_map(|range| slot_range(range, asked)).collect())
 }
 
-fn share(share: Vec<Value>, asked: &Address) -> Option<Share> {
-    let mut parts = share.into_iter();
+fn slot_range(range: Vec<Value>, asked: &Address) -> Option<SlotRange> {
+    let mut parts = range.into_iter();
     let mut number = || usize::from_redis_value(parts.next()?).ok().filter(|slot| *slot < COUNT);
     let (first, last) = (number()?, number()?);
     let mut primary = Vec::<Value>::from_redis_value(parts.next()?).ok()?.into_iter();
     let host = Option::<String>::from_redis_value(primary.next()?).ok()?;
     let port = u16::from_redis_value(primary.next()?).ok()?;
     let host = match host.as_deref() {
-        // It does not know its own address, or does not tell: it is the one that was reached.
+        // The server does not know its own address, so that the range is its own.
         None | Some("") => asked.host.clone(),
         Some("?") => return None,
         Some(host) => host.to_owned(),
     };
-    Some(Share { first, last, primary: Address { host, port } })
+    Some(SlotRange { first, last, primary: Address { host, port } })
 }
 
-/// An answer that says that another server has the slot of a key. The command was not run.
+/// The address in an answer of a server that does not have the slot of a key. The server has not
+/// run the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Redirection {
     pub(super) to: Address,
-    /// Whether this holds for one command only, which must follow ASKING.
+    /// Whether the redirection is for one command only, which must follow ASKING.
     pub(super) asking: bool,
 }
 
-/// Where an answer of the server at `asked` sends its command.
+/// Returns the redirection in an answer of the server at `asked`.
 pub(super) fn redirection(answer: &Value, asked: &Address) -> Option<Redirection> {
     let Value::ServerError(error) = answer else { return None };
     let asking = match error.code() {
@@ -87,7 +88,7 @@ pub(super) fn redirection(answer: &Value, asked: &Address) -> Option<Redirection
 mod tests {
     use redis::{Value, parse_redis_value};
 
-    use super::{Address, Redirection, Share, redirection, shares, slot};
+    use super::{Address, Redirection, SlotRange, redirection, slot, slot_ranges};
 
     fn address(host: &str, port: u16) -> Address {
         Address { host: host.to_owned(), port }
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_the_slots_that_redis_says() {
+    fn keys_have_the_slots_that_redis_computes() {
         // As CLUSTER KEYSLOT answers.
         for (key, expected) in [
             ("", 0),
@@ -115,25 +116,25 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_read_with_and_without_hosts() {
+    fn ranges_are_read_with_and_without_hosts() {
         let node = |host: &str, port| format!("*3 {host} :{port} $1 x ");
-        let share = |first, last, node: &str| format!("*3 :{first} :{last} {node}");
-        let known = share(0, 99, &node("$9 127.0.0.1", 7000));
-        let nameless = share(100, 199, &node("$-1", 7001));
-        let unknown = share(200, 299, &node("$1 ?", 7002));
-        let beyond = share(300, 16384, &node("$1 a", 7003));
+        let range = |first, last, node: &str| format!("*3 :{first} :{last} {node}");
+        let known = range(0, 99, &node("$9 127.0.0.1", 7000));
+        let nameless = range(100, 199, &node("$-1", 7001));
+        let unknown = range(200, 299, &node("$1 ?", 7002));
+        let beyond = range(300, 16384, &node("$1 a", 7003));
         let answer = value(&format!("*4 {known}{nameless}{unknown}{beyond}"));
         let asked = address("there", 1);
         let expected = [
-            Share { first: 0, last: 99, primary: address("127.0.0.1", 7000) },
-            Share { first: 100, last: 199, primary: address("there", 7001) },
+            SlotRange { first: 0, last: 99, primary: address("127.0.0.1", 7000) },
+            SlotRange { first: 100, last: 199, primary: address("there", 7001) },
         ];
-        assert_eq!(shares(answer, &asked).unwrap(), expected);
-        assert!(shares(value(":1 "), &asked).is_err());
+        assert_eq!(slot_ranges(answer, &asked).unwrap(), expected);
+        assert!(slot_ranges(value(":1 "), &asked).is_err());
     }
 
     #[test]
-    fn redirections_are_read_and_other_errors_are_none() {
+    fn redirections_are_read_and_other_errors_are_not() {
         let asked = address("there", 1);
         let error = |line: &str| parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
         for (line, to, asking) in [

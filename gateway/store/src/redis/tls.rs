@@ -1,4 +1,4 @@
-//! What TLS connections to Redis trust and show.
+//! TLS connections to Redis: the authorities to trust, and the certificate of this service.
 
 use std::{fmt, fs, io, path::Path, sync::Arc};
 
@@ -68,11 +68,11 @@ impl std::error::Error for TlsError {}
 #[derive(Clone)]
 pub(super) struct Tls {
     files: RedisTls,
-    /// The authorities that the system trusts, which are many: read once.
+    /// The authorities of the system, which are read once because there are many.
     system: Arc<RootCertStore>,
 }
 
-/// Says nothing of the authorities, which would fill pages.
+/// Leaves out the authorities, which would fill pages.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
@@ -80,16 +80,16 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Fails when the files cannot be used as they are now, or when there is nobody to trust.
+    /// Returns an error when the files cannot be used now, or when the system trusts no authority.
     pub(super) fn load(files: RedisTls) -> Result<Self, TlsError> {
         let mut system = RootCertStore::empty();
         if files.authorities.is_none() {
-            // Some that cannot be read leave the others.
+            // An authority that cannot be read is left out.
             let _ =
                 system.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if system.is_empty() {
-                let fault = "required with TLS on a system that trusts no authority";
-                return Err(TlsError::new(TlsOption::Authorities, fault));
+                let detail = "required with TLS on a system that trusts no authority";
+                return Err(TlsError::new(TlsOption::Authorities, detail));
             }
         }
         let tls = Self { files, system: Arc::new(system) };
@@ -97,7 +97,7 @@ impl Tls {
         Ok(tls)
     }
 
-    /// Makes a connection a secret one, with a server that can prove to be `host`.
+    /// Starts TLS on a connection, with a server that has a certificate for `host`.
     pub(super) async fn secure(
         &self,
         host: &str,

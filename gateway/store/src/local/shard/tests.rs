@@ -13,7 +13,7 @@ const NOON: Instant = Instant::from_micros(1_800_014_400_000_000);
 
 #[derive(Debug, Clone)]
 struct Step {
-    /// Milliseconds since the step before.
+    /// Milliseconds since the previous step.
     pause: u64,
     key: char,
     call: Call,
@@ -21,7 +21,7 @@ struct Step {
 
 #[derive(Debug, Clone)]
 enum Call {
-    /// Takes `times` times, a millisecond after each other.
+    /// Takes `times` times, once in a millisecond.
     Take {
         limit: u64,
         window: u64,
@@ -34,7 +34,7 @@ enum Call {
     Remove,
 }
 
-/// One of the values, each of which is equally likely.
+/// Returns a strategy for these values, each equally likely.
 fn one_of(values: &'static [u64]) -> impl Strategy<Value = u64> {
     proptest::sample::select(values)
 }
@@ -55,7 +55,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step.prop_map(|(pause, key, call)| Step { pause, key, call }), 1..60)
 }
 
-/// What the model knows of a key.
+/// A key in the model.
 struct Known<A: Limiter> {
     state: A,
     end: Instant,
@@ -70,19 +70,19 @@ impl<A: Limiter> Known<A> {
     }
 }
 
-/// A shard, and what it should hold.
+/// A shard, and the model of its content.
 struct Pair<A: Limiter> {
     shard: Shard<A>,
     model: BTreeMap<char, Known<A>>,
 }
 
 impl<A: Limiter> Pair<A> {
-    /// A shard of which logs may outgrow the room by `more`.
+    /// Returns a shard whose logs may exceed the room by `more`.
     fn new(room: usize, more: usize) -> Self {
         Self { shard: Shard { most: room + more, ..Shard::new(room) }, model: BTreeMap::new() }
     }
 
-    /// The weight of all keys but `key`, or of those among them that deny.
+    /// Returns the weight of all keys except `key`, or of those among them that deny.
     fn weight_without(&self, key: char, denying_at: Option<Instant>) -> usize {
         let others = self.model.iter().filter(|(other, _)| **other != key);
         let others = others.filter(|(_, known)| denying_at.is_none_or(|then| known.denies(then)));
@@ -134,7 +134,7 @@ impl<A: Limiter> Pair<A> {
         self.assert_bounds();
     }
 
-    /// Drops the keys that were evicted from the model. They had to go, and in this order.
+    /// Removes the evicted keys from the model, and asserts that the order allows each eviction.
     fn assert_evicted(&mut self, key: char, may_evict: bool, now: Instant) {
         let kept: Vec<_> = self
             .shard

@@ -1,0 +1,122 @@
+//! The RATELIMIT commands that the store sends.
+
+use limiter::Algorithm;
+use redis::Cmd;
+
+use crate::{
+    check::{Check, Quota, Refund},
+    key::key,
+};
+
+/// A command and its one key, which selects the node of a cluster.
+#[derive(Debug)]
+pub(super) struct KeyedCommand {
+    pub(super) key: String,
+    pub(super) command: Cmd,
+}
+
+/// Returns the command that takes the cost of a check, or looks when the cost is 0.
+pub(super) fn check(key_prefix: &str, check: &Check) -> KeyedCommand {
+    let Check { identifier, quota, cost } = check;
+    if *cost == 0 {
+        return peek(key_prefix, identifier, quota);
+    }
+    let key = key(key_prefix, quota.algorithm, identifier);
+    let mut command = redis::cmd(quota.algorithm.facts().command);
+    command.arg(&key);
+    append_quota(&mut command, quota);
+    // The command takes one unit by default.
+    if *cost > 1 {
+        command.arg("COST").arg(*cost);
+    }
+    KeyedCommand { key, command }
+}
+
+/// Returns the command that looks whether one unit could be taken.
+pub(super) fn peek(key_prefix: &str, identifier: &str, quota: &Quota) -> KeyedCommand {
+    let key = key(key_prefix, quota.algorithm, identifier);
+    let mut command = redis::cmd("RATELIMIT.PEEK");
+    command.arg(&key).arg(quota.algorithm.word());
+    append_quota(&mut command, quota);
+    KeyedCommand { key, command }
+}
+
+/// Returns the command that gives units back.
+pub(super) fn refund(key_prefix: &str, refund: &Refund) -> KeyedCommand {
+    let key = key(key_prefix, refund.algorithm, &refund.identifier);
+    let mut command = redis::cmd("RATELIMIT.REFUND");
+    command.arg(&key).arg(refund.amount);
+    KeyedCommand { key, command }
+}
+
+/// Returns the command that deletes the state of an identifier.
+pub(super) fn reset(key_prefix: &str, identifier: &str, algorithm: Algorithm) -> KeyedCommand {
+    let key = key(key_prefix, algorithm, identifier);
+    let mut command = redis::cmd("RATELIMIT.RESET");
+    command.arg(&key);
+    KeyedCommand { key, command }
+}
+
+/// Returns a call that changes nothing and needs the same rights as decisions. Its key is that of an
+/// empty identifier, which no client can send and which the rights to all keys of clients include.
+pub(super) fn probe(key_prefix: &str) -> KeyedCommand {
+    let key = key(key_prefix, Algorithm::TokenBucket, "");
+    let mut command = redis::cmd("RATELIMIT.PEEK");
+    command.arg(&key).arg("TB").arg(1).arg(1);
+    KeyedCommand { key, command }
+}
+
+fn append_quota(command: &mut Cmd, quota: &Quota) {
+    command.arg(quota.limit).arg(quota.window.to_string());
+    if let Some(capacity) = quota.capacity {
+        command.arg("BURST").arg(capacity);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use limiter::Algorithm;
+
+    use super::{KeyedCommand, check, peek};
+    use crate::{
+        check::{Check, Quota},
+        millis::Millis,
+    };
+
+    fn words(command: &KeyedCommand) -> String {
+        let words = command.command.args_iter().map(|argument| match argument {
+            redis::Arg::Simple(word) => String::from_utf8_lossy(word).into_owned(),
+            _ => unreachable!("all arguments are words"),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_check_is_one_command_without_options_that_are_the_default() {
+        let bucket = Quota {
+            algorithm: Algorithm::TokenBucket,
+            limit: 100,
+            window: Millis(1_500),
+            capacity: None,
+        };
+        let log = Quota { algorithm: Algorithm::SlidingWindow, ..bucket.clone() };
+        let burst = Quota { capacity: Some(7), ..bucket.clone() };
+        for (quota, cost, expected) in [
+            (&bucket, 1, "RATELIMIT.TB p:token_bucket:{user} 100 1.5"),
+            (&bucket, 2, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 COST 2"),
+            (&burst, 1, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 BURST 7"),
+            (&burst, 7, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 BURST 7 COST 7"),
+            (&log, 1, "RATELIMIT.SW p:sliding_window:{user} 100 1.5"),
+            (&log, 0, "RATELIMIT.PEEK p:sliding_window:{user} SW 100 1.5"),
+        ] {
+            let check_of = Check { identifier: "user".to_owned(), quota: quota.clone(), cost };
+            let command = check("p:", &check_of);
+            assert_eq!(words(&command), expected);
+            assert!(expected.contains(&command.key));
+        }
+        assert_eq!(
+            words(&peek("", "user", &log)),
+            "RATELIMIT.PEEK sliding_window:{user} SW 100 1.5"
+        );
+    }
+}
