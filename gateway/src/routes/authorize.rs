@@ -93,7 +93,7 @@ impl Sitemap {
                 && let Some(requirement) = access.requirement(path, callers)
             {
                 let (callers, limits) = (Arc::clone(callers), Arc::clone(limits));
-                let cost = access.cost_of_entry();
+                let cost = access.cost_of_authorization();
                 let authorizer = Arc::new(Authorizer { callers, limits, requirement, cost });
                 // Around the handlers alone: a wrong method has status 405 also without a key.
                 methods =
@@ -136,8 +136,8 @@ impl AccessRule {
         }
     }
 
-    /// Returns what a request takes from the limit of its caller before the handler runs.
-    const fn cost_of_entry(self) -> u32 {
+    /// Returns the units that the authorization of a request takes from the limit of its caller.
+    const fn cost_of_authorization(self) -> u32 {
         match self {
             Self::CallersOfMany(_) => 0,
             Self::Probes | Self::Callers(_) | Self::Operators | Self::Inspection => 1,
@@ -150,8 +150,8 @@ struct Authorizer {
     callers: Arc<Callers>,
     limits: Arc<Store>,
     requirement: Requirement,
-    /// Units that a request takes from the limit of its caller. With 0 a caller comes in while it
-    /// has a unit left, and takes nothing yet.
+    /// Units that the authorization takes from the limit of the caller. With 0 it takes nothing, and
+    /// requires that one unit is left.
     cost: u32,
 }
 
@@ -205,7 +205,7 @@ impl AuthorizedCaller {
         quota.map_or(usize::MAX, |quota| usize::try_from(quota.limit).unwrap_or(usize::MAX))
     }
 
-    /// Counts so many requests, all or none of them.
+    /// Counts this number of requests, all or none of them.
     ///
     /// # Errors
     ///
@@ -214,7 +214,7 @@ impl AuthorizedCaller {
         self.count(u32::try_from(requests).unwrap_or(u32::MAX)).await
     }
 
-    /// Counts requests; with 0 it only looks whether there is room for one.
+    /// Counts requests. With 0 it counts nothing, and fails unless the limit has room for one.
     async fn count(&self, requests: u32) -> Result<(), Error> {
         let Some(quota) = self.caller.quota() else { return Ok(()) };
         let check = Check { identifier: self.caller.to_string(), quota, cost: requests };
