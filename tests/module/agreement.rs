@@ -101,7 +101,7 @@ impl<S: Limiter> Kept<S> {
     fn take(&mut self, call: Call, now: Instant) -> Decision {
         let decision = self.state.take(&call.limit::<S>(), call.request(), now);
         if decision.granted > 0 {
-            self.expiry_millis = Some(now.expiry_millis(decision.reset_after));
+            self.expiry_millis = Some(expiry_millis(now, decision.reset_after));
         }
         decision
     }
@@ -109,13 +109,18 @@ impl<S: Limiter> Kept<S> {
     fn give_back(&mut self, amount: Units, now: Instant) -> u32 {
         let refund = self.state.refund(amount, now);
         if refund.refunded > 0 {
-            self.expiry_millis = Some(now.expiry_millis(refund.reset_after));
+            self.expiry_millis = Some(expiry_millis(now, refund.reset_after));
             if refund.reset_after.as_micros() == 0 {
                 *self = Self::default();
             }
         }
         refund.refunded
     }
+}
+
+/// Returns the expiry of a key whose state ends after `reset_after`: a second later.
+fn expiry_millis(now: Instant, reset_after: limiter::Duration) -> u64 {
+    now.expiry_millis(reset_after) + 1_000
 }
 
 /// Runs a random history on a server and on the pure code, and compares every answer.

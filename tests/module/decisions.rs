@@ -119,7 +119,7 @@ fn units_in_use_carry_over_to_another_limit() {
 }
 
 #[test]
-fn a_key_expires_when_its_quota_is_whole() {
+fn a_key_expires_a_second_after_its_quota_is_whole() {
     let server = Server::at(NOON);
     let mut client = server.client();
     for (call, reset_after_ms) in [
@@ -140,14 +140,26 @@ fn a_key_expires_when_its_quota_is_whole() {
         let (word, parameters) = call.split_once(' ').unwrap();
         let reply = client.decide(&format!("RATELIMIT.{word} user {parameters}"));
         assert_eq!(reply[4], reset_after_ms, "{call}");
-        assert_eq!(client.call::<i64>("PTTL user"), reset_after_ms, "{call}");
+        assert_eq!(client.call::<i64>("PTTL user"), reset_after_ms + 1_000, "{call}");
         server.clock().advance(Duration::from_millis(reset_after_ms.unsigned_abs()));
         let peek = client.decide(&format!("RATELIMIT.PEEK user {call}"));
         assert_eq!((peek[2], peek[4]), (peek[1], 0), "whole after {call}");
         // The server removes a key when its expiry has passed.
-        server.clock().advance(MILLISECOND);
+        server.clock().advance(Duration::from_secs(1) + MILLISECOND);
         assert_eq!(client.call::<i64>("EXISTS user"), 0, "gone after {call}");
     }
+}
+
+#[test]
+fn a_bucket_that_is_whole_before_each_call_stays_in_its_key() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    client.decide("RATELIMIT.TB user 100 60");
+    for _ in 0..10 {
+        server.clock().advance(Duration::from_secs(1));
+        assert_eq!(client.decide("RATELIMIT.TB user 100 60"), [1, 100, 99, 0, 600]);
+    }
+    assert_eq!(client.info("stats", "expired_keys"), "0", "no deletion to replicate");
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn what_is_deleted_in_any_way_starts_afresh() {
                 }
                 assert_eq!(take_all(&mut client, key), 10, "{deletion} of a {key}");
             }
-            server.clock().advance(Duration::from_secs(61));
+            server.clock().advance(Duration::from_secs(62));
             assert_eq!(client.call::<i64>(&format!("EXISTS {key}")), 0, "{key} expires");
         }
     }
@@ -262,7 +262,7 @@ fn a_user_may_keep_a_limiter_beyond_its_time() {
             assert_eq!(peek(&mut client, key, 10), [10, 10, 10, 0, 0], "{keep} of a {key}");
             assert_eq!(client.call::<i64>(&format!("RATELIMIT.REFUND {key} 1")), 0);
             assert_eq!(take_all(&mut client, key), 10);
-            assert_eq!(client.call::<i64>(&format!("TTL {key}")), 60, "{key} after {keep}");
+            assert_eq!(client.call::<i64>(&format!("TTL {key}")), 61, "{key} after {keep}");
         }
         server.clock().set(NOON);
         fill(&mut client);

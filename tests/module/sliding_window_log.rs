@@ -89,7 +89,7 @@ fn a_refund_gives_back_the_newest_grants_first() {
     client.decide("RATELIMIT.SW user 10 60 COST 4");
     assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 5"), 5);
     assert_eq!(client.decide("RATELIMIT.PEEK user SW 10 60"), [1, 10, 8, 0, 50_000]);
-    assert_eq!(client.call::<i64>("PTTL user"), 50_000);
+    assert_eq!(client.call::<i64>("PTTL user"), 51_000);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_lone_grant_is_exact_to_the_microsecond() {
     let server = Server::at(NOON + 400);
     let mut client = server.client();
     assert_eq!(client.decide("RATELIMIT.SW user 1 60"), [1, 1, 0, 0, 60_000]);
-    assert_eq!(client.call::<i64>("PTTL user"), 60_001);
+    assert_eq!(client.call::<i64>("PTTL user"), 61_001);
     server.clock().set(NOON + 60_000_399);
     assert_eq!(client.decide("RATELIMIT.SW user 1 60"), [0, 1, 0, 1, 1]);
     server.clock().set(NOON + 60_000_400);

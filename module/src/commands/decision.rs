@@ -61,6 +61,7 @@ fn ended<T: DataType>(key: &ReadKey<'_>, now: Instant) -> bool {
 }
 
 /// Counts that the key which an argument names has denied a call.
+#[inline(always)]
 pub(super) fn count_denial(call: &Call<'_>, key: usize, algorithm: Algorithm, now: Instant) {
     counters(algorithm).add_denial();
     if let Some(key) = call.arg(key) {

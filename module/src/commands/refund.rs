@@ -14,7 +14,7 @@ use limiter::{Duration, Instant, Limiter, Units};
 use crate::args::Args;
 use crate::clock;
 use crate::commands::arguments;
-use crate::commands::change::{Change, REFUND_EVENT, record, record_deletion};
+use crate::commands::change::{Change, REFUND_EVENT, expiry_millis, record, record_deletion};
 use crate::commands::decision::KEY;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
@@ -89,7 +89,7 @@ fn refund<T: DataType + Limiter>(
         return Ok(Outcome::Rest(refunded));
     }
     let effect = state.effect_of_refund(refunded, now);
-    let expiry_millis = now.expiry_millis(refund.reset_after);
+    let expiry_millis = expiry_millis(now, refund.reset_after);
     key.expire_at(expiry_millis);
     Ok(Outcome::Part(refunded, Change { expiry_millis, effect }))
 }
