@@ -55,7 +55,7 @@ const COMMANDS: [Facts; 7] = [
         categories: &["@fast", "@ratelimit", "@read"],
         tips: VARIES,
         key_spec: "RO access, index index 1, range lastkey 0 keystep 1 limit 0",
-        summary: "What RATELIMIT.TB or RATELIMIT.SW would answer, without taking anything.",
+        summary: "Returns the reply of RATELIMIT.TB or RATELIMIT.SW without taking units.",
         since: "1.0.0",
         syntax: "key:0 \
                  (TB limit:integer window:double [BURST capacity:integer] [COST cost:integer]\
@@ -69,7 +69,7 @@ const COMMANDS: [Facts; 7] = [
         categories: &["@fast", "@ratelimit", "@write"],
         tips: VARIES,
         key_spec: FIRST,
-        summary: "Gives back units that were taken and not used after all.",
+        summary: "Gives back units that were taken and not used.",
         since: "1.0.0",
         syntax: "key:0 amount:integer",
     },
@@ -118,7 +118,7 @@ const COMMANDS: [Facts; 7] = [
         categories: &["@admin", "@dangerous", "@slow"],
         tips: &["nondeterministic_output", "request_policy:all_nodes"],
         key_spec: "none",
-        summary: "The keys that were denied most lately, with their denials.",
+        summary: "Lists the keys with the most recent denials.",
         since: "1.0.0",
         syntax: "[COUNT count:integer]",
     },
@@ -133,7 +133,7 @@ const APPLY: Facts = Facts {
     categories: &["@admin", "@dangerous"],
     tips: NO_TIPS,
     key_spec: "RW update, index index 1, range lastkey 0 keystep 1 limit 0",
-    summary: "Makes a change that was decided elsewhere; not for clients.",
+    summary: "Applies the effect of a call on another server; not for clients.",
     since: "1.0.0",
     syntax: "key:0 payload:string",
 };
