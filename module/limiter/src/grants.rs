@@ -112,10 +112,16 @@ impl Grants {
     }
 
     /// Returns the units granted at or before `time`.
+    #[inline(always)]
     pub(crate) fn units_until(&self, time: Instant) -> u32 {
         if self.newest_time <= time {
             return self.units();
         }
+        self.older_units_until(time)
+    }
+
+    /// Units of entries before the newest one, granted at or before `time`.
+    fn older_units_until(&self, time: Instant) -> u32 {
         let Some(chunk) = self.last_chunk(|chunk| chunk.first <= time) else {
             return 0;
         };
@@ -190,6 +196,7 @@ impl Grants {
     /// Adds a grant at `time`, as an entry of its own.
     ///
     /// A grant that is not after the newest one joins its entry.
+    #[inline(always)]
     pub(crate) fn push(&mut self, time: Instant, units: u32) {
         if time > self.newest_time && !self.is_empty() {
             self.push_older(self.newest());
@@ -200,6 +207,7 @@ impl Grants {
     }
 
     /// Adds a grant to the newest entry. The time of the entry is then the later of both times.
+    #[inline]
     pub(crate) fn join_newest(&mut self, time: Instant, units: u32) {
         if self.is_empty() {
             (self.newest_time, self.newest_first) = (time, time);

@@ -93,13 +93,13 @@ impl Limiter for SlidingWindowLog {
     #[inline(always)]
     fn take(&mut self, limit: &Limit, request: Request, now: Instant) -> Decision {
         if request.mode == Mode::Force {
-            return self.take_with(limit, LogOptions::default(), request, now);
+            return self.take_forced(limit, request, now);
         }
         let before = self.view(limit.window, now);
         let granted = request.granted_of(before.available(limit.limit), || before.used);
         let after = match Units::new(u64::from(granted)) {
             Some(units) => {
-                self.log(&before, units, tick_micros(limit.window));
+                self.log(&before, units);
                 before.after(granted)
             }
             None => before,
@@ -220,7 +220,7 @@ impl Stored for SlidingWindowLog {
                 if before.used > Units::MAX.get().minus(units.get()) {
                     return Err(Refused);
                 }
-                self.log(&before, units, tick_micros(window));
+                self.log(&before, units);
             }
             LogEffect::OtherGrant { time, window, units, resolution, joins } => {
                 let before = self.view(window, time);
@@ -280,11 +280,12 @@ impl SlidingWindowLog {
         self.grants.is_empty()
     }
 
-    /// Drops the grants that do not count, and logs a new one.
-    #[inline(always)]
-    fn log(&mut self, before: &View, units: Units, tick: NonZeroU64) {
+    /// Drops the grants that do not count, and logs a new one. Out of line together with all that
+    /// it calls, so that other callers of the same functions do not make a grant slower.
+    #[inline(never)]
+    fn log(&mut self, before: &View, units: Units) {
         self.forget(before);
-        self.record(before, units, tick);
+        self.record(before, units, tick_micros(before.window));
     }
 
     /// Adds a new grant, which shares the newest entry if the first grant of this entry lies in the
@@ -309,6 +310,7 @@ impl SlidingWindowLog {
 
     /// Drops the grants that do not count: those that have left the window, and those from a clock
     /// that was wrong.
+    #[inline(always)]
     fn forget(&mut self, view: &View) {
         if let Some(left) = view.left_until.filter(|_| view.left > 0) {
             self.grants.drop_until(left);

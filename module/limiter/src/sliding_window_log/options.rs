@@ -9,6 +9,18 @@ use crate::time::{Duration, Instant};
 
 /// Calls with options. A peek has none, as the entries alone decide.
 impl SlidingWindowLog {
+    /// Decides a forced call with the usual options. Out of line, as most calls are not forced.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn take_forced(
+        &mut self,
+        limit: &Limit,
+        request: Request,
+        now: Instant,
+    ) -> Decision {
+        self.take_with(limit, LogOptions::default(), request, now)
+    }
+
     /// Decides a call as [`Limiter::take`] does, and logs it with these options.
     pub fn take_with(
         &mut self,
