@@ -3,18 +3,16 @@
 
 use std::time::Duration;
 
+use limiter::Algorithm;
 use redis::Value;
 
 use crate::harness::{Client, NOON, Server, eventually};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The words of the algorithms.
-const WORDS: [&str; 2] = ["TB", "SW"];
-
 /// Runs `test` for each algorithm, with its word, and a server and a client of its own.
 fn for_each_algorithm(test: impl Fn(&str, &Server, &mut Client)) {
-    for word in WORDS {
+    for word in Algorithm::ALL.map(Algorithm::word) {
         let server = Server::at(NOON);
         test(word, &server, &mut server.client());
     }
@@ -93,11 +91,11 @@ fn a_refund_of_everything_removes_the_key() {
 #[test]
 fn a_reset_makes_the_quota_whole_and_counts_the_keys() {
     for_each_algorithm(|word, _, client| {
-        client.decide(&format!("RATELIMIT.{word} a 1 60"));
-        for (other, count) in WORDS.into_iter().zip([2, 1]) {
+        for other in Algorithm::ALL.map(Algorithm::word) {
+            client.decide(&format!("RATELIMIT.{word} a 1 60"));
             client.decide(&format!("RATELIMIT.{other} b 1 60"));
             let call = "RATELIMIT.RESET a missing b a";
-            assert_eq!(client.call::<i64>(call), count, "{word}, {other}");
+            assert_eq!(client.call::<i64>(call), 2, "{word}, {other}");
         }
         let first = client.decide(&format!("RATELIMIT.{word} a 1 60"));
         assert_eq!(first, [1, 1, 0, 0, 60_000], "{word}");
@@ -166,7 +164,7 @@ fn a_bucket_that_is_whole_before_each_call_stays_in_its_key() {
 fn a_state_that_has_ended_is_missing_for_every_command() {
     let server = Server::at(NOON + 700);
     let mut client = server.client();
-    for end in WORDS.map(|word| format!("RATELIMIT.{word} user 1 0.05 COST 1")) {
+    for end in Algorithm::ALL.map(|end| format!("RATELIMIT.{} user 1 0.05 COST 1", end.word())) {
         for (call, answer) in [
             ("RATELIMIT.RESET user", "0"),
             ("RATELIMIT.REFUND user 1", "0"),
@@ -202,7 +200,8 @@ fn integers(reply: &Value) -> String {
 fn a_key_without_calls_is_kept_until_its_quota_is_whole() {
     let server = Server::at(NOON + 700);
     let mut client = server.client();
-    let calls = WORDS.map(|word| format!("RATELIMIT.{word} {word} 1 0.05"));
+    let words = Algorithm::ALL.map(Algorithm::word);
+    let calls = words.map(|word| format!("RATELIMIT.{word} {word} 1 0.05"));
     for call in &calls {
         client.decide(call);
     }
