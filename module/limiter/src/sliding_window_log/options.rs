@@ -21,7 +21,7 @@ impl SlidingWindowLog {
         self.take_with(limit, LogOptions::default(), request, now)
     }
 
-    /// Decides a call as [`Limiter::take`] does, and logs it with these options.
+    /// Decides a call as [`Limiter::take`](crate::Limiter::take) does, and logs it with these options.
     pub fn take_with(
         &mut self,
         limit: &Limit,
