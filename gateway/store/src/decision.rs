@@ -36,7 +36,7 @@ impl Source {
 pub struct Decision {
     /// The part that decided.
     pub source: Source,
-    /// Whether the whole cost was taken; without a cost, whether one unit could be taken.
+    /// True if the whole cost was taken; without a cost, if one unit could be taken.
     pub allowed: bool,
     /// Units per window of the decision: the limit of the quota, or a share of it.
     pub limit: u32,

@@ -5,7 +5,7 @@
 pub enum StoreError {
     /// Redis did not answer, or not with a decision. The log has the reason.
     Unavailable {
-        /// Whether Redis answered at all.
+        /// True if Redis answered at all.
         connected: bool,
     },
     /// The backlog of Redis is full, so that the call was not sent; or this process read an answer

@@ -28,7 +28,7 @@ const CHECKS_AT_ONCE: usize = 250;
 const CALLERS_PREFIX: &str = "caller:";
 
 /// Tests that decisions can be made in Redis: the login, the module and the rights of the user, on
-/// every server that has keys. `limits_callers` says whether the requests of callers are limited as
+/// every server that has keys. `limits_callers` is true if the requests of callers are limited as
 /// well. Returns the number of servers, or `None` with `memory://`.
 ///
 /// # Errors
@@ -62,7 +62,7 @@ pub struct Store {
     local: LocalStore,
     fallback: Arc<Fallback>,
     clock: Arc<Clock>,
-    /// Whether the log and the sketch count the checks, which are those of requests. The checks of
+    /// True if the checks are those of requests, which the log and the sketch count. The checks of
     /// callers are not counted.
     serves_requests: bool,
     top_denied: TopDenied,

@@ -182,9 +182,9 @@ fn the_number_of_denials_is_bounded() {
         for check in &checks {
             cache.remember(check, cache.ticket(check, after(0)), &denied(600), after(0));
         }
-        let kept = checks.iter().filter(|check| cache.denial(check, after(0)).is_some());
-        let kept = kept.count();
+        let present = checks.iter().filter(|check| cache.denial(check, after(0)).is_some());
+        let present = present.count();
         // The size is divided among shards, each of which rounds up.
-        assert!((size.min(1)..=size + size / 10).contains(&kept), "{kept} of {size}");
+        assert!((size.min(1)..=size + size / 10).contains(&present), "{present} of {size}");
     }
 }

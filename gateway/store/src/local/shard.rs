@@ -194,14 +194,14 @@ impl<A: Limiter> Shard<A> {
         result
     }
 
-    /// Evicts keys that grant, other than `kept`, until `more` fits into the room, or until only keys
+    /// Evicts keys that grant, other than `exempt`, until `more` fits into the room, or until only keys
     /// that deny remain and `more` fits below `most`.
-    fn make_room(&mut self, more: usize, most: usize, kept: Option<usize>) -> Result<(), NoRoom> {
-        if let Some(no_room) = self.without_room(more, most, kept) {
+    fn make_room(&mut self, more: usize, most: usize, exempt: Option<usize>) -> Result<(), NoRoom> {
+        if let Some(no_room) = self.without_room(more, most, exempt) {
             return Err(no_room);
         }
         while self.weight + more > self.room {
-            let Some(place) = self.order.granting().find(|place| Some(*place) != kept) else {
+            let Some(place) = self.order.granting().find(|place| Some(*place) != exempt) else {
                 break;
             };
             self.evict(place);
@@ -209,21 +209,21 @@ impl<A: Limiter> Shard<A> {
         Ok(())
     }
 
-    /// Returns an error unless `more` fits below `most` once the keys that grant, other than `kept`,
+    /// Returns an error unless `more` fits below `most` once the keys that grant, other than `exempt`,
     /// are evicted.
-    fn without_room(&self, more: usize, most: usize, kept: Option<usize>) -> Option<NoRoom> {
+    fn without_room(&self, more: usize, most: usize, exempt: Option<usize>) -> Option<NoRoom> {
         let mut excess = (self.weight + more).saturating_sub(most);
         if excess == 0 {
             return None;
         }
-        for place in self.order.granting().filter(|place| Some(*place) != kept) {
+        for place in self.order.granting().filter(|place| Some(*place) != exempt) {
             excess = excess.saturating_sub(self.entries[place].weight);
             if excess == 0 {
                 return None;
             }
         }
         let mut wait = 0;
-        for (micros, place) in self.order.denying().filter(|(_, place)| Some(*place) != kept) {
+        for (micros, place) in self.order.denying().filter(|(_, place)| Some(*place) != exempt) {
             wait = micros;
             excess = excess.saturating_sub(self.entries[place].weight);
             if excess == 0 {

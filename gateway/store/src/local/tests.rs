@@ -212,9 +212,13 @@ fn the_number_of_states_is_bounded() {
             for identifier in identifiers() {
                 store.check(&check(&identifier, &quota, 1), at(0)).unwrap();
             }
-            let kept = identifiers().filter(|identifier| store.reset(identifier, algorithm, at(0)));
-            let kept = kept.count();
-            assert!((1..=room).contains(&kept) && kept >= room * 9 / 10, "{kept} of {room}");
+            let present =
+                identifiers().filter(|identifier| store.reset(identifier, algorithm, at(0)));
+            let present = present.count();
+            assert!(
+                (1..=room).contains(&present) && present >= room * 9 / 10,
+                "{present} of {room}"
+            );
         }
     }
 }
@@ -259,9 +263,9 @@ fn the_quota_that_is_whole_soonest_is_evicted_first() {
         for (identifier, hours) in [("middle", 2), ("soonest", 1), ("latest", 3), ("new", 4)] {
             store.check(&check(identifier, &of_hours(hours), 1), at(0)).unwrap();
         }
-        let kept = ["middle", "soonest", "latest", "new"]
+        let present = ["middle", "soonest", "latest", "new"]
             .map(|identifier| store.reset(identifier, algorithm, at(1)));
-        assert_eq!(kept, [true, false, true, true], "{algorithm:?}");
+        assert_eq!(present, [true, false, true, true], "{algorithm:?}");
     }
 }
 
@@ -315,10 +319,10 @@ fn logs_that_grow_evict_other_states() {
         (1..4_000).for_each(|number| grow(&identifier, number));
     }
     // Each log takes more than 10 KiB, and there is room for 100 KiB.
-    let kept = identifiers()
+    let present = identifiers()
         .filter(|identifier| store.reset(identifier, Algorithm::SlidingWindow, at(80_000)));
-    let kept = kept.count();
-    assert!((1..10).contains(&kept), "{kept}");
+    let present = present.count();
+    assert!((1..10).contains(&present), "{present}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) struct Breaker {
 struct Counts {
     live: usize,
     probing: usize,
-    /// Whether the last line about the state says that the breaker is closed.
+    /// True after a line that reports a closed breaker, until a line reports an open one.
     is_logged_closed: bool,
     losses: LogThrottle,
     /// Failures that left no live connection.
@@ -142,7 +142,7 @@ impl Breaker {
         }
     }
 
-    /// Logs that the breaker is open, if the last line says that it is closed.
+    /// Logs that the breaker is open, unless the last line reports this already.
     fn report_opening(&self, counts: &mut Counts, connection: usize, reason: &str) {
         if counts.is_logged_closed
             && counts.state() == State::Open

@@ -41,7 +41,7 @@ pub(super) enum Overdue {
 pub(super) struct CallDeadline {
     /// The time at which the call ends.
     pub(super) at: Instant,
-    /// Whether no other server had a part of the time. On a redirected attempt the deadline may pass
+    /// True if no other server had a part of the time. On a redirected attempt the deadline may pass
     /// through no fault of the server, so that its connections are kept.
     pub(super) is_first_attempt: bool,
 }

@@ -53,7 +53,7 @@ pub(super) struct LinkOptions {
     pub(super) answer_timeout: Duration,
     /// A call that changes nothing and resembles the calls of decisions.
     pub(super) probe: Cmd,
-    /// Whether only a primary may be used.
+    /// True if only a primary may be used.
     pub(super) primaries_only: bool,
     /// Notified when a link is lost.
     pub(super) lost: Notify,

@@ -66,7 +66,7 @@ fn slot_range(range: Vec<Value>, asked: &Address) -> Option<SlotRange> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Redirection {
     pub(super) to: Address,
-    /// Whether the redirection is for one command only, which must follow ASKING.
+    /// True if the redirection is for one command only, which must follow ASKING.
     pub(super) asking: bool,
 }
 

@@ -56,14 +56,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// A key in the model.
-struct Known<A: Limiter> {
+struct Entry<A: Limiter> {
     state: A,
     end: Instant,
     limit: Limit,
     cost: Units,
 }
 
-impl<A: Limiter> Known<A> {
+impl<A: Limiter> Entry<A> {
     fn denies(&self, now: Instant) -> bool {
         let again = self.state.peek(&self.limit, self.cost, now).retry_after;
         now < self.end && matches!(again, RetryAfter::Wait(_))
@@ -73,7 +73,7 @@ impl<A: Limiter> Known<A> {
 /// A shard, and the model of its content.
 struct Pair<A: Limiter> {
     shard: Shard<A>,
-    model: BTreeMap<char, Known<A>>,
+    model: BTreeMap<char, Entry<A>>,
 }
 
 impl<A: Limiter> Pair<A> {
@@ -96,7 +96,7 @@ impl<A: Limiter> Pair<A> {
         let known = self.model.remove(&key);
         let is_new = known.is_none();
         let mut known =
-            known.unwrap_or(Known { state: A::default(), end: Instant::EPOCH, limit, cost });
+            known.unwrap_or(Entry { state: A::default(), end: Instant::EPOCH, limit, cost });
         let buffers = known.state.buffers();
         let (before, growth) = match is_new {
             true => (0, 1),
@@ -136,7 +136,7 @@ impl<A: Limiter> Pair<A> {
 
     /// Removes the evicted keys from the model, and asserts that the order allows each eviction.
     fn assert_evicted(&mut self, key: char, may_evict: bool, now: Instant) {
-        let kept: Vec<_> = self
+        let present: Vec<_> = self
             .shard
             .entries
             .iter()
@@ -146,13 +146,13 @@ impl<A: Limiter> Pair<A> {
             .model
             .keys()
             .copied()
-            .filter(|other| *other != key && !kept.contains(other))
+            .filter(|other| *other != key && !present.contains(other))
             .collect();
         assert!(may_evict || evicted.is_empty(), "{evicted:?} are evicted for nothing");
         for other in evicted {
             let known = self.model.remove(&other).unwrap();
             assert!(!known.denies(now), "{other} denies, and is evicted");
-            let mut left = self.model.iter().filter(|(left, _)| kept.contains(*left));
+            let mut left = self.model.iter().filter(|(left, _)| present.contains(*left));
             let sooner = left.find(|(left, others)| {
                 **left != key && !others.denies(now) && others.end < known.end
             });
