@@ -82,7 +82,7 @@ fn sighup_ends_nothing_and_has_files_read_again() {
     assert!(log.contains(r#"keys.json""#), "{log}");
     // A fault that was logged already is logged again for whoever asks.
     fs::write(&file, "no keys").unwrap();
-    let faults = |gateway: &Gateway| gateway.log().matches("a change cannot be used").count();
+    let faults = |gateway: &Gateway| gateway.log().matches("a changed file is not valid").count();
     eventually("the fault is logged", || (faults(&gateway) == 1).then_some(()));
     gateway.hang_up();
     eventually("the fault is logged again", || (faults(&gateway) == 2).then_some(()));
