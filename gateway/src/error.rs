@@ -100,9 +100,9 @@ impl Error {
             return Self::without_answer(&error);
         };
         let (name, input) = match argument {
-            Argument::Limit => ("limit", json!(quota.limit)),
-            Argument::Window => ("window_seconds", json!(Seconds(quota.window))),
-            Argument::Capacity => ("burst", json!(quota.capacity())),
+            Argument::Limit => ("limit", json!(quota.limit.limit.get())),
+            Argument::Window => ("window_seconds", json!(Seconds(quota.limit.window.into()))),
+            Argument::Capacity => ("burst", json!(quota.limit.capacity.get())),
             Argument::Cost => ("cost", json!(cost)),
         };
         let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));

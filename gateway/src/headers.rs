@@ -5,7 +5,7 @@ use axum::http::{
     HeaderName, HeaderValue,
     header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use store::{Decision, Quota, Source};
+use store::{Decision, Millis, Quota, Source};
 
 use crate::next_unit;
 
@@ -78,7 +78,13 @@ pub(crate) fn of_decision(
         .map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
     let limit = u64::from(decision.limit);
     [
-        (POLICY, item(&[(";q=", Some(limit)), (";w=", Some(quota.window.whole_seconds()))])),
+        (
+            POLICY,
+            item(&[
+                (";q=", Some(limit)),
+                (";w=", Some(Millis::from(quota.limit.window).whole_seconds())),
+            ]),
+        ),
         (STATE, item(&[(";r=", Some(decision.remaining)), (";t=", next)])),
         (X_LIMIT, decision.capacity.into()),
         (X_REMAINING, decision.remaining.into()),
@@ -117,13 +123,14 @@ pub(crate) fn of_source(source: Source) -> Option<[(HeaderName, HeaderValue); 1]
 
 #[cfg(test)]
 mod tests {
-    use limiter::Algorithm;
+    use limiter::{Algorithm, Limit, Units, Window};
     use store::{Decision, Millis, Quota, Source};
 
     use super::{of_decision, of_denial};
 
     fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
-        Quota { algorithm, limit, window: Millis(window), capacity: None }
+        let limit = Units::new(limit.into()).unwrap();
+        Quota { algorithm, limit: Limit::new(limit, Window::from_millis(window).unwrap()) }
     }
 
     fn decision(remaining: u64, retry_after: u64, reset_after: u64) -> Decision {

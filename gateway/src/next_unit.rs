@@ -37,7 +37,7 @@ struct Bucket<'a> {
 
 impl<'a> Bucket<'a> {
     fn new(quota: &Quota, cost: u32, decision: &'a Decision) -> Self {
-        Self { decision, window: quota.window.0, cost: cost.max(1).into() }
+        Self { decision, window: quota.limit.window.as_millis(), cost: cost.max(1).into() }
     }
 
     fn wait(&self) -> u64 {
@@ -110,13 +110,14 @@ impl<'a> Bucket<'a> {
 
 #[cfg(test)]
 mod tests {
-    use limiter::Algorithm;
+    use limiter::{Algorithm, Limit, Units, Window};
     use store::{Decision, Millis, Quota, Source};
 
     use super::{LONGEST, wait};
 
     fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
-        Quota { algorithm, limit, window: Millis(window), capacity: None }
+        let limit = Units::new(limit.into()).unwrap();
+        Quota { algorithm, limit: Limit::new(limit, Window::from_millis(window).unwrap()) }
     }
 
     fn decision(limit: u32, remaining: u64, retry_after: u64, reset_after: u64) -> Decision {
@@ -173,8 +174,8 @@ mod tests {
     #[test]
     fn a_time_that_is_cut_is_not_used() {
         let year = 31_622_400_000;
-        let quota =
-            Quota { capacity: Some(1_000_000_000), ..quota(Algorithm::TokenBucket, 1, year) };
+        let mut quota = quota(Algorithm::TokenBucket, 1, year);
+        quota.limit.capacity = Units::MAX;
         let of = |cost, remaining, retry_after| {
             let decision = decision(1_000_000_000, remaining, retry_after, LONGEST);
             wait(&quota, cost, &Decision { limit: 1, ..decision }).unwrap().0

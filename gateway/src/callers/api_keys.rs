@@ -15,6 +15,8 @@ use aws_lc_rs::{
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
+use limiter::Units;
+
 use super::{
     caller::{Caller, CallerLimit, Credential},
     file_error::file_error,
@@ -168,11 +170,12 @@ fn limit(
             None => Ok(*default),
         };
     };
-    let units = limit.as_u64().and_then(|units| u32::try_from(units).ok());
-    let requests = units.filter(|units| units <= UNITS.end()).ok_or_else(|| {
-        format!("limit is not an integer between 0 (any number) and {}", UNITS.end())
-    })?;
-    let requests = Some(requests).filter(|requests| *requests > 0);
+    let requests = match limit.as_u64() {
+        Some(0) => None,
+        units => Some(units.and_then(Units::new).ok_or_else(|| {
+            format!("limit is not an integer between 0 (any number) and {}", UNITS.end())
+        })?),
+    };
     Ok(CallerLimit { requests, window: window.unwrap_or(default.window) })
 }
 
@@ -192,13 +195,14 @@ fn digest_from_hex(text: &str) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
+    use limiter::{Units, Window};
     use serde_json::{Value, json};
-    use store::Millis;
 
     use super::{ApiKeys, MAX_KEYS, new_api_key};
     use crate::callers::{caller::CallerLimit, scope::Scope};
 
-    const DEFAULT: CallerLimit = CallerLimit { requests: Some(100), window: Millis(2_000) };
+    const DEFAULT: CallerLimit =
+        CallerLimit { requests: Units::new(100), window: Window::from_millis(2_000).unwrap() };
 
     /// The SHA-256 of `abc` (FIPS 180-4).
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -267,7 +271,9 @@ mod tests {
             let mut entry = json!({ "name": "shop", "sha256": ABC, "scopes": ["check"] });
             entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             let keys = parse(&json!([entry])).unwrap();
-            let limit = CallerLimit { requests, window: Millis(window) };
+            let requests = requests.and_then(Units::new);
+            let window = Window::from_millis(window).unwrap();
+            let limit = CallerLimit { requests, window };
             assert_eq!(keys.find(b"abc").unwrap().limit, limit, "{more}");
         }
     }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use limiter::Algorithm;
-use store::{Millis, Quota};
+use limiter::{Algorithm, Limit, Units, Window};
+use store::Quota;
 
 use super::scope::{Scope, Scopes};
 
@@ -27,8 +27,8 @@ pub(super) enum Credential {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CallerLimit {
     /// Requests per window; `None` is any number.
-    pub(super) requests: Option<u32>,
-    pub(super) window: Millis,
+    pub(super) requests: Option<Units>,
+    pub(super) window: Window,
 }
 
 impl Caller {
@@ -41,7 +41,7 @@ impl Caller {
     pub(crate) fn quota(&self) -> Option<Quota> {
         let CallerLimit { requests, window } = self.limit;
         let algorithm = Algorithm::TokenBucket;
-        requests.map(|limit| Quota { algorithm, limit, window, capacity: None })
+        requests.map(|limit| Quota { algorithm, limit: Limit::new(limit, window) })
     }
 }
 

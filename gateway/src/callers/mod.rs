@@ -135,7 +135,7 @@ mod tests {
     use std::fs;
 
     use axum::http::{HeaderMap, HeaderName, HeaderValue};
-    use store::Millis;
+    use limiter::Window;
     use tempfile::TempDir;
 
     use super::{CallerOptions, Callers, MAX_CREDENTIAL_BYTES, Refusal, new_api_key};
@@ -158,7 +158,7 @@ mod tests {
             api_keys_file: Some(path),
             jwt: None,
             limit: None,
-            window: Millis(1_000),
+            window: Window::from_millis(1_000).unwrap(),
             metrics_open: true,
         };
         let callers = Callers::open(&options).unwrap().unwrap();

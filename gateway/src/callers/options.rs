@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use store::Millis;
+use limiter::{Units, Window};
 
 /// Files that identify callers, and the default limit of a caller. Without a file of keys and
 /// without a key set, any client may call.
@@ -13,9 +13,9 @@ pub struct CallerOptions {
     /// The rules for tokens of callers.
     pub jwt: Option<JwtOptions>,
     /// Requests that each caller may make per window; `None` is any number.
-    pub limit: Option<u32>,
+    pub limit: Option<Units>,
     /// The window of `limit`.
-    pub window: Millis,
+    pub window: Window,
     /// True when any client may read the metrics.
     pub metrics_open: bool,
 }

@@ -4,9 +4,9 @@
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
-use limiter::Algorithm;
+use limiter::{Algorithm, Limit, Units, Window};
 use serde_json::{Value, json, value::RawValue};
-use store::{Millis, Quota};
+use store::Quota;
 
 use crate::{
     error::Error,
@@ -21,9 +21,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Defaults {
     /// Units per window.
-    pub limit: u32,
+    pub limit: Units,
     /// The window.
-    pub window: Millis,
+    pub window: Window,
 }
 
 /// The fields of one part of a request, and the errors of the fields that were read.
@@ -161,12 +161,9 @@ impl<'a> Fields<'a> {
             let rule = format!("Value error, burst is for {names} only");
             return Err(self.add_error("burst", BrokenRule::new("value_error", rule)));
         }
-        Ok(Quota {
-            algorithm,
-            limit: limit?.unwrap_or(defaults.limit),
-            window: window?.unwrap_or(defaults.window),
-            capacity: burst,
-        })
+        let limit = limit?.unwrap_or(defaults.limit);
+        let window = window?.unwrap_or(defaults.window);
+        Ok(Quota { algorithm, limit: Limit { limit, window, capacity: burst.unwrap_or(limit) } })
     }
 
     /// Adds an error of a field.
@@ -214,14 +211,15 @@ fn offset(body: &[u8], error: &serde_json::Error) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use limiter::Algorithm;
+    use limiter::{Algorithm, Limit, Units, Window};
     use serde_json::{Value, json};
-    use store::{Millis, Quota};
+    use store::Quota;
 
     use super::{Defaults, Fields};
     use crate::{error::Error, request::value};
 
-    const DEFAULTS: Defaults = Defaults { limit: 100, window: Millis(60_000) };
+    const DEFAULTS: Defaults =
+        Defaults { limit: Units::new(100).unwrap(), window: Window::from_millis(60_000).unwrap() };
 
     fn field_errors(error: Error) -> Value {
         let Error::Invalid(errors) = error else { panic!("{error:?} has no errors of fields") };
@@ -240,11 +238,9 @@ mod tests {
     fn a_missing_field_has_its_default_and_an_unknown_one_is_ignored() {
         let expected = Quota {
             algorithm: Algorithm::TokenBucket,
-            limit: 100,
-            window: Millis(60_000),
-            capacity: None,
+            limit: Limit::new(DEFAULTS.limit, DEFAULTS.window),
         };
-        assert_eq!(quota(&json!({})), Ok(expected.clone()));
+        assert_eq!(quota(&json!({})), Ok(expected));
         assert_eq!(quota(&json!({ "user": 1, "Limit": 2 })), Ok(expected));
     }
 
@@ -286,7 +282,8 @@ mod tests {
         let mut fields = Fields::from_path("x".to_owned());
         fields.continue_with_query(Some("limit=1&limit=%32&window_seconds=0.5"));
         let quota = fields.quota(DEFAULTS).unwrap();
-        assert_eq!((quota.limit, quota.window), (2, Millis(500)));
+        let expected = (2, 500);
+        assert_eq!((quota.limit.limit.get(), quota.limit.window.as_millis()), expected);
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::{borrow::Cow, ops::RangeInclusive};
 use limiter::Algorithm;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serializer;
-use store::Millis;
 
 use crate::seconds::Seconds;
 
@@ -14,9 +13,6 @@ pub(crate) const UNITS: RangeInclusive<u32> = 1..=1_000_000_000;
 
 /// The range of a cost, in units; a cost of 0 takes nothing.
 pub(crate) const COST: RangeInclusive<u32> = 0..=*UNITS.end();
-
-/// The range of a window: 1 ms to 366 days.
-pub(crate) const WINDOW: RangeInclusive<Millis> = Millis(1)..=Millis(31_622_400_000);
 
 /// The name of an algorithm in JSON, for `serde(serialize_with)` and `schemars(with)`.
 #[derive(Debug)]

@@ -2,9 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use limiter::Algorithm;
+use limiter::{Algorithm, Units, Window};
 use serde_json::{Value, json, value::RawValue};
-use store::Millis;
 
 use crate::{
     request::{
@@ -12,7 +11,7 @@ use crate::{
         input::Input,
         json,
         number::{NumberError, thousandths},
-        quota::{COST, UNITS, WINDOW},
+        quota::{COST, UNITS},
     },
     seconds::Seconds,
 };
@@ -66,8 +65,9 @@ pub(crate) fn algorithm(value: &Input<'_>) -> Result<Algorithm, BrokenRule> {
 }
 
 /// Reads a number of units, at least 1.
-pub(crate) fn units(value: &Input<'_>) -> Result<u32, BrokenRule> {
-    whole(value, &UNITS)
+pub(crate) fn units(value: &Input<'_>) -> Result<Units, BrokenRule> {
+    let units = whole(value, &UNITS)?;
+    Units::new(units.into()).ok_or_else(|| too_large(&json!(UNITS.end())))
 }
 
 /// Reads a cost in units, which can be 0.
@@ -108,12 +108,12 @@ fn whole(value: &Input<'_>, range: &RangeInclusive<u32>) -> Result<u32, BrokenRu
 }
 
 /// Reads a number of units, or null.
-pub(crate) fn units_or_null(value: &Input<'_>) -> Result<Option<u32>, BrokenRule> {
+pub(crate) fn units_or_null(value: &Input<'_>) -> Result<Option<Units>, BrokenRule> {
     if *value == Input::Null { Ok(None) } else { units(value).map(Some) }
 }
 
 /// Reads a window in seconds with at most three decimals.
-pub(crate) fn window(value: &Input<'_>) -> Result<Millis, BrokenRule> {
+pub(crate) fn window(value: &Input<'_>) -> Result<Window, BrokenRule> {
     let number = match number(value) {
         Some(Ok(number)) => number,
         Some(Err(NumberError::NotANumber)) => {
@@ -133,12 +133,12 @@ pub(crate) fn window(value: &Input<'_>) -> Result<Millis, BrokenRule> {
             ));
         }
     };
-    match u64::try_from(number).map(Millis) {
-        Ok(window) if WINDOW.contains(&window) => Ok(window),
-        _ if number < i128::from(WINDOW.start().0) => {
-            Err(too_small(&json!(Seconds(*WINDOW.start()))))
+    match u64::try_from(number).ok().and_then(Window::from_millis) {
+        Some(window) => Ok(window),
+        None if number < i128::from(Window::MIN.as_millis()) => {
+            Err(too_small(&json!(Seconds(Window::MIN.into()))))
         }
-        _ => Err(too_large(&json!(Seconds(*WINDOW.end())))),
+        None => Err(too_large(&json!(Seconds(Window::MAX.into())))),
     }
 }
 
@@ -202,10 +202,9 @@ fn too_large(max: &Value) -> BrokenRule {
 mod tests {
     use std::borrow::Cow;
 
-    use limiter::Algorithm;
+    use limiter::{Algorithm, Units, Window};
     use serde_json::Value;
     use serde_json::json;
-    use store::Millis;
 
     use super::{Input, algorithm, cost, identifier, units, units_or_null, window};
 
@@ -231,7 +230,7 @@ mod tests {
             (json!("60.0"), 60),
             (json!(1e9), 1_000_000_000),
         ] {
-            assert_eq!(units(&input(&value)), Ok(expected), "{value}");
+            assert_eq!(units(&input(&value)).map(Units::get), Ok(expected), "{value}");
         }
     }
 
@@ -278,7 +277,11 @@ mod tests {
             (json!(0.1), 100),
             (json!(31_622_400), 31_622_400_000),
         ] {
-            assert_eq!(window(&input(&value)), Ok(Millis(expected)), "{value}");
+            assert_eq!(
+                window(&input(&value)),
+                Ok(Window::from_millis(expected).unwrap()),
+                "{value}"
+            );
         }
         for (value, kind) in [
             (json!(0), "greater_than_equal"),
@@ -323,6 +326,6 @@ mod tests {
     #[test]
     fn a_burst_can_be_null() {
         assert_eq!(units_or_null(&input(&json!(null))), Ok(None));
-        assert_eq!(units_or_null(&input(&json!(5))), Ok(Some(5)));
+        assert_eq!(units_or_null(&input(&json!(5))), Ok(Units::new(5)));
     }
 }

@@ -116,7 +116,7 @@ pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Check,
     let quota = fields.quota(defaults);
     let cost = fields.optional("cost", value::cost);
     let (quota, cost) = (quota?, cost?.unwrap_or(one()));
-    let capacity = quota.capacity();
+    let capacity = quota.limit.capacity.get();
     if cost > capacity {
         return Err(fields.add_error("cost", above_capacity(capacity)));
     }

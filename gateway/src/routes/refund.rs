@@ -10,7 +10,7 @@ use axum::{
     extract::{FromRequest, Request, State},
     response::{IntoResponse, Response},
 };
-use limiter::Algorithm;
+use limiter::{Algorithm, Units};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -74,7 +74,7 @@ fn read(fields: &mut Fields<'_>) -> Result<Refund, Invalid> {
     Ok(Refund {
         identifier: identifier?,
         algorithm: algorithm?.unwrap_or(token_bucket()),
-        amount: amount?.unwrap_or(one()),
+        amount: amount?.unwrap_or(Units::MIN),
     })
 }
 

@@ -69,7 +69,7 @@ pub(crate) async fn status(
         identifier,
         requests_used: decision.capacity.saturating_sub(decision.remaining),
         limit: decision.capacity,
-        window_seconds: Seconds(quota.window),
+        window_seconds: Seconds(quota.limit.window.into()),
         algorithm: quota.algorithm,
         reset_in_seconds: Seconds(decision.reset_after),
     });

@@ -14,6 +14,7 @@ mod tests;
 use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 
 use axum::http::StatusCode;
+use limiter::Units;
 use store::{
     DenyCacheOptions, LocalOptions, Location, RedisOptions, RedisTls, StoreOptions, TlsError,
     TlsOption, Topology, pem::CertificateFiles,
@@ -228,7 +229,7 @@ fn callers(values: &CallerValues) -> Result<CallerOptions, StartupError> {
     Ok(CallerOptions {
         api_keys_file: values.api_keys_file.clone(),
         jwt,
-        limit: Some(values.caller_limit).filter(|limit| *limit > 0),
+        limit: Units::new(values.caller_limit.into()),
         window: values.caller_window_seconds,
         metrics_open: values.metrics_open,
     })

@@ -10,11 +10,12 @@ use clap::{
     builder::{PossibleValue, TypedValueParser},
     error::ErrorKind,
 };
+use limiter::{Units, Window};
 use store::{Millis, Thousandths};
 
 use crate::{
     head::Origins,
-    request::{number::thousandths, quota::WINDOW},
+    request::{number::thousandths, quota::UNITS},
 };
 
 /// A range of values.
@@ -182,21 +183,39 @@ impl<T: Display + FromStr + PartialOrd + Clone + Send + Sync + 'static> Range fo
     }
 }
 
-/// A window in seconds, with at most three decimals.
+/// A number of units that is at least 1.
 #[derive(Clone)]
-pub(super) struct Window;
+pub(super) struct UnitCount;
 
-impl Range for Window {
-    type Value = Millis;
+impl Range for UnitCount {
+    type Value = Units;
 
     fn range(&self) -> String {
-        let (min, max) = WINDOW.into_inner();
+        Whole(UNITS).range()
+    }
+
+    fn parse(&self, text: &str) -> Result<Units, String> {
+        let units = text.trim().parse().ok().and_then(Units::new);
+        units.ok_or_else(|| self.error(text))
+    }
+}
+
+/// A window in seconds, with at most three decimals.
+#[derive(Clone)]
+pub(super) struct WindowSeconds;
+
+impl Range for WindowSeconds {
+    type Value = Window;
+
+    fn range(&self) -> String {
+        let (min, max) = (Window::MIN, Window::MAX);
+        let [min, max] = [min, max].map(Millis::from);
         format!("a number of seconds between {min} and {max} with at most three decimals")
     }
 
-    fn parse(&self, text: &str) -> Result<Millis, String> {
+    fn parse(&self, text: &str) -> Result<Window, String> {
         let millis = thousandths(text).ok().and_then(|millis| u64::try_from(millis).ok());
-        let window = millis.map(Millis).filter(|window| WINDOW.contains(window));
+        let window = millis.and_then(Window::from_millis);
         window.ok_or_else(|| self.error(text))
     }
 }

@@ -8,14 +8,15 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use axum::http::StatusCode;
 use clap::{ArgAction::Set, Args, Command, CommandFactory, Parser};
-use store::{FailMode, Location, Millis, Thousandths};
+use limiter::{Units, Window};
+use store::{FailMode, Location, Thousandths};
 use tracing::level_filters::LevelFilter;
 
 use super::{
     redis_url::RedisUrl,
     rule::{
-        ClaimList, ClaimNames, Host, HttpUrl, OneOf, OriginList, Path, Rule, Share, Text, Whole,
-        Window, Word, name, range,
+        ClaimList, ClaimNames, Host, HttpUrl, OneOf, OriginList, Path, Rule, Share, Text,
+        UnitCount, Whole, WindowSeconds, Word, name, range,
     },
 };
 use crate::{
@@ -44,12 +45,12 @@ pub(super) struct Values {
     pub(super) key_prefix: String,
 
     /// Limit of a request that names none.
-    #[arg(long, default_value = "100", value_parser = Rule(Whole::<u32>(UNITS)))]
-    pub(super) default_limit: u32,
+    #[arg(long, default_value = "100", value_parser = Rule(UnitCount))]
+    pub(super) default_limit: Units,
 
     /// Window of a request that names none.
-    #[arg(long, default_value = "60", value_parser = Rule(Window))]
-    pub(super) default_window_seconds: Millis,
+    #[arg(long, default_value = "60", value_parser = Rule(WindowSeconds))]
+    pub(super) default_window_seconds: Window,
 
     /// Status of a denial.
     #[arg(
@@ -292,8 +293,8 @@ pub(super) struct CallerValues {
     pub(super) caller_limit: u32,
 
     /// Window of CALLER_LIMIT.
-    #[arg(long, default_value = "1", value_parser = Rule(Window))]
-    pub(super) caller_window_seconds: Millis,
+    #[arg(long, default_value = "1", value_parser = Rule(WindowSeconds))]
+    pub(super) caller_window_seconds: Window,
 
     /// Whether /metrics needs no key and no token, also when callers need one.
     #[arg(long, action = Set, default_value = "true", value_parser = Rule(TRUE_OR_FALSE))]

@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, ffi::OsString, fs, time::Duration};
 
 use axum::http::{HeaderValue, StatusCode};
+use limiter::{Units, Window};
 use redis::{ConnectionAddr, ConnectionInfo};
 use serde_json::Value;
-use store::{FailMode, Location, Millis, Thousandths, Topology, pem::CertificateFiles};
+use store::{FailMode, Location, Thousandths, Topology, pem::CertificateFiles};
 use tracing::level_filters::LevelFilter;
 
 use super::{Settings, table, texts};
@@ -13,6 +14,7 @@ use crate::{
     callers::options::{JwtOptions, ScopeOptions},
     command_line::Setting,
     head::Origins,
+    request::fields::Defaults,
     server::options::AdminOptions,
     telemetry::LogFormat,
 };
@@ -56,7 +58,8 @@ fn defaults_are_those_of_the_documentation() {
     assert!(callers.metrics_open);
 
     let settings = read(&[]).unwrap();
-    assert_eq!((settings.defaults.limit, settings.defaults.window), (100, Millis(60_000)));
+    let (limit, window) = (Units::new(100).unwrap(), Window::from_millis(60_000).unwrap());
+    assert_eq!(settings.defaults, Defaults { limit, window });
     assert_eq!(settings.deny_status, StatusCode::OK);
     assert_eq!(settings.allowed_origins, Origins::Any);
     assert_eq!(settings.log_level, LevelFilter::INFO);

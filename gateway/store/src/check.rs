@@ -1,27 +1,30 @@
 //! The requests that the store decides.
 
-use limiter::Algorithm;
+#[cfg(test)]
+use limiter::Window;
+use limiter::{Algorithm, Limit, Units};
 
-use crate::millis::Millis;
-
-/// Units per window for an algorithm. Every part is within its range.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A limit, and the algorithm that counts grants against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// The algorithm that counts grants.
+    /// The algorithm.
     pub algorithm: Algorithm,
-    /// Units per window.
-    pub limit: u32,
-    /// The window.
-    pub window: Millis,
-    /// Most units that can be taken at once, for a token bucket only; `None` is the limit.
-    pub capacity: Option<u32>,
+    /// The limit. Its capacity is its limit for an algorithm that takes no capacity.
+    pub limit: Limit,
 }
 
+#[cfg(test)]
 impl Quota {
-    /// Returns the most units that can be taken at once.
-    #[must_use]
-    pub fn capacity(&self) -> u32 {
-        self.capacity.unwrap_or(self.limit)
+    /// Returns a quota of `limit` units per `window` milliseconds.
+    pub(crate) fn new(algorithm: Algorithm, limit: u32, window: u64) -> Self {
+        let limit = Units::new(limit.into()).unwrap();
+        Self { algorithm, limit: Limit::new(limit, Window::from_millis(window).unwrap()) }
+    }
+
+    /// Returns the quota with another capacity.
+    pub(crate) fn with_capacity(self, capacity: u32) -> Self {
+        let capacity = Units::new(capacity.into()).unwrap();
+        Self { limit: Limit { capacity, ..self.limit }, ..self }
     }
 }
 
@@ -44,5 +47,5 @@ pub struct Refund {
     /// The algorithm that counted the grants.
     pub algorithm: Algorithm,
     /// Most units to give back.
-    pub amount: u32,
+    pub amount: Units,
 }

@@ -1,6 +1,6 @@
 //! Decisions while Redis does not answer, by the fail mode.
 
-use limiter::Instant;
+use limiter::{Instant, Limit, Units};
 
 use crate::{
     check::{Check, Quota, Refund},
@@ -68,7 +68,7 @@ impl Fallback {
         local: &LocalStore,
         now: Instant,
     ) -> Option<Result<RefundOutcome, StoreError>> {
-        (self.mode == FailMode::Local).then(|| local.refund(refund, now))
+        (self.mode == FailMode::Local).then(|| Ok(local.refund(refund, now)))
     }
 
     /// Returns the log of the outages.
@@ -83,7 +83,7 @@ impl Fallback {
         now: Instant,
     ) -> Result<Decision, StoreError> {
         let quota = self.share_of(&check.quota);
-        if check.cost > quota.capacity() {
+        if check.cost > quota.limit.capacity.get() {
             let decision = local.check(&Check { quota, cost: 0, ..check.clone() }, now)?;
             return Ok(Decision { allowed: false, retry_after: OUTAGE_RETRY, ..decision });
         }
@@ -92,30 +92,27 @@ impl Fallback {
 
     /// Returns the share of a quota that this process may grant: at least one unit.
     fn share_of(&self, quota: &Quota) -> Quota {
-        let part = |units: u32| {
-            let part = u64::from(units) * u64::from(self.share.0) / 1000;
-            u32::try_from(part).unwrap_or(units).max(1)
-        };
-        let limit = part(quota.limit);
-        Quota {
+        let is_bounded = quota.algorithm.facts().has_bounded_limit;
+        let part = |units: Units| {
+            let part = u64::from(units.get()) * u64::from(self.share.0) / 1000;
+            // A part is at most the whole, so that only a part of less than one unit has no units.
+            let part = Units::new(part).unwrap_or(Units::MIN);
             // Redis may accept a greater limit, which must not be an error now.
-            limit: match quota.algorithm.facts().has_bounded_limit {
-                true => limit.min(MAX_BOUNDED_LIMIT),
-                false => limit,
-            },
-            capacity: quota.capacity.map(part),
-            ..quota.clone()
-        }
+            if is_bounded { part.min(MAX_BOUNDED_LIMIT) } else { part }
+        };
+        let Limit { limit, window, capacity } = quota.limit;
+        let limit = Limit { limit: part(limit), window, capacity: part(capacity) };
+        Quota { algorithm: quota.algorithm, limit }
     }
 }
 
 /// Returns the decision that grants a check as if it were the first one of its quota.
 fn grant(check: &Check) -> Decision {
-    let capacity = check.quota.capacity();
+    let capacity = check.quota.limit.capacity.get();
     Decision {
         source: Source::Open,
         allowed: true,
-        limit: check.quota.limit,
+        limit: check.quota.limit.limit.get(),
         capacity: capacity.into(),
         remaining: capacity.saturating_sub(check.cost).into(),
         retry_after: Millis(0),
@@ -131,7 +128,7 @@ mod tests {
     use crate::{
         check::{Check, Quota},
         decision::{Decision, Source},
-        local::LocalStore,
+        local::{LocalStore, MAX_BOUNDED_LIMIT},
         millis::Millis,
         options::{FailMode, Thousandths},
     };
@@ -139,8 +136,8 @@ mod tests {
     const NOW: Instant = Instant::from_micros(1_800_014_400_000_000);
 
     fn check(limit: u32, capacity: Option<u32>, cost: u32) -> Check {
-        let quota =
-            Quota { algorithm: Algorithm::TokenBucket, limit, window: Millis(60_000), capacity };
+        let quota = Quota::new(Algorithm::TokenBucket, limit, 60_000);
+        let quota = quota.with_capacity(capacity.unwrap_or(limit));
         Check { identifier: "user".to_owned(), quota, cost }
     }
 
@@ -177,13 +174,13 @@ mod tests {
     #[test]
     fn a_share_of_limit_and_capacity_is_rounded_down_and_at_least_one() {
         for (share, limit, capacity, expected) in [
-            (1000, 100, None, (100, None)),
-            (250, 100, Some(7), (25, Some(1))),
-            (333, 100, Some(1_000_000_000), (33, Some(333_000_000))),
-            (1, 999, Some(1), (1, Some(1))),
+            (1000, 100, None, (100, 100)),
+            (250, 100, Some(7), (25, 1)),
+            (333, 100, Some(1_000_000_000), (33, 333_000_000)),
+            (1, 999, Some(1), (1, 1)),
         ] {
-            let share = local(share).0.share_of(&check(limit, capacity, 1).quota);
-            assert_eq!((share.limit, share.capacity), expected);
+            let share = local(share).0.share_of(&check(limit, capacity, 1).quota).limit;
+            assert_eq!((share.limit.get(), share.capacity.get()), expected);
         }
     }
 
@@ -191,7 +188,7 @@ mod tests {
     fn a_limit_that_only_redis_accepts_is_reduced_to_the_local_maximum() {
         let quota =
             Quota { algorithm: Algorithm::SlidingWindow, ..check(5_000_000, None, 1).quota };
-        assert_eq!(local(1000).0.share_of(&quota).limit, 1_000_000);
+        assert_eq!(local(1000).0.share_of(&quota).limit.limit, MAX_BOUNDED_LIMIT);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use limiter::Window;
+
 /// Milliseconds. Redis reads them as seconds with at most three decimals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(pub u64);
@@ -11,6 +13,12 @@ impl Millis {
     #[must_use]
     pub const fn whole_seconds(self) -> u64 {
         self.0.div_ceil(1000)
+    }
+}
+
+impl From<Window> for Millis {
+    fn from(window: Window) -> Self {
+        Self(window.as_millis())
     }
 }
 

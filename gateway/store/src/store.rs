@@ -223,9 +223,14 @@ impl Store {
     /// Gives back units that were taken and not used, at most those that count.
     pub async fn refund(&self, refund: &Refund) -> Result<RefundOutcome, StoreError> {
         let Refund { identifier, algorithm, amount } = refund;
-        tracing::debug!(identifier, algorithm = algorithm.name(), amount, "refunding");
+        tracing::debug!(
+            identifier,
+            algorithm = algorithm.name(),
+            amount = amount.get(),
+            "refunding"
+        );
         let Some(redis) = &self.redis else {
-            return self.local.refund(refund, self.clock.now());
+            return Ok(self.local.refund(refund, self.clock.now()));
         };
         let answer = redis.refund(refund).await;
         self.deny_cache.release(&refund.identifier);

@@ -17,11 +17,14 @@ impl Units {
     /// Returns `units` as a count, or `None` unless it is between [`Units::MIN`] and
     /// [`Units::MAX`].
     #[must_use]
-    pub fn new(units: u64) -> Option<Self> {
+    pub const fn new(units: u64) -> Option<Self> {
         if units > Self::MAX.get() as u64 {
             return None;
         }
-        NonZeroU32::new(units as u32).map(Self)
+        match NonZeroU32::new(units as u32) {
+            Some(units) => Some(Self(units)),
+            None => None,
+        }
     }
 
     /// Returns the count as a plain number.

@@ -9,8 +9,8 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp, jwk::Jwk};
+use limiter::{Units, Window};
 use serde_json::{Value, json};
-use store::Millis;
 
 use super::{KeySet, LEEWAY_SECONDS, MAX_SUBJECT_BYTES};
 use crate::callers::{
@@ -20,7 +20,8 @@ use crate::callers::{
     scope::Scope,
 };
 
-const LIMIT: CallerLimit = CallerLimit { requests: Some(7), window: Millis(1_000) };
+const LIMIT: CallerLimit =
+    CallerLimit { requests: Units::new(7), window: Window::from_millis(1_000).unwrap() };
 
 const HOUR: u64 = 3_600;
 

@@ -145,7 +145,7 @@ impl DenyCache {
         let key = Key { algorithm: quota.algorithm, identifier: identifier.as_str().into() };
         let Ticket { releases, .. } = ticket;
         let denial = Denial {
-            quota: quota.clone(),
+            quota: *quota,
             cost: *cost,
             decision: *decision,
             arrived_at: now,

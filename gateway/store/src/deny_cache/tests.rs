@@ -22,12 +22,7 @@ fn cache(size: usize, max_age_millis: u64) -> DenyCache {
 }
 
 fn check() -> Check {
-    let quota = Quota {
-        algorithm: Algorithm::TokenBucket,
-        limit: 100,
-        window: Millis(60_000),
-        capacity: None,
-    };
+    let quota = Quota::new(Algorithm::TokenBucket, 100, 60_000);
     Check { identifier: "user".to_owned(), quota, cost: 1 }
 }
 
@@ -117,7 +112,7 @@ fn another_cost_or_algorithm_or_identifier_is_another_check() {
 #[test]
 fn a_check_with_another_quota_ends_a_denial() {
     let cache = with_denial(10_000, 600);
-    let other = Check { quota: Quota { limit: 200, ..check().quota }, ..check() };
+    let other = Check { quota: Quota::new(Algorithm::TokenBucket, 200, 60_000), ..check() };
     assert_eq!(cache.denial(&other, after(2_500)), None);
     assert_eq!(cache.denial(&check(), after(2_500)), None);
 }

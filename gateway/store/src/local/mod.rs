@@ -15,7 +15,7 @@ use std::{
 };
 
 use limiter::{
-    Algorithm, Duration, Instant, Limit, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
+    Algorithm, Duration, Instant, Limit, RetryAfter, SlidingWindowLog, TokenBucket, Units,
 };
 
 use self::{shard::NoRoom, states::States};
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The largest limit of an algorithm whose memory grows with the limit: the default of Redis.
-pub(super) const MAX_BOUNDED_LIMIT: u32 = 1_000_000;
+pub(super) const MAX_BOUNDED_LIMIT: Units = Units::new(1_000_000).unwrap();
 
 /// The states of this process.
 #[derive(Debug)]
@@ -118,21 +118,12 @@ impl LocalStore {
     }
 
     /// Gives back units, at most those that count.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Internal`] when the amount is out of its range.
-    pub(super) fn refund(
-        &self,
-        refund: &Refund,
-        now: Instant,
-    ) -> Result<RefundOutcome, StoreError> {
+    pub(super) fn refund(&self, refund: &Refund, now: Instant) -> RefundOutcome {
         let Refund { identifier, algorithm, amount } = refund;
-        let amount = units(*amount)?;
         let units = with_states!(self, algorithm, states => {
-            states.refund(identifier, amount, now)
+            states.refund(identifier, *amount, now)
         });
-        Ok(RefundOutcome { source: Source::Local, units })
+        RefundOutcome { source: Source::Local, units }
     }
 
     /// Deletes a state. Returns whether there was one.
@@ -157,12 +148,11 @@ pub(super) const NO_ROOM_ADVICE: &str =
 
 /// Returns the limit of a quota, or the error with which the module would refuse the limit.
 fn limit(quota: &Quota) -> Result<Limit, StoreError> {
-    if quota.algorithm.facts().has_bounded_limit && quota.limit > MAX_BOUNDED_LIMIT {
-        let rule = format!("limit must be an integer between 1 and {MAX_BOUNDED_LIMIT}");
+    if quota.algorithm.facts().has_bounded_limit && quota.limit.limit > MAX_BOUNDED_LIMIT {
+        let rule = format!("limit must be an integer between 1 and {}", MAX_BOUNDED_LIMIT.get());
         return Err(StoreError::Refused { argument: Argument::Limit, rule });
     }
-    let window = Window::from_millis(quota.window.0).ok_or(StoreError::Internal)?;
-    Ok(Limit { limit: units(quota.limit)?, window, capacity: units(quota.capacity())? })
+    Ok(quota.limit)
 }
 
 /// Returns a number of units, which the caller of the store has checked to be in its range.
@@ -176,7 +166,7 @@ fn decision(
 ) -> Result<Decision, StoreError> {
     let decision = outcome.unwrap_or_else(|NoRoom { wait }| limiter::Decision {
         granted: 0,
-        capacity: quota.capacity(),
+        capacity: quota.limit.capacity.get(),
         remaining: 0,
         retry_after: RetryAfter::Wait(wait),
         reset_after: wait,
@@ -192,7 +182,7 @@ fn decision(
     Ok(Decision {
         source: Source::Local,
         allowed: decision.granted > 0,
-        limit: quota.limit,
+        limit: quota.limit.limit.get(),
         capacity: decision.capacity.into(),
         remaining: decision.remaining.into(),
         retry_after,

@@ -18,14 +18,15 @@ fn at(millis: u64) -> Instant {
 }
 
 fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
-    Quota { algorithm, limit, window: Millis(window), capacity: None }
+    Quota::new(algorithm, limit, window)
 }
 
 fn check(identifier: &str, quota: &Quota, cost: u32) -> Check {
-    Check { identifier: identifier.to_owned(), quota: quota.clone(), cost }
+    Check { identifier: identifier.to_owned(), quota: *quota, cost }
 }
 
 fn refund(identifier: &str, algorithm: Algorithm, amount: u32) -> Refund {
+    let amount = Units::new(amount.into()).unwrap();
     Refund { identifier: identifier.to_owned(), algorithm, amount }
 }
 
@@ -55,7 +56,7 @@ fn a_bucket_answers_as_the_module_does() {
 #[test]
 fn the_capacity_of_a_quota_is_that_of_a_bucket() {
     let store = LocalStore::new(10);
-    let quota = Quota { capacity: Some(25), ..quota(Algorithm::TokenBucket, 10, 60_000) };
+    let quota = quota(Algorithm::TokenBucket, 10, 60_000).with_capacity(25);
     let decision = store.check(&check("user", &quota, 20), at(0)).unwrap();
     assert_eq!((decision.limit, decision.capacity, decision.remaining), (10, 25, 5));
     assert_eq!(decision.reset_after, Millis(120_000));
@@ -97,12 +98,12 @@ fn a_refund_gives_back_at_most_the_used_units() {
     let store = LocalStore::new(10);
     for algorithm in Algorithm::ALL {
         let quota = quota(algorithm, 10, 60_000);
-        assert_eq!(store.refund(&refund("user", algorithm, 1), at(0)).unwrap().units, 0);
+        assert_eq!(store.refund(&refund("user", algorithm, 1), at(0)).units, 0);
         store.check(&check("user", &quota, 7), at(0)).unwrap();
         // A moment later a part of a unit has come back to the bucket, and still counts as used.
-        assert_eq!(store.refund(&refund("user", algorithm, 3), at(1)).unwrap().units, 3);
+        assert_eq!(store.refund(&refund("user", algorithm, 3), at(1)).units, 3);
         assert_eq!(store.peek("user", &quota, at(1)).unwrap().remaining, 6);
-        assert_eq!(store.refund(&refund("user", algorithm, 10), at(1)).unwrap().units, 4);
+        assert_eq!(store.refund(&refund("user", algorithm, 10), at(1)).units, 4);
         assert!(!store.reset("user", algorithm, at(0)), "nothing is left of {algorithm:?}");
     }
 }
@@ -128,7 +129,7 @@ fn a_state_counts_as_missing_from_its_end_on_to_the_microsecond() {
     {
         let quota = quota(algorithm, 100, 60_000);
         // Another quota, whose units come back more slowly.
-        let other = Quota { window: Millis(86_400_000), ..quota.clone() };
+        let other = Quota::new(algorithm, 100, 86_400_000);
         let after = |micros| {
             let store = LocalStore::new(10);
             let granted = Instant::from_micros(GRANTED);
@@ -147,7 +148,7 @@ fn a_state_counts_as_missing_from_its_end_on_to_the_microsecond() {
         assert_eq!([took(life - 1), took(life)], [98, 99], "{algorithm:?}");
         let refunded = |micros| {
             let (store, now) = after(micros);
-            store.refund(&refund("user", algorithm, 1), now).unwrap().units
+            store.refund(&refund("user", algorithm, 1), now).units
         };
         assert_eq!([refunded(life - 1), refunded(life)], [1, 0], "{algorithm:?}");
         let there = |micros| {
@@ -176,7 +177,7 @@ fn a_wait_ends_with_the_state_for_every_quota() {
 fn the_longest_time_is_exact_in_json() {
     let store = LocalStore::new(10);
     let slowest = quota(Algorithm::TokenBucket, 1, 31_622_400_000);
-    let slowest = Quota { capacity: Some(1_000_000_000), ..slowest };
+    let slowest = slowest.with_capacity(1_000_000_000);
     let granted = store.check(&check("user", &slowest, 1_000_000_000), at(0)).unwrap();
     assert_eq!(granted.reset_after, Millis((1 << 53) - 1));
 }
@@ -195,7 +196,7 @@ fn the_local_store_refuses_as_the_module_does_with_the_same_text() {
     let store = LocalStore::new(10);
     let most = quota(Algorithm::SlidingWindow, 1_000_000, 60_000);
     assert!(store.check(&check("user", &most, 1), at(0)).unwrap().allowed);
-    let quota = Quota { limit: 1_000_001, ..most };
+    let quota = Quota::new(Algorithm::SlidingWindow, 1_000_001, 60_000);
     let rule = "limit must be an integer between 1 and 1000000".to_owned();
     let refused = Err(StoreError::Refused { argument: Argument::Limit, rule });
     assert_eq!(store.check(&check("user", &quota, 1), at(0)), refused);

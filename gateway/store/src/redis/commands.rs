@@ -1,11 +1,12 @@
 //! The RATELIMIT commands that the store sends.
 
-use limiter::Algorithm;
+use limiter::{Algorithm, Limit};
 use redis::Cmd;
 
 use crate::{
     check::{Check, Quota, Refund},
     key::key,
+    millis::Millis,
 };
 
 /// A command and its one key, which selects the node of a cluster.
@@ -45,7 +46,7 @@ pub(super) fn peek(key_prefix: &str, identifier: &str, quota: &Quota) -> KeyedCo
 pub(super) fn refund(key_prefix: &str, refund: &Refund) -> KeyedCommand {
     let key = key(key_prefix, refund.algorithm, &refund.identifier);
     let mut command = redis::cmd("RATELIMIT.REFUND");
-    command.arg(&key).arg(refund.amount);
+    command.arg(&key).arg(refund.amount.get());
     KeyedCommand { key, command }
 }
 
@@ -67,9 +68,11 @@ pub(super) fn probe(key_prefix: &str) -> KeyedCommand {
 }
 
 fn append_quota(command: &mut Cmd, quota: &Quota) {
-    command.arg(quota.limit).arg(quota.window.to_string());
-    if let Some(capacity) = quota.capacity {
-        command.arg("BURST").arg(capacity);
+    let Limit { limit, window, capacity } = quota.limit;
+    command.arg(limit.get()).arg(Millis::from(window).to_string());
+    // The capacity is the limit by default.
+    if capacity != limit {
+        command.arg("BURST").arg(capacity.get());
     }
 }
 
@@ -78,10 +81,7 @@ mod tests {
     use limiter::Algorithm;
 
     use super::{KeyedCommand, check, peek};
-    use crate::{
-        check::{Check, Quota},
-        millis::Millis,
-    };
+    use crate::check::{Check, Quota};
 
     fn words(command: &KeyedCommand) -> String {
         let words = command.command.args_iter().map(|argument| match argument {
@@ -93,14 +93,9 @@ mod tests {
 
     #[test]
     fn a_check_is_one_command_without_options_that_are_the_default() {
-        let bucket = Quota {
-            algorithm: Algorithm::TokenBucket,
-            limit: 100,
-            window: Millis(1_500),
-            capacity: None,
-        };
-        let log = Quota { algorithm: Algorithm::SlidingWindow, ..bucket.clone() };
-        let burst = Quota { capacity: Some(7), ..bucket.clone() };
+        let bucket = Quota::new(Algorithm::TokenBucket, 100, 1_500);
+        let log = Quota { algorithm: Algorithm::SlidingWindow, ..bucket };
+        let burst = bucket.with_capacity(7);
         for (quota, cost, expected) in [
             (&bucket, 1, "RATELIMIT.TB p:token_bucket:{user} 100 1.5"),
             (&bucket, 2, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 COST 2"),
@@ -109,7 +104,7 @@ mod tests {
             (&log, 1, "RATELIMIT.SW p:sliding_window:{user} 100 1.5"),
             (&log, 0, "RATELIMIT.PEEK p:sliding_window:{user} SW 100 1.5"),
         ] {
-            let check_of = Check { identifier: "user".to_owned(), quota: quota.clone(), cost };
+            let check_of = Check { identifier: "user".to_owned(), quota: *quota, cost };
             let command = check("p:", &check_of);
             assert_eq!(words(&command), expected);
             assert!(expected.contains(&command.key));

@@ -151,7 +151,7 @@ fn decision(reply: Value, quota: &Quota) -> Result<Decision, StoreError> {
     Ok(Decision {
         source: Source::Redis,
         allowed: granted > 0,
-        limit: quota.limit,
+        limit: quota.limit.limit.get(),
         capacity: unsigned(capacity)?,
         remaining: unsigned(remaining)?,
         retry_after: Millis(unsigned(retry_after)?),
