@@ -51,7 +51,7 @@ pub(crate) fn register(max_backlog: usize, error_kinds: impl Iterator<Item = &'s
     describe_counter!(
         DECISIONS,
         "Checks that were decided, by algorithm, outcome, and source: redis, local (this process), \
-         cache (an earlier denial) or open (nobody: Redis could not answer)."
+         cache (an earlier denial) or open (no decision: Redis could not answer)."
     );
     describe_counter!(
         NO_ROOM,
