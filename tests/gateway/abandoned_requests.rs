@@ -1,5 +1,5 @@
-//! Requests that end before their answer: the log and the metrics have each of them, and Redis runs
-//! the command that it has received.
+//! Requests that end before their answer: the log and the metrics contain each of these requests,
+//! and Redis runs each command that it has received.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use crate::harness::{
     Gateway, GatewayBuilder, Network, Proxy, Response, Server, eventually, kept_request, within,
 };
 
-/// One unit in an hour, all of which counts until then.
+/// Body of a check: one unit per hour.
 const BODY: &str =
     r#"{"identifier":"somebody","algorithm":"sliding_window","limit":1,"window_seconds":3600}"#;
 
@@ -21,7 +21,8 @@ fn check(gateway: &Gateway) -> Response {
     gateway.post("/rate-limit/check", BODY)
 }
 
-/// Sends a request and closes the connection when Redis has been asked, and before the answer.
+/// Sends a request, and closes the connection after the gateway has called Redis and before the
+/// gateway answers.
 fn send_and_leave(gateway: &Gateway, method: &str, path: &str, body: &str) {
     let mut socket = TcpStream::connect(gateway.address()).unwrap();
     let headers = [("X-Request-Id", "the-one")];
@@ -31,8 +32,8 @@ fn send_and_leave(gateway: &Gateway, method: &str, path: &str, body: &str) {
     });
 }
 
-/// Waits until the gateway has seen that a client has gone.
-fn wait_until_given_up(gateway: &Gateway, route: &str, method: &str) {
+/// Waits until the gateway has counted the request of a client that closed its connection.
+fn wait_until_disconnect_is_counted(gateway: &Gateway, route: &str, method: &str) {
     let labels = format!(r#"route="{route}",method="{method}",status="499""#);
     let counted = format!("http_requests_total{{{labels}}} 1");
     eventually("it is counted", || gateway.get("/metrics").body.contains(&counted).then_some(()));
@@ -50,7 +51,7 @@ fn a_client_that_gives_up_is_logged_and_counted_and_its_units_stay_taken() {
         eventually("Redis decides", || (gateway.get("/health").status == 200).then_some(()));
         proxy.set(Network::Paused);
         send_and_leave(&gateway, method, path, &body);
-        wait_until_given_up(&gateway, path, method);
+        wait_until_disconnect_is_counted(&gateway, path, method);
         let log = gateway.log_with(r#""message":"the client disconnected""#);
         let line = log.lines().find(|line| line.contains("the client disconnected")).unwrap();
         for part in [r#""request_id":"the-one""#, r#""status":499,"#, path, r#""level":"INFO""#] {
@@ -68,7 +69,7 @@ fn a_client_that_gives_up_is_logged_and_counted_and_its_units_stay_taken() {
 }
 
 #[test]
-fn a_client_that_has_gone_before_anything_was_done_is_counted_too() {
+fn a_client_that_disconnects_before_any_work_is_counted_too() {
     let gateway = Gateway::builder().env("REDIS_URL", "memory://").start();
     let all = || {
         let metrics = gateway.get("/metrics").body;
@@ -87,17 +88,17 @@ fn a_client_that_has_gone_before_anything_was_done_is_counted_too() {
 }
 
 #[test]
-fn a_client_that_leaves_in_the_middle_of_its_body_is_counted_as_gone() {
+fn a_client_that_disconnects_within_its_body_is_counted_as_such() {
     let gateway = Gateway::builder().env("REDIS_URL", "memory://").start();
     let mut socket = TcpStream::connect(gateway.address()).unwrap();
     let request = kept_request("POST", "/rate-limit/check", &[], BODY);
     socket.write_all(&request[..request.len() - 1]).unwrap();
     drop(socket);
-    wait_until_given_up(&gateway, "/rate-limit/check", "POST");
+    wait_until_disconnect_is_counted(&gateway, "/rate-limit/check", "POST");
 }
 
 #[test]
-fn units_that_are_given_back_to_a_client_that_has_gone_can_be_taken_at_once() {
+fn units_of_a_refund_to_a_client_that_disconnected_can_be_taken_at_once() {
     let server = Server::start();
     let proxy = Proxy::to(&server);
     let gateway = settings(&proxy).env("DENY_CACHE_MAX_MS", "3600000").start();
@@ -127,7 +128,7 @@ fn units_that_are_given_back_to_a_client_that_has_gone_can_be_taken_at_once() {
 }
 
 #[test]
-fn what_is_no_http_is_answered_logged_and_counted_like_every_request() {
+fn invalid_http_is_answered_logged_and_counted_like_every_request() {
     let gateway = Gateway::builder().env("REDIS_URL", "memory://").start();
     let too_large = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(40_000));
     for (request, status, detail) in [
@@ -158,7 +159,7 @@ fn what_is_no_http_is_answered_logged_and_counted_like_every_request() {
 }
 
 #[test]
-fn what_is_no_http_behind_a_request_spoils_no_answer() {
+fn invalid_http_after_a_request_changes_no_answer() {
     let gateway = Gateway::builder().env("REDIS_URL", "memory://").start();
     for path in ["/health/live", "/docs", "/nowhere"] {
         let request = kept_request("GET", path, &[], "");

@@ -20,7 +20,7 @@ fn probe() -> Vec<u8> {
     kept_request("GET", "/health/live", &[], "")
 }
 
-/// Takes all connections that clients may have.
+/// Opens as many connections as clients may have.
 fn fill(gateway: &Gateway, connections: usize) -> Vec<Connection<TcpStream>> {
     eventually("the connections of the start are gone", || {
         let mut kept: Vec<_> = (0..connections).map(|_| gateway.connect()).collect();
@@ -88,7 +88,7 @@ fn operators_have_connections_of_their_own_and_no_more_than_64() {
         kept.iter().all(|(status, _)| *status == 200).then_some(kept)
     });
     assert_eq!(open().unwrap().0, 503);
-    // They are none of the clients'.
+    // The connections of clients are counted separately.
     assert_eq!(gateway.get("/health/live").status, 200);
     drop(kept);
     eventually("there is room again", || (open().ok()?.0 == 200).then_some(()));
@@ -138,12 +138,12 @@ fn metrics_for_many_at_once_are_written_by_one_thread() {
         let answer = reader.receive().unwrap();
         assert!(answer.status == 200 && answer.body.contains("\nhttp_connections "), "{answer:?}");
     }
-    // Those who do not wait for their answers start no more of them.
+    // A client that leaves without its answer starts no further rendering.
     for _ in 0..200 {
         gateway.connect().stream().write_all(&request).unwrap();
     }
     assert_eq!(gateway.get("/metrics").status, 200);
-    // A thread that has nothing left to do is kept for ten seconds.
+    // The runtime keeps an idle thread for ten seconds.
     let threads = gateway.threads() - before;
     assert!(threads <= 4, "{threads} threads more than before");
 }

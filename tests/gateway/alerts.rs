@@ -1,4 +1,4 @@
-//! Every alert: real gateways cause it, and a real Prometheus fires it.
+//! Every alert: real gateways cause the alert, and a real Prometheus fires it.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::harness::{
     within,
 };
 
-/// Another name for the job than the one in the files.
+/// A name of the job that differs from the name in the files.
 const JOB: &str = "limits";
 
 const CHECK: &str = r#"{"identifier": "user"}"#;
@@ -26,7 +26,7 @@ fn check(gateway: &Gateway) -> u16 {
     gateway.post("/rate-limit/check", CHECK).status
 }
 
-/// The alerts that fire while Redis is away.
+/// Returns the alerts that fire while Redis is down.
 fn alerts_of_an_outage(fail_mode: &str) -> [&'static str; 2] {
     match fail_mode {
         "closed" => ["RatelimitRedisUnavailable", "RatelimitHighErrorRate"],
@@ -34,7 +34,8 @@ fn alerts_of_an_outage(fail_mode: &str) -> [&'static str; 2] {
     }
 }
 
-/// One gateway for each topology and fail mode, and what it is.
+/// Starts one gateway for each topology and fail mode. Returns the URL, the fail mode and the
+/// gateway.
 fn gateways(urls: &[String]) -> Vec<(String, &'static str, Gateway)> {
     let pairs = urls.iter().flat_map(|url| FAIL_MODES.map(|mode| (url, mode)));
     let start = |(url, mode): (&String, &'static str)| {
@@ -112,7 +113,7 @@ fn memory() -> GatewayBuilder {
     Gateway::builder().env("REDIS_URL", "memory://").admin()
 }
 
-/// Answers a check whose body comes late.
+/// Sends a check whose body arrives late.
 fn check_slowly(gateway: &Gateway) {
     let request = kept_request("POST", "/rate-limit/check", &[], CHECK);
     let (head, body) = request.split_at(request.len() - CHECK.len());
@@ -151,7 +152,7 @@ fn gateways_that_are_full_slow_or_gone_are_reported() {
 fn a_redis_that_is_slow_or_lacks_the_module_is_reported() {
     let (server, plain) = (Server::start(), Server::builder().without_module().start());
     let slow = Gateway::builder().redis(&server).env("REDIS_MAX_BACKLOG", "4");
-    // As long as a setting can be.
+    // The highest value of the setting.
     let slow = slow.env("REDIS_TIMEOUT_MS", "60000").start();
     let wrong = Gateway::builder().redis(&plain).start();
     let prometheus = Prometheus::watch([&slow, &wrong], JOB);
@@ -176,7 +177,8 @@ fn a_redis_that_is_slow_or_lacks_the_module_is_reported() {
     server.thaw();
 }
 
-/// Starts a gateway again, in another second, since the time of a start is in whole seconds.
+/// Starts a gateway again, in another second, because the metric of the start time has whole
+/// seconds.
 fn start_again(old: Gateway, start: impl Fn() -> Gateway) -> Gateway {
     let begun = old.metric(START_TIME);
     drop(old);

@@ -1,10 +1,10 @@
-//! Checks of many identifiers in one request: each has the answer of a single check.
+//! Checks of many identifiers in one request: each check has the answer of a single check.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Gateway, NOON, Response, Server};
 
-/// Server and gateway: the server's clock stands at [`NOON`], and no denial is remembered.
+/// Starts a server, whose clock stands at [`NOON`], and a gateway without a deny cache.
 fn start() -> (Server, Gateway) {
     let server = Server::at(NOON);
     let settings = Gateway::builder().redis(&server);
@@ -24,7 +24,7 @@ fn results(gateway: &Gateway, checks: &Value) -> Vec<Value> {
     body["results"].as_array().unwrap().clone()
 }
 
-/// How often Redis has run a command.
+/// Returns the number of times that Redis has run a command.
 fn calls(server: &Server, command: &str) -> u64 {
     let stats: String = server.client().call("INFO commandstats");
     let prefix = format!("cmdstat_{command}:calls=");
@@ -66,7 +66,7 @@ fn repeats_of_an_identifier_are_decided_in_order() {
 }
 
 #[test]
-fn a_thousand_checks_are_one_call_and_one_more_is_too_many() {
+fn a_thousand_checks_are_one_call_and_a_larger_batch_is_refused() {
     let (server, gateway) = start();
     let checks = |count: usize| -> Value {
         (0..count).map(|number| json!({ "identifier": format!("user-{number}") })).collect()
@@ -132,7 +132,7 @@ fn an_invalid_check_has_a_result_of_its_own() {
 }
 
 #[test]
-fn a_batch_that_is_none_is_refused_as_a_whole() {
+fn an_invalid_batch_is_refused_as_a_whole() {
     let (_server, gateway) = start();
     for (body, fault) in [
         ("{}", r#"{"type":"missing","loc":["body","checks"],"msg":"Field required","input":{}}"#),
@@ -181,7 +181,7 @@ fn results_have_the_status_of_denials() {
 }
 
 #[test]
-fn remembered_denials_are_left_out_of_the_call() {
+fn cached_denials_are_left_out_of_the_call() {
     let server = Server::start();
     let settings = Gateway::builder().redis(&server);
     let gateway = settings.env("DENY_CACHE_MAX_MS", "3600000").start();
@@ -207,7 +207,7 @@ fn remembered_denials_are_left_out_of_the_call() {
 }
 
 #[test]
-fn each_check_has_the_fail_mode_when_redis_is_away() {
+fn each_check_has_the_fail_mode_when_redis_is_down() {
     let mut server = Server::start();
     let gateway = |mode| {
         let share = if mode == "local" { "0.5" } else { "" };

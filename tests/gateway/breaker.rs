@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::harness::{Cluster, Gateway, Proxy, Server, eventually, http_request, timed};
 
-/// As `REDIS_TIMEOUT_MS` where answers are late: far longer than what is not to wait for it takes,
-/// on a busy machine too.
+/// `REDIS_TIMEOUT_MS` where answers are late: on a busy machine too, far longer than the duration
+/// of a check that does not wait for Redis.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 fn start(url: &str, timeout: Duration) -> Gateway {
@@ -18,8 +18,8 @@ fn start(url: &str, timeout: Duration) -> Gateway {
     settings.env("REDIS_TIMEOUT_MS", &timeout).env("REDIS_MAX_BACKLOG", "4").start()
 }
 
-/// Waits until a metric without labels, or the only one of its name, has this value.
-fn shows(gateway: &Gateway, metric: &str, value: &str) {
+/// Waits until a metric has this value. The metric has no labels, or is the only one of its name.
+fn wait_for_metric(gateway: &Gateway, metric: &str, value: &str) {
     eventually(&format!("{metric} is {value}"), || {
         let page = gateway.get("/metrics").body;
         let line = page.lines().find(|line| line.starts_with(metric)).unwrap_or_default();
@@ -28,12 +28,12 @@ fn shows(gateway: &Gateway, metric: &str, value: &str) {
 }
 
 #[test]
-fn only_the_first_of_those_who_come_one_by_one_waits_for_a_silent_redis() {
+fn only_the_first_of_consecutive_checks_waits_for_a_silent_redis() {
     let server = Server::start();
     let gateway = start(&server.url(), TIMEOUT);
     gateway.wait_until_redis_decides("someone");
-    shows(&gateway, "ratelimit_redis_connections{", "4");
-    shows(&gateway, "ratelimit_redis_breaker_open{", "0");
+    wait_for_metric(&gateway, "ratelimit_redis_connections{", "4");
+    wait_for_metric(&gateway, "ratelimit_redis_breaker_open{", "0");
     server.freeze();
     assert_eq!(gateway.check("someone").status, 503);
     let ((), waited) = timed(|| {
@@ -42,21 +42,21 @@ fn only_the_first_of_those_who_come_one_by_one_waits_for_a_silent_redis() {
         }
     });
     assert!(waited < TIMEOUT, "the others wait {waited:?}");
-    shows(&gateway, "ratelimit_redis_connections{", "0");
-    shows(&gateway, "ratelimit_redis_breaker_open{", "1");
+    wait_for_metric(&gateway, "ratelimit_redis_connections{", "0");
+    wait_for_metric(&gateway, "ratelimit_redis_breaker_open{", "1");
     server.thaw();
     gateway.wait_until_redis_decides("someone");
-    shows(&gateway, "ratelimit_redis_connections{", "4");
-    shows(&gateway, "ratelimit_redis_breaker_open{", "0");
+    wait_for_metric(&gateway, "ratelimit_redis_connections{", "4");
+    wait_for_metric(&gateway, "ratelimit_redis_breaker_open{", "0");
     gateway.log_with("circuit breaker open");
     let log = gateway.log_with("circuit breaker closed");
-    // The outage is a few lines, not one for each check or attempt.
+    // The log has a few lines about the outage, not one line for each check or attempt.
     let errors = log.lines().filter(|line| line.contains(r#""ERROR""#)).count();
     assert!(errors <= 10, "{log}");
 }
 
 #[test]
-fn a_silent_redis_is_noticed_though_all_callers_are_too_impatient() {
+fn a_silent_redis_is_detected_although_all_callers_give_up_early() {
     let server = Server::start();
     let gateway = start(&server.url(), TIMEOUT);
     gateway.wait_until_redis_decides("someone");
@@ -65,11 +65,11 @@ fn a_silent_redis_is_noticed_though_all_callers_are_too_impatient() {
     for _ in 0..20 {
         let mut socket = TcpStream::connect(gateway.address()).unwrap();
         socket.write_all(&request).unwrap();
-        // None waits for as long as the gateway would.
+        // Each client gives up before the timeout of the gateway.
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let _ = socket.read(&mut [0]);
     }
-    shows(&gateway, "ratelimit_redis_breaker_open{", "1");
+    wait_for_metric(&gateway, "ratelimit_redis_breaker_open{", "1");
     let (answer, waited) = timed(|| gateway.check("someone"));
     assert_eq!(answer.status, 503);
     assert!(waited < TIMEOUT, "the check waits {waited:?}");
@@ -78,14 +78,14 @@ fn a_silent_redis_is_noticed_though_all_callers_are_too_impatient() {
 }
 
 #[test]
-fn what_does_not_fit_into_the_backlog_is_refused_at_once() {
+fn calls_that_do_not_fit_into_the_backlog_are_refused_at_once() {
     let server = Server::start();
     let gateway = start(&server.url(), 10 * TIMEOUT);
     gateway.wait_until_redis_decides("someone");
     server.freeze();
     thread::scope(|scope| {
         let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| gateway.check("someone"))).collect();
-        shows(&gateway, "ratelimit_redis_backlog", "4");
+        wait_for_metric(&gateway, "ratelimit_redis_backlog", "4");
         let refused = gateway.check("someone");
         assert_eq!((refused.status, refused.header("Retry-After")), (503, Some("1")));
         let batch = r#"{"checks": [{"identifier": "a"}, {"identifier": "b"}]}"#;
@@ -99,7 +99,7 @@ fn what_does_not_fit_into_the_backlog_is_refused_at_once() {
     });
     gateway.log_with("too many calls wait for Redis");
     assert_eq!(gateway.check("someone").status, 200);
-    shows(&gateway, "ratelimit_redis_backlog", "0");
+    wait_for_metric(&gateway, "ratelimit_redis_backlog", "0");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_check_that_timed_out_is_never_sent_again_in_a_cluster() {
     gateway.wait_until_redis_decides(&other);
     server.freeze();
     assert_eq!(gateway.check(&identifier).status, 503);
-    // It is still in the socket of the server, which runs it now.
+    // The check is still in the socket of the server, and the server runs the check after the thaw.
     server.thaw();
     eventually("the server runs it", || (server.used_units(&identifier) > 0).then_some(()));
     gateway.wait_until_redis_decides(&other);
@@ -142,7 +142,7 @@ fn a_replica_is_left_for_the_primary_when_its_name_leads_there() {
         assert_eq!(gateway.get("/rate-limit/status/someone").status, 200);
         (gateway.check("someone").status == 200).then_some(())
     });
-    // Each connection is replaced once a second at most while it leads to a replica.
+    // The gateway replaces each connection to a replica at most once a second.
     let replaced = proxy.opened() - opened;
     assert!((1..=60).contains(&replaced), "{replaced} connections were opened");
 }

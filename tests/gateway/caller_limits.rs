@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::harness::{ApiKey, Gateway, GatewayBuilder, Issuer, NOON, Response, Server};
 
-/// A gateway for callers with these keys, which remembers no denial.
+/// Configures a gateway for callers with these keys, without a deny cache.
 fn builder(directory: &TempDir, keys: &[&ApiKey]) -> GatewayBuilder {
     let path = directory.path().join("keys.json");
     ApiKey::write(&path, keys);
@@ -29,7 +29,7 @@ fn batch(gateway: &Gateway, header: (&str, &str), checks: usize) -> Response {
     gateway.request("POST", "/rate-limit/check/batch", &[header], &body)
 }
 
-/// The refusal of a caller that is to come back after so many seconds.
+/// Asserts that the answer refuses a caller that exceeded its limit, with this `Retry-After`.
 fn assert_limited(answer: &Response, seconds: &str) {
     let body = r#"{"detail":"Too many requests","error_code":"CALLER_LIMITED"}"#;
     assert_eq!((answer.status, answer.body.as_str()), (429, body));
@@ -59,7 +59,7 @@ fn all_gateways_together_keep_the_limit_of_a_caller() {
     for gateway in [&first, &second] {
         assert_limited(&look(gateway, shop.header()), "20");
         assert_eq!(look(gateway, other.header()).status, 200);
-        // What is there for everybody is not limited.
+        // A route without authentication has no limit.
         assert_eq!(gateway.request("GET", "/health", &[shop.header()], "").status, 200);
     }
     // A request that is refused for another reason does not count.
@@ -72,7 +72,7 @@ fn all_gateways_together_keep_the_limit_of_a_caller() {
     server.clock().advance(Duration::from_secs(20));
     let body = r#"{"identifier": "key:shop", "limit": 3}"#;
     let checked = first.request("POST", "/rate-limit/check", &[shop.header()], body);
-    // An identifier that is called as the caller has its own quota.
+    // An identifier with the name of the caller has its own quota.
     assert_eq!((checked.status, checked.header("X-RateLimit-Remaining")), (200, Some("2")));
     let mut keys: Vec<String> = server.client().call("KEYS *");
     keys.sort();
@@ -94,7 +94,7 @@ fn a_batch_counts_as_many_requests_as_it_has_checks() {
     let shop = ApiKey::new("shop", &["check"]).limit(10, 100);
     let gateway = builder(&directory, &[&shop]).redis(&server).start();
     assert_eq!(batch(&gateway, shop.header(), 6).status, 200);
-    // A refused batch takes nothing, however often it comes.
+    // A refused batch takes no units, however often the caller sends it.
     for _ in 0..5 {
         assert_limited(&batch(&gateway, shop.header(), 6), "20");
     }
@@ -107,7 +107,7 @@ fn a_batch_counts_as_many_requests_as_it_has_checks() {
     let fault: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!((answer.status, &fault["detail"][0]["ctx"]["max_length"]), (422, &json!(10)));
     assert_eq!(batch(&gateway, shop.header(), 10).status, 200);
-    // A caller without a unit is refused before its body is read.
+    // The gateway refuses a caller without units before it reads the body.
     let answer = gateway.request("POST", "/rate-limit/check/batch", &[shop.header()], "{");
     assert_limited(&answer, "10");
 }
@@ -136,7 +136,7 @@ fn callers_without_a_limit_of_their_own_have_the_one_of_the_settings() {
             .env("JWT_ISSUER", Issuer::NAME);
     let settings = settings.env("CALLER_LIMIT", "2").env("CALLER_WINDOW_SECONDS", "3600");
     let gateway = settings.env("REDIS_URL", "memory://").start();
-    // A token that is called as a key is another caller.
+    // A token and a key with the same name are two callers.
     let tokens = ["alice", "plain"].map(|name| format!("Bearer {}", issuer.token(name, "read")));
     for (header, granted) in [
         (plain.header(), 2),
@@ -155,7 +155,7 @@ fn callers_without_a_limit_of_their_own_have_the_one_of_the_settings() {
 }
 
 #[test]
-fn while_redis_is_away_the_fail_mode_decides_on_callers_as_well() {
+fn while_redis_is_down_the_fail_mode_decides_on_callers_as_well() {
     for (mode, statuses) in
         [("closed", [503, 503, 503]), ("open", [200, 200, 200]), ("local", [200, 200, 429])]
     {
@@ -167,7 +167,7 @@ fn while_redis_is_away_the_fail_mode_decides_on_callers_as_well() {
         let body = r#"{"identifier": "user", "limit": 100}"#;
         let check = || gateway.request("POST", "/rate-limit/check", &[shop.header()], body).status;
         assert_eq!([check(), check(), check()], statuses, "{mode}");
-        // Whoever watches the service sees it also now.
+        // The caller can read the metrics in each fail mode.
         for _ in 0..5 {
             assert_eq!(gateway.request("GET", "/metrics", &[shop.header()], "").status, 200);
         }
@@ -175,7 +175,7 @@ fn while_redis_is_away_the_fail_mode_decides_on_callers_as_well() {
 }
 
 #[test]
-fn an_answer_to_a_caller_that_asks_too_often_is_described() {
+fn the_answer_to_a_caller_over_its_limit_is_documented() {
     let directory = TempDir::new().unwrap();
     let gateway = builder(&directory, &[]).env("REDIS_URL", "memory://").start();
     let document: Value = serde_json::from_str(&gateway.get("/openapi.json").body).unwrap();
@@ -185,7 +185,7 @@ fn an_answer_to_a_caller_that_asks_too_often_is_described() {
     };
     let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
     assert_eq!(schema("/rate-limit/refund", "post"), reference("ErrorBody"));
-    // A check has a denial with this status as well.
+    // A denied check has this status as well.
     let either = json!({ "anyOf": [reference("CheckAnswer"), reference("ErrorBody")] });
     assert_eq!(schema("/rate-limit/check", "post"), either);
     assert_eq!(schema("/metrics", "get"), Value::Null);

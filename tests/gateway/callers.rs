@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::harness::{ApiKey, Gateway, Issuer, Response, eventually};
 
-/// Every operation that asks for a scope, with its body and the scope.
+/// Every operation that requires a scope, with its body and the scope.
 const GUARDED: [(&str, &str, &str, &str); 5] = [
     ("POST", "/rate-limit/check", r#"{"identifier": "user"}"#, "check"),
     ("POST", "/rate-limit/check/batch", r#"{"checks": [{"identifier": "user"}]}"#, "check"),
@@ -20,7 +20,7 @@ const GUARDED: [(&str, &str, &str, &str); 5] = [
     ("DELETE", "/rate-limit/reset/user", "", "reset"),
 ];
 
-/// Every operation that is there for everybody.
+/// Every operation that requires no authentication.
 const OPEN: [&str; 8] = [
     "/",
     "/docs",
@@ -32,27 +32,27 @@ const OPEN: [&str; 8] = [
     "/metrics",
 ];
 
-/// The files that say who may call, and how gateways are to be started.
+/// The files with the keys of callers, and the settings of the gateways.
 struct Site {
     directory: TempDir,
     settings: Vec<(&'static str, String)>,
 }
 
 impl Site {
-    /// A place without a Redis, as it matters to few of these tests.
+    /// Returns settings without Redis, because few of these tests depend on Redis.
     fn new() -> Self {
         let settings = vec![("REDIS_URL", "memory://".to_owned())];
         Self { directory: TempDir::new().unwrap(), settings }
     }
 
-    /// Callers need one of these keys.
+    /// Requires one of these keys.
     fn keys(self, keys: &[&ApiKey]) -> Self {
         ApiKey::write(&self.keys_file(), keys);
         let path = self.keys_file().display().to_string();
         self.set("API_KEYS_FILE", &path)
     }
 
-    /// Callers need a token of one of these issuers.
+    /// Requires a token of one of these issuers.
     fn issuers(self, issuers: &[&Issuer]) -> Self {
         Issuer::write(&self.key_set(), issuers);
         let path = self.key_set().display().to_string();
@@ -91,11 +91,12 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// The refusal of those who have shown nothing, or nothing good.
-fn assert_stranger(answer: &Response, shown: bool) {
+/// Asserts that the answer refuses a request without credentials or, if `has_credentials`, with
+/// invalid credentials.
+fn assert_unauthenticated(answer: &Response, has_credentials: bool) {
     let body = r#"{"detail":"Not authenticated","error_code":"UNAUTHENTICATED"}"#;
     assert_eq!((answer.status, answer.body.as_str()), (401, body));
-    let challenge = match shown {
+    let challenge = match has_credentials {
         true => r#"Bearer realm="ratelimit", error="invalid_token""#,
         false => r#"Bearer realm="ratelimit""#,
     };
@@ -123,15 +124,15 @@ fn each_route_asks_for_its_scope() {
             let headers = answer.headers.iter().any(|(_, value)| *value == challenge);
             assert!(headers, "{challenge} in {:?}", answer.headers);
         }
-        assert_stranger(&gateway.request(method, path, &[], body), false);
+        assert_unauthenticated(&gateway.request(method, path, &[], body), false);
         for header in [("X-API-Key", "x"), ("Authorization", "Bearer x")] {
-            assert_stranger(&gateway.request(method, path, &[header], body), true);
+            assert_unauthenticated(&gateway.request(method, path, &[header], body), true);
         }
     }
 }
 
 #[test]
-fn everybody_may_call_when_no_file_says_who() {
+fn every_client_may_call_when_no_file_lists_callers() {
     let site = Site::new();
     let gateway = site.gateway();
     for (method, path, body, _) in GUARDED {
@@ -143,7 +144,7 @@ fn everybody_may_call_when_no_file_says_who() {
 }
 
 #[test]
-fn what_shows_nothing_of_anybody_is_there_for_everybody() {
+fn routes_without_data_of_callers_are_open() {
     let site = Site::new().keys(&[]);
     let gateway = site.gateway();
     for path in OPEN {
@@ -151,7 +152,7 @@ fn what_shows_nothing_of_anybody_is_there_for_everybody() {
     }
     assert_eq!(gateway.get("/unknown").status, 404);
     assert_eq!(gateway.get("/rate-limit/check").status, 405);
-    // A browser asks first, and without the key that it is going to show.
+    // A browser sends a preflight request first, without the key.
     let asked = [
         ("Origin", "https://example.com"),
         ("Access-Control-Request-Method", "POST"),
@@ -161,7 +162,7 @@ fn what_shows_nothing_of_anybody_is_there_for_everybody() {
     assert_eq!(allowed.status, 200);
     let headers = allowed.header("Access-Control-Allow-Headers");
     assert_eq!(headers, Some("authorization,content-type,x-api-key"));
-    // A page is to see why its call failed.
+    // A page can read the error of its call.
     let refused = gateway.request("POST", "/rate-limit/check", &asked[..1], "{}");
     assert_eq!((refused.status, refused.header("Access-Control-Allow-Origin")), (401, Some("*")));
     assert!(refused.header("Access-Control-Expose-Headers").unwrap().contains("www-authenticate"));
@@ -172,7 +173,7 @@ fn metrics_can_be_for_callers_that_may_read() {
     let keys = [ApiKey::new("reader", &["read"]), ApiKey::new("checker", &["check"])];
     let site = Site::new().keys(&keys.each_ref()).set("METRICS_OPEN", "false");
     let gateway = site.gateway();
-    assert_stranger(&gateway.get("/metrics"), false);
+    assert_unauthenticated(&gateway.get("/metrics"), false);
     let answer = |key: &ApiKey| gateway.request("GET", "/metrics", &[key.header()], "");
     assert_eq!([answer(&keys[0]).status, answer(&keys[1]).status], [200, 403]);
     let metrics = answer(&keys[0]).body;
@@ -185,7 +186,7 @@ fn metrics_can_be_for_callers_that_may_read() {
 }
 
 #[test]
-fn the_description_says_which_operations_need_whom() {
+fn the_description_lists_the_authentication_of_each_operation() {
     let issuer = Issuer::new(Algorithm::HS256);
     let site = Site::new().keys(&[]).issuers(&[&issuer]).set("METRICS_OPEN", "false");
     let gateway = site.gateway();
@@ -206,7 +207,7 @@ fn the_description_says_which_operations_need_whom() {
                 continue;
             }
             guarded += 1;
-            assert_stranger(&answer, false);
+            assert_unauthenticated(&answer, false);
             assert_eq!(*scope, operation["security"][1]["bearer"][0]);
             for status in ["401", "403"] {
                 let schema = &operation["responses"][status]["content"]["application/json"];
@@ -218,7 +219,7 @@ fn the_description_says_which_operations_need_whom() {
 }
 
 #[test]
-fn who_calls_is_asked_before_the_body_is_read() {
+fn a_caller_is_authenticated_before_its_body_is_read() {
     let site = Site::new().keys(&[]);
     let gateway = site.gateway();
     let mut socket = TcpStream::connect(gateway.address()).unwrap();
@@ -230,12 +231,12 @@ fn who_calls_is_asked_before_the_body_is_read() {
 }
 
 #[test]
-fn whoever_sends_a_large_body_first_reads_the_refusal() {
+fn a_caller_that_sends_a_large_body_first_reads_the_refusal() {
     let site = Site::new().keys(&[]);
     let gateway = site.gateway();
-    // More than sockets hold, so that it must be taken in.
+    // The body is larger than the buffers of the sockets, so the gateway must read it.
     let body = "x".repeat(12_000_000);
-    assert_stranger(&gateway.post("/rate-limit/check", &body), false);
+    assert_unauthenticated(&gateway.post("/rate-limit/check", &body), false);
 }
 
 #[test]
@@ -281,9 +282,9 @@ fn tokens_of_each_algorithm_are_verified() {
             let token = bearer(&issuer.token_that_says("alice", &claims));
             let headers = [("Authorization", token.as_str())];
             let answer = gateway.request("GET", "/rate-limit/status/user", &headers, "");
-            assert_stranger(&answer, true);
+            assert_unauthenticated(&answer, true);
         }
-        // The token is good, but not what X-API-Key is for.
+        // The token is valid, but `X-API-Key` takes keys only.
         let token = issuer.token("alice", "read");
         assert_eq!(status(&gateway, ("X-API-Key", &token)), 401);
     }
@@ -304,7 +305,7 @@ fn a_new_key_set_holds_without_a_restart() {
     eventually("the old one is forgotten", || (statuses() == [401, 200]).then_some(()));
 }
 
-/// Puts keys that cannot be used before those of a set.
+/// Inserts keys that cannot be used before the keys of a set.
 fn add_unusable_keys(path: &Path) {
     let mut set: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let unusable = [
@@ -343,7 +344,7 @@ fn a_key_that_cannot_be_used_leaves_the_others() {
 }
 
 #[test]
-fn scopes_are_where_the_settings_say() {
+fn scopes_are_in_the_claim_of_the_settings() {
     let issuer = Issuer::new(Algorithm::HS256);
     let site = Site::new().issuers(&[&issuer]);
     let site = site.set("JWT_SCOPE_CLAIM", "permissions,realm_access.roles");
@@ -360,7 +361,7 @@ fn scopes_are_where_the_settings_say() {
 }
 
 #[test]
-fn keys_and_tokens_are_good_side_by_side() {
+fn keys_and_tokens_are_valid_side_by_side() {
     let (key, issuer) = (ApiKey::new("shop", &["read"]), Issuer::new(Algorithm::HS256));
     let site = Site::new().keys(&[&key]).issuers(&[&issuer]);
     let gateway = site.gateway();
@@ -372,7 +373,7 @@ fn keys_and_tokens_are_good_side_by_side() {
 }
 
 #[test]
-fn the_log_says_who_called_and_why_not_but_no_secret() {
+fn the_log_has_the_caller_and_the_reason_of_a_refusal_but_no_secret() {
     let (key, issuer) = (ApiKey::new("shop", &["read"]), Issuer::new(Algorithm::HS256));
     let (good, expired) =
         (issuer.token("alice", "read"), issuer.token_that_says("alice", &json!({ "exp": 1 })));
@@ -431,7 +432,7 @@ fn files_that_cannot_be_used_stop_the_start_with_one_line() {
 }
 
 #[test]
-fn a_new_key_works_with_the_entry_that_comes_with_it() {
+fn a_new_key_works_with_its_printed_entry() {
     let answer = |words: &[&str]| Gateway::builder().answers(words);
     let (status, output) = answer(&["new-api-key", "shop", "check,read"]);
     let [key, entry] = output.lines().collect::<Vec<_>>()[..] else { panic!("{output}") };
@@ -461,7 +462,7 @@ fn a_new_key_works_with_the_entry_that_comes_with_it() {
     }
 }
 
-/// What a key gets for a check, a look and a reset.
+/// Returns the statuses of a check, a peek and a reset with this key.
 fn status_of_key(gateway: &Gateway, key: &str) -> [u16; 3] {
     let request =
         |method, path, body| gateway.request(method, path, &[("X-API-Key", key)], body).status;

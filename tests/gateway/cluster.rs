@@ -16,7 +16,7 @@ fn gateway(cluster: &Cluster) -> GatewayBuilder {
     settings.env("REDIS_TIMEOUT_MS", "5000").env("DENY_CACHE_SIZE", "0")
 }
 
-/// An identifier whose keys this primary had at the start.
+/// Returns an identifier whose keys this primary had at the start.
 fn identifier(cluster: &Cluster, primary: usize) -> String {
     cluster.tag(primary).trim_matches(['{', '}']).to_owned()
 }
@@ -25,8 +25,8 @@ fn identifiers(cluster: &Cluster) -> Vec<String> {
     (0..PRIMARIES).map(|primary| identifier(cluster, primary)).collect()
 }
 
-/// Clients that take units of these identifiers, one each, which do not come back while a test
-/// runs.
+/// Returns clients, one for each of these identifiers, that take units which do not come back while
+/// a test runs.
 fn traffic(gateway: &Gateway, identifiers: Vec<String>, capacity: usize) -> Traffic {
     let clients = identifiers.len();
     let traffic = Traffic::on(&[gateway]).connections(clients).pause(Duration::from_millis(2));
@@ -37,7 +37,7 @@ fn traffic(gateway: &Gateway, identifiers: Vec<String>, capacity: usize) -> Traf
     })
 }
 
-/// How many units of an identifier are used.
+/// Returns the number of used units of an identifier.
 fn used(client: &mut Client, identifier: &str, capacity: usize) -> usize {
     let limit = format!("TB 1000 31622400 BURST {capacity}");
     let [_, _, remaining, ..] =
@@ -53,7 +53,8 @@ fn allowed(record: &Record) -> usize {
     record.with(|answer| decided(answer) && answer.allowed).len()
 }
 
-/// How many checks were not decided: their units may have been taken or not.
+/// Returns the number of checks that were not decided: the units of these checks may have been
+/// taken or not.
 fn uncertain(record: &Record) -> usize {
     record.len() - record.with(decided).len()
 }
@@ -62,7 +63,8 @@ fn uncertain(record: &Record) -> usize {
 fn keys_of_every_slot_are_served_and_both_of_an_identifier() {
     let cluster = Cluster::start();
     let gateway = gateway(&cluster).env("LOG_LEVEL", "DEBUG").start();
-    // Four to each. The service is there also before a busy machine has connected it.
+    // The gateway has four connections to each primary. It decides before a busy machine has opened
+    // all of these connections.
     eventually("every primary is connected", || {
         (gateway.log().matches("connected to Redis").count() == 12).then_some(())
     });
@@ -132,7 +134,7 @@ fn the_gateway_starts_before_the_cluster_does() {
 }
 
 #[test]
-fn a_server_that_is_no_cluster_is_told_from_one() {
+fn a_server_without_a_cluster_is_distinguished_from_a_cluster() {
     let server = Server::start();
     let url = format!("redis+cluster://127.0.0.1:{}", server.port());
     let gateway = Gateway::builder().env("REDIS_URL", &url).start();
@@ -149,7 +151,7 @@ fn a_server_that_is_no_cluster_is_told_from_one() {
 }
 
 #[test]
-fn a_dead_primary_is_nothing_to_the_others_and_its_replica_takes_over() {
+fn a_dead_primary_harms_no_other_and_its_replica_takes_over() {
     let mut cluster = Cluster::start();
     for number in 0..2 * PRIMARIES {
         cluster.node(number).client().call::<()>("CONFIG SET cluster-node-timeout 4000");
@@ -182,7 +184,7 @@ fn a_dead_primary_is_nothing_to_the_others_and_its_replica_takes_over() {
     assert_eq!(undisturbed.with(decided).len(), undisturbed.len(), "{undisturbed}");
     let record = record.unwrap();
     assert_eq!(record.lost(), 0, "{record}");
-    // Replicas get what a primary has granted a moment later, so that the last may be lost.
+    // The primary replicates a grant asynchronously, so the last grants may be lost.
     let used = used(&mut cluster.node(3).client(), lost, capacity);
     assert!(used > 100 && used <= allowed(&record) + uncertain(&record), "{used}: {record}");
 }
@@ -225,7 +227,7 @@ fn a_limit_is_kept_exactly_while_its_slot_is_moved() {
         progress.more(100);
         let port = target.port();
         source.call::<String>(&format!("MIGRATE 127.0.0.1 {port} {key} 0 30000"));
-        // Its owner sends each check on to where the key is.
+        // The owner of the slot redirects each check to the node that has the key.
         progress.more(200);
         for client in [&mut target_client, &mut source] {
             client.call::<()>(&format!("CLUSTER SETSLOT {slot} NODE {to}"));
@@ -233,7 +235,7 @@ fn a_limit_is_kept_exactly_while_its_slot_is_moved() {
         progress.more(200);
         progress.until("all is used", 1, |answer| decided(answer) && !answer.allowed);
     });
-    // A slot that changes hands is no outage: every check was decided, once.
+    // A slot that moves causes no outage: Redis decided every check, once.
     assert_eq!(uncertain(&record), 0, "{record}");
     assert_eq!(allowed(&record), CAPACITY, "{record}");
     assert_eq!(used(&mut target.client(), &identifier, CAPACITY), CAPACITY);
@@ -246,7 +248,7 @@ fn a_batch_is_decided_by_all_nodes_and_answered_in_its_order() {
     const IDENTIFIERS: usize = 30;
     let cluster = Cluster::start();
     let gateway = gateway(&cluster).start();
-    // The first check of each identifier takes its only unit.
+    // The first check of each identifier takes the only unit of that identifier.
     let check =
         |number: usize| format!(r#"{{"identifier": "user-{}", "limit": 1}}"#, number % IDENTIFIERS);
     let checks: Vec<_> = (0..2 * IDENTIFIERS).map(check).collect();

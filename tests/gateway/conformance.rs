@@ -9,31 +9,33 @@ use tempfile::TempDir;
 
 use crate::harness::{ApiKey, Gateway, GatewayBuilder, Server};
 
-/// What makes requests the same each time.
+/// Seed of the random requests, so that each run sends the same requests.
 const SEED: &str = "1";
 
-/// Requests of each kind and operation, beside those that cover the document's edges.
+/// Number of requests of each kind for each operation, in addition to the requests for the limits
+/// of the document.
 const EXAMPLES: &str = "100";
 
 fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// A gateway, and a server that takes every limit that the document allows.
+/// Starts a gateway, and a server that accepts every limit that the document allows.
 fn start(settings: impl FnOnce(GatewayBuilder) -> GatewayBuilder) -> (Server, Gateway) {
     let server = Server::start();
     server.client().call::<()>("CONFIG SET ratelimit.sliding-window-max-limit 1000000000");
-    // It waits for answers as long as a busy machine may need.
+    // The gateway waits for answers as long as a busy machine may need.
     let builder = Gateway::builder().redis(&server);
     let gateway = settings(builder).start();
     (server, gateway)
 }
 
-/// Fails with what Schemathesis reports, if it finds anything. `configuration` is its own.
+/// Asserts that Schemathesis reports no error. `configuration` is the configuration of
+/// Schemathesis.
 fn assert_conforms(gateway: &Gateway, configuration: &str) {
     let directory = TempDir::new().expect("a directory for reports");
     fs::write(directory.path().join("schemathesis.toml"), configuration).expect("a file");
-    // It ends by itself, unless it hangs.
+    // Schemathesis ends by itself, unless it hangs.
     let output = Command::new("timeout")
         .args(["--kill-after=5", "600"])
         .arg(in_repository("target/schemathesis/bin/schemathesis"))
@@ -54,13 +56,13 @@ fn assert_conforms(gateway: &Gateway, configuration: &str) {
 }
 
 #[test]
-fn it_answers_as_its_description_says() {
+fn answers_match_the_description() {
     let (_server, gateway) = start(|builder| builder);
     assert_conforms(&gateway, "");
 }
 
 #[test]
-fn it_answers_callers_as_its_description_says() {
+fn answers_to_callers_match_the_description() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("keys.json");
     let key = ApiKey::new("schemathesis", &["check", "read", "reset"]);

@@ -8,14 +8,14 @@ use crate::harness::{
 
 const RIGHTS: &str = "give the Redis user the RATELIMIT commands and access to the keys";
 
-/// The exit status and the line of a check with these settings.
+/// Returns the exit status and the line of a check with these settings.
 fn check(settings: GatewayBuilder) -> (Option<i32>, String) {
     let (status, output) = settings.answers(&["--check-config", "--connect"]);
     assert_eq!(output.lines().count(), 1, "{output}");
     (status.code(), output.trim_end().to_owned())
 }
 
-/// Settings for a busy machine.
+/// Returns settings for a busy machine.
 fn at(url: &str) -> GatewayBuilder {
     Gateway::builder().env("REDIS_URL", url)
 }
@@ -38,7 +38,7 @@ fn a_server_that_serves_every_command_is_well_and_keeps_its_keys() {
     assert_eq!(server.client().call::<i64>("DBSIZE"), 1);
     let line = "settings ok; memory:// needs no Redis".to_owned();
     assert_eq!(check(at("memory://")), (Some(0), line));
-    // A setting comes before Redis.
+    // The gateway checks the settings before it connects to Redis.
     let (status, line) = check(at("redis://host?db=3"));
     assert!(status == Some(2) && line.starts_with("REDIS_URL: "), "{line}");
 }
@@ -59,7 +59,7 @@ fn a_server_that_cannot_be_reached_is_named() {
 }
 
 #[test]
-fn a_login_that_is_refused_is_told() {
+fn a_login_that_is_refused_is_reported() {
     let server = Server::builder().password("right-one").start();
     let advice = "check REDIS_USERNAME and REDIS_PASSWORD";
     for login in ["", ":pass-word@", "nobody:pass-word@"] {
@@ -68,7 +68,7 @@ fn a_login_that_is_refused_is_told() {
 }
 
 #[test]
-fn a_server_without_the_module_is_told() {
+fn a_server_without_the_module_is_reported() {
     let server = Server::builder().without_module().start();
     assert_fails(at(&server.url()), &["RATELIMIT.PEEK", "load the ratelimit module into Redis"]);
 }
@@ -98,7 +98,7 @@ fn rights_that_the_user_does_not_have_are_listed() {
     let with_database = with_database.env("REDIS_URL", &format!("{url}1"));
     assert_fails(with_database, &["give the user of Redis the right +select"]);
 
-    // Requests of callers are counted in keys of their own.
+    // The gateway counts the requests of callers in separate keys.
     let keys = "~app:health ~app:token_bucket:* ~app:sliding_window:*";
     assert_eq!(check(as_user(&format!("{keys} -@all {all}"))), well);
     let directory = tempfile::TempDir::new().unwrap();
@@ -113,7 +113,7 @@ fn rights_that_the_user_does_not_have_are_listed() {
 }
 
 #[test]
-fn a_database_that_the_server_does_not_have_is_told() {
+fn a_database_that_the_server_does_not_have_is_reported() {
     let server = Server::builder().config("databases", "2").start();
     let url = |database| format!("redis://127.0.0.1:{}/{database}", server.port());
     assert_eq!(check(at(&url(1))).0, Some(0));
@@ -121,7 +121,7 @@ fn a_database_that_the_server_does_not_have_is_told() {
 }
 
 #[test]
-fn a_server_that_is_not_what_the_url_says_is_told() {
+fn a_server_that_does_not_match_the_url_is_reported() {
     let primary = Server::start();
     let replica = Server::builder().replica_of(&primary).start();
     assert_fails(at(&replica.url()), &["this Redis is a replica"]);
@@ -154,7 +154,7 @@ fn every_primary_of_a_cluster_is_tested() {
     assert_fails(at(&cluster.url()), &[&node.port().to_string(), refused]);
     let advice = "this Redis is part of a cluster: set REDIS_URL to redis+cluster://HOST:PORT";
     node.client().call::<()>("ACL SETUSER default +@all");
-    // A node has some of the slots: a check of a few keys can find all of them there.
+    // A node has some of the slots: a check of few keys could find all of its keys on that node.
     for index in [0, 1, 2, 0, 1, 2] {
         assert_fails(at(&cluster.node(index).url()), &[advice]);
     }

@@ -1,4 +1,4 @@
-//! Connections of clients: many, slow, silent or greedy ones do not delay others.
+//! Connections of clients: many, slow, silent or greedy connections do not delay other connections.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -22,12 +22,12 @@ fn assert_serves(gateway: &Gateway) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// Whether a request is answered as usual.
+/// Returns whether the gateway answers a request as usual.
 fn served(connection: &mut Connection<TcpStream>) -> bool {
     connection.exchange(PROBE).is_ok_and(|answer| answer.status == 200)
 }
 
-/// Whether the gateway has closed a connection on which nothing is to be read.
+/// Returns whether the gateway has closed a connection that has no bytes to read.
 fn is_closed(socket: &mut TcpStream) -> bool {
     socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
     match socket.read(&mut [0; 64]) {
@@ -37,7 +37,7 @@ fn is_closed(socket: &mut TcpStream) -> bool {
 }
 
 /// Sends a text, and then single bytes until the gateway has closed the connection. Returns the
-/// time until then.
+/// duration.
 fn trickle(socket: &mut TcpStream, text: &str) -> Duration {
     let start = Instant::now();
     socket.write_all(text.as_bytes()).unwrap();
@@ -77,7 +77,7 @@ fn ten_thousand_idle_connections_leave_room_for_others() {
 }
 
 #[test]
-fn one_connection_too_many_is_told_so_and_harms_no_other() {
+fn a_connection_over_the_limit_is_answered_and_harms_no_other() {
     let gateway = memory().env("MAX_CONNECTIONS", "3").start();
     let mut kept = eventually("those that saw it start are gone", || {
         let mut kept: Vec<_> = (0..3).map(|_| gateway.connect()).collect();
@@ -93,7 +93,7 @@ fn one_connection_too_many_is_told_so_and_harms_no_other() {
     assert_eq!(refused.header("Connection"), Some("close"));
     assert_eq!(refused.header("X-Request-Id").unwrap().len(), 32);
 
-    // Silent ones are not waited for, however many they are.
+    // The gateway does not wait for silent connections, however many there are.
     let mut silent: Vec<_> = (0..300).map(|_| gateway.connect()).collect();
     assert!(kept.iter_mut().all(served));
     for connection in &mut silent {
@@ -113,7 +113,7 @@ fn a_head_must_be_whole_in_time_however_its_bytes_come() {
         let time = trickle(&mut slow, begin);
         assert!(time >= Duration::from_millis(400), "{begin:?}: {time:?}");
     }
-    // The same on a connection that has served a request.
+    // The gateway does the same on a connection that has served a request.
     let mut kept = gateway.connect();
     assert_eq!(kept.exchange(PROBE).unwrap().status, 200);
     let time = trickle(kept.stream(), "GET /");
@@ -122,7 +122,7 @@ fn a_head_must_be_whole_in_time_however_its_bytes_come() {
 }
 
 #[test]
-fn hundreds_of_slow_heads_hold_nobody_up() {
+fn hundreds_of_slow_heads_delay_no_other_client() {
     let gateway = memory().env("HEADER_TIMEOUT_MS", "5000").start();
     let mut slow: Vec<_> = (0..300)
         .map(|_| {
@@ -176,13 +176,14 @@ fn a_body_must_be_whole_in_time_however_its_bytes_come() {
 }
 
 #[test]
-fn a_client_that_does_not_take_its_answers_is_hung_up_on() {
+fn a_client_that_does_not_read_its_answers_is_disconnected() {
     let gateway = memory().start();
     let mut greedy = TcpStream::connect(gateway.address()).unwrap();
-    // More than the buffers of the system between the two can hold.
+    // The requests cause more bytes than the buffers of the system between client and gateway can
+    // hold.
     let requests = b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
     greedy.write_all(&requests).unwrap();
-    // It has thirty seconds for each part of an answer.
+    // The client has thirty seconds for each part of an answer.
     let slow = r#"http_connections_slow_total{part="answer"}"#;
     let given_up = within(Duration::from_secs(90), || {
         thread::sleep(Duration::from_millis(500));

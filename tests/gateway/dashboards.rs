@@ -16,7 +16,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(in_repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every query of the dashboard as it is written.
+/// Returns every query of the dashboard, with its variables.
 fn dashboard_targets() -> Vec<String> {
     let dashboard = read("observability/grafana-dashboard.json");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("a dashboard is JSON");
@@ -25,7 +25,8 @@ fn dashboard_targets() -> Vec<String> {
     targets.map(|target| target["expr"].as_str().expect("a query").to_owned()).collect()
 }
 
-/// The same with what Grafana would put in for its variables.
+/// Returns every query of the dashboard, with the values that Grafana would insert for its
+/// variables.
 fn dashboard_queries() -> Vec<String> {
     let put_in = |query: String| {
         let query = query.replace("$__rate_interval", "1m").replace("$instance", ".*");
@@ -34,7 +35,8 @@ fn dashboard_queries() -> Vec<String> {
     dashboard_targets().into_iter().map(put_in).collect()
 }
 
-/// Every alert's query, without its threshold: what is compared rather than what is found.
+/// Returns the query of every alert, in which a comparison yields its result and does not filter
+/// series.
 fn alert_queries(rules: &[Value]) -> Vec<String> {
     let query = |rule: &Value| rule["query"].as_str().expect("a query").to_owned();
     let queries = rules.iter().map(query);
@@ -42,8 +44,8 @@ fn alert_queries(rules: &[Value]) -> Vec<String> {
     queries.map(compared).collect()
 }
 
-/// Some of everything that a gateway counts.
-fn use_it(gateway: &Gateway) {
+/// Causes some of every event that a gateway counts.
+fn cause_events(gateway: &Gateway) {
     for algorithm in ["token_bucket", "sliding_window"] {
         for _ in 0..3 {
             let body =
@@ -59,7 +61,7 @@ fn has_values(series: &[Value]) -> bool {
 }
 
 #[test]
-fn the_alerts_fire_when_they_should_and_at_no_other_time() {
+fn the_alerts_pass_their_rule_tests() {
     promtool(["check", "rules"], "observability/prometheus-alerts.yml");
     promtool(["test", "rules"], "tests/observability/alerts.yml");
 }
@@ -74,7 +76,7 @@ fn every_query_finds_what_gateways_export() {
     let gateways = [gateway("local"), gateway("closed")];
     let prometheus = Prometheus::watch(&gateways, "ratelimit-gateway");
     eventually("both gateways are read", || {
-        gateways.iter().for_each(use_it);
+        gateways.iter().for_each(cause_events);
         let up = prometheus.query("sum(up) == 2 and sum(ratelimit_redis_breaker_open) == 0");
         Some(()).filter(|()| has_values(&up.expect("a query")))
     });
@@ -83,7 +85,7 @@ fn every_query_finds_what_gateways_export() {
     assert!(rules.iter().all(|rule| rule["health"] == "ok"), "{rules:?}");
     for query in [dashboard_queries(), alert_queries(&rules)].concat() {
         eventually(&format!("{query} finds something"), || {
-            gateways.iter().for_each(use_it);
+            gateways.iter().for_each(cause_events);
             let series = prometheus.query(&query);
             has_values(&series.unwrap_or_else(|error| panic!("{query}: {error}"))).then_some(())
         });

@@ -1,11 +1,11 @@
-//! Denials that the gateway remembers: a flood of denied checks does not reach Redis.
+//! Denials in the deny cache of the gateway: a flood of denied checks does not reach Redis.
 
 use crate::harness::{Gateway, GatewayBuilder, Response, Server, eventually};
 
-/// One unit in an hour.
+/// Body of a check: one unit per hour.
 const BODY: &str = r#"{"identifier": "user", "limit": 1, "window_seconds": 3600}"#;
 
-/// Server and gateway, which remembers denials for longer than any test takes.
+/// Starts a server, and a gateway whose deny cache keeps denials for longer than any test takes.
 fn start() -> (Server, Gateway) {
     let server = Server::start();
     let gateway = settings(&server).env("DENY_CACHE_MAX_MS", "3600000").start();
@@ -26,14 +26,14 @@ fn is_allowed(response: &Response) -> bool {
     response.body.starts_with(r#"{"allowed":true,"#)
 }
 
-/// Uses up the quota of [`BODY`], and has its denial remembered.
+/// Uses up the quota of [`BODY`], so that its denial is in the deny cache.
 fn use_up(gateway: &Gateway) {
     assert!(is_allowed(&check(gateway, BODY)));
     assert_eq!(check(gateway, BODY).header("X-RateLimit-Source"), None);
     assert_eq!(check(gateway, BODY).header("X-RateLimit-Source"), Some("cache"));
 }
 
-/// How many checks Redis itself has denied.
+/// Returns the number of checks that Redis has denied.
 fn denied_by(server: &Server) -> String {
     server.client().info("ratelimit", "ratelimit_token_bucket_denied")
 }
@@ -116,7 +116,7 @@ fn a_status_looks_at_redis() {
 }
 
 #[test]
-fn a_denial_holds_while_redis_is_away() {
+fn a_denial_holds_while_redis_is_down() {
     let (mut server, gateway) = start();
     use_up(&gateway);
     server.kill();

@@ -1,12 +1,12 @@
-//! Answers of each FAIL_MODE while Redis does not answer.
+//! Answers of each `FAIL_MODE` while Redis does not answer.
 
 use crate::harness::{Gateway, GatewayBuilder, Response, Server, UNAVAILABLE, eventually, health};
 
-/// Ten units in an hour.
+/// Body of a check: ten units per hour.
 const BODY: &str = r#"{"identifier": "user", "limit": 10, "window_seconds": 3600}"#;
 const STATUS: &str = "/rate-limit/status/user?limit=10&window_seconds=3600";
 
-/// A gateway that waits for answers as long as a busy machine may need.
+/// Configures a gateway that waits for answers as long as a busy machine may need.
 fn settings(server: &Server, fail_mode: &str) -> GatewayBuilder {
     Gateway::builder().redis(server).env("FAIL_MODE", fail_mode)
 }
@@ -29,7 +29,7 @@ fn assert_unavailable(response: &Response) {
     assert_eq!(response.header("X-RateLimit-Source"), None);
 }
 
-/// A gateway whose Redis has been in use and is gone.
+/// Starts a gateway, and kills its Redis after a check.
 fn without_redis(fail_mode: &str) -> (Server, Gateway) {
     let mut server = Server::start();
     let share = if fail_mode == "local" { "0.25" } else { "" };
@@ -119,12 +119,12 @@ fn local_decides_by_its_share_until_redis_is_back() {
 }
 
 #[test]
-fn local_gives_back_what_it_granted() {
+fn local_refunds_the_units_that_it_granted() {
     let (_server, gateway) = without_redis("local");
     for _ in 0..3 {
         check(&gateway);
     }
-    // A little of the second unit has come back already, and only whole ones are given back.
+    // A part of the second unit has come back already, and a refund returns whole units only.
     let response = refund(&gateway);
     assert_eq!(response.header("X-RateLimit-Source"), Some("local"));
     assert_eq!((response.status, response.body.as_str()), (200, r#"{"refunded":1}"#));
@@ -156,7 +156,7 @@ fn a_reset_needs_redis_and_clears_this_process_in_any_case() {
 }
 
 #[test]
-fn what_redis_refuses_has_no_fail_mode() {
+fn errors_of_redis_have_no_fail_mode() {
     let server = Server::start();
     for fail_mode in ["open", "local"] {
         let gateway = settings(&server, fail_mode).start();
@@ -168,23 +168,28 @@ fn what_redis_refuses_has_no_fail_mode() {
 }
 
 #[test]
-fn the_log_tells_once_that_a_fail_mode_decides_and_once_that_it_is_over() {
+fn the_log_reports_once_that_a_fail_mode_decides_and_once_that_redis_decides() {
     let (mut server, gateway) = without_redis("open");
-    let told = |line: &str| gateway.log().matches(line).count();
+    let count = |line: &str| gateway.log().matches(line).count();
     for _ in 0..20 {
         check(&gateway);
     }
-    assert_eq!(told("Redis unavailable: checks are granted without Redis"), 1, "{}", gateway.log());
-    assert_eq!(told("Redis decides again"), 0);
+    assert_eq!(
+        count("Redis unavailable: checks are granted without Redis"),
+        1,
+        "{}",
+        gateway.log()
+    );
+    assert_eq!(count("Redis decides again"), 0);
     server.resume();
     eventually("Redis decides again", || {
         check(&gateway);
-        (told("Redis decides again") > 0).then_some(())
+        (count("Redis decides again") > 0).then_some(())
     });
     for _ in 0..20 {
         check(&gateway);
     }
-    assert_eq!(told("Redis decides again"), 1, "{}", gateway.log());
+    assert_eq!(count("Redis decides again"), 1, "{}", gateway.log());
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Floods of valid requests for one identifier: requests for other identifiers are decided by the
-//! same store as before, or are refused as overload. `FAIL_MODE` decides none of them, because
-//! Redis runs.
+//! Floods of valid requests for one identifier: the same store as before decides requests for other
+//! identifiers, or the gateway refuses them as overload. `FAIL_MODE` decides none of these
+//! requests, because Redis runs.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -12,10 +12,10 @@ use crate::harness::{
     Connection, Gateway, Record, Server, StopOnDrop, Traffic, eventually, kept_request,
 };
 
-/// The first `REDIS_TIMEOUT_MS`.
+/// The first value of `REDIS_TIMEOUT_MS`.
 const TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Clients that send one request over and over.
+/// Clients that send one request in a loop.
 struct Flood {
     name: &'static str,
     connections: usize,
@@ -60,7 +60,7 @@ fn floods() -> Vec<Flood> {
 }
 
 impl Flood {
-    /// Does something while the flood lasts, from its first answer on.
+    /// Runs `work` while the flood lasts, from the first answer to the flood on.
     fn during<T>(&self, gateway: &Gateway, work: impl FnOnce() -> T) -> T {
         let (stop, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
@@ -88,7 +88,7 @@ impl Flood {
     }
 }
 
-/// What is wrong with the answers to others, if anything is.
+/// Returns a description of the first error in the answers to other clients, if there is an error.
 fn fault(record: &Record, gateway: &Gateway) -> Option<String> {
     let shed = |source: Option<&str>, status: u16| source.is_none() && status == 503;
     let is_right = |source, status| source == Some("redis") || shed(source, status);
@@ -109,8 +109,8 @@ fn fault(record: &Record, gateway: &Gateway) -> Option<String> {
     blame.into_iter().find(|text| log.contains(text)).map(|text| format!("the log says: {text}"))
 }
 
-/// Asserts that other requests are decided as before while this flood lasts. Redis itself can be
-/// late on a machine that stalls: the flood is repeated there, with a longer timeout.
+/// Asserts that Redis decides other requests as before while this flood lasts. Redis itself can be
+/// late on a machine that stalls: after a stall, the test repeats the flood with a longer timeout.
 fn assert_harms_no_other(flood: Option<&Flood>, server: &Server, fail_mode: &str) {
     const ATTEMPTS: u32 = 5;
     let name = flood.map_or("no flood", |flood| flood.name);
@@ -135,7 +135,7 @@ fn assert_harms_no_other(flood: Option<&Flood>, server: &Server, fail_mode: &str
     }
 }
 
-fn assert_no_flood_changes_who_decides(fail_mode: &str) {
+fn assert_no_flood_changes_the_source(fail_mode: &str) {
     let server = Server::start();
     assert_harms_no_other(None, &server, fail_mode);
     for flood in floods() {
@@ -144,18 +144,18 @@ fn assert_no_flood_changes_who_decides(fail_mode: &str) {
 }
 
 #[test]
-fn no_flood_changes_who_decides_with_fail_mode_closed() {
-    assert_no_flood_changes_who_decides("closed");
+fn no_flood_changes_the_source_with_fail_mode_closed() {
+    assert_no_flood_changes_the_source("closed");
 }
 
 #[test]
-fn no_flood_changes_who_decides_with_fail_mode_open() {
-    assert_no_flood_changes_who_decides("open");
+fn no_flood_changes_the_source_with_fail_mode_open() {
+    assert_no_flood_changes_the_source("open");
 }
 
 #[test]
-fn no_flood_changes_who_decides_with_fail_mode_local() {
-    assert_no_flood_changes_who_decides("local");
+fn no_flood_changes_the_source_with_fail_mode_local() {
+    assert_no_flood_changes_the_source("local");
 }
 
 #[test]
@@ -180,8 +180,8 @@ fn bodies_that_stall_take_bounded_memory_and_no_room_of_others() {
     let growth = gateway.resident_memory().saturating_sub(before);
     println!("{growth} bytes more");
     assert!(growth < 200 * 1024 * 1024, "{growth} bytes more");
-    // The newest bodies have found no room. On a machine that is slow enough for the first bodies to
-    // reach their deadline, some of the newest bodies got the room of the first.
+    // The newest bodies have found no room. On a slow machine the first bodies reach their deadline
+    // before the newest bodies arrive, and some of the newest bodies take the room of the first.
     let mut answers = stalled.iter_mut().rev().map(|connection| connection.receive().unwrap());
     let refused = answers.find(|answer| answer.status != 408).unwrap();
     let body = r#"{"detail":"The service is overloaded","error_code":"OVERLOADED"}"#;

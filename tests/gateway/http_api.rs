@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::harness::{Gateway, NOON, Response, Server, health};
 
-/// Server and gateway: the server's clock stands at [`NOON`], and the gateway waits for answers as
-/// long as a busy machine may need. It remembers no denials, whose time is not that of the server.
+/// Starts a server and a gateway: the server's clock stands at [`NOON`], and the gateway waits for
+/// answers as long as a busy machine may need. The gateway has no deny cache, because the deny
+/// cache does not read the server's clock.
 fn start() -> (Server, Gateway) {
     let server = Server::at(NOON);
     let settings = Gateway::builder().redis(&server);
@@ -16,7 +17,7 @@ fn start() -> (Server, Gateway) {
     (server, gateway)
 }
 
-/// Asserts something of a gateway with Redis, and of one without.
+/// Runs a test on a gateway with Redis, and on a gateway without Redis.
 fn assert_of_both(test: impl Fn(&Gateway)) {
     let (_server, gateway) = start();
     test(&gateway);
@@ -65,7 +66,7 @@ fn a_check_takes_one_unit_of_the_default_quota() {
 }
 
 #[test]
-fn a_denied_bucket_says_when_to_come_back() {
+fn a_denied_bucket_has_the_time_of_the_next_unit() {
     let (server, gateway) = start();
     let body = r#"{"identifier": "user", "limit": 10, "window_seconds": 60, "cost": 10}"#;
     assert_eq!(check(&gateway, body).status, 200);
@@ -79,7 +80,7 @@ fn a_denied_bucket_says_when_to_come_back() {
     );
     let expected = [
         Some(r#""default";q=10;w=60"#),
-        // The next unit comes after six seconds, the ten units asked for after sixty.
+        // The next unit comes after six seconds, and the ten units of the request come after sixty.
         Some(r#""default";r=0;t=6"#),
         Some("10"),
         Some("0"),
@@ -370,11 +371,11 @@ fn a_slash_at_the_end_and_a_byte_order_mark_are_taken() {
     let fault = gateway.get("/rate-limit/status/%ff/?limit=5");
     assert!(fault.status == 422 && fault.body.contains(r#""input":"%ff""#), "{}", fault.body);
 
-    // It is the same route in metrics.
+    // A path with a slash at its end has the same route in metrics.
     let metrics = gateway.get("/metrics").body;
     assert!(metrics.contains(r#"route="/rate-limit/check""#), "{metrics}");
     assert!(!metrics.contains(r#"/""#), "{metrics}");
-    // A page finds the description beside itself.
+    // A page finds the OpenAPI document in its own directory.
     for page in ["docs", "redoc", "openapi.json"] {
         let answer = gateway.get(&format!("/{page}/"));
         let location = format!("../{page}");
@@ -430,7 +431,7 @@ fn the_description_lists_algorithms_and_leads_to_where_it_is() {
 }
 
 #[test]
-fn health_tells_whether_the_service_can_decide() {
+fn health_reports_whether_the_service_can_decide() {
     let (_server, gateway) = start();
     let healthy = health("healthy", true, "redis");
     for path in ["/health", "/health/ready"] {

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use crate::harness::{Authority, Certificate, Gateway, GatewayBuilder, eventually, kept_request};
 
-/// Where every gateway of a test listens.
+/// Addresses on which every gateway of a test listens.
 const HOSTS: [&str; 1] = ["127.0.0.1"];
 
 fn start(authority: &Authority, files: &Certificate) -> Gateway {
@@ -21,8 +21,8 @@ fn probe() -> Vec<u8> {
     kept_request("GET", "/health/live", &[], "")
 }
 
-/// The certificate that a new connection is shown.
-fn shown(gateway: &Gateway) -> Vec<u8> {
+/// Returns the certificate that the gateway sends on a new connection.
+fn certificate(gateway: &Gateway) -> Vec<u8> {
     gateway.connect_tls().1
 }
 
@@ -44,7 +44,7 @@ fn checks_are_answered_over_tls() {
 }
 
 #[test]
-fn a_new_certificate_is_shown_to_new_connections_and_disturbs_no_old_one() {
+fn a_new_certificate_is_sent_on_new_connections_and_disturbs_no_old_one() {
     let authority = Authority::new();
     let files = authority.server("gateway", &HOSTS);
     let gateway = start(&authority, &files);
@@ -53,7 +53,7 @@ fn a_new_certificate_is_shown_to_new_connections_and_disturbs_no_old_one() {
 
     authority.server("renewed", &HOSTS).replace(&files);
     let (mut new, _) = eventually("the new certificate is shown", || {
-        Some(gateway.connect_tls()).filter(|(_, shown)| *shown != first)
+        Some(gateway.connect_tls()).filter(|(_, certificate)| *certificate != first)
     });
     for connection in [&mut old, &mut new] {
         assert_eq!(connection.exchange(&probe()).unwrap().status, 200);
@@ -65,18 +65,18 @@ fn a_certificate_without_its_key_is_not_taken_up() {
     let authority = Authority::new();
     let files = authority.server("gateway", &HOSTS);
     let gateway = start(&authority, &files);
-    let first = shown(&gateway);
+    let first = certificate(&gateway);
 
     let other = authority.server("other", &HOSTS);
     fs::copy(&other.certificate, &files.certificate).unwrap();
     gateway.log_with("the key is not that of the certificate");
-    assert_eq!(shown(&gateway), first);
+    assert_eq!(certificate(&gateway), first);
     fs::copy(&other.key, &files.key).unwrap();
-    eventually("the pair is taken up", || (shown(&gateway) != first).then_some(()));
+    eventually("the pair is taken up", || (certificate(&gateway) != first).then_some(()));
 }
 
 #[test]
-fn what_is_no_handshake_is_hung_up_on() {
+fn a_connection_without_a_handshake_is_closed() {
     let authority = Authority::new();
     let settings = https(&authority, &authority.server("gateway", &HOSTS));
     let gateway = settings.env("HEADER_TIMEOUT_MS", "1000").start();
@@ -90,10 +90,10 @@ fn what_is_no_handshake_is_hung_up_on() {
         (gateway.metric("http_tls_handshakes_failed_total") == 1.0).then_some(())
     });
 
-    // On a busy machine those that saw it start can have been slow as well.
+    // On a busy machine the connections of the harness can have been slow as well.
     let given_up = || gateway.metric(r#"http_connections_slow_total{part="handshake"}"#);
     let before = given_up();
-    // One that says nothing, and one that begins to shake hands and does not go on.
+    // The first client sends nothing, and the second client begins a handshake and stops.
     for begin in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
         let mut slow = TcpStream::connect(gateway.address()).unwrap();
         slow.write_all(begin).unwrap();
@@ -104,11 +104,11 @@ fn what_is_no_handshake_is_hung_up_on() {
 }
 
 #[test]
-fn one_connection_too_many_is_closed_and_harms_no_other() {
+fn a_connection_over_the_limit_is_closed_and_harms_no_other() {
     let authority = Authority::new();
     let settings = https(&authority, &authority.server("gateway", &HOSTS));
     let gateway = settings.env("MAX_CONNECTIONS", "2").start();
-    // Those that saw it start may not be gone yet.
+    // The connections of the harness may still be open.
     let mut kept = [gateway.connect_tls().0, gateway.connect_tls().0];
     for connection in &mut kept {
         assert_eq!(connection.exchange(&probe()).unwrap().status, 200);
@@ -154,7 +154,7 @@ fn files_that_cannot_be_used_stop_the_start_with_one_line() {
 #[test]
 fn a_health_check_takes_any_certificate() {
     let authority = Authority::new();
-    // Issued for a name that is not the address which is asked.
+    // The certificate is for a name other than the address of the health check.
     let files = authority.server("gateway", &["gateway.example", "127.0.0.1"]);
     let gateway = start(&authority, &files);
     let port = gateway.address().port().to_string();

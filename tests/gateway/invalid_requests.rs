@@ -6,21 +6,21 @@ use std::net::TcpStream;
 
 use crate::harness::{Gateway, Server};
 
-/// Server and gateway, which waits for answers as long as a busy machine may need.
+/// Starts a server, and a gateway that waits for answers as long as a busy machine may need.
 fn start() -> (Server, Gateway) {
     let server = Server::start();
     let gateway = Gateway::builder().redis(&server).start();
     (server, gateway)
 }
 
-/// Asserts something of a gateway with Redis, and of one without.
+/// Runs a test on a gateway with Redis, and on a gateway without Redis.
 fn assert_of_both(test: impl Fn(&Gateway)) {
     let (_server, gateway) = start();
     test(&gateway);
     test(&Gateway::builder().env("REDIS_URL", "memory://").start());
 }
 
-/// A list of faults as the gateway writes it.
+/// Returns the body of an answer with this list of errors.
 fn detail(faults: &str) -> String {
     format!(r#"{{"detail":[{faults}]}}"#)
 }
@@ -150,7 +150,7 @@ fn a_body_over_16_kib_is_too_large() {
 }
 
 #[test]
-fn what_does_not_exist_is_told_apart_from_what_is_not_allowed() {
+fn unknown_routes_and_methods_that_are_not_allowed_are_distinguished() {
     let (_server, gateway) = start();
     for path in ["/nowhere", "/rate-limit/status/", "/rate-limit/status/a/b", "/health/all"] {
         let response = gateway.get(path);
@@ -171,10 +171,10 @@ fn what_does_not_exist_is_told_apart_from_what_is_not_allowed() {
     }
 }
 
-/// Sends bytes and takes whatever comes back, if anything does.
+/// Sends bytes and reads the answer, if there is an answer.
 fn throw(gateway: &Gateway, bytes: &[u8]) {
     let mut socket = TcpStream::connect(gateway.address()).unwrap();
-    // The gateway may hang up at any time.
+    // The gateway may close the connection at any time.
     let _ = socket.write_all(bytes);
     let _ = socket.shutdown(std::net::Shutdown::Write);
     let _ = socket.read_to_end(&mut vec![]);

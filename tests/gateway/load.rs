@@ -10,28 +10,29 @@ use crate::harness::{
     Answer, Gateway, Network, Proxy, Record, Server, Traffic, eventually, free_port,
 };
 
-/// The first `REDIS_TIMEOUT_MS`: long enough for a healthy Redis on a machine that does not stall.
+/// The first value of `REDIS_TIMEOUT_MS`: long enough for a healthy Redis on a machine that does
+/// not stall.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How Redis goes.
+/// The cause of an outage.
 #[derive(Clone, Copy, Debug)]
 enum Outage {
-    /// Its process ends, and its connections with it.
+    /// The process of Redis ends, and its connections end with the process.
     Killed,
-    /// Its process stands still, and its connections live on.
+    /// The process of Redis is stopped, and its connections stay open.
     Frozen,
-    /// Nothing reaches it, and nobody is told.
+    /// The network drops all packets to Redis, and sends no error.
     Unreachable,
 }
 
-/// What two gateways answered before, during and after an outage.
+/// The answers of two gateways before, during and after an outage.
 struct Story {
     timeout: Duration,
     all: Record,
     before: Record,
-    /// Without the time that it may take to be noticed.
+    /// Excludes the time in which a gateway detects the outage.
     during: Record,
-    /// From a second after Redis is back.
+    /// Begins a second after Redis is back.
     after: Record,
     gateways: [Gateway; 2],
 }
@@ -41,7 +42,7 @@ impl Story {
         let mut server = Server::start();
         let proxy = Proxy::to(&server);
         let gateways = [(); 2].map(|()| start(&proxy, fail_mode, timeout));
-        let [mut gone, mut mended, mut back] = [Instant::now(); 3];
+        let [mut gone, mut repair, mut back] = [Instant::now(); 3];
         let redis = |answer: &Answer| answer.source == Some("redis");
 
         let traffic = Traffic::on(&gateways.each_ref()).pause(Duration::from_millis(2));
@@ -58,12 +59,13 @@ impl Story {
             for gateway in &gateways {
                 eventually("the breaker opens", || (breaker(gateway) == "1").then_some(()));
             }
-            // Longer than it may take to be noticed on a machine that stalls.
+            // The loop takes longer than a gateway may need to detect the outage on a machine that
+            // stalls.
             while gone.elapsed() < 6 * timeout {
                 progress.more(10);
             }
             progress.more(500);
-            mended = Instant::now();
+            repair = Instant::now();
             match outage {
                 Outage::Killed => server.resume(),
                 Outage::Frozen => server.thaw(),
@@ -81,7 +83,7 @@ impl Story {
         });
         let slack = all.slack();
         let before = all.between(gone - Duration::from_secs(3600), gone);
-        let during = all.between(gone + 2 * timeout + slack, mended);
+        let during = all.between(gone + 2 * timeout + slack, repair);
         let after = all.begun_between(back + SECOND + slack, Instant::now());
         println!("{fail_mode}, {outage:?}\nbefore: {before}\nduring: {during}\nafter:  {after}");
         Self { timeout, all, before, during, after, gateways }
@@ -98,8 +100,8 @@ impl Story {
         [&self.before, &self.after].iter().all(|record| record.answers().all(decided))
     }
 
-    /// Asserts the promises that hold with every `FAIL_MODE`, and that every answer during the
-    /// outage `is` as this mode says.
+    /// Asserts the promises that hold with every `FAIL_MODE`, and that `is` returns true for every
+    /// answer during the outage.
     fn assert_promises(&self, is: impl Fn(&Answer) -> bool) {
         let Self { timeout, all, before, during, after, gateways } = self;
         assert_eq!(all.lost(), 0, "{all}");
@@ -115,7 +117,7 @@ impl Story {
             let counted = gateways.each_ref().map(|gateway| decisions(gateway, &label));
             assert_eq!(counted.iter().sum::<usize>(), answers, "metrics of {source}");
         }
-        // The log tells of the outage, but not once for each check.
+        // The log reports the outage, but not once for each check.
         for gateway in gateways {
             let log = gateway.log_with("circuit breaker open");
             assert!(log.lines().count() < 50, "{log}");
@@ -124,7 +126,7 @@ impl Story {
     }
 }
 
-/// A gateway whose log has warnings and errors only.
+/// Starts a gateway whose log has warnings and errors only.
 fn start(proxy: &Proxy, fail_mode: &str, timeout: Duration) -> Gateway {
     let timeout = timeout.as_millis().to_string();
     let builder = Gateway::builder().env("REDIS_URL", &proxy.url());
@@ -133,7 +135,7 @@ fn start(proxy: &Proxy, fail_mode: &str, timeout: Duration) -> Gateway {
     builder.env("FAIL_MODE", fail_mode).env("LOG_LEVEL", "WARNING").start()
 }
 
-/// How many decisions with this label the gateway has counted.
+/// Returns the number of decisions with this label that the gateway has counted.
 fn decisions(gateway: &Gateway, label: &str) -> usize {
     let metrics = gateway.get("/metrics").body;
     let lines = metrics
@@ -142,7 +144,7 @@ fn decisions(gateway: &Gateway, label: &str) -> usize {
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<usize>().ok()).sum()
 }
 
-/// 1 while the breaker in front of the one server is open.
+/// Returns 1 while the breaker in front of the one server is open.
 fn breaker(gateway: &Gateway) -> String {
     let metrics = gateway.get("/metrics").body;
     let mut lines = metrics.lines();
@@ -151,8 +153,8 @@ fn breaker(gateway: &Gateway) -> String {
     value.unwrap_or_else(|| panic!("no breaker\n{metrics}"))
 }
 
-/// Asserts the promises for each outage. An outage that a stall of the machine has spoilt is
-/// repeated with a longer timeout.
+/// Asserts the promises for each outage. A stall of the machine can invalidate an outage, and the
+/// test then repeats this outage with a longer timeout.
 fn assert_promises(fail_mode: &str, is: impl Fn(&Answer) -> bool) {
     const ATTEMPTS: u32 = 4;
     for outage in OUTAGES {
@@ -167,7 +169,7 @@ fn assert_promises(fail_mode: &str, is: impl Fn(&Answer) -> bool) {
     }
 }
 
-/// Within this time after its return, Redis decides again.
+/// Longest time after the return of Redis until Redis decides again.
 const SECOND: Duration = Duration::from_secs(1);
 
 const FAIL_MODES: [&str; 3] = ["closed", "open", "local"];
@@ -175,21 +177,21 @@ const FAIL_MODES: [&str; 3] = ["closed", "open", "local"];
 const OUTAGES: [Outage; 3] = [Outage::Killed, Outage::Frozen, Outage::Unreachable];
 
 #[test]
-fn with_fail_mode_closed_an_outage_is_503_at_once() {
+fn with_fail_mode_closed_checks_in_an_outage_are_503_at_once() {
     assert_promises("closed", |answer| {
         answer.status == 503 && answer.source.is_none() && answer.retry_after
     });
 }
 
 #[test]
-fn with_fail_mode_open_an_outage_is_allowed_and_said() {
+fn with_fail_mode_open_checks_in_an_outage_are_allowed_and_marked() {
     assert_promises("open", |answer| {
         answer.status == 200 && answer.source == Some("open") && answer.allowed
     });
 }
 
 #[test]
-fn with_fail_mode_local_an_outage_is_decided_by_each_gateway_and_said() {
+fn with_fail_mode_local_each_gateway_decides_checks_in_an_outage_and_marks_them() {
     assert_promises("local", |answer| {
         answer.status == 200 && answer.source == Some("local") && answer.allowed
     });
@@ -223,17 +225,17 @@ fn two_gateways_with_half_a_share_each_grant_no_more_than_the_limit() {
     }
 }
 
-/// How many calls may wait for Redis, where a test wants that to be few.
+/// Number of calls that may wait for Redis, in tests that need a small backlog.
 const BACKLOG: usize = 8;
 
-/// A gateway that lets few calls wait for Redis, and those for long.
+/// Starts a gateway with a small backlog and a long timeout.
 fn with_small_backlog(proxy: &Proxy) -> Gateway {
     let builder = Gateway::builder().env("REDIS_URL", &proxy.url());
     let builder = builder.env("LOG_LEVEL", "WARNING");
     builder.env("REDIS_MAX_BACKLOG", &BACKLOG.to_string()).start()
 }
 
-/// Asserts that as many calls as may can wait for Redis at once.
+/// Asserts that the backlog takes as many calls as its setting allows.
 fn assert_whole_backlog(gateway: &Gateway) {
     let clients = Traffic::on(&[gateway]).connections(BACKLOG);
     let record = clients.during(|progress| progress.more(200));
@@ -241,7 +243,7 @@ fn assert_whole_backlog(gateway: &Gateway) {
 }
 
 #[test]
-fn what_redis_has_no_time_for_is_shed_at_once() {
+fn checks_beyond_the_backlog_are_shed_at_once() {
     let server = Server::start();
     let proxy = Proxy::to(&server);
     let gateway = with_small_backlog(&proxy);
@@ -256,7 +258,8 @@ fn what_redis_has_no_time_for_is_shed_at_once() {
     println!("decided: {decided}\nshed: {shed}");
     assert_eq!(decided.len() + shed.len(), record.len(), "{record}");
     assert!(decided.len() >= BACKLOG && decided.time(0) >= 2 * delay, "{decided}");
-    // Shed without waiting for Redis, and decided without waiting for others.
+    // The gateway sheds a check without waiting for Redis, and a decided check does not wait for
+    // other checks.
     assert!(shed.time(990) < 2 * delay + record.slack(), "{shed}");
     assert!(decided.time(990) < 4 * delay + record.slack(), "{decided}");
 
@@ -282,7 +285,7 @@ fn a_batch_that_is_larger_than_the_backlog_is_decided() {
 }
 
 #[test]
-fn callers_that_go_away_leave_no_place_in_the_backlog_taken() {
+fn callers_that_disconnect_leave_no_place_in_the_backlog_taken() {
     let server = Server::start();
     let proxy = Proxy::to(&server);
     let gateway = with_small_backlog(&proxy);
@@ -301,7 +304,7 @@ fn callers_that_go_away_leave_no_place_in_the_backlog_taken() {
     });
 }
 
-/// Sends a check whose answer nobody will read.
+/// Sends a check, and returns the socket with the answer unread.
 fn ask_and_leave(gateway: &Gateway) -> TcpStream {
     let mut socket = TcpStream::connect(gateway.address()).unwrap();
     let body = r#"{"identifier": "somebody"}"#;
@@ -312,7 +315,7 @@ fn ask_and_leave(gateway: &Gateway) -> TcpStream {
 }
 
 #[test]
-fn an_outage_takes_no_memory_however_many_are_asking() {
+fn an_outage_takes_no_memory_however_many_clients_check() {
     for fail_mode in FAIL_MODES {
         let max_keys = if fail_mode == "local" { "1000" } else { "" };
         let gateway = Gateway::builder()
@@ -331,7 +334,7 @@ fn an_outage_takes_no_memory_however_many_are_asking() {
         let record = traffic.during(|progress| (0..12).for_each(|_| progress.more(1_000)));
         let growth = gateway.resident_memory().saturating_sub(before);
         println!("{fail_mode}: {before} bytes, and {growth} more; {record}");
-        // The identifiers alone are three million bytes.
+        // The identifiers alone take three million bytes.
         assert!(growth < 2_000_000, "{fail_mode}: {growth} bytes more");
         assert_eq!(record.lost(), 0, "{record}");
     }

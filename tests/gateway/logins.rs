@@ -21,7 +21,7 @@ fn assert_advises(settings: GatewayBuilder, advice: &str) -> Gateway {
 }
 
 #[test]
-fn a_unix_socket_will_do() {
+fn a_unix_socket_is_used() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("redis.sock");
     let path = path.to_str().unwrap();
@@ -59,7 +59,7 @@ fn users_need_the_commands_and_their_keys_only() {
 }
 
 #[test]
-fn a_missing_password_is_told_and_recovered_from_without_a_restart() {
+fn a_missing_password_is_reported_and_recovered_from_without_a_restart() {
     let server = Server::builder().password("secret").start();
     let url = format!("redis://127.0.0.1:{}/", server.port());
     let advice = "check REDIS_USERNAME and REDIS_PASSWORD";
@@ -68,7 +68,7 @@ fn a_missing_password_is_told_and_recovered_from_without_a_restart() {
     gateway.wait_until_redis_decides("someone");
 }
 
-/// A server with TLS on a port of its own.
+/// A server with TLS on a separate port.
 struct TlsServer {
     authority: Authority,
     port: u16,
@@ -89,7 +89,8 @@ impl TlsServer {
         Self { authority, port, server }
     }
 
-    /// Settings that lead here, and trust the one who issued its certificate.
+    /// Returns settings that lead to this server, and trust the authority that issued its
+    /// certificate.
     fn settings(&self) -> GatewayBuilder {
         self.trusting(&self.authority)
     }
@@ -101,14 +102,14 @@ impl TlsServer {
     }
 }
 
-/// Has a gateway show this certificate.
-fn showing(settings: GatewayBuilder, certificate: &Certificate) -> GatewayBuilder {
+/// Configures the gateway to authenticate with this certificate.
+fn with_certificate(settings: GatewayBuilder, certificate: &Certificate) -> GatewayBuilder {
     let settings = settings.env("REDIS_TLS_CERT_FILE", certificate.certificate.to_str().unwrap());
     settings.env("REDIS_TLS_KEY_FILE", certificate.key.to_str().unwrap())
 }
 
 #[test]
-fn an_authority_of_ones_own_is_trusted_and_no_other_is() {
+fn a_configured_authority_is_trusted_and_no_other_is() {
     let tls = TlsServer::start(|server, _| server.config("tls-auth-clients", "no"));
     assert_serves(tls.settings(), &tls.server);
     let port = tls.port.to_string();
@@ -128,28 +129,28 @@ fn an_authority_of_ones_own_is_trusted_and_no_other_is() {
 fn redis_may_ask_for_a_certificate() {
     let tls = TlsServer::start(|server, _| server.config("tls-auth-clients", "yes"));
     let own = tls.authority.client("gateway");
-    assert_serves(showing(tls.settings(), &own), &tls.server);
+    assert_serves(with_certificate(tls.settings(), &own), &tls.server);
     let advice = "Redis asks for a certificate: set REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE";
     assert_advises(tls.settings(), advice);
     let stranger = Authority::new();
     let of_another = stranger.client("stranger");
     let advice = "have Redis trust the authority that issued the certificate";
-    assert_advises(showing(tls.settings(), &of_another), advice);
+    assert_advises(with_certificate(tls.settings(), &of_another), advice);
 }
 
 #[test]
 fn certificates_are_read_again_for_each_connection() {
     let tls = TlsServer::start(|server, _| server.config("tls-auth-clients", "yes"));
     let stranger = Authority::new();
-    let shown = stranger.client("stranger");
+    let other = stranger.client("stranger");
     let advice = "have Redis trust the authority that issued the certificate";
-    let gateway = assert_advises(showing(tls.settings(), &shown), advice);
-    tls.authority.client("gateway").replace(&shown);
+    let gateway = assert_advises(with_certificate(tls.settings(), &other), advice);
+    tls.authority.client("gateway").replace(&other);
     gateway.wait_until_redis_decides("someone");
 }
 
 #[test]
-fn tls_and_no_tls_are_told_apart() {
+fn tls_and_plain_connections_are_distinguished() {
     let tls = TlsServer::start(|server, _| server.config("tls-auth-clients", "no"));
     let plain = format!("redis://127.0.0.1:{}", tls.port);
     assert_advises(Gateway::builder().env("REDIS_URL", &plain), "if its port speaks TLS");

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::harness::{Gateway, Random, Response, Server, eventually, health};
 
-/// A gateway that keeps states itself, and one that has Redis do it. Neither remembers denials,
-/// whose `remaining` would be older than that of Redis.
+/// Starts a gateway that stores states itself, and a gateway that stores states in Redis. Neither
+/// has a deny cache, because `remaining` in a cached denial would be older than `remaining` in an
+/// answer of Redis.
 fn both() -> (Server, [Gateway; 2]) {
     let server = Server::start();
     let redis = Gateway::builder().redis(&server);
@@ -27,7 +28,7 @@ fn check(gateway: &Gateway, check: &Value) -> Value {
 }
 
 #[test]
-fn health_says_that_there_is_no_redis() {
+fn health_reports_that_there_is_no_redis() {
     let gateway = memory();
     let healthy = health("healthy", false, "memory");
     for path in ["/health", "/health/ready"] {
@@ -37,7 +38,7 @@ fn health_says_that_there_is_no_redis() {
 }
 
 #[test]
-fn decisions_say_that_they_are_local() {
+fn decisions_are_marked_as_local() {
     let gateway = memory();
     let body = r#"{"identifier": "user", "limit": 1, "window_seconds": 3600}"#;
     for _ in 0..3 {
@@ -61,19 +62,19 @@ fn the_share_of_an_instance_is_for_outages_only() {
     assert_eq!(response.header("X-RateLimit-Remaining"), Some("99"));
 }
 
-/// A gateway without Redis that keeps so many quotas.
+/// Starts a gateway without Redis that stores at most `max_keys` quotas.
 fn small(max_keys: &str) -> Gateway {
     let settings = Gateway::builder().env("REDIS_URL", "memory://");
     settings.env("LOCAL_MAX_KEYS", max_keys).start()
 }
 
 #[test]
-fn no_more_quotas_are_kept_than_the_setting_says() {
+fn no_more_quotas_are_kept_than_the_setting_allows() {
     let gateway = small("10");
     let quota = |number: usize| json!({ "identifier": number.to_string(), "limit": 5, "cost": 2 });
     let quotas: Vec<_> = (0..100).map(quota).collect();
     let allowed = || quotas.iter().filter(|quota| check(&gateway, quota)["allowed"] == true);
-    // The third check of a quota would be denied, if the first two were remembered.
+    // The third check of a quota would be denied, if the gateway had stored the first two checks.
     for _ in 0..3 {
         assert_eq!(allowed().count(), 100);
     }
@@ -100,7 +101,7 @@ fn quotas_that_deny_are_kept_and_leave_no_room_for_new_ones() {
 }
 
 #[test]
-fn a_log_that_takes_more_room_than_there_is_is_limited() {
+fn a_log_that_is_larger_than_the_room_is_limited() {
     let gateway = small("3");
     let check = json!({ "identifier": "user", "algorithm": "sliding_window", "limit": 2_000,
         "window_seconds": 3600 });
@@ -114,7 +115,7 @@ fn a_log_that_takes_more_room_than_there_is_is_limited() {
 }
 
 #[test]
-fn a_restart_forgets_everything() {
+fn a_restart_removes_all_states() {
     let quota = json!({ "identifier": "user", "limit": 1, "window_seconds": 3600 });
     for _ in 0..2 {
         let gateway = memory();
@@ -148,13 +149,13 @@ fn a_quota_that_comes_back_comes_back_the_same() {
             let quota = json!({ "identifier": "user", "algorithm": algorithm, "limit": 1,
                 "window_seconds": 0.2 });
             assert_eq!(check(gateway, &quota)["allowed"], true);
-            // Until the quota is whole, when both forget it.
+            // The wait ends when the quota is whole: then Redis and the gateway remove its state.
             let path =
                 format!("/rate-limit/status/user?algorithm={algorithm}&limit=1&window_seconds=0.2");
             eventually("the whole quota is back", || {
                 gateway.get(&path).body.contains(r#""requests_used":0,"#).then_some(())
             });
-            // It is kept up to the next full millisecond.
+            // The state stays until the next full millisecond.
             thread::sleep(Duration::from_millis(2));
             let reset = gateway.delete(&format!("/rate-limit/reset/user?algorithm={algorithm}"));
             assert_eq!(reset.status, 404, "{algorithm}");
@@ -163,8 +164,8 @@ fn a_quota_that_comes_back_comes_back_the_same() {
     }
 }
 
-/// A call, such that time plays no part in what is answered but the times themselves: of no quota
-/// does a unit come back within weeks.
+/// A call whose answer depends on time in its time fields only: no quota gets a unit back within
+/// weeks.
 struct Call {
     method: &'static str,
     path: String,
@@ -220,7 +221,7 @@ impl Call {
         }
     }
 
-    /// The body of a check, valid or not.
+    /// Returns the body of a check, which is valid or not.
     fn check(random: &mut Random, identifier: &str) -> String {
         let (algorithm, window) = (random.pick(&ALGORITHMS), random.pick(&WINDOWS));
         let too_long = algorithm == "sliding_window" && random.once_in(15);
@@ -240,8 +241,9 @@ impl Call {
     }
 }
 
-/// Whether two JSON values are equal, but for who decided, and for what a busy machine may take
-/// between the calls to two gateways; that counts for more when the next call has a slower quota.
+/// Returns whether two JSON values are equal, except for `source` and for the time that a busy
+/// machine may take between the calls to two gateways; this time has a greater effect when the next
+/// call has a slower quota.
 fn agree(a: &Value, b: &Value, name: &str) -> bool {
     const SECONDS: f64 = 3600.0;
     match (a, b) {
@@ -286,6 +288,6 @@ fn random_calls_are_answered_as_with_redis() {
             allowed[usize::from(answer)] += 1;
         }
     }
-    // Both answers are common enough for their agreement to mean something.
+    // Both answers are frequent enough for their agreement to prove something.
     assert!(allowed.iter().all(|&count| count > 100), "{allowed:?}");
 }

@@ -24,7 +24,7 @@ mod top;
 #[cfg(feature = "web")]
 mod web;
 
-// Redis: where it is, and what happens while it fails.
+// The connection to Redis, and the failures of Redis.
 
 // The circuit breaker.
 mod breaker;
@@ -42,7 +42,7 @@ mod load;
 mod logins;
 // The gateway without Redis.
 mod memory;
-// Faults of the network between the gateway and Redis.
+// Errors of the network between the gateway and Redis.
 mod network_faults;
 // Redis that cannot answer.
 mod redis_down;
@@ -63,7 +63,7 @@ mod floods;
 mod https;
 // Idle connections, invalid heads, signals, other origins, handshakes.
 mod network;
-// Answers that leave before the body of their request has arrived.
+// Answers that are sent before the body of their request has arrived.
 mod unread_bodies;
 
 // Operators.

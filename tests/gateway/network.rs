@@ -38,7 +38,7 @@ fn a_thousand_clients_connect_at_once_although_none_is_accepted_yet() {
         };
         (0..clients).map(connect).max().unwrap_or_default()
     });
-    // The system sends a SYN without a place in the backlog again after a second.
+    // The system repeats a SYN that found no place in the backlog after a second.
     assert!(longest < Duration::from_millis(900) + stall, "{longest:?}, stall {stall:?}");
     gateway.thaw();
     for socket in &mut waiting {
@@ -52,7 +52,7 @@ fn a_thousand_clients_connect_at_once_although_none_is_accepted_yet() {
 }
 
 #[test]
-fn an_idle_connection_is_kept_for_as_long_as_the_setting_says() {
+fn an_idle_connection_is_kept_until_the_timeout_of_the_setting() {
     let gateway = memory().env("IDLE_TIMEOUT_MS", "4000").start();
     let mut kept = gateway.connect();
     let start = Instant::now();
@@ -62,7 +62,7 @@ fn an_idle_connection_is_kept_for_as_long_as_the_setting_says() {
         assert_eq!(silent.stream().read(&mut [0]).unwrap(), 0);
         assert!(start.elapsed() >= Duration::from_millis(4000), "{:?}", start.elapsed());
     }
-    // It is the client that was idle: nothing was slow.
+    // The client was idle: no head was slow.
     assert_eq!(gateway.metric(r#"http_connections_slow_total{part="head"}"#), 0.0);
 }
 
@@ -80,7 +80,7 @@ fn sighup_ends_nothing_and_has_files_read_again() {
     gateway.log_with("SIGHUP: ");
     let log = gateway.log_with(r#""message":"read again""#);
     assert!(log.contains(r#"keys.json""#), "{log}");
-    // A fault that was logged already is logged again for whoever asks.
+    // The gateway logs an error again after SIGHUP, although the log has this error already.
     fs::write(&file, "no keys").unwrap();
     let faults = |gateway: &Gateway| gateway.log().matches("a changed file is not valid").count();
     eventually("the fault is logged", || (faults(&gateway) == 1).then_some(()));
@@ -103,7 +103,7 @@ fn sighup_ends_nothing_where_there_are_no_files() {
 }
 
 #[test]
-fn a_request_has_one_host_unless_it_is_older_than_that() {
+fn a_request_has_one_host_unless_its_version_is_older() {
     let gateway = memory().start();
     for (version, hosts, status) in [
         ("1.1", &["localhost"][..], 200),
@@ -111,7 +111,7 @@ fn a_request_has_one_host_unless_it_is_older_than_that() {
         ("1.1", &[], 400),
         ("1.1", &["localhost", "localhost"], 400),
         ("1.1", &["localhost", "elsewhere"], 400),
-        // As the health checks of load balancers are.
+        // The health checks of load balancers send HTTP/1.0 without `Host`.
         ("1.0", &[], 200),
         ("1.0", &["localhost"], 200),
         ("1.0", &["localhost", "elsewhere"], 400),
@@ -151,7 +151,7 @@ fn a_page_of_an_excluded_origin_changes_nothing() {
         ("DELETE", "/rate-limit/reset/user", ""),
     ] {
         for origin in ["https://evil.example", "http://shop.example", "null"] {
-            // A browser sends this for a page without asking before.
+            // A browser sends this request for a page without a preflight request.
             let headers = [("Origin", origin), ("Content-Type", "text/plain")];
             let answer = gateway.request(method, path, &headers, body);
             assert_eq!(answer.status, 403, "{method} {path} from {origin}");
@@ -160,7 +160,8 @@ fn a_page_of_an_excluded_origin_changes_nothing() {
         }
         assert_eq!(used(), 5, "{method} {path}");
     }
-    // Pages that may, those of the gateway itself, and what is no page.
+    // These requests come from pages of listed origins, from pages of the gateway itself, and from
+    // clients other than pages.
     let own = format!("http://{}", gateway.address());
     for origin in [Some("https://shop.example"), Some(own.as_str()), None] {
         let host = gateway.address().to_string();
@@ -170,7 +171,7 @@ fn a_page_of_an_excluded_origin_changes_nothing() {
         assert_eq!(gateway.send(format!("{head}{length}{unit}").as_bytes()).status, 200, "{head}");
     }
     assert_eq!(used(), 8);
-    // To look is up to the browser.
+    // The browser itself hides the answer to a GET request from the page.
     let headers = [("Origin", "https://evil.example")];
     let answer = gateway.request("GET", "/rate-limit/status/user", &headers, "");
     assert_eq!((answer.status, answer.header("Access-Control-Allow-Origin")), (200, None));
@@ -204,7 +205,7 @@ fn a_flood_of_handshakes_does_not_hold_open_connections_up() {
 }
 
 #[test]
-fn handshakes_that_are_not_finished_keep_no_other_out() {
+fn handshakes_that_are_not_finished_exclude_no_other_client() {
     raise_limit_of_open_files();
     let authority = Authority::new();
     let files = authority.server("gateway", &["127.0.0.1"]);
@@ -213,7 +214,7 @@ fn handshakes_that_are_not_finished_keep_no_other_out() {
     let stalled: Vec<_> = (0..300)
         .map(|number| {
             let mut socket = TcpStream::connect(gateway.address()).unwrap();
-            // Some stop within their first message, the others after it.
+            // Half of the clients stop within their first message, and half stop after it.
             let part = if number % 2 == 0 { &hello[..] } else { &hello[..20] };
             socket.write_all(part).unwrap();
             socket
@@ -224,7 +225,7 @@ fn handshakes_that_are_not_finished_keep_no_other_out() {
             assert_eq!(gateway.send(&http_request("GET", "/health/live", &[], "")).status, 200);
         }
     });
-    // The stalled ones have ten seconds.
+    // The stalled clients have ten seconds.
     assert!(time < Duration::from_secs(8), "{time:?}");
     drop(stalled);
 }

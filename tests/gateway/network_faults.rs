@@ -1,14 +1,14 @@
-//! Faults of the network between the gateway and Redis, and the time after them.
+//! Errors of the network between the gateway and Redis, and the time after these errors.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Gateway, Network, Proxy, Server, Traffic, eventually, timed};
 
-/// As `REDIS_TIMEOUT_MS`: long enough for a healthy Redis on a busy machine.
+/// `REDIS_TIMEOUT_MS`: long enough for a healthy Redis on a busy machine.
 const TIMEOUT_MS: u64 = 800;
 
-/// A gateway behind a network.
+/// Starts a gateway behind a proxy.
 fn start(server: &Server) -> (Proxy, Gateway) {
     let proxy = Proxy::to(server);
     let builder = Gateway::builder().env("REDIS_URL", &proxy.url());
@@ -16,7 +16,7 @@ fn start(server: &Server) -> (Proxy, Gateway) {
     (proxy, gateway)
 }
 
-/// Asserts that a check fails, and no later than twice the timeout.
+/// Asserts that a check fails, within twice the timeout.
 fn assert_given_up(gateway: &Gateway) {
     let (answer, time) = timed(|| gateway.check("someone"));
     assert_eq!(answer.status, 503);
@@ -34,7 +34,7 @@ fn answers_that_come_after_the_timeout_are_not_waited_for() {
 }
 
 #[test]
-fn a_network_that_is_slow_and_within_the_timeout_is_none_of_its_business() {
+fn a_network_that_is_slow_and_within_the_timeout_causes_no_error() {
     let server = Server::start();
     let proxy = Proxy::to(&server);
     let gateway = Gateway::builder().env("REDIS_URL", &proxy.url()).start();
@@ -56,12 +56,12 @@ fn a_network_that_loses_everything_is_given_up_and_used_again() {
 }
 
 #[test]
-fn connections_that_were_forgotten_on_the_way_are_replaced() {
+fn connections_that_the_network_dropped_are_replaced() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
     gateway.wait_until_redis_decides("anyone");
     proxy.forget_all();
-    // Nothing has told the gateway: the first check finds out.
+    // The gateway receives no error: the first check detects the loss.
     assert_given_up(&gateway);
     gateway.wait_until_redis_decides("anyone");
 }
@@ -154,7 +154,7 @@ fn a_refund_whose_answer_was_lost_is_not_sent_again() {
 }
 
 #[test]
-fn refused_connections_do_not_matter_to_those_that_live() {
+fn refused_connections_do_not_affect_open_connections() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
     gateway.wait_until_redis_decides("anyone");
@@ -170,7 +170,7 @@ fn refused_connections_do_not_matter_to_those_that_live() {
 }
 
 #[test]
-fn no_check_waits_for_a_connection_that_nobody_accepts() {
+fn no_check_waits_for_a_connection_that_no_server_accepts() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
     gateway.wait_until_redis_decides("anyone");
@@ -211,7 +211,7 @@ fn a_primary_that_was_demoted_is_left_for_the_one_at_its_address() {
     let (proxy, gateway) = start(&primary);
     gateway.wait_until_redis_decides("anyone");
 
-    // Nothing closes the connections to the old one, which goes on answering.
+    // The connections to the old primary stay open, and the old primary goes on answering.
     proxy.lead_to(&replica);
     replica.client().call::<()>("REPLICAOF NO ONE");
     primary.follow(&replica);
@@ -240,13 +240,13 @@ fn traffic_through_a_network_that_keeps_failing_is_always_answered() {
 }
 
 #[test]
-fn a_network_that_resets_every_connection_soon_is_not_stormed() {
+fn a_network_that_resets_every_connection_soon_gets_bounded_attempts() {
     let server = Server::start();
     let (proxy, gateway) = start(&server);
     let (mut opened, mut time) = (0, Duration::ZERO);
     let record = Traffic::on(&[&gateway]).during(|progress| {
         progress.until("Redis decides", 1, |answer| answer.source == Some("redis"));
-        // More than it takes to connect, and less than a few answers.
+        // The number is more bytes than a connect takes, and fewer bytes than a few answers have.
         proxy.set(Network::ResetAfter(600));
         let (before, begin) = (proxy.opened(), Instant::now());
         while begin.elapsed() < Duration::from_secs(2) {
@@ -255,7 +255,7 @@ fn a_network_that_resets_every_connection_soon_is_not_stormed() {
         (opened, time) = (proxy.opened() - before, begin.elapsed());
     });
     assert_eq!(record.lost(), 0, "{record}");
-    // Ten attempts a second for each of four connections.
+    // Each of the four connections makes at most ten attempts a second.
     let most = 4 * (time.as_millis() / 100 + 2);
     assert!((8..=most).contains(&(opened as u128)), "{opened} connections in {time:?}");
     let log = gateway.log_with("lost a connection to Redis");

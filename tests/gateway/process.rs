@@ -29,7 +29,7 @@ fn the_help_lists_every_command_and_setting() {
     ] {
         assert!(help.contains(part), "{part:?} in\n{help}");
     }
-    // A setting that is wrong does not keep anybody from reading what would be right.
+    // The help is printed although a setting is invalid, because the help describes valid settings.
     let (status, output) = Gateway::builder().env("PORT", "0").answers(&["-h"]);
     assert_eq!((status.code(), output), (Some(0), help));
 }
@@ -120,7 +120,7 @@ fn a_health_check_succeeds_only_when_the_gateway_is_ready() {
 }
 
 #[test]
-fn after_sigterm_it_is_not_ready_and_serves_for_a_while() {
+fn after_sigterm_the_gateway_is_not_ready_and_serves_for_a_while() {
     let gateway = memory().env("SHUTDOWN_DELAY_MS", "600000").start();
     let mut kept = gateway.connect();
     let probe = kept_request("GET", "/health/live", &[], "");
@@ -131,7 +131,8 @@ fn after_sigterm_it_is_not_ready_and_serves_for_a_while() {
         Some(gateway.get("/health/ready")).filter(|answer| answer.status == 503)
     });
     assert!(ready.body.starts_with(r#"{"status":"stopping","#), "{}", ready.body);
-    // New clients are served, and all are asked to connect elsewhere the next time.
+    // The gateway serves new clients, and all answers close their connections so that clients
+    // connect to another gateway.
     let body = r#"{"identifier": "user"}"#;
     assert_eq!(gateway.post("/rate-limit/check", body).status, 200);
     assert_eq!(gateway.get("/health").status, 200);
@@ -139,13 +140,13 @@ fn after_sigterm_it_is_not_ready_and_serves_for_a_while() {
     assert_eq!((last.status, last.header("Connection")), (200, Some("close")));
     assert!(kept.exchange(&probe).is_err());
 
-    // Who does not want to wait sends a second signal.
+    // An operator can end the delay with a second signal.
     let ((status, log), time) = timed(|| gateway.terminate());
     assert!(status.success() && time < Duration::from_secs(60), "{time:?}\n{log}");
 }
 
 #[test]
-fn after_the_delay_it_ends_by_itself_and_takes_nobody_on() {
+fn after_the_delay_the_gateway_ends_by_itself_and_accepts_no_client() {
     let gateway = memory().env("SHUTDOWN_DELAY_MS", "300").start();
     let address = gateway.address();
     let start = Instant::now();
@@ -163,7 +164,7 @@ fn ctrl_c_does_not_wait_for_a_load_balancer() {
 }
 
 #[test]
-fn a_second_signal_ends_it_although_requests_are_running() {
+fn a_second_signal_ends_the_gateway_although_requests_are_running() {
     let gateway = memory().env("SHUTDOWN_TIMEOUT_MS", "600000").start();
     let mut stuck = TcpStream::connect(gateway.address()).unwrap();
     let head = b"POST /rate-limit/check HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
@@ -175,13 +176,13 @@ fn a_second_signal_ends_it_although_requests_are_running() {
         gateway.interrupt();
         gateway.ends()
     });
-    // Long before the body is given up, after ten seconds.
+    // The gateway ends before the timeout of the body, which is ten seconds.
     assert!(status.success() && time < Duration::from_secs(8), "{time:?}\n{log}");
     assert!(log.contains("stopped with requests still running"), "{log}");
 }
 
 #[test]
-fn it_ends_at_once_when_connections_are_idle() {
+fn the_gateway_ends_at_once_when_connections_are_idle() {
     let server = Server::start();
     let gateway = Gateway::start(&server);
     let mut idle = TcpStream::connect(gateway.address()).unwrap();
@@ -192,13 +193,14 @@ fn it_ends_at_once_when_connections_are_idle() {
 }
 
 #[test]
-fn it_ends_in_time_when_requests_are_stuck() {
+fn the_gateway_ends_in_time_when_requests_are_stuck() {
     let server = Server::start();
     let gateway = Gateway::builder().redis(&server).env("SHUTDOWN_TIMEOUT_MS", "200").start();
     let mut stuck = TcpStream::connect(gateway.address()).unwrap();
     let head = b"POST /rate-limit/check HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
     stuck.write_all(head).unwrap();
-    // An answer on another connection shows that the first one has been accepted as well.
+    // An answer on another connection proves that the gateway has accepted the first connection as
+    // well.
     assert_eq!(gateway.get("/health/live").status, 200);
     let ((status, log), time) = timed(|| gateway.terminate());
     assert!(status.success() && time < Duration::from_secs(5), "{time:?}\n{log}");

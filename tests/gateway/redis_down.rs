@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Gateway, Server, UNAVAILABLE, eventually, free_port, health, timed};
 
-/// Asserts that checks, statuses and resets fail as they should.
+/// Asserts that checks, statuses and resets fail with the answers of an outage.
 fn assert_unavailable(gateway: &Gateway) {
     for response in [
         gateway.check("someone"),
@@ -40,8 +40,8 @@ fn the_gateway_starts_before_redis_does() {
     }
     assert_unhealthy(&gateway, false);
     let log = gateway.log_with("check that Redis runs");
-    let told = log.matches("cannot connect to Redis").count();
-    assert!((1..10).contains(&told), "{log}");
+    let count = log.matches("cannot connect to Redis").count();
+    assert!((1..10).contains(&count), "{log}");
 
     let _server = Server::builder().port(port).start();
     gateway.wait_until_redis_decides("someone");
@@ -120,7 +120,7 @@ fn a_redis_that_hangs_is_waited_for_once() {
             (answer.status == 503).then(|| (begin.elapsed(), at_best))
         });
         assert!(waited >= timeout && at_best < 2 * timeout, "{hang:?}: after {waited:?}");
-        // Later checks are answered at once.
+        // The gateway answers later checks at once.
         let ((), waited) = timed(|| {
             for _ in 0..20 {
                 assert_eq!(gateway.check("someone").status, 503, "{hang:?}");
@@ -133,7 +133,7 @@ fn a_redis_that_hangs_is_waited_for_once() {
     }
 }
 
-/// A way for a server to keep its connections and answer nothing.
+/// A way in which a server keeps its connections and does not answer.
 #[derive(Clone, Copy, Debug)]
 enum Hang {
     Paused,
@@ -142,7 +142,7 @@ enum Hang {
 }
 
 impl Hang {
-    /// For longer than the test needs, and not for good.
+    /// Stops the server for longer than the test needs, and for a limited time.
     fn begin(self, server: &Server) {
         match self {
             Self::Paused => server.client().call::<()>("CLIENT PAUSE 8000 ALL"),
@@ -178,8 +178,8 @@ fn a_check_that_redis_has_while_it_hangs_counts_once() {
 fn a_lasting_outage_is_logged_about_every_ten_seconds_and_once_at_its_end() {
     let port = free_port();
     let plain = Server::builder().without_module().config("enable-module-command", "yes").start();
-    let away = Gateway::builder().env("REDIS_URL", &format!("redis://127.0.0.1:{port}/"));
-    let away = away.env("FAIL_MODE", "open").env("DENY_CACHE_SIZE", "0").start();
+    let down = Gateway::builder().env("REDIS_URL", &format!("redis://127.0.0.1:{port}/"));
+    let down = down.env("FAIL_MODE", "open").env("DENY_CACHE_SIZE", "0").start();
     let wrong = Gateway::builder().redis(&plain).start();
     let lines = |gateway: &Gateway, text: &str| -> Vec<String> {
         gateway.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
@@ -187,22 +187,22 @@ fn a_lasting_outage_is_logged_about_every_ten_seconds_and_once_at_its_end() {
     let begin = Instant::now();
     let mut checks = 0;
     eventually("each failure is logged twice", || {
-        assert_eq!((away.check("someone").status, wrong.check("someone").status), (200, 503));
+        assert_eq!((down.check("someone").status, wrong.check("someone").status), (200, 503));
         checks += 1;
         std::thread::sleep(Duration::from_millis(50));
         let counts = [
-            lines(&away, "Redis unavailable").len(),
-            lines(&away, "cannot connect to Redis").len(),
+            lines(&down, "Redis unavailable").len(),
+            lines(&down, "cannot connect to Redis").len(),
             lines(&wrong, "Redis unavailable").len(),
             lines(&wrong, "no decision from Redis").len(),
         ];
         counts.iter().all(|count| *count >= 2).then_some(())
     });
-    // One of them has begun with the gateway, before this.
+    // The period of one message began at the start of the gateway, before `begin`.
     let most = 3 + begin.elapsed().as_secs() as usize / 10;
     for (gateway, text, first, later) in [
-        (&away, "Redis unavailable", "checks are granted without Redis", " s; "),
-        (&away, "cannot connect to Redis", r#""attempts":1,"#, r#""seconds":"#),
+        (&down, "Redis unavailable", "checks are granted without Redis", " s; "),
+        (&down, "cannot connect to Redis", r#""attempts":1,"#, r#""seconds":"#),
         (
             &wrong,
             "Redis unavailable",
@@ -220,14 +220,14 @@ fn a_lasting_outage_is_logged_about_every_ten_seconds_and_once_at_its_end() {
     plain.load_module();
     eventually("both ends are logged", || {
         checks += 1;
-        let _ = (away.check("someone"), wrong.check("someone"));
-        let ends = [&away, &wrong].map(|gateway| lines(gateway, "Redis decides again after").len());
+        let _ = (down.check("someone"), wrong.check("someone"));
+        let ends = [&down, &wrong].map(|gateway| lines(gateway, "Redis decides again after").len());
         (ends == [1, 1]).then_some(())
     });
-    let end = &lines(&away, "Redis decides again after")[0];
+    let end = &lines(&down, "Redis decides again after")[0];
     let granted = end.split(" s; ").nth(1).and_then(|sums| sums.split(' ').next()?.parse().ok());
     let granted: u32 = granted.unwrap_or_else(|| panic!("{end}"));
     assert!(granted > 100 && granted < checks, "{checks} checks, {end}");
-    let closed = &lines(&away, "circuit breaker closed")[0];
+    let closed = &lines(&down, "circuit breaker closed")[0];
     assert!(closed.contains(r#""attempts":"#) && closed.contains(r#""seconds":"#), "{closed}");
 }

@@ -8,10 +8,10 @@ use std::thread;
 
 use crate::harness::{Client, Gateway, Server, UNAVAILABLE, eventually};
 
-/// More checks than there may be lines in the log.
+/// Number of checks, which is greater than the number of lines that the log may have.
 const CHECKS: usize = 60;
 
-/// A gateway in front of `server` whose log has warnings and errors only.
+/// Starts a gateway in front of `server` whose log has warnings and errors only.
 fn start(server: &Server) -> Gateway {
     start_at(&server.url())
 }
@@ -21,9 +21,9 @@ fn start_at(url: &str) -> Gateway {
     builder.env("REDIS_TIMEOUT_MS", "1000").start()
 }
 
-/// Asserts that every check fails, that the log gives this `advice`, and not once for each check,
-/// and that the gateway decides again once Redis was mended.
-fn assert_told_and_mended(gateway: &Gateway, advice: &str, mend: impl FnOnce()) {
+/// Asserts that every check fails, that the log has this `advice` less often than once for each
+/// check, and that the gateway decides again after `repair` has repaired Redis.
+fn assert_advice_and_recovery(gateway: &Gateway, advice: &str, repair: impl FnOnce()) {
     eventually("checks fail", || (gateway.check("someone").status == 503).then_some(()));
     for _ in 0..CHECKS {
         let response = gateway.check("someone");
@@ -33,7 +33,7 @@ fn assert_told_and_mended(gateway: &Gateway, advice: &str, mend: impl FnOnce()) 
     let log = gateway.log_with(advice);
     assert!(log.lines().count() < CHECKS / 2, "{} lines\n{log}", log.lines().count());
     assert!(!log.contains("someone"), "{log}");
-    mend();
+    repair();
     assert_recovers(gateway);
 }
 
@@ -44,7 +44,7 @@ fn assert_recovers(gateway: &Gateway) {
     });
 }
 
-/// Ends every connection of others to this server, as a restart would.
+/// Ends the connections of all other clients to this server, as a restart would.
 fn disconnect_others(client: &mut Client) {
     client.call::<i64>("CLIENT KILL TYPE normal SKIPME yes");
 }
@@ -62,20 +62,20 @@ fn a_server_without_the_module_is_connected_and_unhealthy_until_it_is_loaded() {
         assert!(response.body.contains(failure), "{}", response.body);
     }
     let advice = "load the ratelimit module into Redis";
-    assert_told_and_mended(&gateway, advice, || server.load_module());
+    assert_advice_and_recovery(&gateway, advice, || server.load_module());
 }
 
 #[test]
-fn a_wrong_password_is_told_and_not_logged_and_can_be_mended_in_redis() {
+fn a_wrong_password_is_reported_and_not_logged_and_can_be_corrected_in_redis() {
     let server = Server::builder().password("right").start();
     let url = format!("redis://:wrong-one@127.0.0.1:{}/", server.port());
     let gateway = start_at(&url);
-    // The failure of the connection says more than that there is none.
+    // The kind of the failure is more specific than a missing connection.
     let failure = r#""last_failure":{"kind":"not_allowed","seconds_ago":"#;
     eventually("the health says why", || {
         gateway.get("/health").body.contains(failure).then_some(())
     });
-    assert_told_and_mended(&gateway, "cannot connect to Redis", || {
+    assert_advice_and_recovery(&gateway, "cannot connect to Redis", || {
         server.client().call::<()>("CONFIG SET requirepass wrong-one");
     });
     assert!(gateway.log().contains("REDIS_"), "{}", gateway.log());
@@ -83,27 +83,27 @@ fn a_wrong_password_is_told_and_not_logged_and_can_be_mended_in_redis() {
 }
 
 #[test]
-fn a_password_that_nobody_told_the_gateway_is_told_to_the_operator() {
+fn a_password_that_the_gateway_does_not_have_is_reported() {
     let server = Server::start();
     let gateway = start(&server);
     let mut client = server.client();
     client.call::<()>("CONFIG SET requirepass new");
     disconnect_others(&mut client);
-    assert_told_and_mended(&gateway, "cannot connect to Redis", || {
+    assert_advice_and_recovery(&gateway, "cannot connect to Redis", || {
         client.call::<()>("CONFIG SET requirepass nopass-after-all");
         client.call::<()>("ACL SETUSER default nopass");
     });
 }
 
 #[test]
-fn a_user_without_the_commands_is_told_until_it_has_them() {
+fn a_user_without_the_commands_is_reported_until_the_user_has_them() {
     let server = Server::start();
     let mut client = server.client();
     client.call::<()>("ACL SETUSER gateway on >secret ~* +@connection");
     let url = format!("redis://gateway:secret@127.0.0.1:{}/", server.port());
     let gateway = start_at(&url);
     let advice = "give the Redis user the RATELIMIT commands";
-    assert_told_and_mended(&gateway, advice, || {
+    assert_advice_and_recovery(&gateway, advice, || {
         let names = ["tb", "sw", "peek", "reset", "refund"];
         let allowed = names.map(|name| format!("+ratelimit.{name}")).join(" ");
         client.call::<()>(&format!("ACL SETUSER gateway {allowed}"));
@@ -112,17 +112,17 @@ fn a_user_without_the_commands_is_told_until_it_has_them() {
 }
 
 #[test]
-fn a_redis_with_no_connection_to_spare_is_told_until_it_has_one() {
+fn a_redis_without_a_free_connection_is_reported_until_a_connection_is_free() {
     let server = Server::builder().config("maxclients", "1").start();
     let mut client = server.client();
     let gateway = start(&server);
-    assert_told_and_mended(&gateway, "cannot connect to Redis", || {
+    assert_advice_and_recovery(&gateway, "cannot connect to Redis", || {
         client.call::<()>("CONFIG SET maxclients 100");
     });
 }
 
 #[test]
-fn a_key_of_another_program_is_told_to_the_operator() {
+fn a_key_of_another_program_is_reported() {
     let server = Server::start();
     server.client().call::<()>("SET token_bucket:{someone} value");
     let gateway = start(&server);
@@ -130,13 +130,13 @@ fn a_key_of_another_program_is_told_to_the_operator() {
     assert_eq!(gateway.check("someone").status, 503);
     let metrics = gateway.get("/metrics").body;
     assert!(metrics.contains(metric), "{metrics}");
-    assert_told_and_mended(&gateway, "set KEY_PREFIX", || {
+    assert_advice_and_recovery(&gateway, "set KEY_PREFIX", || {
         server.client().call::<()>("DEL token_bucket:{someone}");
     });
 }
 
 #[test]
-fn a_key_of_another_program_is_no_trouble_to_other_identifiers() {
+fn a_key_of_another_program_does_not_affect_other_identifiers() {
     let server = Server::start();
     server.client().call::<()>("SET token_bucket:{someone} value");
     let gateway = start(&server);
@@ -155,32 +155,32 @@ fn a_replica_answers_statuses_only_until_it_is_promoted() {
     replica.catch_up_with(&primary);
     let gateway = start(&replica);
     assert_eq!(gateway.get("/rate-limit/status/someone").status, 200);
-    assert_told_and_mended(&gateway, "lead to its primary", || {
+    assert_advice_and_recovery(&gateway, "lead to its primary", || {
         replica.client().call::<()>("REPLICAOF NO ONE");
     });
 }
 
 #[test]
-fn a_primary_without_the_replicas_that_it_needs_is_told_until_it_has_them() {
+fn a_primary_without_enough_replicas_is_reported_until_the_replicas_are_there() {
     let server = Server::start();
     server.client().call::<()>("CONFIG SET min-replicas-to-write 1");
     let gateway = start(&server);
-    assert_told_and_mended(&gateway, "min-replicas-to-write", || {
+    assert_advice_and_recovery(&gateway, "min-replicas-to-write", || {
         server.client().call::<()>("CONFIG SET min-replicas-to-write 0");
     });
 }
 
 #[test]
-fn a_full_redis_is_told_until_it_has_room() {
+fn a_full_redis_is_reported_until_redis_has_room() {
     let server = Server::builder().config("maxmemory", "1").start();
     let gateway = start(&server);
-    assert_told_and_mended(&gateway, "Redis is at maxmemory", || {
+    assert_advice_and_recovery(&gateway, "Redis is at maxmemory", || {
         server.client().call::<()>("CONFIG SET maxmemory 0");
     });
 }
 
 #[test]
-fn a_redis_that_cannot_save_is_told_until_it_can() {
+fn a_redis_that_cannot_save_is_reported_until_redis_can_save() {
     let settings = Server::builder().config("save", "3600 1000000");
     let server = settings.config("dbfilename", "taken").start();
     let mut client = server.client();
@@ -192,19 +192,20 @@ fn a_redis_that_cannot_save_is_told_until_it_can() {
         (client.info("persistence", "rdb_last_bgsave_status") == "err").then_some(())
     });
     let gateway = start(&server);
-    assert_told_and_mended(&gateway, "Redis cannot write its data to disk", || {
+    assert_advice_and_recovery(&gateway, "Redis cannot write its data to disk", || {
         fs::remove_dir(&taken).unwrap();
         client.call::<()>("BGSAVE");
     });
 }
 
 #[test]
-fn a_redis_that_loads_its_data_is_told_until_it_is_done() {
+fn a_redis_that_loads_its_data_is_reported_until_the_data_is_loaded() {
     let server = Server::start();
     let gateway = start(&server);
     let mut client = server.client();
     client.call::<()>("DEBUG POPULATE 2000");
-    // Microseconds for each key, and bytes between looks at what clients want meanwhile.
+    // The delay for each key is in microseconds, and the interval between two polls of clients is
+    // in bytes.
     client.call::<()>("CONFIG SET key-load-delay 1000 loading-process-events-interval-bytes 1024");
     thread::scope(|scope| {
         let reload = scope.spawn(|| server.client().call::<()>("DEBUG RELOAD"));
@@ -218,13 +219,13 @@ fn a_redis_that_loads_its_data_is_told_until_it_is_done() {
 }
 
 #[test]
-fn a_script_that_does_not_end_is_told_until_it_does() {
+fn a_script_that_does_not_end_is_reported_until_the_script_ends() {
     let server = Server::builder().config("busy-reply-threshold", "50").start();
     let gateway = start(&server);
     let mut endless = server.socket();
     let script = "while true do end";
     endless.write_all(format!("EVAL '{script}' 0\r\n").as_bytes()).unwrap();
-    assert_told_and_mended(&gateway, "SCRIPT KILL", || {
+    assert_advice_and_recovery(&gateway, "SCRIPT KILL", || {
         server.client().call::<()>("SCRIPT KILL");
     });
 }

@@ -3,8 +3,8 @@
 
 use crate::harness::{Gateway, NOON, Response, Server};
 
-/// Server and gateway: the server's clock stands at [`NOON`], and denials are remembered for longer
-/// than any test takes.
+/// Starts a server and a gateway: the server's clock stands at [`NOON`], and the deny cache keeps
+/// denials for longer than any test takes.
 fn start() -> (Server, Gateway) {
     let server = Server::at(NOON);
     let settings = Gateway::builder().redis(&server);
@@ -23,7 +23,7 @@ fn refund(gateway: &Gateway, body: &str) -> Response {
 }
 
 #[test]
-fn a_refund_gives_back_what_was_used_and_says_how_much() {
+fn a_refund_returns_used_units_and_their_number() {
     let (server, gateway) = start();
     for algorithm in ["token_bucket", "sliding_window"] {
         let body =
@@ -44,7 +44,7 @@ fn a_refund_gives_back_what_was_used_and_says_how_much() {
 }
 
 #[test]
-fn a_refund_is_one_unit_of_a_bucket_unless_it_says_otherwise() {
+fn a_refund_is_one_unit_of_a_bucket_by_default() {
     let (_server, gateway) = start();
     check(&gateway, r#"{"identifier": "user", "cost": 5}"#);
     let response = refund(&gateway, r#"{"identifier": "user"}"#);
@@ -83,7 +83,7 @@ fn a_refund_lists_all_its_faults() {
 }
 
 #[test]
-fn a_cost_of_nothing_takes_and_writes_nothing() {
+fn a_cost_of_zero_takes_and_writes_nothing() {
     let (server, gateway) = start();
     for algorithm in ["token_bucket", "sliding_window"] {
         let body = |cost: u32| {
@@ -106,7 +106,8 @@ fn a_cost_of_nothing_takes_and_writes_nothing() {
             let response = gateway.post("/rate-limit/check", &body(0));
             assert_eq!(response.body, used_up);
             assert_eq!(response.header("Retry-After"), Some(wait.to_string().as_str()));
-            // A denial that only looked is not remembered, so that it never stands for a check.
+            // The deny cache does not store the denial of a peek, so that this denial never answers
+            // a check.
             assert_eq!(response.header("X-RateLimit-Source"), None);
         }
         gateway.delete("/rate-limit/reset/user");

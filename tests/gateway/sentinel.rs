@@ -7,7 +7,7 @@ use crate::harness::{
     is_primary,
 };
 
-/// A primary, so many replicas that follow it, and Sentinels that know them.
+/// Starts a primary, a replica that follows the primary, and Sentinels that watch both.
 fn pair() -> (Server, Server, Sentinels) {
     let (primary, replica) = (Server::start(), Server::start());
     replica.follow(&primary);
@@ -19,7 +19,7 @@ fn gateway(url: &str) -> GatewayBuilder {
     Gateway::builder().env("REDIS_URL", url).env("REDIS_TIMEOUT_MS", "5000")
 }
 
-/// Clients that take units which do not come back while a test runs.
+/// Returns clients that take units which do not come back while a test runs.
 fn traffic(gateway: &Gateway) -> Traffic {
     let traffic = Traffic::on(&[gateway]).pause(Duration::from_millis(5));
     traffic.body(|client| {
@@ -28,7 +28,7 @@ fn traffic(gateway: &Gateway) -> Traffic {
     })
 }
 
-/// How many units of all clients are used.
+/// Returns the number of used units of all clients.
 fn used(server: &Server) -> usize {
     let mut client = server.client();
     let used = (0..8).map(|number| {
@@ -39,7 +39,7 @@ fn used(server: &Server) -> usize {
     usize::try_from(used.sum::<i64>()).unwrap()
 }
 
-/// Asserts that every check was answered, and that no unit is used that nobody asked for.
+/// Asserts that every check was answered, and that no unit is used without a check.
 fn assert_accounted(record: &Record, primary: &Server) {
     assert_eq!(record.lost(), 0, "{record}");
     assert!(record.answers().all(|answer| [200, 503].contains(&answer.status)), "{record}");
@@ -67,7 +67,7 @@ fn decisions_go_on_at_the_replica_that_takes_over_from_a_dead_primary() {
         progress.more(100);
         assert!(used(&replica) > taken, "the new primary has the units");
 
-        // The old primary believes that it still is one, until Sentinels tell it.
+        // The old primary acts as a primary until Sentinels demote it.
         primary.resume();
         progress.more(100);
         eventually("the former primary follows", || (!is_primary(primary.port())).then_some(()));
@@ -102,7 +102,7 @@ fn an_idle_gateway_leaves_a_primary_that_sentinels_have_given_up() {
     let (primary, replica, sentinels) = pair();
     let gateway = gateway(&sentinels.url()).start();
     assert_eq!(gateway.check("someone").status, 200);
-    // Its connections live on, and nobody asks it anything.
+    // The connections to the primary stay open, and the gateway sends it no call.
     primary.freeze();
     eventually("the replica is promoted", || is_primary(replica.port()).then_some(()));
     let moved = "the primary is another server";
@@ -162,7 +162,7 @@ fn sentinels_and_servers_have_passwords_of_their_own() {
 }
 
 #[test]
-fn a_name_that_sentinels_do_not_know_is_told_to_the_operator() {
+fn a_name_that_sentinels_do_not_know_is_reported() {
     let (_primary, _replica, sentinels) = pair();
     let gateway = gateway(&sentinels.url().replace("/primary", "/secondary")).start();
     assert_eq!(gateway.check("someone").status, 503);

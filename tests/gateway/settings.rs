@@ -111,7 +111,7 @@ fn the_log_has_the_address_of_the_client_when_a_setting_asks_for_it() {
         let log = gateway.log_with("unmatched");
         let line = log.lines().find(|line| line.contains("unmatched")).unwrap();
         assert_eq!(line.contains(client), logged, "{line}");
-        // Lines about what is no request have it, too.
+        // The lines about invalid requests have the address as well.
         gateway.send(b"nonsense\r\n\r\n");
         let log = gateway.log_with("no valid request");
         let line = log.lines().find(|line| line.contains("no valid request")).unwrap();
@@ -123,7 +123,7 @@ fn the_log_has_the_address_of_the_client_when_a_setting_asks_for_it() {
 fn default_settings_cause_no_warning() {
     let server = Server::start();
     let settings = Gateway::builder().redis(&server).env("LOG_LEVEL", "warning");
-    // Few open files, as systems without a service manager allow them.
+    // The limit of open files is low, as on systems without a service manager.
     let gateway = settings.open_files(4096).start();
     gateway.get("/health");
     assert_eq!(gateway.terminate().1, "");

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::harness::{Gateway, Server, eventually};
 
-/// The value of a series, written as `/metrics` does; nothing when it is not there.
+/// Returns the value of a series, named as in `/metrics`, or `None` when `/metrics` does not have
+/// the series.
 fn value(gateway: &Gateway, series: &str) -> Option<f64> {
     let page = gateway.get("/metrics").body;
     let line = page.lines().find(|line| line.rsplit_once(' ').is_some_and(|(it, _)| it == series));
@@ -22,7 +23,7 @@ fn decisions(algorithm: &str, outcome: &str, source: &str) -> String {
     format!("ratelimit_decisions_total{{{labels}}}")
 }
 
-/// Asserts that all decisions that were counted are these.
+/// Asserts that the gateway has counted exactly these decisions.
 fn assert_decisions(gateway: &Gateway, expected: &[(&str, &str, &str, f64)]) {
     for algorithm in ["token_bucket", "sliding_window"] {
         for outcome in ["allowed", "denied"] {
@@ -37,7 +38,7 @@ fn assert_decisions(gateway: &Gateway, expected: &[(&str, &str, &str, f64)]) {
     }
 }
 
-/// Asks for one unit of two, so often.
+/// Sends `times` checks of one unit of a quota of two units.
 fn check(gateway: &Gateway, algorithm: &str, times: usize) {
     let body = format!(r#"{{"identifier": "user", "algorithm": "{algorithm}", "limit": 2}}"#);
     for _ in 0..times {
@@ -46,7 +47,7 @@ fn check(gateway: &Gateway, algorithm: &str, times: usize) {
 }
 
 #[test]
-fn what_can_be_counted_is_shown_before_it_happens() {
+fn counters_are_exported_before_the_first_event() {
     let server = Server::start();
     let settings = Gateway::builder()
         .redis(&server)
@@ -86,7 +87,7 @@ fn decisions_are_counted_by_algorithm_outcome_and_source() {
     let gateway = Gateway::builder().redis(&server).env("DENY_CACHE_MAX_MS", "3600000").start();
     check(&gateway, "token_bucket", 3);
     check(&gateway, "sliding_window", 6);
-    // Who only looks decides nothing.
+    // A peek decides nothing.
     gateway.post("/rate-limit/check", r#"{"identifier": "user", "cost": 0}"#);
     gateway.get("/rate-limit/status/user");
     gateway.post("/rate-limit/check", r#"{"identifier": "user", "limit": "x"}"#);
@@ -147,7 +148,7 @@ fn requests_are_counted_and_timed_by_route_method_and_status() {
 }
 
 #[test]
-fn calls_that_wait_for_redis_are_shown_and_timed() {
+fn calls_that_wait_for_redis_are_exported_and_timed() {
     let server = Server::start();
     let gateway = Gateway::start(&server);
     let timed = || value(&gateway, "ratelimit_redis_call_duration_seconds_count").unwrap();
@@ -168,37 +169,37 @@ fn calls_that_wait_for_redis_are_shown_and_timed() {
 }
 
 #[test]
-fn a_redis_that_goes_and_comes_is_shown() {
+fn a_redis_that_stops_and_starts_is_exported() {
     let mut server = Server::start();
     let gateway = Gateway::start(&server);
     let node = format!("node=\"127.0.0.1:{}\"", server.port());
-    let shown = || {
+    let state = || {
         ["connections", "breaker_open"]
             .map(|name| value(&gateway, &format!("ratelimit_redis_{name}{{{node}}}")).unwrap())
     };
     server.stop();
-    eventually("no connection, and an open breaker", || (shown() == [0.0, 1.0]).then_some(()));
+    eventually("no connection, and an open breaker", || (state() == [0.0, 1.0]).then_some(()));
     gateway.post("/rate-limit/check", r#"{"identifier": "user"}"#);
     let errors = r#"ratelimit_redis_errors_total{kind="disconnected"}"#;
     assert_eq!(value(&gateway, errors), Some(1.0));
     server.resume();
-    eventually("all connections, and a closed breaker", || (shown() == [4.0, 0.0]).then_some(()));
+    eventually("all connections, and a closed breaker", || (state() == [4.0, 0.0]).then_some(()));
 }
 
 #[test]
-fn connections_of_clients_are_shown_while_they_are_open() {
+fn connections_of_clients_are_exported_while_they_are_open() {
     let server = Server::start();
     let gateway = Gateway::start(&server);
     let open = || value(&gateway, "http_connections").unwrap();
     let idle = [(); 5].map(|()| TcpStream::connect(gateway.address()).unwrap());
-    // The request for the metrics is a connection too.
+    // The request for the metrics has a connection too.
     eventually("five connections and that of the question", || (open() == 6.0).then_some(()));
     drop(idle);
     eventually("the connections are gone", || (open() == 1.0).then_some(()));
 }
 
 #[test]
-fn neither_metrics_nor_log_have_identifiers_whatever_is_asked() {
+fn neither_metrics_nor_log_have_identifiers_of_any_request() {
     let mut server = Server::start();
     server.client().call::<()>("SET sliding_window:{someone} value");
     let gateway = Gateway::builder().redis(&server).env("FAIL_MODE", "local").start();
@@ -237,7 +238,7 @@ fn each_request_is_a_line_of_the_log_and_probes_only_at_debug() {
         let gateway = Gateway::builder().redis(&server).env("LOG_LEVEL", level).start();
         let id = [("X-Request-Id", "id-7")];
         gateway.request("GET", "/rate-limit/status/user?limit=5", &id, "");
-        // The harness itself has asked whether the gateway lives.
+        // The harness itself has sent a probe to the gateway.
         for probe in ["/health", "/health/ready", "/metrics"] {
             gateway.get(probe);
         }
@@ -260,10 +261,11 @@ fn each_request_is_a_line_of_the_log_and_probes_only_at_debug() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_nobody() {
+fn a_log_without_a_reader_delays_no_request() {
     let server = Server::start();
-    let gateway = Gateway::builder().redis(&server).env("SHUTDOWN_DELAY_MS", "0").unheard().start();
-    // Much more than fits into a pipe.
+    let gateway =
+        Gateway::builder().redis(&server).env("SHUTDOWN_DELAY_MS", "0").without_reader().start();
+    // The log is much larger than the buffer of a pipe.
     for _ in 0..1500 {
         assert_eq!(gateway.get("/rate-limit/status/user").status, 200);
     }

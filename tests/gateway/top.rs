@@ -11,7 +11,7 @@ fn memory() -> Gateway {
     Gateway::builder().env("REDIS_URL", "memory://").start()
 }
 
-/// A check of a quota of one unit in an hour.
+/// Returns a check of a quota of one unit per hour.
 fn check(identifier: &str) -> Value {
     json!({ "identifier": identifier, "limit": 1, "window_seconds": 3600 })
 }
@@ -22,7 +22,7 @@ fn post(gateway: &Gateway, path: &str, body: &Value) -> Value {
     serde_json::from_str(&response.body).unwrap()
 }
 
-/// Has so many checks of an identifier denied, one after the other.
+/// Sends checks of an identifier, one after the other, until `times` of these checks are denied.
 fn deny(gateway: &Gateway, identifier: &str, times: usize) {
     let allowed = |_| post(gateway, "/rate-limit/check", &check(identifier))["allowed"] == true;
     assert_eq!((0..=times).filter(|number| allowed(*number)).count(), 1);
@@ -41,7 +41,8 @@ fn top(gateway: &Gateway, query: &str) -> Vec<(String, String, u64)> {
     entries.collect()
 }
 
-/// What `work` returns when it has not met the end of a minute, at which denials halve.
+/// Returns the result of the first run of `work` within one minute, because denials halve at the
+/// end of a minute.
 fn within_a_minute<T>(work: impl Fn() -> T) -> T {
     let minute = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 60;
     loop {
@@ -74,7 +75,7 @@ fn a_flood_that_the_deny_cache_keeps_from_redis_is_listed() {
 }
 
 #[test]
-fn batches_and_decisions_of_the_process_itself_count_and_looks_do_not() {
+fn batches_and_decisions_of_the_process_itself_count_and_peeks_do_not() {
     let (listed, first, after_reset) = within_a_minute(|| {
         let gateway = memory();
         let log = json!({ "identifier": "a", "algorithm": "sliding_window", "limit": 1,
@@ -133,7 +134,7 @@ fn callers_need_the_scope_to_read() {
     assert_eq!(status(&[reader.header()]), 200);
 }
 
-/// The fields of the lines with a message.
+/// Returns the fields of the lines with a message.
 fn lines(log: &str, message: &str) -> Vec<Value> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["message"] == message).collect()

@@ -12,7 +12,7 @@ use crate::harness::{
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-/// A gateway that sends its spans at once.
+/// Configures a gateway that sends its spans at once.
 fn traced(server: &Server, endpoint: &str) -> GatewayBuilder {
     let settings = Gateway::builder().redis(server);
     settings.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_BSP_SCHEDULE_DELAY", "20")
@@ -26,7 +26,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The values of some attributes of a span.
+/// Returns the values of some attributes of a span.
 fn attributes<const N: usize>(span: &Span, names: [&str; N]) -> [String; N] {
     names.map(|name| attribute(&span.attributes, name))
 }
@@ -67,7 +67,7 @@ fn a_request_and_its_call_to_redis_continue_the_trace_of_the_caller() {
 }
 
 #[test]
-fn what_the_caller_does_not_sample_is_not_sent() {
+fn spans_that_the_caller_does_not_sample_are_not_sent() {
     let server = Server::start();
     let collector = Collector::start();
     let gateway = traced(&server, &collector.endpoint()).env("OTEL_SERVICE_NAME", "mine").start();
@@ -75,7 +75,7 @@ fn what_the_caller_does_not_sample_is_not_sent() {
         let parent = format!("00-{TRACE}-{id}-{flags}");
         assert_eq!(check(&gateway, &[("traceparent", &parent)]), 200);
     }
-    // Without a caller's trace, or with one that is not valid, a new one is begun.
+    // Without a valid trace of the caller, the gateway begins a new trace.
     for parent in ["", "00-0-0-01", "ff-", "\u{e9}"] {
         check(&gateway, &[("traceparent", parent)]);
     }
@@ -199,7 +199,7 @@ fn a_collector_that_is_down_harms_no_request_and_is_logged_once() {
 }
 
 #[test]
-fn a_collector_that_hangs_does_not_hold_up_the_end() {
+fn a_collector_that_hangs_does_not_delay_the_end() {
     let server = Server::start();
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());

@@ -1,5 +1,5 @@
-//! Answers that leave before the body of their request has arrived: the connection serves the next
-//! request, or the answer announces that the connection closes.
+//! Answers that the gateway sends before the body of their request has arrived: the connection
+//! serves the next request, or the answer announces that the connection closes.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -29,7 +29,7 @@ fn memory() -> GatewayBuilder {
 }
 
 impl Early {
-    /// The head, which says how the body comes, and the body.
+    /// Returns the head, which announces the framing of the body, and the body.
     fn parts(&self, body: &str, is_chunked: bool) -> (Vec<u8>, Vec<u8>) {
         let length = body.len().to_string();
         let framing = match is_chunked {
@@ -94,7 +94,7 @@ fn a_body_that_comes_after_its_answer_costs_the_next_request_nothing() {
 }
 
 #[test]
-fn neither_does_one_of_a_caller_that_is_refused() {
+fn a_body_of_a_caller_that_is_refused_costs_the_next_request_nothing() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("keys.json");
     ApiKey::write(&path, &[&ApiKey::new("reader", &["read"])]);
@@ -102,7 +102,7 @@ fn neither_does_one_of_a_caller_that_is_refused() {
     let mut connection = gateway.connect();
     for path in ["/rate-limit/check", "/rate-limit/check/batch", "/rate-limit/refund"] {
         early("POST", path, 401).assert_harms_no_other(&mut connection, BODY);
-        // More than arrives together with the head.
+        // The body is too large to arrive together with the head.
         early("POST", path, 401).assert_harms_no_other(&mut connection, &"x".repeat(1_000_000));
     }
 }
@@ -142,12 +142,12 @@ fn the_end_is_announced_where_the_rest_is_not_read() {
     for headers in [&[too_large][..], &[("Content-Length", "18"), expects]] {
         let mut connection = gateway.connect();
         let head = kept_request("POST", "/nowhere", headers, "");
-        // The answer is the first thing that comes: nothing asks for the body.
+        // The answer is the first response: no response with status 100 asks for the body.
         let answer = connection.exchange(&head).unwrap();
         let expected = (404, Some("close"));
         assert_eq!((answer.status, answer.header("Connection")), expected, "{headers:?}");
     }
-    // A body that is expected is asked for where it is read.
+    // The gateway asks for an expected body on a route that reads the body.
     let mut connection = gateway.connect();
     let length = BODY.len().to_string();
     let headers = [("Content-Length", length.as_str()), expects];
@@ -161,7 +161,7 @@ fn the_end_is_announced_where_the_rest_is_not_read() {
 }
 
 #[test]
-fn a_body_without_end_is_not_read_for_ever() {
+fn a_body_without_an_end_is_not_read_for_ever() {
     let gateway = memory().start();
     let mut connection = gateway.connect();
     let (head, _) = early("POST", "/nowhere", 404).parts("", true);

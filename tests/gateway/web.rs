@@ -14,14 +14,14 @@ use crate::harness::{Gateway, Server};
 fn the_pages_of_the_api_show_every_operation_without_the_internet() {
     let server = Server::start();
     let gateway = Gateway::start(&server);
-    let shown = operations(&gateway.get("/openapi.json").body);
+    let texts = operations(&gateway.get("/openapi.json").body);
     for path in ["/rate-limit/check", "/rate-limit/status/{identifier}", "/health", "/metrics"] {
-        assert!(shown.iter().any(|text| text == path), "{path} in {shown:?}");
+        assert!(texts.iter().any(|text| text == path), "{path} in {texts:?}");
     }
     for page in ["/docs", "/redoc"] {
         let source = gateway.get(page).body;
         let rendered = open(&format!("{}{page}", gateway.url()));
-        for text in &shown {
+        for text in &texts {
             assert!(!source.contains(text), "{page} is to show {text} from the description");
             assert!(rendered.contains(text), "{page} does not show {text}");
         }
@@ -64,7 +64,7 @@ fn serve_below_a_prefix(gateway: SocketAddr, script: &'static str) -> u16 {
             let kind = head.lines().find(|line| line.to_lowercase().starts_with("content-type"));
             let length = body.len();
             let head = format!("HTTP/1.1 200 OK\r\n{}\r\nContent-Length: {length}", kind.unwrap());
-            // The browser may hang up on what it does not need.
+            // The browser may close a connection that it does not need.
             let _ = write!(socket, "{head}\r\nConnection: close\r\n\r\n{body}");
         }
     });
@@ -72,8 +72,8 @@ fn serve_below_a_prefix(gateway: SocketAddr, script: &'static str) -> u16 {
 }
 
 #[test]
-fn swagger_sends_its_requests_to_where_it_was_found() {
-    // Builds the request that a click would send, as soon as the description is there.
+fn swagger_sends_its_requests_to_the_origin_of_its_page() {
+    // Builds the request that a click would send, as soon as the OpenAPI document is loaded.
     const SCRIPT: &str = "
         const timer = setInterval(() => {
             const { specSelectors, fn } = ui.getSystem();
@@ -92,22 +92,22 @@ fn swagger_sends_its_requests_to_where_it_was_found() {
     assert!(rendered.contains(&title), "{title}\n{}", &rendered[..rendered.len().min(2000)]);
 }
 
-/// The paths and the summaries of all operations in a description.
+/// Returns the paths and the summaries of all operations in an OpenAPI document.
 fn operations(description: &str) -> Vec<String> {
     let description: Value = serde_json::from_str(description).expect("the description is JSON");
     let paths = description["paths"].as_object().expect("it has paths");
-    let mut shown = vec![];
+    let mut texts = vec![];
     for (path, operations) in paths {
-        shown.push(path.clone());
+        texts.push(path.clone());
         for (method, operation) in operations.as_object().expect("a path has operations") {
             let summary = operation["summary"].as_str();
-            shown.push(summary.unwrap_or_else(|| panic!("{method} {path} has no summary")).into());
+            texts.push(summary.unwrap_or_else(|| panic!("{method} {path} has no summary")).into());
         }
     }
-    shown
+    texts
 }
 
-/// The page as it stands when its scripts have run.
+/// Returns the page after its scripts have run.
 fn open(url: &str) -> String {
     let profile = TempDir::new().expect("a directory for the browser");
     // The browser ends by itself, unless it hangs.
@@ -123,7 +123,7 @@ fn open(url: &str) -> String {
         .expect("the browser starts");
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{url}: {}\n{log}", output.status);
-    // What a page may not load, and what its scripts throw, is reported to the console.
+    // The console reports blocked resources and exceptions of scripts.
     let complaints: Vec<_> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
     assert!(complaints.is_empty(), "{url}: {complaints:?}");
     String::from_utf8(output.stdout).expect("a page is text")

@@ -1,5 +1,5 @@
-//! What the tests run, built once for each test process: `cargo test` alone does not build another
-//! package's shared library, and would test a stale one.
+//! The programs and libraries that the tests run, built once for each test process: `cargo test`
+//! alone does not build the shared library of another package, and would test a stale one.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,10 @@ static CLOCK: LazyLock<PathBuf> =
 static FAULTS: LazyLock<PathBuf> =
     LazyLock::new(|| build(&["--package", "ratelimit-test-faults"], "libratelimit_test_faults.so"));
 
-// With the features that the whole workspace and its tests ask of dependencies, as `cargo test
-// --workspace` has just built them: with those of the gateway alone, most of them would be built
-// again. Asking for the examples, which are small, has cargo count what tests depend on.
+// The build has the features that the whole workspace and its tests require of dependencies,
+// because `cargo test --workspace` has just built the dependencies with these features: the
+// features of the gateway alone would cause another build of most dependencies. With `--examples`,
+// which are small, cargo also includes the dependencies of tests.
 static GATEWAY: LazyLock<PathBuf> = LazyLock::new(|| {
     build(&["--workspace", "--bin", "ratelimit-gateway", "--examples"], "ratelimit-gateway")
 });

@@ -9,7 +9,8 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// An authority that nobody else knows, and the directory that holds what it has issued.
+/// An authority that only the test trusts, and the directory of the certificates that it has
+/// issued.
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     /// Deleted when this is dropped.
@@ -70,7 +71,8 @@ impl Authority {
 }
 
 impl Certificate {
-    /// Puts this certificate and its key in the place of `other`'s, as an operator renews one.
+    /// Replaces the files of `other` by this certificate and its key, as an operator renews a
+    /// certificate.
     pub(crate) fn replace(&self, other: &Self) {
         let copy = |from: &Path, to: &Path| {
             fs::copy(from, to).expect("a PEM file is replaced");

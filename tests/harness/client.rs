@@ -1,4 +1,4 @@
-//! A connection to a server that explains what went wrong.
+//! A connection to a server that explains its failures.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use redis::{Connection, FromRedisValue, RedisError, Value};
 
 use super::process::log_tail;
 
-/// A client whose failures show the command, the reply and the end of the server's log.
+/// A client whose failures print the command, the reply and the end of the server's log.
 pub(crate) struct Client {
     connection: Connection,
     log: PathBuf,
@@ -21,19 +21,19 @@ impl Client {
         Self { connection, log }
     }
 
-    /// The same connection as one that servers have among themselves, where the server tells those
-    /// apart from its users'.
+    /// Marks the connection as a connection between servers, on servers that distinguish these from
+    /// connections of users.
     pub(crate) fn acting_as_a_server(mut self) -> Self {
         let _ = self.reply(&[b"DEBUG", b"MARK-INTERNAL-CLIENT"]);
         self
     }
 
-    /// The reply to a command written as one would type it: words separated by spaces.
+    /// Returns the reply to a command written as text: words separated by spaces.
     pub(crate) fn call<T: FromRedisValue>(&mut self, line: &str) -> T {
         self.send(&words(line))
     }
 
-    /// The replies to as many commands as there are, sent at once.
+    /// Returns the replies to these commands, sent at once.
     pub(crate) fn calls<T: FromRedisValue>(&mut self, lines: &[String]) -> Vec<T> {
         let mut pipeline = redis::pipe();
         for line in lines {
@@ -44,29 +44,29 @@ impl Client {
         replies.unwrap_or_else(|error| panic!("{error}\n{}", log_tail(&self.log)))
     }
 
-    /// The five integers that answer RATELIMIT.TB, SW and PEEK.
+    /// Returns the five integers that answer RATELIMIT.TB, SW and PEEK.
     pub(crate) fn decide(&mut self, line: &str) -> [i64; 5] {
         self.call(line)
     }
 
-    /// The value of one line of the server's INFO.
+    /// Returns the value of one line of the server's INFO.
     pub(crate) fn info(&mut self, section: &str, field: &str) -> String {
         let text: String = self.call(&format!("INFO {section}"));
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.unwrap_or_else(|| panic!("INFO {section} has no {field}:\n{text}")).to_owned()
     }
 
-    /// The bytes that the server has allocated.
+    /// Returns the number of bytes that the server has allocated.
     pub(crate) fn used_memory(&mut self) -> u64 {
         self.info("memory", "used_memory").parse().expect("a number of bytes")
     }
 
-    /// The exact text of the error that answers a command which must fail.
+    /// Returns the exact text of the error that answers a command which must fail.
     pub(crate) fn refusal(&mut self, line: &str) -> String {
         self.refusal_of(&words(line))
     }
 
-    /// The reply to a command whose arguments may hold any bytes.
+    /// Returns the reply to a command whose arguments may hold any bytes.
     pub(crate) fn send<T: FromRedisValue>(&mut self, arguments: &[&[u8]]) -> T {
         let reply = match self.reply(arguments) {
             Ok(reply) => reply,
@@ -78,7 +78,8 @@ impl Client {
         }
     }
 
-    /// The exact text of the error that answers a command whose arguments may hold any bytes.
+    /// Returns the exact text of the error that answers a command whose arguments may hold any
+    /// bytes.
     pub(crate) fn refusal_of(&mut self, arguments: &[&[u8]]) -> String {
         match self.reply(arguments) {
             Ok(reply) => self.explain(arguments, &format!("{reply:?}, not an error")),
@@ -87,12 +88,12 @@ impl Client {
         }
     }
 
-    /// What the server says to a command written as one would type it, good or bad.
+    /// Returns the reply or the error that answers a command written as text.
     pub(crate) fn try_call(&mut self, line: &str) -> Result<Value, RedisError> {
         self.reply(&words(line))
     }
 
-    /// What the server says to a command, good or bad.
+    /// Returns the reply or the error that answers a command.
     pub(crate) fn reply(&mut self, arguments: &[&[u8]]) -> Result<Value, RedisError> {
         let (name, rest) = arguments.split_first().expect("a command");
         let mut command = redis::Cmd::new();
@@ -114,7 +115,7 @@ fn words(line: &str) -> Vec<&[u8]> {
     line.split_whitespace().map(str::as_bytes).collect()
 }
 
-/// The error as the server sent it: the client takes its first word apart as a code.
+/// Returns the error as the server sent it: the client splits the first word off as a code.
 fn error_text(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),

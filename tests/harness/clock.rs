@@ -12,8 +12,8 @@ use tempfile::NamedTempFile;
 
 use super::artifacts;
 
-/// A time to start at, in microseconds since the Unix epoch: noon on a day in 2027, so that
-/// expiries in the test lie in the future of real clocks too.
+/// A start time, in microseconds since the Unix epoch: noon on a day in 2027, so that expiries in
+/// the test lie in the future of real clocks too.
 pub(crate) const NOON: u64 = 1_800_014_400_000_000;
 
 /// The real-time clock of one or more servers, which stands still until it is set.
@@ -25,7 +25,7 @@ pub(crate) struct Clock {
 #[derive(Debug)]
 struct Shared {
     micros: AtomicU64,
-    /// What the servers have mapped.
+    /// The file that the servers have mapped.
     file: NamedTempFile,
 }
 
@@ -38,7 +38,7 @@ impl Clock {
         clock
     }
 
-    /// The time now, in microseconds.
+    /// Returns the time of the clock, in microseconds.
     pub(crate) fn micros(&self) -> u64 {
         self.shared.micros.load(Ordering::Relaxed)
     }

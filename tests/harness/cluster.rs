@@ -4,24 +4,27 @@ use super::client::Client;
 use super::server::Server;
 use super::wait::eventually;
 
-/// Primaries, and replicas.
+/// Number of primaries, and of replicas.
 const SHARDS: usize = 3;
 const SLOTS: usize = 16_384;
 
-/// Six servers that share the slots, on real time: what they tell each other depends on it.
+/// Six servers that share the slots, on real time, because the protocol between the servers depends
+/// on time.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// Each at first the replica of the one that many places before it, if there is one.
+    /// The primaries, and then the replica of each primary at the start, in the order of the
+    /// primaries.
     nodes: Vec<Server>,
 }
 
 impl Cluster {
-    /// A cluster whose nodes all agree, and whose replicas are in step.
+    /// Starts a cluster whose nodes all agree, and whose replicas are in step.
     pub(crate) fn start() -> Self {
         let cluster = Self { nodes: (0..2 * SHARDS).map(|_| node()).collect() };
         for shard in 0..SHARDS {
             let mut client = cluster.nodes[shard].client();
-            // With epochs of their own, primaries need not settle a conflict of them first.
+            // Each primary has a separate epoch, so that the primaries need not first resolve a
+            // conflict of epochs.
             client.call::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", shard + 1));
             let (first, end) = (shard * SLOTS / SHARDS, (shard + 1) * SLOTS / SHARDS);
             client.call::<()>(&format!("CLUSTER ADDSLOTSRANGE {first} {}", end - 1));
@@ -35,7 +38,7 @@ impl Cluster {
         cluster
     }
 
-    /// How a gateway finds the cluster: by any of its nodes.
+    /// Returns the URL by which a gateway finds the cluster; it has the addresses of all nodes.
     pub(crate) fn url(&self) -> String {
         let address = |node: &Server| node.address().to_string();
         let places: Vec<_> = self.nodes.iter().map(address).collect();
@@ -62,8 +65,8 @@ impl Cluster {
         (0..).map(|number| format!("{{{number}}}")).find(owned).expect("a tag for every slot")
     }
 
-    /// Takes the replica away from a primary, and starts that one again, so that nothing is left of
-    /// what it knew of any.
+    /// Stops the replica of a primary and restarts the primary, so that the primary has no state of
+    /// any replica.
     pub(crate) fn leave_alone(&mut self, primary: usize) {
         self.nodes[SHARDS + primary].kill();
         self.nodes[primary].restart();
@@ -71,7 +74,7 @@ impl Cluster {
         eventually("the node serves again", || is_healthy(&mut client).then_some(()));
     }
 
-    /// Waits until every node believes the cluster to be whole, and every replica is in step.
+    /// Waits until every node reports a healthy cluster, and every replica is in step.
     pub(crate) fn agree(&self) {
         for node in &self.nodes {
             let mut client = node.client();
@@ -92,7 +95,7 @@ impl Cluster {
         }
     }
 
-    /// Makes all nodes known to each other.
+    /// Introduces all nodes to each other.
     fn introduce(&self) {
         for (number, node) in self.nodes.iter().enumerate() {
             for other in &self.nodes[number + 1..] {
@@ -112,12 +115,12 @@ impl Cluster {
 }
 
 impl Server {
-    /// The name of this node in its cluster.
+    /// Returns the ID of this node in its cluster.
     pub(crate) fn node_id(&self) -> String {
         self.client().call("CLUSTER MYID")
     }
 
-    /// A connection that may read from this node also while it is a replica.
+    /// Returns a connection that may read from this node also while the node is a replica.
     pub(crate) fn reader(&self) -> Client {
         let mut client = self.client();
         client.call::<()>("READONLY");
@@ -128,17 +131,17 @@ impl Server {
 fn node() -> Server {
     Server::builder()
         .cluster()
-        // A shard that is without a primary for a while is nothing to the others.
+        // A shard without a primary does not stop the other shards.
         .config("cluster-require-full-coverage", "no")
         .config("cluster-replica-validity-factor", "0")
         .start()
 }
 
-/// What a node knows of its cluster.
+/// The state of the cluster according to one node.
 struct Known {
     nodes: usize,
     replicas: usize,
-    /// Whether all have been introduced and are connected.
+    /// True if all nodes have been introduced and are connected.
     all_linked: bool,
 }
 
@@ -158,7 +161,7 @@ impl Known {
     }
 }
 
-/// Whether the node serves, and knows where every slot is.
+/// Returns whether the node serves, and has an owner for every slot.
 fn is_healthy(client: &mut Client) -> bool {
     let info: String = client.call("CLUSTER INFO");
     let slots = format!("cluster_slots_ok:{SLOTS}\r\n");

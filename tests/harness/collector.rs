@@ -16,7 +16,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::certificates::Certificate;
 use super::wait::eventually;
 
-/// Takes whatever is sent to it, until the test ends.
+/// Receives traces until the test ends.
 #[derive(Debug)]
 pub(crate) struct Collector {
     address: SocketAddr,
@@ -29,7 +29,7 @@ impl Collector {
         Self::serve("http", take_requests::<TcpStream>)
     }
 
-    /// A collector that shows this certificate.
+    /// Starts a collector that authenticates with this certificate.
     pub(crate) fn with_tls(certificate: &Certificate) -> Self {
         let chain = CertificateDer::pem_file_iter(&certificate.certificate).expect("a PEM file");
         let chain = chain.collect::<Result<_, _>>().expect("a certificate");
@@ -48,17 +48,17 @@ impl Collector {
         })
     }
 
-    /// What the setting `OTEL_EXPORTER_OTLP_ENDPOINT` takes.
+    /// Returns the value for the setting `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub(crate) fn endpoint(&self) -> String {
         format!("{}://localhost:{}", self.scheme, self.address.port())
     }
 
-    /// Everything that was received, as text.
+    /// Returns all received data as text.
     pub(crate) fn everything(&self) -> String {
         format!("{:?}", self.lock())
     }
 
-    /// The names of the services that have sent something.
+    /// Returns the names of the services that have sent data.
     pub(crate) fn services(&self) -> Vec<String> {
         let received = self.lock();
         let resources = received.iter().flat_map(|request| &request.resource_spans);
@@ -66,7 +66,7 @@ impl Collector {
         resources.map(|resource| attribute(&resource.attributes, "service.name")).collect()
     }
 
-    /// All spans so far, in the order in which they ended.
+    /// Returns all spans so far, in the order in which they ended.
     pub(crate) fn spans(&self) -> Vec<Span> {
         let received = self.lock();
         let resources = received.iter().flat_map(|request| request.resource_spans.clone());
@@ -74,7 +74,7 @@ impl Collector {
         scopes.flat_map(|scope| scope.spans).collect()
     }
 
-    /// The span with a name, as soon as there is one.
+    /// Waits for a span with this name, and returns it.
     pub(crate) fn span(&self, name: &str) -> Span {
         eventually(&format!("a span {name:?}"), || {
             self.spans().into_iter().find(|span| span.name == name)
@@ -90,7 +90,8 @@ impl Collector {
         let received = Arc::new(Mutex::new(vec![]));
         let taken = Arc::clone(&received);
         thread::spawn(move || {
-            // The gateway keeps one connection, and opens another when that is over.
+            // The gateway keeps one connection, and opens another connection after the first one
+            // has ended.
             for stream in listener.incoming().flatten() {
                 take(stream, &taken);
             }
@@ -103,7 +104,7 @@ impl Collector {
     }
 }
 
-/// The value of an attribute as text; empty when there is none.
+/// Returns the value of an attribute as text, or an empty text when there is no such attribute.
 pub(crate) fn attribute(attributes: &[KeyValue], name: &str) -> String {
     let found = attributes.iter().find(|attribute| attribute.key == name);
     match found.and_then(|attribute| attribute.value.clone()) {
@@ -114,7 +115,7 @@ pub(crate) fn attribute(attributes: &[KeyValue], name: &str) -> String {
     }
 }
 
-/// Takes requests until the connection is over.
+/// Reads requests until the connection ends.
 fn take_requests<S: Read + Write>(stream: S, received: &Mutex<Vec<ExportTraceServiceRequest>>) {
     let mut stream = BufReader::new(stream);
     while let Some((head, body)) = read_request(&mut stream) {
@@ -128,7 +129,7 @@ fn take_requests<S: Read + Write>(stream: S, received: &Mutex<Vec<ExportTraceSer
     }
 }
 
-/// The head of a request in lower case but for its first line, and its body.
+/// Returns the head of a request, in lower case except for its first line, and the body.
 fn read_request(stream: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     let mut head = String::new();
     let mut length = 0;

@@ -1,4 +1,4 @@
-//! What callers show to a gateway, made for the test.
+//! Credentials of callers, made for the test.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(crate) struct ApiKey {
 }
 
 impl ApiKey {
-    /// A key for a caller with this name.
+    /// Creates a key for a caller with this name.
     pub(crate) fn new(name: &str, scopes: &[&str]) -> Self {
         let key = format!("the key of {name}").replace(' ', "-");
         let hash = digest(&SHA256, key.as_bytes());
@@ -29,19 +29,19 @@ impl ApiKey {
         Self { key, entry: json!({ "name": name, "sha256": hash, "scopes": scopes }) }
     }
 
-    /// Allows so many requests in a window.
+    /// Limits the caller to `limit` requests in a window.
     pub(crate) fn limit(mut self, limit: u32, window_seconds: u32) -> Self {
         self.entry["limit"] = json!(limit);
         self.entry["window_seconds"] = json!(window_seconds);
         self
     }
 
-    /// The header that shows the key.
+    /// Returns the header with the key.
     pub(crate) fn header(&self) -> (&str, &str) {
         ("X-API-Key", &self.key)
     }
 
-    /// The hash, as it is written in files.
+    /// Returns the hash of the key, in the format of the file.
     pub(crate) fn hash(&self) -> &str {
         self.entry["sha256"].as_str().expect("a text")
     }
@@ -53,14 +53,14 @@ impl ApiKey {
     }
 }
 
-/// Somebody who signs tokens.
+/// An issuer, which signs tokens.
 pub(crate) struct Issuer {
     algorithm: Algorithm,
     key: EncodingKey,
 }
 
 impl Issuer {
-    /// An issuer with a new key for HS256, RS256 or ES256.
+    /// Creates an issuer with a new key for HS256, RS256 or ES256.
     pub(crate) fn new(algorithm: Algorithm) -> Self {
         let random = SystemRandom::new();
         let key = match algorithm {
@@ -72,7 +72,7 @@ impl Issuer {
             Algorithm::RS256 => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key");
                 let pkcs8: Pkcs8V1Der<'static> = pair.as_der().expect("its encoding");
-                // The key itself, which the library wants, follows the name of its algorithm.
+                // The library takes the key itself, which follows the name of its algorithm.
                 EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..])
             }
             Algorithm::ES256 => {
@@ -84,12 +84,13 @@ impl Issuer {
         Self { algorithm, key }
     }
 
-    /// A token of `subject`, for [`Issuer::AUDIENCE`] and good for an hour, with these scopes.
+    /// Returns a token of `subject`, for [`Issuer::AUDIENCE`] and valid for an hour, with these
+    /// scopes.
     pub(crate) fn token(&self, subject: &str, scope: &str) -> String {
         self.token_that_says(subject, &json!({ "scope": scope }))
     }
 
-    /// A token that says also, or instead, what `claims` say.
+    /// Returns a token with `claims`, which replace default claims of the same names.
     pub(crate) fn token_that_says(&self, subject: &str, claims: &Value) -> String {
         let mut all = json!({
             "sub": subject,
@@ -109,20 +110,20 @@ impl Issuer {
         write(path, &json!({ "keys": keys }).to_string());
     }
 
-    /// For whom tokens are.
+    /// The audience of all tokens.
     pub(crate) const AUDIENCE: &'static str = "gateway";
 
-    /// What all issuers call themselves.
+    /// The name of all issuers.
     pub(crate) const NAME: &'static str = "https://issuer.example";
 }
 
-/// Seconds since the Unix epoch, so long from now.
+/// Returns the time after `from_now`, in seconds since the Unix epoch.
 fn unix_time(from_now: Duration) -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time after 1970");
     (now + from_now).as_secs()
 }
 
-/// Replaces the file at once, as whoever maintains it should.
+/// Replaces the file in one step, as an operator should.
 fn write(path: &Path, content: &str) {
     let new = path.with_extension("new");
     fs::write(&new, content).expect("a file is written");

@@ -1,4 +1,4 @@
-//! The Markdown files of the repository, taken apart.
+//! The Markdown files of the repository and their parts.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, CowStr, Event, Options, Parser, Tag, TagEnd};
 
-/// The directory that everything is in.
+/// Returns the root directory of the repository.
 pub(crate) fn repository() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
@@ -14,11 +14,11 @@ pub(crate) fn repository() -> PathBuf {
 /// A Markdown file.
 #[derive(Debug)]
 pub(crate) struct Document {
-    /// Its path in the repository.
+    /// Path of the file in the repository.
     pub(crate) path: PathBuf,
-    /// What a link can point at in it, as GitHub makes it of headings.
+    /// Anchors of the headings, which links can point at, in the form of GitHub.
     pub(crate) anchors: BTreeSet<String>,
-    /// Where its links and pictures point, in their order.
+    /// Targets of the links and pictures, in the order of the file.
     pub(crate) links: Vec<String>,
     pub(crate) blocks: Vec<Block>,
 }
@@ -26,16 +26,16 @@ pub(crate) struct Document {
 /// A fenced block of code.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    /// What is written behind the fence.
+    /// The language after the fence.
     pub(crate) language: String,
     pub(crate) text: String,
     pub(crate) line: usize,
-    /// Whether nothing stands between this block and the one before it.
+    /// True if there is no text between this block and the block before it.
     pub(crate) follows: bool,
 }
 
 impl Document {
-    /// Every Markdown file that is not generated.
+    /// Returns every Markdown file that is not generated.
     pub(crate) fn all() -> Vec<Self> {
         let mut paths = Vec::new();
         collect(&repository(), &mut paths);
@@ -96,7 +96,7 @@ impl Document {
     }
 }
 
-/// What the text of an event belongs to.
+/// The element that contains the text of an event.
 enum Inside {
     Prose,
     Heading(String),
@@ -125,7 +125,8 @@ fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
     }
 }
 
-/// The anchor that GitHub gives to a heading: a number tells those of one title apart.
+/// Returns the anchor that GitHub gives to a heading: headings with the same title get different
+/// numbers.
 fn anchor(title: &str, titles: &mut HashMap<String, u32>) -> String {
     let kept = title.chars().filter(|char| char.is_alphanumeric() || " -_".contains(*char));
     let base: String = kept.collect::<String>().trim().to_lowercase().replace(' ', "-");
@@ -134,7 +135,7 @@ fn anchor(title: &str, titles: &mut HashMap<String, u32>) -> String {
     if *count == 1 { base } else { format!("{base}-{}", *count - 1) }
 }
 
-/// Where the attributes of a piece of HTML point.
+/// Returns the targets of the attributes in a piece of HTML.
 fn sources(html: &str) -> Vec<String> {
     let values = ["src=\"", "srcset=\"", "href=\""].into_iter().flat_map(|name| {
         html.split(name).skip(1).filter_map(|rest| rest.split_once('"').map(|(value, _)| value))

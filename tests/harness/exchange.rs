@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// Sends a command, and returns its answer with everything that was pushed since the last one: all
-/// that comes before the answer to a ping behind it.
+/// Sends a command, and returns its answer with all messages that the server has pushed since the
+/// last answer: the function reads up to the answer to a PING after the command.
 pub(crate) fn exchange(socket: &mut TcpStream, command: &str) -> String {
     write!(socket, "{command}\r\nPING\r\n").unwrap();
     let mut received = vec![];

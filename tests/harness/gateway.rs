@@ -1,4 +1,4 @@
-//! The gateway as a process of its own.
+//! A gateway process.
 
 use std::fs;
 use std::io::{self, PipeReader};
@@ -30,25 +30,26 @@ pub(crate) struct Builder {
     variables: Vec<(String, String)>,
     directory: TempDir,
     trust: Option<Trust>,
-    unheard: bool,
+    without_reader: bool,
     admin: bool,
     open_files: Option<u64>,
     port: Option<u16>,
 }
 
 impl Builder {
-    /// Uses this server.
+    /// Sets this server as the Redis of the gateway.
     pub(crate) fn redis(self, server: &Server) -> Self {
         self.env("REDIS_URL", &server.url())
     }
 
-    /// Sets an environment variable. Nothing else is inherited from the test's own environment.
+    /// Sets an environment variable. The gateway inherits no variables from the environment of the
+    /// test.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Serves HTTPS with a certificate of this authority, by which the test trusts it.
+    /// Serves HTTPS with a certificate of this authority, which the test trusts.
     pub(crate) fn https(mut self, authority: &Authority, files: &Certificate) -> Self {
         self.trust = Some(https::trust(authority));
         self.env("TLS_CERT_FILE", &files.certificate.to_string_lossy())
@@ -61,22 +62,22 @@ impl Builder {
         self
     }
 
-    /// Listens on this port, which must be free, instead of one that is.
+    /// Listens on this port, which must be free, instead of a free port that the harness finds.
     #[cfg(feature = "web")]
     pub(crate) fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// Listens for probes and operators on a port of their own.
+    /// Listens for probes and operators on a separate port.
     pub(crate) fn admin(mut self) -> Self {
         self.admin = true;
         self
     }
 
-    /// Lets nobody read what the gateway logs on standard output.
-    pub(crate) fn unheard(mut self) -> Self {
-        self.unheard = true;
+    /// Sends standard output to a pipe without a reader.
+    pub(crate) fn without_reader(mut self) -> Self {
+        self.without_reader = true;
         self
     }
 
@@ -94,8 +95,8 @@ impl Builder {
             let mut command = self.command(port);
             let admin_port = self.admin.then(free_port);
             command.envs(admin_port.map(|port| ("ADMIN_PORT", port.to_string())));
-            let (process, unread) = if self.unheard {
-                let (process, output) = Process::start_unheard(&mut command, &log);
+            let (process, unread) = if self.without_reader {
+                let (process, output) = Process::start_without_reader(&mut command, &log);
                 (process, Some(output))
             } else {
                 (Process::start(&mut command, &log), None)
@@ -109,19 +110,19 @@ impl Builder {
                 gateway.directory = Some(self.directory);
                 return gateway;
             }
-            // Another process may have taken the port since it was found to be free.
+            // Another process may have taken the port since the harness found it free.
             let port_taken = gateway.log().to_lowercase().contains("address already in use");
             assert!(port_taken, "the gateway does not start\n{}", log_tail(&gateway.log));
         }
         panic!("every free port was taken before the gateway could bind it");
     }
 
-    /// Starts a gateway that must end by itself, and returns its status and what it printed.
+    /// Starts a gateway that must end by itself, and returns its status and its output.
     pub(crate) fn fails(self) -> (ExitStatus, String) {
         self.answers(&[])
     }
 
-    /// Has the program do what these words ask for, and returns its status and what it printed.
+    /// Runs the program with these arguments, and returns its status and its output.
     pub(crate) fn answers(self, words: &[&str]) -> (ExitStatus, String) {
         let mut command = self.command(free_port());
         let mut process = Process::start(command.args(words), &self.log_path());
@@ -141,7 +142,7 @@ impl Builder {
         };
         command.current_dir(&self.directory).env_clear();
         command.env("HOST", "127.0.0.1").env("PORT", port.to_string());
-        // No load balancer looks at the gateways of a test, so their end need not wait for one.
+        // No load balancer routes to the gateways of a test, so a gateway need not delay its end.
         command.env("SHUTDOWN_DELAY_MS", "0").env("REDIS_TIMEOUT_MS", REDIS_TIMEOUT_MS);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
@@ -157,32 +158,32 @@ impl Builder {
 pub(crate) struct Gateway {
     process: Process,
     address: SocketAddr,
-    /// Where probes and operators connect, if not where clients do.
+    /// Address for probes and operators, if it differs from the address for clients.
     admin: Option<SocketAddr>,
-    /// By what to know it, if it serves HTTPS.
+    /// Configuration by which clients trust the gateway, if the gateway serves HTTPS.
     trust: Option<Trust>,
     log: PathBuf,
-    /// The other end of its standard output, where it is not the log file.
+    /// The read end of its standard output, if the output does not go to the log file.
     #[expect(dead_code, reason = "it is there to be open")]
     unread: Option<PipeReader>,
-    /// Deleted when this is dropped.
+    /// Removed when this value is dropped.
     directory: Option<TempDir>,
 }
 
 impl Gateway {
-    /// A gateway in front of `server`.
+    /// Starts a gateway in front of `server`.
     pub(crate) fn start(server: &Server) -> Self {
         Self::builder().redis(server).start()
     }
 
-    /// A gateway to be configured.
+    /// Returns a gateway to be configured.
     pub(crate) fn builder() -> Builder {
         let directory = TempDir::new().expect("a directory for the gateway");
         Builder {
             variables: vec![],
             directory,
             trust: None,
-            unheard: false,
+            without_reader: false,
             admin: false,
             open_files: None,
             port: None,
@@ -193,7 +194,7 @@ impl Gateway {
         self.address
     }
 
-    /// Where probes and operators connect.
+    /// Returns the address for probes and operators.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.admin.unwrap_or(self.address)
     }
@@ -207,7 +208,7 @@ impl Gateway {
         self.request("GET", path, &[], "")
     }
 
-    /// What probes and operators get.
+    /// Returns the answer to a GET request of a probe or an operator.
     pub(crate) fn get_as_operator(&self, path: &str) -> Response {
         let request = http::request("GET", path, &[], "");
         let answer = self.exchange_at(self.admin_address(), &request);
@@ -248,65 +249,66 @@ impl Gateway {
         self.send(&http::request(method, path, headers, body))
     }
 
-    /// The answer to a request given as bytes.
+    /// Returns the answer to a request given as bytes.
     pub(crate) fn send(&self, request: &[u8]) -> Response {
         self.exchange(request).unwrap_or_else(|error| {
             panic!("{}\nfailed: {error}\n{}", request.escape_ascii(), log_tail(&self.log))
         })
     }
 
-    /// A connection to be kept.
+    /// Opens a persistent connection.
     pub(crate) fn connect(&self) -> Connection<TcpStream> {
         Connection::open(self.address).expect("a connection to the gateway")
     }
 
-    /// A connection with TLS to be kept, and the certificate that the gateway has shown.
+    /// Opens a persistent connection with TLS, and returns the connection and the certificate of
+    /// the gateway.
     pub(crate) fn connect_tls(&self) -> (Connection<TlsStream>, Vec<u8>) {
         let trust = self.trust.as_ref().expect("a gateway that serves HTTPS");
         https::open(self.address, trust).expect("a connection with TLS to the gateway")
     }
 
-    /// The first message of a client that begins a handshake.
+    /// Returns the first message of a client that begins a handshake.
     pub(crate) fn client_hello(&self) -> Vec<u8> {
         let trust = self.trust.as_ref().expect("a gateway that serves HTTPS");
         https::client_hello(self.address, trust)
     }
 
-    /// The value of a metric, written with its labels.
+    /// Returns the value of a metric, named with its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let page = self.get_as_operator("/metrics").body;
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{page}"))
     }
 
-    /// The log as soon as it has a text. Lines are written in the background, so the line about
-    /// an answer can come after the answer.
+    /// Waits until the log has a text, and returns the log. The gateway writes lines in the
+    /// background, so the line about an answer can come after the answer.
     pub(crate) fn log_with(&self, text: &str) -> String {
         let found = within(TIMEOUT, || Some(self.log()).filter(|log| log.contains(text)));
         found.unwrap_or_else(|| panic!("{text:?} is not logged\n{}", log_tail(&self.log)))
     }
 
-    /// Everything that the gateway has logged so far; see also [`Self::log_with`].
+    /// Returns the log so far; see also [`Self::log_with`].
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
 
-    /// The bytes of memory that the process has in use.
+    /// Returns the number of bytes of memory that the process has in use.
     pub(crate) fn resident_memory(&self) -> u64 {
         self.process.resident_memory()
     }
 
-    /// How many threads the process has.
+    /// Returns the number of threads of the process.
     pub(crate) fn threads(&self) -> usize {
         self.process.threads()
     }
 
-    /// How many files and sockets the process has open.
+    /// Returns the number of open files and sockets of the process.
     pub(crate) fn open_files(&self) -> usize {
         self.process.open_files()
     }
 
-    /// Whether the process has not ended.
+    /// Returns whether the process runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.process.status().is_none()
     }
@@ -321,12 +323,13 @@ impl Gateway {
         self.process.signal(Signal::HUP);
     }
 
-    /// Stops the process without a notice to it (SIGSTOP): the system goes on for its sockets.
+    /// Stops the process without a notice to the process (SIGSTOP): the system goes on serving its
+    /// sockets.
     pub(crate) fn freeze(&self) {
         self.process.freeze();
     }
 
-    /// Lets a frozen process go on.
+    /// Continues a frozen process.
     pub(crate) fn thaw(&self) {
         self.process.thaw();
     }
@@ -371,7 +374,7 @@ impl Gateway {
     }
 }
 
-/// What `/health` and `/health/ready` say where Redis has not failed yet.
+/// Returns the body of `/health` and `/health/ready` before the first failure of Redis.
 pub(crate) fn health(status: &str, redis_connected: bool, store: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let redis = format!(r#""redis_connected":{redis_connected},"version":"{version}""#);

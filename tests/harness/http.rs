@@ -1,21 +1,22 @@
-//! HTTP as bytes on a socket: nothing is added, followed, retried or hidden.
+//! HTTP as bytes on a socket: the client adds, follows, retries and hides nothing.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::wait::TIMEOUT;
 
-/// An answer, its head taken apart and its body as it came.
+/// An answer, with its head parsed and its body unchanged.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// Names in lower case and values, in the order in which they came.
+    /// Names in lower case and values, in the order of the answer.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
 
 impl Response {
-    /// The value of a header, or `None`; panics when it came more than once.
+    /// Returns the value of a header, or `None`. Panics when the answer has the header more than
+    /// once.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| value.as_str());
@@ -38,13 +39,13 @@ impl Response {
     }
 }
 
-/// Sends a whole request as it is and reads the answer until the connection is closed, which the
-/// request should ask for with `Connection: close`.
+/// Sends a whole request unchanged, and reads the answer until the server closes the connection.
+/// The request should ask for this with `Connection: close`.
 pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<Response> {
     exchange_over(connect(address)?, request)
 }
 
-/// The same on a stream that is open already.
+/// Does the same on an open stream.
 pub(super) fn exchange_over(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Response> {
     stream.write_all(request)?;
     let mut answer = Vec::new();
@@ -53,7 +54,7 @@ pub(super) fn exchange_over(mut stream: impl Read + Write, request: &[u8]) -> io
         .ok_or_else(|| io::Error::other(format!("not an HTTP response: {}", answer.escape_ascii())))
 }
 
-/// A connection that gives up reading at the deadline.
+/// Opens a connection whose reads fail at the deadline.
 pub(super) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(TIMEOUT))?;
@@ -61,11 +62,11 @@ pub(super) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// A connection that is kept for further requests.
+/// A persistent connection.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
     socket: S,
-    /// What has arrived and was not taken yet.
+    /// Bytes that have arrived and are not yet part of an answer.
     received: Vec<u8>,
 }
 
@@ -76,23 +77,23 @@ impl Connection<TcpStream> {
 }
 
 impl<S: Read + Write> Connection<S> {
-    /// On a stream that is open already.
+    /// Uses an open stream.
     pub(crate) fn over(socket: S) -> Self {
         Self { socket, received: vec![] }
     }
 
-    /// The stream, for what is no exchange.
+    /// Returns the stream, for bytes that are not a whole request.
     pub(crate) fn stream(&mut self) -> &mut S {
         &mut self.socket
     }
 
-    /// Sends a whole request as it is and reads the answer, whose head must tell its length.
+    /// Sends a whole request unchanged, and reads the answer, whose head must contain its length.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> io::Result<Response> {
         self.socket.write_all(request)?;
         self.receive()
     }
 
-    /// Reads the next answer, whose head must tell its length.
+    /// Reads the next answer, whose head must contain its length.
     pub(crate) fn receive(&mut self) -> io::Result<Response> {
         let mut buffer = [0; 4096];
         loop {
@@ -105,7 +106,7 @@ impl<S: Read + Write> Connection<S> {
             match self.socket.read(&mut buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => self.received.extend(buffer.iter().take(count)),
-                // A process that is stopped and continued is interrupted.
+                // A signal that stops and continues the process interrupts a read.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -113,7 +114,7 @@ impl<S: Read + Write> Connection<S> {
     }
 }
 
-/// The length of the answer at the beginning of `bytes`, once all of it is there.
+/// Returns the length of the answer at the beginning of `bytes`, if `bytes` has the whole answer.
 fn whole_length(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = Response::parse(bytes.get(..end)?)?;
@@ -121,12 +122,12 @@ fn whole_length(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= end + body).then_some(end + body)
 }
 
-/// The bytes of a request that asks for the connection to be closed after the answer.
+/// Returns the bytes of a request that asks the server to close the connection after the answer.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
     kept_request(method, path, &[headers, &[("Connection", "close")]].concat(), body)
 }
 
-/// The bytes of a request after which the connection is kept.
+/// Returns the bytes of a request that keeps the connection open.
 pub(crate) fn kept_request(
     method: &str,
     path: &str,

@@ -12,13 +12,14 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::certificates::Authority;
 use super::http::{self, Connection, Response};
 
-/// By what a client knows a server.
+/// The configuration by which a client trusts a server.
 pub(super) type Trust = Arc<ClientConfig>;
 
 /// A stream of bytes over TLS.
 pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// That of a client which trusts what `authority` has issued, and would rather speak HTTP/2.
+/// Returns the configuration of a client that trusts the certificates of `authority`, and prefers
+/// HTTP/2.
 pub(super) fn trust(authority: &Authority) -> Trust {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(authority.file()).expect("its certificate");
@@ -32,23 +33,23 @@ pub(super) fn trust(authority: &Authority) -> Trust {
     Arc::new(config)
 }
 
-/// A connection to be kept, and the certificate that the server has shown.
+/// Opens a persistent connection, and returns the connection and the certificate of the server.
 pub(super) fn open(
     address: SocketAddr,
     trust: &Trust,
 ) -> io::Result<(Connection<TlsStream>, Vec<u8>)> {
     let stream = connect(address, trust)?;
-    let shown = stream.conn.peer_certificates().and_then(|chain| chain.first());
-    let shown = shown.map(|certificate| certificate.to_vec()).unwrap_or_default();
-    Ok((Connection::over(stream), shown))
+    let certificate = stream.conn.peer_certificates().and_then(|chain| chain.first());
+    let certificate = certificate.map(|certificate| certificate.to_vec()).unwrap_or_default();
+    Ok((Connection::over(stream), certificate))
 }
 
-/// What [`http::exchange`] does.
+/// Sends a request over TLS, as [`http::exchange`] does over TCP.
 pub(super) fn exchange(address: SocketAddr, trust: &Trust, request: &[u8]) -> io::Result<Response> {
     http::exchange_over(connect(address, trust)?, request)
 }
 
-/// The first message of a client.
+/// Returns the first message of a client.
 pub(super) fn client_hello(address: SocketAddr, trust: &Trust) -> Vec<u8> {
     let name = ServerName::from(address.ip());
     let mut session = ClientConnection::new(Arc::clone(trust), name).expect("a session");

@@ -1,4 +1,5 @@
-//! Clients that take units without a pause, wherever the keys may be, and keep account of them.
+//! Clients that take units without a pause, on any server that has the keys, and keep account of
+//! these units.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -12,22 +13,22 @@ use redis::{Cmd, Connection, FromRedisValue, RedisError, Value};
 use super::client::Client;
 use super::wait::{StopOnDrop, TIMEOUT, eventually};
 
-/// Clients at once, each with its share of the keys.
+/// Number of concurrent clients, each with its share of the keys.
 const CLIENTS: usize = 3;
 
-/// The limit of every call: more than any test takes, and so slow a drain that not one unit comes
-/// back and no key expires while it runs.
+/// The limit of every call: more than any test takes, with a drain so slow that during a test no
+/// unit comes back and no key expires.
 const LIMIT: &str = "1000 31622400";
 const CAPACITY: u64 = 1_000_000;
 
-/// What came of the calls on one key, in units.
+/// The results of the calls on one key, in units.
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
-    /// Granted.
+    /// Units that were granted.
     granted: u64,
-    /// Granted, and acknowledged by as many replicas as were asked for.
+    /// Units that were granted and acknowledged by the required number of replicas.
     acknowledged: u64,
-    /// Asked for by calls whose answer was lost: granted or not, nobody can tell.
+    /// Units of calls whose answer was lost: these units may have been granted or not.
     uncertain: u64,
 }
 
@@ -36,13 +37,12 @@ struct Account {
 pub(crate) struct Ledger(BTreeMap<String, Account>);
 
 impl Ledger {
-    /// Asserts that every unit is used that was granted, and none that was not asked for.
+    /// Asserts that every granted unit is used, and no unit without a call.
     pub(crate) fn assert_none_lost(&self, client: &mut Client) {
         self.assert_used(client, |account| account.granted);
     }
 
-    /// Asserts that every unit is used whose grant was acknowledged, and none that was not asked
-    /// for.
+    /// Asserts that every unit with an acknowledged grant is used, and no unit without a call.
     pub(crate) fn assert_no_acknowledged_lost(&self, client: &mut Client) {
         let acknowledged: u64 = self.0.values().map(|account| account.acknowledged).sum();
         assert_ne!(acknowledged, 0, "there is something to lose");
@@ -63,13 +63,13 @@ impl Ledger {
 pub(crate) struct Load {
     keys: Vec<String>,
     replicas: u32,
-    /// How many units each client was granted.
+    /// Number of granted units of each client.
     granted: [AtomicU64; CLIENTS],
     stop: AtomicBool,
 }
 
 impl Load {
-    /// A load on `count` buckets and as many logs whose names begin with `prefix`.
+    /// Creates a load on `count` buckets and as many logs whose names begin with `prefix`.
     pub(crate) fn on(prefix: &str, count: usize) -> Self {
         let pair = |key| [format!("{prefix}bucket:{key}"), format!("{prefix}log:{key}")];
         let keys = (0..count).flat_map(pair).collect();
@@ -77,7 +77,7 @@ impl Load {
         Self { keys, replicas: 0, granted, stop: AtomicBool::new(false) }
     }
 
-    /// Also asks after each grant whether so many replicas have acknowledged it.
+    /// Waits after each grant for the acknowledgements of this number of replicas.
     pub(crate) fn acknowledged_by(mut self, replicas: u32) -> Self {
         self.replicas = replicas;
         self
@@ -87,8 +87,9 @@ impl Load {
         &self.keys
     }
 
-    /// Runs `scenario` while the clients take units. They ask `locate` for the port of a server to
-    /// talk to, follow its redirections, and ask again when it refuses or has gone.
+    /// Runs `scenario` while the clients take units. The clients call `locate` for the port of a
+    /// server, follow its redirections, and call `locate` again when the server refuses a call or
+    /// has ended.
     pub(crate) fn during(
         &self,
         locate: impl Fn() -> Option<u16> + Sync,
@@ -101,7 +102,8 @@ impl Load {
             };
             let shares = self.keys.chunks(self.keys.len().div_ceil(CLIENTS));
             let clients: Vec<_> = self.granted.iter().zip(shares).map(start).collect();
-            // Also when the scenario panics: the scope waits for its threads.
+            // The guard stops the clients also when the scenario panics, because the scope waits
+            // for its threads.
             let stop = StopOnDrop(&self.stop);
             self.more();
             scenario();
@@ -112,7 +114,7 @@ impl Load {
         })
     }
 
-    /// Waits until every client was granted some more units of each of its keys.
+    /// Waits until every client has received 100 more units.
     pub(crate) fn more(&self) {
         let so_far = || self.granted.each_ref().map(|granted| granted.load(Ordering::Relaxed));
         let enough = so_far().map(|granted| granted + 100);
@@ -121,7 +123,7 @@ impl Load {
         });
     }
 
-    /// What one client does until it is stopped.
+    /// Takes units as one client until the client is stopped.
     fn take_units(
         &self,
         granted: &AtomicU64,
@@ -152,7 +154,7 @@ impl Load {
     }
 }
 
-/// Whether the server at this port answers, and is a primary.
+/// Returns whether the server at this port answers, and is a primary.
 pub(crate) fn is_primary(port: u16) -> bool {
     let role = connect(port).map(|mut connection| redis::cmd("ROLE").query(&mut connection));
     let name =
@@ -160,13 +162,13 @@ pub(crate) fn is_primary(port: u16) -> bool {
     matches!(role, Some(Ok(Value::Array(role))) if name(&role).as_deref() == Some("master"))
 }
 
-/// How many units are used of a key of a [`Load`].
+/// Returns the number of used units of a key of a [`Load`].
 fn used(client: &mut Client, key: &str) -> u64 {
     let [_, _, remaining, ..] = client.decide(&format!("RATELIMIT.PEEK {key} {}", limit(key)));
     CAPACITY - u64::try_from(remaining).expect("units")
 }
 
-/// The algorithm and the limit of a key, as RATELIMIT.PEEK takes them.
+/// Returns the algorithm and the limit of a key, as RATELIMIT.PEEK takes them.
 fn limit(key: &str) -> String {
     if key.contains("bucket:") {
         format!("TB {LIMIT} BURST {CAPACITY}")
@@ -175,17 +177,17 @@ fn limit(key: &str) -> String {
     }
 }
 
-/// What came of one call.
+/// The result of one call.
 enum Call {
-    /// The server at this port granted it.
+    /// The server at this port granted the call.
     Granted(u16),
-    /// It was not granted, for certain.
+    /// No server granted the call.
     Refused,
-    /// It was sent, and its answer never came.
+    /// The client sent the call, and received no answer.
     Lost,
 }
 
-/// The connections of one client, and where it believes the keys to be.
+/// The connections of one client, and the last known port of each key.
 #[derive(Default)]
 struct Links {
     open: HashMap<u16, Connection>,
@@ -208,7 +210,8 @@ impl Links {
         match moved_to {
             None => self.outcome(key, port, answer),
             Some(port) if is_code(&answer, "ASK") => {
-                // Both travel on one connection, whose next command alone may have the slot.
+                // ASKING and the command use one connection, because ASKING permits only the next
+                // command on its connection.
                 self.call::<()>(port, &redis::cmd("ASKING"));
                 let answer = self.call(port, &command);
                 self.outcome(key, port, answer)
@@ -220,7 +223,8 @@ impl Links {
         }
     }
 
-    /// Whether so many replicas have what was granted on the connection to this port.
+    /// Returns whether this number of replicas has acknowledged all grants on the connection to
+    /// this port.
     fn is_acknowledged(&mut self, port: u16, replicas: u32) -> bool {
         let mut wait = redis::cmd("WAIT");
         wait.arg(replicas).arg(10);
@@ -248,7 +252,7 @@ impl Links {
         Call::Refused
     }
 
-    /// The answer to a command, or `None` if there is nobody at this port.
+    /// Returns the answer to a command, or `None` if no server listens on this port.
     fn call<T: FromRedisValue>(&mut self, port: u16, command: &Cmd) -> Answer<T> {
         let connection = match self.open.entry(port) {
             Entry::Occupied(open) => open.into_mut(),
@@ -260,7 +264,7 @@ impl Links {
 
 type Answer<T> = Option<Result<T, RedisError>>;
 
-/// What servers answer while the keys are about to be available elsewhere, or again.
+/// Errors of servers while the keys move to another server or become available again.
 const PASSING: [&str; 7] =
     ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "MOVED"];
 
@@ -268,7 +272,7 @@ fn is_code<T>(answer: &Answer<T>, code: &str) -> bool {
     matches!(answer, Some(Err(error)) if error.code() == Some(code))
 }
 
-/// The command that takes one unit of a key.
+/// Returns the command that takes one unit of a key.
 fn command(key: &str) -> Cmd {
     let limit = limit(key);
     let (algorithm, limit) = limit.split_once(' ').expect("an algorithm and a limit");
@@ -277,7 +281,7 @@ fn command(key: &str) -> Cmd {
     command
 }
 
-/// The port in an address of a redirection.
+/// Returns the port in the address of a redirection.
 fn port_of(address: &str) -> u16 {
     let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     port.unwrap_or_else(|| panic!("{address} has no port"))

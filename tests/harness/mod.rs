@@ -1,9 +1,10 @@
 //! The harness: it owns processes, and explains failures with their logs.
 //!
-//! A [`Server`] is a redis-server of its own, a [`Gateway`] a gateway of its own, both on free
-//! loopback ports and in temporary directories, built before the first one starts and killed when
-//! the value that owns them is dropped. They also die with the thread that started them, so that
-//! not even an aborted test leaves one behind: start them in the test that uses them.
+//! A [`Server`] is a redis-server process and a [`Gateway`] is a gateway process, both on free
+//! loopback ports and in temporary directories. The harness builds the programs before the first
+//! process starts, and kills each process when the value that owns the process is dropped. The
+//! processes also die with the thread that started them, so that not even an aborted test leaves a
+//! process behind: start a process in the test that uses it.
 //!
 //! ```ignore
 //! let server = Server::builder().clock(NOON).start();

@@ -1,9 +1,9 @@
-//! The bytes in which values and their changes leave a server, made without one.
+//! Values and their changes, encoded as a server sends them, made without a server.
 
 use limiter::{Effect, Encode, Instant, Limit, Limiter, Request, SlidingWindowLog, Units, Window};
 
-/// A value with the footer that RESTORE checks before it lets the module see anything: the version
-/// of the server's format, as its own DUMP ends, and a checksum.
+/// Returns a value with the footer that RESTORE checks before it calls the module. The footer has
+/// the version of the server's format, as the server's own DUMP ends, and a checksum.
 pub(crate) fn sealed(value: &[u8], version: &[u8]) -> Vec<u8> {
     let mut payload = [value, version].concat();
     let checksum = crc64(&payload);
@@ -11,7 +11,7 @@ pub(crate) fn sealed(value: &[u8], version: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// CRC-64 as Redis computes it: Jones' polynomial, reflected, starting from zero.
+/// Returns the CRC-64 of Redis: Jones' polynomial, reflected, starting from zero.
 fn crc64(bytes: &[u8]) -> u64 {
     const REFLECTED_POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
     bytes.iter().fold(0, |mut crc, byte| {
@@ -23,16 +23,17 @@ fn crc64(bytes: &[u8]) -> u64 {
     })
 }
 
-/// The payload of an effect as a primary sends it.
+/// Returns the payload of an effect as a primary sends it.
 pub(crate) fn effect(expiry_millis: u64, effect: &Effect) -> Vec<u8> {
     let mut payload = expiry_millis.to_be_bytes().to_vec();
     effect.encode(&mut payload);
     payload
 }
 
-/// What DUMP answers for a log, where `sample` is its answer for any other log.
+/// Returns the answer of DUMP for a log, where `sample` is the answer of DUMP for any other log.
 pub(crate) fn dumped(log: &SlidingWindowLog, sample: &[u8]) -> Vec<u8> {
-    // The kind of value and the name of its type; then that a string follows, and its length.
+    // The head has the kind of value and the name of its type. The type of the next field, a
+    // string, and the length follow.
     let head = sample.get(..11).expect("the dump of a value");
     let (_, footer) = sample.split_at(sample.len() - 10);
     let mut bytes = Vec::new();
@@ -42,7 +43,8 @@ pub(crate) fn dumped(log: &SlidingWindowLog, sample: &[u8]) -> Vec<u8> {
     sealed(&value, &footer[..2])
 }
 
-/// A log of one unit every two milliseconds, the last of them at `now`, in a window of a day.
+/// Returns a log of one unit every two milliseconds, the last of them at `now`, in a window of a
+/// day.
 pub(crate) fn log(entries: u32, now: u64) -> SlidingWindowLog {
     let window = Window::from_millis(86_400_000).expect("a window");
     let limit = Limit::new(Units::MAX, window);

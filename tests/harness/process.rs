@@ -14,7 +14,7 @@ use rustix::process::{
 
 use super::wait::{TIMEOUT, eventually, slowdown, within};
 
-/// A child that is killed when this is dropped, and whose output goes to a log file.
+/// A child process that is killed when this value is dropped, and whose output goes to a log file.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -22,14 +22,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command` and appends what it prints to the file `log`.
+    /// Starts `command` and appends its output to the file `log`.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
         Self::spawn(command.stdout(log_file(log)), log)
     }
 
-    /// Starts `command`, appends its errors to the file `log`, and lets what it prints pile up in
-    /// a pipe that nobody reads for as long as the result lives.
-    pub(crate) fn start_unheard(command: &mut Command, log: &Path) -> (Self, PipeReader) {
+    /// Starts `command` with standard output to a pipe, and appends its errors to the file `log`.
+    /// The pipe has no reader, but stays open while the returned value lives.
+    pub(crate) fn start_without_reader(command: &mut Command, log: &Path) -> (Self, PipeReader) {
         let (reader, writer) = io::pipe().expect("a pipe");
         (Self::spawn(command.stdout(writer), log), reader)
     }
@@ -41,17 +41,17 @@ impl Process {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        // The end of a pipe that the child has taken must not stay open here.
+        // This process must not keep the write end of the pipe, which the child has inherited.
         command.stdout(Stdio::null());
         Self { child, log: log.to_owned() }
     }
 
-    /// The status with which the process has ended, if it has.
+    /// Returns the exit status of the process, or `None` while it runs.
     pub(crate) fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the status of a child")
     }
 
-    /// Asks the process to end (SIGTERM), waits until it has, and returns its status.
+    /// Ends the process with SIGTERM, waits for its end, and returns its status.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.ask_to_end();
         eventually("the process ends after SIGTERM", || self.status())
@@ -59,22 +59,22 @@ impl Process {
 
     /// Ends the process at once (SIGKILL).
     pub(crate) fn kill(&mut self) {
-        // An error says that the process has ended already, which is what is wanted.
+        // The call fails if the process has ended already, which is the intended state.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Stops the process without a notice to anybody (SIGSTOP): its sockets stay open.
+    /// Stops the process without a notice to its peers (SIGSTOP): its sockets stay open.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets a frozen process go on.
+    /// Continues a frozen process.
     pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// The bytes of memory that the process has in use.
+    /// Returns the number of bytes of memory that the process has in use.
     pub(crate) fn resident_memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path).expect("the status of a child");
@@ -83,13 +83,13 @@ impl Process {
         1024 * number.and_then(|text| text.parse::<u64>().ok()).expect("VmRSS in kB")
     }
 
-    /// How many threads the process has.
+    /// Returns the number of threads of the process.
     pub(crate) fn threads(&self) -> usize {
         let path = format!("/proc/{}/task", self.child.id());
         fs::read_dir(path).expect("the threads of a child").count()
     }
 
-    /// How many files and sockets the process has open.
+    /// Returns the number of open files and sockets of the process.
     pub(crate) fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the files of a child").count()
     }
@@ -104,13 +104,13 @@ impl Process {
         kill_process(id, signal).expect("a signal to a child");
     }
 
-    /// Everything that was logged.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         read_log(&self.log)
     }
 }
 
-/// Lets this process open as many files as the system allows.
+/// Raises the limit of open files of this process to the highest value that the system allows.
 pub(crate) fn raise_limit_of_open_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };
@@ -131,12 +131,12 @@ fn log_file(log: &Path) -> File {
     File::options().create(true).append(true).open(log).expect("a log file")
 }
 
-/// The log so far, whatever bytes it holds.
+/// Returns the log so far, with replacement characters for bytes that are not UTF-8.
 fn read_log(log: &Path) -> String {
     String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
 }
 
-/// The last lines of a log, for a failure's message.
+/// Returns the last lines of a log, for the message of a failure.
 pub(crate) fn log_tail(log: &Path) -> String {
     const LINES: usize = 40;
     let text = read_log(log);

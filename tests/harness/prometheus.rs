@@ -1,4 +1,4 @@
-//! A Prometheus of its own.
+//! A Prometheus process.
 
 use std::collections::HashSet;
 use std::fs;
@@ -22,18 +22,18 @@ pub(crate) struct Prometheus {
     _process: Process,
     address: SocketAddr,
     log: PathBuf,
-    /// Deleted when this is dropped.
+    /// Removed when this value is dropped.
     _directory: TempDir,
 }
 
 impl Prometheus {
-    /// Starts one that reads these gateways as a job of this name, with the example of a
-    /// configuration and the alerts, and is quick: what lasts minutes there lasts a second here.
+    /// Starts a Prometheus that scrapes these gateways as a job of this name, with the example
+    /// configuration and the alerts. An alert fires after a second instead of minutes.
     pub(crate) fn watch<'g>(gateways: impl IntoIterator<Item = &'g Gateway>, job: &str) -> Self {
         let targets = gateways.into_iter().map(|gateway| format!("{}\n", gateway.admin_address()));
         let targets = targets.collect::<Vec<_>>().join("          - ");
         let example = read("observability/prometheus.yml");
-        // A scrape has as long as it is until the next one, which must do on a busy machine.
+        // The timeout of a scrape is the scrape interval, which must suffice on a busy machine.
         let configuration = example
             .replace("localhost:8000\n", &targets)
             .replace("scrape_interval: 15s", "scrape_interval: 2s")
@@ -46,12 +46,12 @@ impl Prometheus {
         let rules = ["30s", "1m", "5m"].into_iter().fold(rules, |rules, time| {
             rules.replace(&format!("        for: {time}\n"), "        for: 1s\n")
         });
-        // As the file itself says.
+        // The comment in the file describes this replacement.
         let rules = rules.replace(r#"job="ratelimit-gateway""#, &format!(r#"job="{job}""#));
         Self::start(&configuration, ("prometheus-alerts.yml", &rules))
     }
 
-    /// Starts one with a configuration and the rules that it names.
+    /// Starts a Prometheus with a configuration and the rules that the configuration names.
     pub(crate) fn start(configuration: &str, rules: (&str, &str)) -> Self {
         let directory = TempDir::new().expect("a directory for Prometheus");
         let file = |name: &str| directory.path().join(name);
@@ -73,7 +73,7 @@ impl Prometheus {
         this
     }
 
-    /// The series that a query finds now, or why it cannot be run.
+    /// Returns the current series of a query, or the error of the query.
     pub(crate) fn query(&self, expression: &str) -> Result<Vec<Value>, String> {
         let answer = self.api(&format!("query?query={}", percent_encoded(expression)));
         match answer["data"]["result"].as_array() {
@@ -82,14 +82,14 @@ impl Prometheus {
         }
     }
 
-    /// The rules as Prometheus reads them.
+    /// Returns the rules as Prometheus reads them.
     pub(crate) fn rules(&self) -> Vec<Value> {
         let answer = self.api("rules");
         let groups = answer["data"]["groups"].as_array().expect("a list of groups");
         groups.iter().flat_map(|group| group["rules"].as_array().expect("rules").clone()).collect()
     }
 
-    /// The alerts that fire now: their names, and the instances that they are about.
+    /// Returns the names and the instances of the alerts that fire now.
     pub(crate) fn firing(&self) -> HashSet<(String, String)> {
         let answer = self.api("alerts");
         let alerts = answer["data"]["alerts"].as_array().expect("a list of alerts");
@@ -100,7 +100,7 @@ impl Prometheus {
             .collect()
     }
 
-    /// Whether an alert fires for a gateway now.
+    /// Returns whether an alert fires for a gateway now.
     pub(crate) fn fires(&self, alert: &str, gateway: &Gateway) -> bool {
         self.firing().contains(&(alert.to_owned(), gateway.admin_address().to_string()))
     }
@@ -112,7 +112,7 @@ impl Prometheus {
     }
 
     fn request(&self, path: &str) -> Option<http::Response> {
-        // In HTTP 1.0, answers come in one piece.
+        // HTTP 1.0 has no chunked answers.
         http::exchange(self.address, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()
     }
 }

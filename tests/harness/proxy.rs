@@ -1,8 +1,8 @@
-//! The network between a gateway and Redis, with faults to be set by the test.
+//! The network between a gateway and Redis, with errors that the test sets.
 //!
-//! What it does to a connection is what TCP can do: bytes come late, in order, or the connection
-//! is over. A connection that lost bytes therefore never carries any again, as if the host at its
-//! other end had gone; connections that are opened after the fault are sound.
+//! The network does to a connection only what TCP can do: bytes come late, in order, or the
+//! connection ends. A connection that lost bytes therefore never carries bytes again, as if the
+//! host at its other end had failed; a connection that is opened after the error works.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -17,20 +17,20 @@ use rustix::net::sockopt::set_socket_linger;
 use super::server::Server;
 use super::wait::eventually;
 
-/// What becomes of bytes.
+/// The effect of the network on bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
-    /// They arrive at once.
+    /// The bytes arrive at once.
     Sound,
-    /// They arrive this much later, in each direction.
+    /// The bytes arrive after this delay, in each direction.
     Delayed(Duration),
-    /// They arrive when the network is sound again, and so do connections.
+    /// Bytes and connections arrive when the network is sound again.
     Paused,
-    /// They are lost, in both directions.
+    /// The bytes are lost, in both directions.
     Silent,
-    /// What Redis answers is lost; what it is sent arrives.
+    /// The answers of Redis are lost, and the commands to Redis arrive.
     AnswersLost,
-    /// Each connection is reset when so many more bytes of answers have arrived.
+    /// Each connection is reset after this many more bytes of answers have arrived.
     ResetAfter(usize),
 }
 
@@ -44,22 +44,22 @@ pub(crate) struct Proxy {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Told when the network changes.
+    /// Notified when the network changes.
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
     network: Network,
-    /// How often the network has changed.
+    /// Number of changes of the network.
     changes: u64,
-    /// Where new connections lead to.
+    /// The server that new connections lead to.
     destination: SocketAddr,
     /// `None` while connections are refused.
     listener: Option<Arc<TcpListener>>,
-    /// Both ends of each open connection.
+    /// Sockets of each open connection.
     open: Vec<Arc<Connection>>,
-    /// How many connections were ever opened.
+    /// Number of connections that were opened so far.
     opened: usize,
 }
 
@@ -68,14 +68,14 @@ struct State {
 struct Connection {
     client: TcpStream,
     server: TcpStream,
-    /// Whether it is to end without a farewell.
+    /// True if the connection is to end with a reset.
     reset: AtomicBool,
-    /// Whether everything is lost from now on, in both directions.
+    /// True if all further bytes are lost, in both directions.
     forgotten: AtomicBool,
 }
 
 impl Proxy {
-    /// A sound network in front of `server`.
+    /// Starts a sound network in front of `server`.
     pub(crate) fn to(server: &Server) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("its address").port();
@@ -93,12 +93,12 @@ impl Proxy {
         proxy
     }
 
-    /// Where the gateway finds Redis.
+    /// Returns the URL by which the gateway finds Redis.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// Makes the network do this from now on.
+    /// Sets the effect of the network on all further bytes.
     pub(crate) fn set(&self, network: Network) {
         let mut state = self.shared.state();
         state.network = network;
@@ -119,18 +119,18 @@ impl Proxy {
         }
     }
 
-    /// Forgets every open connection, as a firewall does: nobody is told, and nothing that is sent
-    /// on them arrives any more.
+    /// Forgets every open connection, as a firewall does: neither end receives an error, and all
+    /// further bytes on these connections are lost.
     pub(crate) fn forget_all(&self) {
         for connection in &self.shared.state().open {
             connection.forgotten.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Refuses new connections; open ones live on.
+    /// Refuses new connections; open connections stay open.
     pub(crate) fn refuse(&self) {
         if let Some(listener) = self.shared.state().listener.take() {
-            // Wakes the thread that accepts, which lets go of the port.
+            // Wakes the thread that accepts, so that the thread releases the port.
             let _ = rustix::net::shutdown(&*listener, rustix::net::Shutdown::Both);
         }
         eventually("connections are refused", || {
@@ -144,7 +144,7 @@ impl Proxy {
         self.listen(eventually("the port is free again", bind));
     }
 
-    /// How many connections were ever opened.
+    /// Returns the number of connections that were opened so far.
     pub(crate) fn opened(&self) -> usize {
         self.shared.state().opened
     }
@@ -177,8 +177,8 @@ impl Shared {
         self.state.lock().expect("no thread panics while it holds the state")
     }
 
-    /// What becomes of bytes that have arrived now, and how often that has changed. Waits while
-    /// the network holds them.
+    /// Returns the effect of the network on bytes that have arrived now, and the number of its
+    /// changes. Waits while the network is paused.
     fn network(&self) -> (Network, u64) {
         let is_paused = |state: &mut State| state.network == Network::Paused;
         let state = self.changed.wait_while(self.state(), is_paused).expect("as above");
@@ -189,7 +189,7 @@ impl Shared {
         self.network();
         let destination = self.state().destination;
         let Ok(server) = TcpStream::connect(destination) else {
-            // A host that is up and does not listen.
+            // The destination acts as a host that runs and does not listen.
             abort(&client);
             return;
         };
@@ -207,7 +207,7 @@ impl Shared {
         self.state().open.retain(|open| !Arc::ptr_eq(open, &connection));
     }
 
-    /// Carries what comes from one end to the other end, until either is closed.
+    /// Carries bytes from one end to the other end, until either end is closed.
     fn relay(&self, connection: &Connection, answers: bool) {
         let Connection { client, server, reset, forgotten } = connection;
         let (from, to) = if answers { (server, client) } else { (client, server) };
@@ -222,7 +222,7 @@ impl Shared {
 }
 
 impl Connection {
-    /// Has both sockets closed with a reset as soon as the threads that read them let go.
+    /// Ends both sockets with a reset, as soon as the threads that read these sockets end.
     fn reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
         abort(&self.client);
@@ -230,7 +230,7 @@ impl Connection {
     }
 }
 
-/// Ends a connection without a farewell: with this option, closing it sends a reset.
+/// Ends a connection with a reset: with this option, `close` sends a reset.
 fn abort(socket: &TcpStream) {
     let _ = set_socket_linger(socket, Some(Duration::ZERO));
     // Sends nothing, and wakes the thread that reads.
@@ -241,16 +241,16 @@ fn abort(socket: &TcpStream) {
 struct Direction<'a> {
     answers: bool,
     forgotten: &'a AtomicBool,
-    /// Whether bytes were lost, and all that follow are too.
+    /// True if bytes were lost: then all later bytes are lost too.
     lost: bool,
-    /// Bytes until the reset, and the change of the network that says so.
+    /// Number of bytes until the reset, and the change of the network that set this number.
     allowance: Option<(usize, u64)>,
-    /// What has arrived and is not due yet.
+    /// Bytes that have arrived and are not due yet.
     late: VecDeque<(Instant, Vec<u8>)>,
 }
 
 impl Direction<'_> {
-    /// Ends well when `from` ends; with an error when the connection is to be reset.
+    /// Returns `Ok` when `from` ends, and an error when the connection is to be reset.
     fn carry(&mut self, shared: &Shared, mut from: &TcpStream, to: &TcpStream) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -265,7 +265,7 @@ impl Direction<'_> {
         }
     }
 
-    /// Sees to it that reading ends when something is due.
+    /// Sets a timeout, so that a read ends when bytes are due.
     fn wait_at_most(&self, from: &TcpStream) -> io::Result<()> {
         let wait = self.late.front().map(|(due, _)| due.saturating_duration_since(Instant::now()));
         from.set_read_timeout(wait.map(|wait| wait.max(Duration::from_millis(1))))
@@ -293,12 +293,12 @@ impl Direction<'_> {
         if self.late.is_empty() {
             return to.write_all(bytes);
         }
-        // In order, although the network is no longer slow.
+        // Keeps the order of bytes, although the network is no longer slow.
         self.late.push_back((Instant::now(), bytes.to_owned()));
         Ok(())
     }
 
-    /// Whether what arrives now is lost, because the network is silent or was.
+    /// Returns whether bytes that arrive now are lost, because the network is silent or was.
     fn is_lost(&mut self, network: Network) -> bool {
         self.lost |= match network {
             Network::Silent => true,
@@ -308,7 +308,7 @@ impl Direction<'_> {
         self.lost
     }
 
-    /// Tells the other end that this one has ended, after all that came before.
+    /// Closes the other end after all earlier bytes.
     fn end(&mut self, shared: &Shared, mut to: &TcpStream) {
         for (due, bytes) in self.late.drain(..) {
             thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -319,7 +319,7 @@ impl Direction<'_> {
         }
     }
 
-    /// Delivers what is due.
+    /// Writes the bytes that are due.
     fn deliver(&mut self, mut to: &TcpStream) -> io::Result<()> {
         while let Some((_, bytes)) = self.late.pop_front_if(|(due, _)| *due <= Instant::now()) {
             to.write_all(&bytes)?;

@@ -1,10 +1,10 @@
-//! Random numbers that can be had again: a failing test prints its seed.
+//! Reproducible random numbers: a failing test prints its seed.
 
 use std::env;
 use std::hash::{BuildHasher, RandomState};
 use std::thread;
 
-/// A generator (SplitMix64), seeded anew in each run unless `RATELIMIT_TEST_SEED` is set.
+/// A generator (SplitMix64), with a new seed in each run unless `RATELIMIT_TEST_SEED` is set.
 #[derive(Debug)]
 pub(crate) struct Random {
     seed: u64,
@@ -20,7 +20,7 @@ impl Random {
         Self { seed, state: seed }
     }
 
-    /// Any 64 bits.
+    /// Returns 64 random bits.
     pub(crate) fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.state;
@@ -29,22 +29,22 @@ impl Random {
         bits ^ (bits >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.bits() % end as u64).expect("less than a usize")
     }
 
-    /// True once in `times` on average.
+    /// Returns true once in `times` calls on average.
     pub(crate) fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    /// One of `choices`.
+    /// Returns one of `choices`.
     pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
-    /// Up to `max` bytes of any value.
+    /// Returns up to `max` bytes of any value.
     pub(crate) fn bytes(&mut self, max: usize) -> Vec<u8> {
         (0..self.below(max + 1)).map(|_| self.bits() as u8).collect()
     }

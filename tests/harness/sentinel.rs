@@ -14,13 +14,13 @@ use super::wait::eventually;
 
 const SENTINELS: usize = 3;
 
-/// Sentinels that agree by majority, with times that suit a test.
+/// Sentinels that decide by majority, with short timeouts for tests.
 #[derive(Debug)]
 pub(crate) struct Sentinels {
     sentinels: Vec<Sentinel>,
 }
 
-/// Where Sentinels are to listen, and whom they let ask.
+/// Ports and password of Sentinels that are about to start.
 #[derive(Debug)]
 pub(crate) struct SentinelBuilder {
     ports: [Option<u16>; SENTINELS],
@@ -34,13 +34,14 @@ impl SentinelBuilder {
         self
     }
 
-    /// Asks clients for a password.
+    /// Requires a password of clients.
     pub(crate) fn password(mut self, password: &'static str) -> Self {
         self.password = Some(password);
         self
     }
 
-    /// Starts Sentinels that know the primary, so many replicas of it, and each other.
+    /// Starts Sentinels, and waits until these have found the primary, this number of its replicas,
+    /// and each other.
     pub(crate) fn watch(self, primary: &Server, replicas: usize) -> Sentinels {
         let start = |port| Sentinel::watch(primary, port, self.password);
         let sentinels: Vec<_> = self.ports.into_iter().map(start).collect();
@@ -60,29 +61,30 @@ impl SentinelBuilder {
 }
 
 impl Sentinels {
-    /// Sentinels that know the primary, so many replicas of it, and each other.
+    /// Starts Sentinels, and waits until these have found the primary, this number of its replicas,
+    /// and each other.
     pub(crate) fn watch(primary: &Server, replicas: usize) -> Self {
         Self::builder().watch(primary, replicas)
     }
 
-    /// Sentinels to be configured.
+    /// Returns Sentinels to be configured.
     pub(crate) fn builder() -> SentinelBuilder {
         SentinelBuilder { ports: [None; SENTINELS], password: None }
     }
 
-    /// How a gateway finds the primary, without any login.
+    /// Returns the URL by which a gateway finds the primary, without a login.
     pub(crate) fn url(&self) -> String {
         let ports: Vec<_> = self.sentinels.iter().map(|sentinel| sentinel.port).collect();
         Self::url_at(&ports)
     }
 
-    /// How a gateway finds the primary that Sentinels at these ports watch.
+    /// Returns the URL by which a gateway finds the primary that Sentinels at these ports watch.
     pub(crate) fn url_at(ports: &[u16]) -> String {
         let places: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         format!("redis+sentinel://{}/primary", places.join(","))
     }
 
-    /// Has a replica promoted although the primary is well.
+    /// Promotes a replica although the primary is healthy.
     pub(crate) fn fail_over(&self) {
         let mut client = self.sentinels[0].client();
         eventually("a replica can be promoted", || {
@@ -90,7 +92,7 @@ impl Sentinels {
         });
     }
 
-    /// The port of the server that is the primary now, as clients are told.
+    /// Returns the port of the current primary, as Sentinels report it to clients.
     pub(crate) fn primary_port(&self) -> u16 {
         let mut client = self.sentinels[0].client();
         let (_, port): (String, u16) = client.call("SENTINEL GET-MASTER-ADDR-BY-NAME primary");
@@ -98,15 +100,15 @@ impl Sentinels {
     }
 }
 
-/// One of them.
+/// One Sentinel process.
 #[derive(Debug)]
 struct Sentinel {
     port: u16,
     password: Option<&'static str>,
     log: PathBuf,
-    /// Ended when this is dropped.
+    /// Ended when this value is dropped.
     _process: Process,
-    /// Holds its configuration, which it rewrites itself; deleted when this is dropped.
+    /// Holds the configuration, which the Sentinel rewrites; removed when this value is dropped.
     _directory: TempDir,
 }
 
@@ -126,15 +128,15 @@ impl Sentinel {
             if server::answers(port, &mut process) {
                 let sentinel =
                     Self { port, password, log, _process: process, _directory: directory };
-                sentinel.hurry();
+                sentinel.shorten_periods();
                 return sentinel;
             }
         }
         panic!("no Sentinel answers\n{}", log_tail(&log));
     }
 
-    /// Shortens the times after which it looks again, which are meant for real networks.
-    fn hurry(&self) {
+    /// Shortens the polling periods of the Sentinel, whose defaults are for real networks.
+    fn shorten_periods(&self) {
         let periods = "INFO-PERIOD 1000 PUBLISH-PERIOD 500";
         self.client().call::<()>(&format!("SENTINEL DEBUG {periods}"));
     }
@@ -145,7 +147,8 @@ impl Sentinel {
     }
 }
 
-/// A failover for which no majority was found in time is tried again after twice its timeout.
+/// Returns a configuration. A Sentinel repeats a failover without a timely majority after twice its
+/// timeout.
 fn settings(port: u16, primary: &Server, password: Option<&str>) -> String {
     let own = password.map(|password| format!("requirepass {password}\n"));
     let of_primary =

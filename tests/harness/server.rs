@@ -15,11 +15,11 @@ use super::clock::Clock;
 use super::process::{Process, log_tail};
 use super::wait::{TIMEOUT, eventually, within};
 
-/// How a server is to be started.
+/// Settings of a server that is about to start.
 #[derive(Clone, Debug)]
 pub(crate) struct Builder {
     arguments: Vec<String>,
-    /// Where nodes of a cluster talk to each other; `None` for a server that is no such node.
+    /// Port of the cluster bus; `None` for a server that is not in a cluster.
     bus_port: Option<u16>,
     clock: Option<Clock>,
     configuration: Option<PathBuf>,
@@ -56,7 +56,7 @@ impl Builder {
         self
     }
 
-    /// Reads a configuration file, over which everything else wins.
+    /// Reads a configuration file, whose directives all other settings override.
     pub(crate) fn configuration_file(mut self, path: &Path) -> Self {
         self.configuration = Some(path.to_owned());
         self
@@ -80,13 +80,13 @@ impl Builder {
         self
     }
 
-    /// Asks clients for a password.
+    /// Requires a password of clients.
     pub(crate) fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self.config("requirepass", password)
     }
 
-    /// Renames a command of the server, or takes it away if the new name is empty.
+    /// Renames a command of the server, or removes it if the new name is empty.
     pub(crate) fn rename_command(mut self, name: &str, new_name: &str) -> Self {
         self.arguments.extend(["--rename-command", name, new_name].map(str::to_owned));
         self
@@ -157,13 +157,13 @@ impl Builder {
         command
     }
 
-    /// What the server loads.
+    /// Returns the path of the library that the server loads.
     fn module_path(&self) -> &'static Path {
         if self.faults.is_some() { artifacts::faults() } else { artifacts::module() }
     }
 }
 
-/// What all servers have in common; later directives win over these.
+/// Directives of all servers; later directives override these.
 const DEFAULTS: [&str; 10] = [
     "--bind",
     "127.0.0.1",
@@ -171,11 +171,12 @@ const DEFAULTS: [&str; 10] = [
     "",
     "--enable-debug-command",
     "yes",
-    // A replica is synchronised at once: the usual delay counts seconds of a clock that may be
-    // standing still.
+    // A replica is synchronised at once: the usual delay counts seconds of a clock that may stand
+    // still.
     "--repl-diskless-sync-delay",
     "0",
-    // An append-only file survives the process as soon as it is written, and that is enough here.
+    // An append-only file survives the process as soon as the process has written it, and no test
+    // needs more.
     "--appendfsync",
     "no",
 ];
@@ -190,27 +191,27 @@ pub(crate) struct Server {
     clock: Option<Clock>,
     log: PathBuf,
     builder: Builder,
-    /// Deleted when this is dropped.
+    /// Removed when this value is dropped.
     directory: TempDir,
 }
 
 impl Server {
-    /// A server with the module and real time, which stores nothing on disk.
+    /// Starts a server with the module and real time, which stores nothing on disk.
     pub(crate) fn start() -> Self {
         Self::builder().start()
     }
 
-    /// A server with the module whose clock stands at `micros` since the Unix epoch.
+    /// Starts a server with the module whose clock stands at `micros` since the Unix epoch.
     pub(crate) fn at(micros: u64) -> Self {
         Self::builder().clock(micros).start()
     }
 
-    /// The program that is tested.
+    /// Returns the server program to be tested.
     pub(crate) fn program() -> PathBuf {
         env::var_os("REDIS_SERVER_BIN").map_or_else(|| "redis-server".into(), PathBuf::from)
     }
 
-    /// A server to be configured.
+    /// Returns a server to be configured.
     pub(crate) fn builder() -> Builder {
         Builder {
             arguments: vec![],
@@ -225,20 +226,20 @@ impl Server {
         }
     }
 
-    /// A new connection.
+    /// Opens a connection.
     pub(crate) fn client(&self) -> Client {
         Client::connect(&self.url(), self.log.clone())
     }
 
-    /// A new connection without a client: what is written and read are bytes.
+    /// Opens a connection without a client: the test writes and reads bytes.
     pub(crate) fn socket(&self) -> TcpStream {
         let socket = TcpStream::connect(self.address()).expect("a connection");
         socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         socket
     }
 
-    /// Returns how many units [`Gateway::check`](super::Gateway::check) has taken of the bucket of
-    /// an identifier.
+    /// Returns the number of units that [`Gateway::check`](super::Gateway::check) has taken of the
+    /// bucket of an identifier.
     pub(crate) fn used_units(&self, identifier: &str) -> i64 {
         let key = format!("token_bucket:{{{identifier}}}");
         1000 - self.client().decide(&format!("RATELIMIT.PEEK {key} TB 1000 31622400"))[2]
@@ -248,12 +249,12 @@ impl Server {
         self.port
     }
 
-    /// What clients must know, if anything.
+    /// Returns the password for clients, if there is one.
     pub(crate) fn password(&self) -> Option<&str> {
         self.password.as_deref()
     }
 
-    /// Where other nodes of the cluster talk to this one.
+    /// Returns the port of the cluster bus.
     pub(crate) fn bus_port(&self) -> u16 {
         self.builder.bus_port.expect("a server that was built as a node of a cluster")
     }
@@ -267,17 +268,17 @@ impl Server {
         format!("redis://{}127.0.0.1:{}/", user.unwrap_or_default(), self.port)
     }
 
-    /// The clock that this server was started with.
+    /// Returns the clock of this server.
     pub(crate) fn clock(&self) -> &Clock {
         self.clock.as_ref().expect("a server whose builder was given a clock")
     }
 
-    /// Everything that the server has logged.
+    /// Returns the log of the server so far.
     pub(crate) fn log(&self) -> String {
         self.process.as_ref().map(Process::log).unwrap_or_default()
     }
 
-    /// Ends the server as an operator would (SIGTERM), and keeps its files.
+    /// Ends the server as an operator would (SIGTERM). The files of the server stay.
     pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let status = process.terminate();
@@ -285,7 +286,7 @@ impl Server {
         }
     }
 
-    /// Ends the server without a warning (SIGKILL), and keeps its files.
+    /// Kills the server without a warning (SIGKILL). The files of the server stay.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
@@ -297,12 +298,12 @@ impl Server {
         self.process.as_ref().expect("a running server").freeze();
     }
 
-    /// Lets a frozen server go on.
+    /// Continues a frozen server.
     pub(crate) fn thaw(&self) {
         self.process.as_ref().expect("a running server").thaw();
     }
 
-    /// Starts a stopped server again: same port, same files, same settings.
+    /// Starts a stopped server again with the same port, files and settings.
     pub(crate) fn resume(&mut self) {
         let mut command = self.builder.command(self.port, &self.directory);
         let mut process = Process::start(&mut command, &self.log);
@@ -323,7 +324,7 @@ impl Server {
         self.catch_up_with(primary);
     }
 
-    /// Waits until this replica has everything that its primary has sent so far.
+    /// Waits until this replica has received all data that its primary has sent so far.
     pub(crate) fn catch_up_with(&self, primary: &Server) {
         let number = |offset: String| offset.parse::<u64>().expect("an offset");
         let sent = number(primary.client().info("replication", "master_repl_offset"));
@@ -340,8 +341,8 @@ impl Server {
         self.try_to_load_module("MODULE LOAD", "").expect("the module is loaded");
     }
 
-    /// Returns what the running server answers to `MODULE LOAD` or `MODULE LOADEX` with the path
-    /// of the module and what follows it.
+    /// Returns the answer of the running server to `MODULE LOAD` or `MODULE LOADEX` with the path
+    /// of the module and the arguments in `rest`.
     pub(crate) fn try_to_load_module(&self, command: &str, rest: &str) -> Result<(), String> {
         let path = self.builder.module_path().to_str().expect("a path in Unicode");
         let line = format!("{command} {path} {rest}");
@@ -355,13 +356,13 @@ impl Server {
     }
 }
 
-/// A port that nothing listens on at the moment.
+/// Returns a port that no process listens on at the moment.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
 }
 
-/// Whether the server answers commands before it ends or the deadline passes.
+/// Returns whether the server answers commands before it ends or the deadline passes.
 pub(super) fn answers(port: u16, process: &mut Process) -> bool {
     let ended_or_answers = || match process.status() {
         Some(_) => Some(false),
@@ -379,7 +380,7 @@ fn ping(port: u16) -> std::io::Result<String> {
     Ok(reply)
 }
 
-/// A server that is still loading its files answers `-LOADING`.
+/// Returns whether a server is ready: a server that is still loading its files answers `-LOADING`.
 fn is_ready(reply: &str) -> bool {
     reply.starts_with("+PONG") || reply.starts_with("-NOAUTH")
 }

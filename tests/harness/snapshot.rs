@@ -1,4 +1,4 @@
-//! The value of a key on one server, to be compared with that of another server.
+//! The value of a key on one server, to be compared with the value on another server.
 
 use super::client::Client;
 
@@ -24,7 +24,7 @@ impl Snapshot {
         keys.iter().map(|key| Self::of(client, key.as_ref())).collect()
     }
 
-    /// Fails at the first key that differs.
+    /// Panics at the first key that differs.
     pub(crate) fn assert_same(expected: &[Self], found: &[Self]) {
         assert_eq!(expected.len(), found.len());
         for (expected, found) in expected.iter().zip(found) {

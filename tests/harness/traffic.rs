@@ -1,4 +1,4 @@
-//! Clients that check at gateways without a pause, and the record of every answer.
+//! Clients that send checks to gateways without a pause, and the record of every answer.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use super::gateway::Gateway;
 use super::http::{Connection, Response, kept_request};
 use super::wait::{self, StopOnDrop, eventually, with_stall};
 
-/// Clients with a connection each, which they keep as long as the gateway does.
+/// Clients with one connection each, which a client reopens when the gateway closes it.
 pub(crate) struct Traffic {
     gateways: Vec<SocketAddr>,
     connections: usize,
@@ -22,30 +22,30 @@ pub(crate) struct Traffic {
 /// One check.
 #[derive(Clone, Debug)]
 struct Call {
-    /// Which gateway was asked, by its place in the list.
+    /// Index of the gateway in the list.
     gateway: usize,
     begin: Instant,
-    /// Until the whole answer was there.
+    /// Duration until the whole answer was received.
     time: Duration,
-    /// `None` when the connection broke without one.
+    /// `None` when the connection ended without an answer.
     answer: Option<Answer>,
 }
 
-/// What a gateway answered.
+/// The answer of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// Whether it is a decision that grants what was asked for.
+    /// True if the answer is a decision that grants the requested units.
     pub(crate) allowed: bool,
-    /// Who decided; `None` when nobody did.
+    /// The store that decided; `None` when the answer is no decision.
     pub(crate) source: Option<&'static str>,
-    /// Whether it says when to try again.
+    /// True if the answer has a `Retry-After` header.
     pub(crate) retry_after: bool,
 }
 
 impl Traffic {
-    /// Eight clients, spread over these gateways, that check one unit of an identifier of their own
-    /// for as long as they are let to.
+    /// Creates eight clients, spread over these gateways. Each client checks one unit of a separate
+    /// identifier until the scenario ends.
     pub(crate) fn on(gateways: &[&Gateway]) -> Self {
         Self {
             gateways: gateways.iter().map(|gateway| gateway.address()).collect(),
@@ -57,19 +57,19 @@ impl Traffic {
         }
     }
 
-    /// So many clients instead.
+    /// Sets the number of clients.
     pub(crate) fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
     }
 
-    /// Has clients wait between an answer and their next check.
+    /// Sets the pause between an answer and the next check of a client.
     pub(crate) fn pause(mut self, pause: Duration) -> Self {
         self.pause = pause;
         self
     }
 
-    /// Has the client with this number send that body.
+    /// Sets the body that the client with this number sends.
     pub(crate) fn body(mut self, body: impl Fn(usize) -> String + Sync + 'static) -> Self {
         self.body = Box::new(body);
         self
@@ -85,7 +85,8 @@ impl Traffic {
                     let stop = &stop;
                     scope.spawn(move || self.check_until(stop, client, progress));
                 }
-                // Also when the scenario panics: the scope waits for its threads.
+                // The guard stops the clients also when the scenario panics, because the scope
+                // waits for its threads.
                 let stop = StopOnDrop(&stop);
                 scenario(&progress);
                 drop(stop);
@@ -116,21 +117,21 @@ impl Traffic {
     }
 }
 
-/// What came of the checks so far.
+/// The results of the checks so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress<'a> {
     calls: &'a Mutex<Vec<Call>>,
 }
 
 impl<'a> Progress<'a> {
-    /// Waits for so many more checks to end.
+    /// Waits until `count` more checks have ended.
     pub(crate) fn more(&self, count: usize) {
         let enough = self.calls().len() + count;
         eventually("more checks end", || (self.calls().len() >= enough).then_some(()));
     }
 
-    /// Waits until every one of so many gateways gave an answer like this to a check that began
-    /// from now on.
+    /// Waits until each of the first `gateways` gateways gave an answer for which `is` returns
+    /// true, to a check that began after this call.
     pub(crate) fn until(&self, what: &str, gateways: usize, is: impl Fn(&Answer) -> bool) {
         let now = Instant::now();
         let mut seen = 0;
@@ -152,7 +153,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// All checks of some time.
+/// The checks of a period.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     calls: Vec<Call>,
@@ -174,23 +175,23 @@ impl Record {
         self.stall
     }
 
-    /// The checks that began and ended in this time.
+    /// Returns the checks that began and ended in this period.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Self {
         self.only(|call| call.begin >= from && call.begin + call.time <= to)
     }
 
-    /// The checks that began in this time.
+    /// Returns the checks that began in this period.
     pub(crate) fn begun_between(&self, from: Instant, to: Instant) -> Self {
         self.only(|call| (from..to).contains(&call.begin))
     }
 
-    /// The checks that ended in this time.
+    /// Returns the checks that ended in this period.
     #[allow(dead_code, reason = "benches/outage.rs calls it")]
     pub(crate) fn ended_between(&self, from: Instant, to: Instant) -> Self {
         self.only(|call| (from..to).contains(&(call.begin + call.time)))
     }
 
-    /// The checks whose answers are like this.
+    /// Returns the checks with answers for which `is` returns true.
     pub(crate) fn with(&self, is: impl Fn(&Answer) -> bool) -> Self {
         self.only(|call| call.answer.as_ref().is_some_and(&is))
     }
@@ -200,23 +201,23 @@ impl Record {
         Self { calls, stall: self.stall }
     }
 
-    /// The answers, in no particular order.
+    /// Returns the answers, in no particular order.
     pub(crate) fn answers(&self) -> impl Iterator<Item = &Answer> {
         self.calls.iter().filter_map(|call| call.answer.as_ref())
     }
 
-    /// How many checks got no answer.
+    /// Returns the number of checks without an answer.
     pub(crate) fn lost(&self) -> usize {
         self.calls.iter().filter(|call| call.answer.is_none()).count()
     }
 
-    /// When the first of the answers was there.
+    /// Returns the time at which the first answer was received.
     #[allow(dead_code, reason = "benches/outage.rs calls it")]
     pub(crate) fn first_end(&self) -> Option<Instant> {
         self.calls.iter().map(|call| call.begin + call.time).min()
     }
 
-    /// The time that so many thousandths of the checks did not exceed.
+    /// Returns the time that this share of the checks, in thousandths, did not exceed.
     pub(crate) fn time(&self, thousandths: usize) -> Duration {
         let mut times: Vec<_> = self.calls.iter().map(|call| call.time).collect();
         times.sort_unstable();
@@ -225,14 +226,14 @@ impl Record {
         times.get(place).copied().unwrap_or_default()
     }
 
-    /// The longest time of a check.
+    /// Returns the longest duration of a check.
     pub(crate) fn longest(&self) -> Duration {
         self.time(1000)
     }
 }
 
 impl fmt::Display for Record {
-    /// How many, how fast, and what: one line.
+    /// Writes the number of checks, their durations and their results in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [p50, p99, max] = [500, 990, 1000].map(|thousandths| self.time(thousandths));
         write!(f, "{} checks, {} lost, ", self.len(), self.lost())?;

@@ -35,15 +35,16 @@ pub(crate) fn within<T>(timeout: Duration, mut probe: impl FnMut() -> Option<T>)
     }
 }
 
-/// The factor by which servers are slower under a tool such as memcheck, which writes its report
-/// when a server ends: servers must end by themselves then. Read from `RATELIMIT_TEST_SLOWDOWN`.
+/// Returns the factor by which servers are slower under a tool such as memcheck, read from
+/// `RATELIMIT_TEST_SLOWDOWN`. Such a tool writes its report when a server ends, so servers must
+/// then end by themselves.
 pub(crate) fn slowdown() -> Option<u32> {
     let slowdown = env::var("RATELIMIT_TEST_SLOWDOWN").ok()?;
     Some(slowdown.parse().expect("RATELIMIT_TEST_SLOWDOWN is an integer"))
 }
 
-/// Returns the result of `work` and its duration, from which the time that stalls of the machine
-/// may have taken is subtracted.
+/// Returns the result of `work` and its duration, without the time that stalls of the machine may
+/// have taken.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let (result, stall) = with_stall(work);
@@ -51,12 +52,13 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 }
 
 /// Returns the result of `work`, and the longest time for which a thread had to wait for the
-/// machine meanwhile.
+/// machine during `work`.
 pub(crate) fn with_stall<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let stall = scope.spawn(|| longest_stall(&stop));
-        // Also when `work` panics: the scope waits for its threads.
+        // The guard stops the thread also when `work` panics, because the scope waits for its
+        // threads.
         let guard = StopOnDrop(&stop);
         let result = work();
         drop(guard);
@@ -64,8 +66,8 @@ pub(crate) fn with_stall<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     })
 }
 
-/// Returns the time that a busy machine may have added to one exchange: each of the threads that
-/// take part in it can have waited as long as the longest stall.
+/// Returns the time that a busy machine may have added to one exchange: each thread that takes part
+/// in the exchange can have waited as long as the longest stall.
 pub(crate) fn slack(stall: Duration) -> Duration {
     4 * stall
 }
@@ -81,7 +83,7 @@ fn longest_stall(stop: &AtomicBool) -> Duration {
     longest
 }
 
-/// Sets a flag, by which threads stop, when this value is dropped.
+/// Guard that sets a flag when it is dropped, to stop threads that read the flag.
 pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {

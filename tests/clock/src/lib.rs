@@ -1,11 +1,11 @@
 //! A clock for a live server, preloaded into it: the real-time clocks read a file.
 //!
 //! The file named by `RATELIMIT_TEST_CLOCK` holds the microseconds since the Unix epoch as eight
-//! bytes in native order. It is mapped once, so that a test which writes those bytes sets the time
-//! of the running process. The monotonic clock, which paces event loops, goes on, but in steps.
-//! Without the variable the system's own clocks answer.
+//! bytes in native order. The library maps the file once, so that a test which writes those bytes
+//! sets the time of the running process. The monotonic clock, which paces event loops, goes on, but
+//! in steps. Without the variable, the system's own clocks answer.
 //!
-//! Nothing here allocates: an allocator asks for the time before it can serve anyone.
+//! No function here allocates, because an allocator reads the time before it can serve a request.
 
 use std::ffi::{CStr, c_char};
 use std::mem;
@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use libc::{FILE, c_int, c_void, clockid_t, time_t, timespec, timeval};
 
-/// The mapped file; null until the first time it is needed.
+/// The mapped file; null until the first use.
 static CLOCK: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 
-/// The fake time in microseconds, or `None` where there is none.
+/// Returns the fake time in microseconds, or `None` without a fake time.
 fn fake_micros() -> Option<u64> {
     let mut clock = CLOCK.load(Ordering::Acquire);
     if clock.is_null() {
@@ -28,7 +28,7 @@ fn fake_micros() -> Option<u64> {
     Some(unsafe { &*clock }.load(Ordering::Relaxed))
 }
 
-/// Maps the file. Two threads that do so at once both get a mapping of the same bytes.
+/// Maps the file. Two concurrent calls both return a mapping of the same bytes.
 fn map_clock() -> Option<*mut AtomicU64> {
     // SAFETY: the name ends with NUL, and nothing in a server under test changes its environment.
     let path = unsafe { libc::getenv(c"RATELIMIT_TEST_CLOCK".as_ptr()) };
@@ -58,7 +58,7 @@ fn map_clock() -> Option<*mut AtomicU64> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
     let Some(micros) = fake_micros() else {
-        // SAFETY: the arguments are those of the call that this one stands in for.
+        // SAFETY: the arguments are those of the call that this call replaces.
         return unsafe { system_time(clock, time) };
     };
     match clock {
@@ -79,20 +79,21 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
     0
 }
 
-/// The system's own answer.
+/// Returns the system's own answer.
 ///
 /// # Safety
 ///
 /// `time` points to a `timespec` that may be written.
 unsafe fn system_time(clock: clockid_t, time: *mut timespec) -> c_int {
-    // SAFETY: the caller vouches for the pointer.
+    // SAFETY: the caller promises that `time` may be written.
     unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int }
 }
 
-/// The monotonic time in whole milliseconds, plus one for each change of the fake time.
+/// Writes the monotonic time in whole milliseconds, plus one for each change of the fake time.
 ///
-/// Valkey 9.1 asks for the real time once in a millisecond only, and adds the monotonic time that
-/// has passed since. With these steps that is none, and a new fake time is asked for at once.
+/// Valkey 9.1 reads the real time only once in a millisecond, and adds the monotonic time that has
+/// passed since. With these steps no monotonic time passes, and the server reads a new fake time at
+/// once.
 ///
 /// # Safety
 ///
@@ -118,8 +119,8 @@ unsafe fn coarse_monotonic_time(micros: u64, time: *mut timespec) -> c_int {
     status
 }
 
-/// `fopen(3)` with nothing in `/proc/cpuinfo`, where servers look for a clock in the processor,
-/// which they would read without asking anyone.
+/// Opens a file as `fopen(3)` does, but `/proc/cpuinfo` is empty. Servers read this file to find a
+/// clock in the processor, and would read that clock without a call to this library.
 ///
 /// # Safety
 ///
@@ -131,18 +132,18 @@ pub unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut
         name if name == c"/proc/cpuinfo" && fake_micros().is_some() => c"/dev/null".as_ptr(),
         name => name.as_ptr(),
     };
-    // SAFETY: the name is a C string; the function behind this one has the same type.
+    // SAFETY: the name is a C string, and `next` has the type of `fopen`.
     let next = unsafe { libc::dlsym(libc::RTLD_NEXT, c"fopen".as_ptr()) };
     if next.is_null() {
         return ptr::null_mut();
     }
-    // SAFETY: it is `fopen`.
+    // SAFETY: `next` is the address of `fopen`.
     let next: Fopen = unsafe { mem::transmute(next) };
     // SAFETY: the arguments are C strings.
     unsafe { next(path, mode) }
 }
 
-/// The same under the name that programs built for large files call.
+/// Opens a file as `fopen` does, under the name that programs built for large files call.
 ///
 /// # Safety
 ///

@@ -34,7 +34,7 @@ struct Event {
 /// The server's own function that looks up its functions.
 static GET_API: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
-/// The server's own function that subscribes to an event, and its calls so far.
+/// The server's own function that subscribes to an event, and the number of its calls.
 static SUBSCRIBE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static SUBSCRIPTIONS: AtomicUsize = AtomicUsize::new(0);
 
@@ -65,22 +65,22 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     if on_load.is_null() {
         return ERR;
     }
-    // SAFETY: that is the type of every module's function of this name.
+    // SAFETY: every module's function of this name has the type `OnLoad`.
     let on_load = unsafe { mem::transmute::<*mut c_void, OnLoad>(on_load) };
-    // SAFETY: the caller vouches for the first field of the context.
+    // SAFETY: the caller promises that the first field of the context is the address of a function.
     GET_API.store(unsafe { ctx.replace(get_api as GetApi as *mut c_void) }, Ordering::Relaxed);
     // SAFETY: the pointers are those that the server passed.
     let status = unsafe { on_load(ctx, argv, argc) };
     // SAFETY: as above; the server gets its own function back.
     unsafe { ctx.write(GET_API.load(Ordering::Relaxed)) };
     if status == ERR {
-        // SAFETY: the library is open and nothing of it runs.
+        // SAFETY: the library is open, and no function of the library runs.
         unsafe { libc::dlclose(library) };
     }
     status
 }
 
-/// Looks up a function of the server, or what stands in for it.
+/// Looks up a function of the server or its replacement.
 unsafe extern "C" fn get_api(name: *const c_char, function: *mut *mut c_void) -> c_int {
     // SAFETY: only a function of this type was stored there.
     let own = unsafe { mem::transmute::<*mut c_void, GetApi>(GET_API.load(Ordering::Relaxed)) };
@@ -113,12 +113,12 @@ unsafe extern "C" fn get_api(name: *const c_char, function: *mut *mut c_void) ->
     status
 }
 
-/// Fails. It reads no arguments, so that it can be called with any.
+/// Fails. The function reads no arguments, so that a caller can pass any arguments.
 extern "C" fn fails() -> c_int {
     ERR
 }
 
-/// The same for a function that answers a pointer.
+/// Fails as `fails` does, for functions that return a pointer.
 extern "C" fn answers_null() -> *mut c_void {
     ptr::null_mut()
 }
