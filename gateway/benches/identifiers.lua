@@ -1,4 +1,4 @@
--- For wrk: checks for identifiers at random, and one line of JSON with what was measured.
+-- For wrk: checks for random identifiers, and one line of JSON with the measured values.
 -- arguments: algorithm, number of identifiers
 
 local algorithm, identifiers

@@ -1,4 +1,4 @@
-"""How the cost of a request grows with connections and with gateways over one Redis."""
+"""The growth of the cost of a request with connections and with gateways over one Redis."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,7 +16,7 @@ GATEWAYS = (1, 2, 3, 4)
 
 
 def timed(services, connections):
-    """One run with all services at once: rates add up, latencies are those of the slowest."""
+    """Returns one run with all services at once: the sum of rates, the latencies of the slowest."""
     before = sum(service.cpu_seconds() for service in services)
     with ThreadPoolExecutor(len(services)) as threads:
         runs = list(threads.map(lambda service: load(service, connections, SECONDS), services))
@@ -44,7 +44,7 @@ def by_connections(connections):
 
 
 def by_gateways(gateways):
-    """All on the core of the servers, with 50 connections each."""
+    """Measures gateways that share the core of the servers, with 50 connections each."""
     with Redis(core=LOAD_CORE) as redis, ExitStack() as stack:
         services = [
             stack.enter_context(Gateway("gateway over Redis", "token_bucket", redis.url))

@@ -1,4 +1,4 @@
-"""What is compared over HTTP: each a process of its own on the core of the servers."""
+"""Services compared over HTTP: each is a process of its own on the core of the servers."""
 
 import json
 import sys
@@ -38,7 +38,7 @@ class Service(Process):
             return json.load(answer)
 
     def verify(self, requests):
-        """What was measured were grants."""
+        """Checks that a request is still granted."""
         if self.check("user_1")["allowed"] is not True:
             raise Failure(f"{self.name}: a check was denied")
 
@@ -47,7 +47,7 @@ class Gateway(Service):
     def __init__(self, name, algorithm, redis_url, **settings):
         port = free_port()
         environment = {"HOST": "127.0.0.1", "PORT": str(port), "REDIS_URL": redis_url}
-        # A machine that stalls for a moment is not to be taken for a Redis that does not answer.
+        # A machine that stalls for a moment must not cause timeouts of Redis.
         environment |= {"LOG_LEVEL": "WARNING", "REDIS_TIMEOUT_MS": "5000"}
         self.source = "local" if redis_url == "memory://" else "redis"
         super().__init__(
@@ -65,7 +65,7 @@ class Gateway(Service):
             return False
 
     def verify(self, requests):
-        """Every request was a grant, by the store that the name says."""
+        """Checks that every request was granted by the store of this gateway."""
         counts = [
             line
             for line in self.get("/metrics").splitlines()

@@ -1,5 +1,5 @@
-"""Requests per second and their latency under wrk: all services are up, every round has each of
-them once, and the medians of the rounds count. Then the memory of a gateway."""
+"""Requests per second and their latency under wrk: all services are up, every round has each
+service once, and the medians of the rounds count. Then the memory of a gateway."""
 
 import json
 import subprocess
@@ -15,12 +15,12 @@ IDENTIFIERS = 10_000
 CONNECTIONS = (50, 500)
 ROUNDS = 3
 SECONDS = 5
-REQUESTS = 1_000_000  # over which the memory is not to grow
+REQUESTS = 1_000_000  # during which the memory must not grow
 BASE = "axum and one INCR"
 
 
 def load(service, connections, seconds, meanwhile=None):
-    """One run of wrk; every answer has status 200. What is to be done meanwhile is done late."""
+    """Runs wrk, in which every answer has status 200, and calls `meanwhile` late in the run."""
     wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--timeout", "10"]
     script = ["-s", ROOT / "gateway/benches/identifiers.lua"]
     url = f"http://127.0.0.1:{service.port}"
@@ -43,7 +43,7 @@ def load(service, connections, seconds, meanwhile=None):
 
 
 def start_all(stack):
-    """All services, over one Redis on the core of the load."""
+    """Starts all services, over one Redis on the core of the load."""
     url = stack.enter_context(Redis(core=LOAD_CORE)).url
     tb, sw = "token_bucket", "sliding_window"
     starts = [
@@ -89,14 +89,14 @@ def measure_at(services, connections, rounds, seconds):
 
 
 def measure_memory(gateway, requests):
-    """Resident bytes while 500 connections are open, before and after so many requests more."""
+    """Returns the resident bytes with 500 open connections, before and after more requests."""
     before = resident_under_load(gateway, requests // 2)
     after = resident_under_load(gateway, requests)
     return {"requests": requests, "before_bytes": before, "after_bytes": after}
 
 
 def resident_under_load(gateway, requests):
-    """The most that was resident in runs with 500 connections."""
+    """Returns the most resident bytes in runs with 500 connections."""
     resident = []
     while requests > 0:
         run = load(gateway, CONNECTIONS[-1], 2, lambda: resident.append(gateway.resident_bytes()))

@@ -1,5 +1,5 @@
-"""The calls that are compared: each with the keys it needs, made so that it is granted or denied
-as its name says, and with a check of what it answers."""
+"""The calls that are compared: each with keys on which the call has the outcome in its name, and
+with a check of its reply."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from .logs import DAY, grant_times, sorted_set, whole_log
 TOKEN_BUCKET = "module/benches/token_bucket.lua"
 SLIDING_WINDOW_LOG = "module/benches/sliding_window_log.lua"
 LIMIT = 5_000_000  # of a log: never reached
-BUCKET_LIMIT = 10_000  # never reached, and so few that no bucket is full again between two calls
+BUCKET_LIMIT = 10_000  # never reached, and too few for a bucket to be full again between two calls
 
 
 def granted(reply):
@@ -21,7 +21,7 @@ def denied(reply):
 
 @dataclass(frozen=True)
 class Call:
-    """A command with "KEY" where its key goes; `fill` is what makes each key, if anything."""
+    """A command with "KEY" in place of its key; `fill` makes each key, unless it is None."""
 
     name: str
     words: tuple
@@ -49,7 +49,7 @@ def script(name, path, limit, answers, **more):
 
 
 def log_of(entries):
-    """How a key becomes a log of so many entries; the bytes are the same for all keys."""
+    """Returns a function that makes a key a log of this many entries, with the same bytes."""
     made = whole_log(grant_times(entries))
     return lambda key: ("RATELIMIT.APPLY", key, made)
 
@@ -79,7 +79,7 @@ LUA_TB_DENIED = script("token bucket in Lua, denied", TOKEN_BUCKET, 1, denied, f
 
 
 def log_calls(entries, keys):
-    """Both outcomes on logs of so many entries."""
+    """Returns calls with both outcomes on logs with this number of entries."""
     fill = log_of(entries)
     words = ("RATELIMIT.SW", "KEY")
     return [
@@ -98,7 +98,7 @@ def script_log_calls(entries, keys):
 
 
 def side_by_side(keys):
-    """What is compared of every kind, with short logs in so many keys."""
+    """Returns the calls of every kind to compare, with short logs in this number of keys."""
     return [
         INCR,
         SET,

@@ -1,5 +1,5 @@
-"""Instructions that a server spends on each command, counted with callgrind. Unlike times they
-hardly depend on the machine, or on what else it does."""
+"""Instructions that a server spends on each command, counted with callgrind. Unlike times the
+counts hardly depend on the machine or on its other load."""
 
 import random
 import re
@@ -30,7 +30,7 @@ PLAIN = [
 WRITERS = [commands.INCR, commands.SET, commands.TB_GRANTED, commands.TB_DENIED]
 
 
-# What the server does by itself comes by the clock, and so with the machine's speed.
+# The server's own work depends on the clock, and so on the speed of the machine.
 IDLE = ("--hz", 1, "--dynamic-hz", "no")
 
 
@@ -55,7 +55,7 @@ class Counter:
         )
 
     def drive(self, call, keys, calls):
-        """Calls with keys at random, the same ones each time; checks every answer."""
+        """Makes calls with random keys, the same keys each time, and checks every reply."""
         order = random.Random(calls)
         each = (call.on(order.choice(keys), self.scripts) for _ in range(calls))
         replies = self.server.pipeline(each, batch=PIPELINE)
@@ -63,7 +63,7 @@ class Counter:
             raise Failure(f"{call.name}: not every call was")
 
     def count(self, call):
-        """Instructions of one call, on average."""
+        """Returns the average number of instructions of one call."""
         calls = SCRIPT_CALLS if call.words[0] == "EVALSHA" else CALLS
         self.server.client.flushall()
         keys = [f"key:{number:012d}" for number in range(call.keys)]
@@ -80,7 +80,7 @@ class Counter:
 
 
 def compared(counts):
-    """Counts by name, each with its ratio to INCR."""
+    """Returns the counts by name, each with its ratio to INCR."""
     return {
         name: {"instructions": count, "ratio": count / counts["INCR"]}
         for name, count in counts.items()

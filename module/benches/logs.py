@@ -1,10 +1,10 @@
-"""Sliding window logs of any length, in no time: by the command with which replicas are told what
-was granted, and as the sorted set that the script for comparison keeps."""
+"""Sliding window logs of any length, made fast: by the command that replicates grants, and as the
+sorted set of the script for comparison."""
 
 import random
 import time
 
-DAY = 86_400  # seconds: a usual window, in which nothing that was granted comes back meanwhile
+DAY = 86_400  # seconds: a usual window, which no grant leaves during a run
 HOUR = 3_600
 
 
@@ -18,22 +18,22 @@ def varint(number):
 
 
 def grant_times(entries):
-    """Times in microseconds, in order, spread over an hour; each has a millisecond of its own, so
-    that no two share an entry."""
+    """Returns times in microseconds, in order, spread over an hour; each time has a millisecond of
+    its own, so that no two times share an entry."""
     now = int(time.time() * 1e3)
     spread = random.Random(entries).sample(range(HOUR * 990), entries)
     return sorted(1_000 * (now - millis) for millis in spread)
 
 
 def payload(kind, window, fields):
-    """What RATELIMIT.APPLY takes: when the key expires, version 1, and the change."""
+    """Returns the payload of RATELIMIT.APPLY: the expiry of the key, version 1, and the change."""
     expiry = int(time.time() * 1e3) + window * 1_000
     encoded = b"".join(varint(field) for field in fields)
     return expiry.to_bytes(8, "big") + bytes([1, kind]) + encoded
 
 
 def whole_log(times, window=DAY):
-    """The payload that makes a key a log of grants of one unit each."""
+    """Returns the payload that makes a key a log of grants of one unit each."""
     fields, last = [window * 1_000], 0
     for granted in times:
         fields += [granted - last, 1]
@@ -42,10 +42,10 @@ def whole_log(times, window=DAY):
 
 
 def one_grant(granted, window=HOUR):
-    """The payload that adds one unit to a log."""
+    """Returns the payload that adds one unit to a log."""
     return payload(3, window, [granted, window * 1_000, 1])
 
 
 def sorted_set(times):
-    """The arguments after the key with which ZADD makes the script's sorted set."""
+    """Returns the arguments after the key with which ZADD makes the script's sorted set."""
     return [word for granted in times for word in (granted, granted)]

@@ -1,4 +1,4 @@
-"""Memory by which a server grows for each key and for each logged grant, of used_memory."""
+"""Growth of used_memory for each key and for each logged grant."""
 
 from scripts.benchmarks.servers import Failure, Redis
 
@@ -21,7 +21,7 @@ FILLS = {
 
 
 def grown(fill, expected):
-    """Bytes that a new server has grown by; fill it with so many keys."""
+    """Returns the growth of a new server in bytes after `fill`."""
     with Redis() as server:
         before = server.client.info("memory")["used_memory"]
         fill(server)
@@ -31,7 +31,7 @@ def grown(fill, expected):
 
 
 def loop(name, keys):
-    """Fills in the server itself, a part at a time."""
+    """Returns a fill by a script in the server, which makes a part of the keys at a time."""
 
     def fill(server):
         for first in range(0, keys, 10_000):
@@ -45,7 +45,7 @@ def loop(name, keys):
 def script_hashes(keys):
     def fill(server):
         sha = server.load_script(commands.TOKEN_BUCKET)
-        # Twice, since what is used is no whole number any more from the second call on.
+        # Two calls, because the used amount is a fraction from the second call on.
         for _ in range(2):
             names = (f"key:{number:012d}" for number in range(keys))
             server.pipeline(("EVALSHA", sha, 1, name, 100, 3600, 25) for name in names)
@@ -62,7 +62,7 @@ def bytes_per_key(keys=KEYS):
 
 
 def logs(logs_of, times):
-    """Grants of one unit each, one after another, as they come."""
+    """Returns a fill by grants of one unit each, one after another."""
 
     def fill(server):
         grants = [one_grant(granted) for granted in times]

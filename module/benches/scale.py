@@ -1,4 +1,4 @@
-"""How the cost of a call grows with keys, limits, connections and nodes of a cluster."""
+"""The growth of the cost of a call with keys, limits, connections and nodes of a cluster."""
 
 import statistics
 import time
@@ -23,12 +23,12 @@ CLUSTER_CALLS = {"RATELIMIT.TB granted": commands.TB_GRANTED, "INCR": commands.I
 
 
 def median_of(runs):
-    """Medians of the fields of some runs."""
+    """Returns the medians of the fields of some runs."""
     return {field: statistics.median(run[field] for run in runs) for field in runs[0]}
 
 
 def timed(servers, words, pipeline, *arguments, **more):
-    """A run, with the processor time that the servers spent on each call."""
+    """Returns a run, with the processor time that the servers spent on each call."""
     calls = CALLS[pipeline]
     before = sum(server.cpu_seconds() for server in servers)
     run = load(servers[0], words, calls, pipeline, *arguments, **more)
@@ -37,13 +37,13 @@ def timed(servers, words, pipeline, *arguments, **more):
 
 
 def rounds_of(calls):
-    """Medians for each name, of rounds in which each of the calls had its turn."""
+    """Returns the medians for each name, of rounds in which each call is made once."""
     rounds = [{name: call() for name, call in calls.items()} for _ in range(ROUNDS)]
     return {name: median_of([each[name] for each in rounds]) for name in calls}
 
 
 def by_keys(keys):
-    """With a server of its own for each command, full of keys."""
+    """Measures each command on a server of its own, which is full of keys."""
     fills = {"INCR": "INCR and EXPIRE", "RATELIMIT.TB granted": "RATELIMIT.TB"}
     words = {call.name: call.on("key:__rand_int__", {}) for call in CLUSTER_CALLS.values()}
     with ExitStack() as stack:
@@ -58,7 +58,7 @@ def by_keys(keys):
 
 
 def by_limit(limit):
-    """Logs that are full, and buckets, of a limit."""
+    """Measures full logs and buckets with this limit."""
     keys = max(2, min(1_000, ENTRIES // limit))
     names = [f"{{}}:{number:012d}" for number in range(keys)]
     fill = commands.log_of(limit)
@@ -95,7 +95,7 @@ def by_connections(connections):
 
 
 def by_nodes(nodes):
-    """A cluster whose nodes share the core of the servers: their processor time is what counts."""
+    """Measures the processor time of the nodes of a cluster on the core of the servers."""
     with ExitStack() as stack:
         buses = [free_port() for _ in range(nodes)]
         servers = [
@@ -108,7 +108,7 @@ def by_nodes(nodes):
             server.client.execute_command("CLUSTER MEET", "127.0.0.1", servers[0].port, buses[0])
         for server in servers:
             server.wait_for(lambda server=server: knows(server, nodes))
-        time.sleep(1)  # A node that has just become one of a cluster refuses writes for a moment.
+        time.sleep(1)  # A node that has just joined a cluster refuses writes for a moment.
         measured = rounds_of(
             {
                 name: lambda call=call: timed(

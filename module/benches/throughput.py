@@ -33,19 +33,19 @@ def key_of(call, number):
 
 
 def load(server, words, calls, pipeline, connections=CONNECTIONS, keys=KEYS, more=()):
-    """One run of redis-benchmark; what it measured."""
+    """Runs redis-benchmark once, and returns its measured values."""
     options = ["-p", server.port, "-c", connections, "-P", pipeline, "-r", keys, "-n", calls]
     words = [*pinned(LOAD_CORE, ["redis-benchmark"]), *options, "--csv", *more, *words]
     ran = subprocess.run(list(map(str, words)), check=False, capture_output=True, text=True)
     if ran.returncode or ran.stderr.strip():
         raise Failure(f"redis-benchmark: {ran.stdout}{ran.stderr}")
-    # What comes before the head of the table tells of the nodes of a cluster.
+    # The text before the head of the table lists the nodes of a cluster.
     (row,) = csv.DictReader(io.StringIO(ran.stdout[ran.stdout.index('"test"') :]))
     return {ours: float(row[theirs]) for theirs, ours in FIELDS.items()}
 
 
 def fill(server, scripts, call):
-    """Every key exists before it is measured, and is as the call needs it to be."""
+    """Creates every key before the measurement, in the state that the call needs."""
     keys = [key_of(call, f"{number:012d}") for number in range(KEYS)]
     if callable(call.fill):
         server.pipeline(call.fill(key) for key in keys)
@@ -54,7 +54,7 @@ def fill(server, scripts, call):
 
 
 def check(server, scripts, call):
-    """Keys at random are still answered as the name of the call says."""
+    """Checks that the call still has the outcome in its name on random keys."""
     numbers = random.sample(range(KEYS), SAMPLE)
     keys = [key_of(call, f"{number:012d}") for number in numbers]
     replies = server.pipeline(call.on(key, scripts) for key in keys)
@@ -93,7 +93,7 @@ def measure_pipeline(server, scripts, pipeline, rounds):
 
 
 def compared(runs, first):
-    """Medians of each field, and of the ratios of the rates to those of the same round."""
+    """Returns the medians of each field, and of the ratios of the rates within a round."""
     measured = {}
     for name, rounds in runs.items():
         measured[name] = {

@@ -1,5 +1,5 @@
 -- The same token bucket as a script, for comparison: KEYS[1], limit, window in seconds, cost.
--- State is a hash of what is used and when that was true; time is the server's.
+-- The state is a hash of the used units and their time; time is the server's.
 local limit, window, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6

@@ -48,7 +48,7 @@ fn main() {
 fn run(outage: &str, fail_mode: &str, begin: Step, end: Step) -> String {
     let mut server = Server::start();
     let gateway = Gateway::builder().redis(&server).env("FAIL_MODE", fail_mode);
-    // The default, in place of that of the tests.
+    // The default timeout, in place of the timeout of the tests.
     let gateway = gateway.env("REDIS_TIMEOUT_MS", "").start();
     let traffic = Traffic::on(&[&gateway]).connections(CONNECTIONS);
     traffic.during(|_| thread::sleep(PHASE / 5));

@@ -105,9 +105,9 @@ fn a_user_may_reach_only_keys_that_match_a_pattern() {
     assert_eq!(server.client().call::<i64>("DBSIZE"), 0);
 }
 
-/// The server itself finds the keys by their number; where it finds none, it lets the call pass.
+/// The server finds the keys by their number, and lets a call pass in which it finds no key.
 #[test]
-fn a_false_number_of_keys_gets_nobody_past_a_pattern() {
+fn a_false_number_of_keys_passes_no_pattern() {
     let server = Server::at(NOON);
     let mut client = user(&server, "~quota:* +@all");
     for numkeys in [
@@ -145,7 +145,7 @@ fn no_ordinary_user_may_apply_an_effect() {
         let error = apply(&mut client, "direct").expect_err(rules);
         let unknown = error.detail().is_some_and(|detail| detail.starts_with("unknown command"));
         assert!(error.code() == Some("NOPERM") || unknown, "{rules}: {error}");
-        // These fail at one point or another; what counts is that nothing came of them.
+        // These calls may fail at any point; the test requires that they change nothing.
         let effect = effect();
         let _ = client.reply(&[b"MULTI"]);
         let _ = apply(&mut client, "queued");
@@ -172,7 +172,8 @@ fn no_tenant_may_list_denied_keys() {
         for keys in ["~tenant-a:*", "~*"] {
             let mut client = user(&server, &format!("{keys} {rules}"));
             refuses(&mut client, "RATELIMIT.TOP");
-            // These fail at one point or another; what counts is that no name is shown.
+            // These calls may fail at any point; the test requires that no reply has the name of a
+            // key.
             let script: &[&[u8]] = &[b"EVAL", b"return redis.call('RATELIMIT.TOP')", b"0"];
             for call in [&[b"MULTI" as &[u8]] as &[&[u8]], &[b"RATELIMIT.TOP"], &[b"EXEC"], script]
             {
@@ -196,7 +197,7 @@ fn an_operator_may_list_denied_keys() {
     }
 }
 
-/// The categories that the documentation names leave out every command that it puts into them.
+/// Excluding a category that the documentation names excludes every command that it puts there.
 #[test]
 fn a_user_without_a_category_may_call_none_of_its_commands() {
     let server = Server::at(NOON);
@@ -227,7 +228,7 @@ fn a_user_without_a_category_may_call_none_of_its_commands() {
 
 /// A user is often made before the module is loaded: at that time no category has its commands.
 #[test]
-fn users_who_were_made_before_the_module_was_loaded_have_no_more_rights() {
+fn users_created_before_the_module_is_loaded_have_no_more_rights() {
     let server = Server::builder().without_module().config("enable-module-command", "yes").start();
     let mut operator = server.client();
     operator.call::<()>("ACL SETUSER someone reset on nopass ~* +@all -@dangerous -@admin");
@@ -249,7 +250,7 @@ fn a_server_may_apply_an_effect_and_so_may_its_administrator() {
 }
 
 #[test]
-fn a_dry_run_tells_who_may_call_what() {
+fn a_dry_run_reports_the_rights_of_a_user() {
     let server = Server::at(NOON);
     let mut client = server.client();
     let rules = if has_categories(&server) { "+@read" } else { "+ratelimit.peek" };
@@ -277,7 +278,7 @@ fn the_modules_category_has_exactly_the_commands_for_users() {
     }
     let mut listed: Vec<String> = client.call("ACL CAT ratelimit");
     listed.sort();
-    // Some servers list no command of any module here, whatever its categories.
+    // On some servers ACL CAT lists no command of any module.
     let writers: Vec<String> = client.call("ACL CAT write");
     let expected: &[&str] =
         if writers.iter().any(|name| name == "ratelimit.tb") { &COMMANDS } else { &[] };
@@ -309,12 +310,12 @@ fn effects_arrive_where_users_may_not_apply_them() {
     assert_eq!(digests(&primary), expected);
 }
 
-/// The digests of a bucket and a log.
+/// Returns the digests of a bucket and a log.
 fn digests(server: &Server) -> Vec<String> {
     server.client().call("DEBUG DIGEST-VALUE bucket log")
 }
 
-/// A client of a user that has only these rights.
+/// Returns a client of a user that has only these rights.
 fn user(server: &Server, rules: &str) -> Client {
     server.client().call::<()>(&format!("ACL SETUSER someone reset on nopass {rules}"));
     let mut client = server.client();
@@ -322,7 +323,7 @@ fn user(server: &Server, rules: &str) -> Client {
     client
 }
 
-/// The rule that gives a user every command of the module that is meant for users.
+/// Returns the rules that permit every command of the module for users.
 fn all_commands(server: &Server) -> String {
     if has_own_category(server) {
         return "+@ratelimit".to_owned();
@@ -335,14 +336,14 @@ fn has_own_category(server: &Server) -> bool {
     categories.iter().any(|category| category == "ratelimit")
 }
 
-/// Whether commands of modules are in categories at all.
+/// Returns whether the server puts commands of modules into categories.
 fn has_categories(server: &Server) -> bool {
     let [info]: [Vec<Value>; 1] = server.client().call("COMMAND INFO ratelimit.tb");
     let categories: Vec<String> = redis::from_redis_value_ref(&info[6]).unwrap();
     !categories.is_empty()
 }
 
-/// Asserts that of all the commands a user may call this one only.
+/// Asserts that the user may call this command and no other command of the module.
 #[track_caller]
 fn may_only(client: &mut Client, command: &str) {
     for call in CALLS {
@@ -369,7 +370,7 @@ fn apply(client: &mut Client, key: &str) -> Result<Value, redis::RedisError> {
     client.reply(&[b"RATELIMIT.APPLY", key.as_bytes(), &effect()])
 }
 
-/// What a primary sends when 3 units of 10 were taken from a bucket.
+/// Returns the effect that a primary sends after a call has taken 3 of 10 units from a bucket.
 fn effect() -> Vec<u8> {
     let (now, window) = (Instant::from_micros(NOON), Window::from_millis(60_000).unwrap());
     let [limit, cost] = [10, 3].map(|units| Units::new(units).unwrap());

@@ -11,8 +11,8 @@ use crate::harness::{Client, NOON, Random, Server};
 
 const STEPS: usize = 30_000;
 
-/// The longest wait that is tried, in milliseconds: all of them together must not take the clock
-/// further than a server can count.
+/// The longest wait that the test waits for, in milliseconds: all waits together must not move the
+/// clock further than a server can count.
 const LONGEST_WAIT: u64 = 366 * 86_400_000;
 
 #[test]
@@ -25,7 +25,7 @@ fn logs_agree() {
     agrees::<SlidingWindowLog>();
 }
 
-/// What one call asks for.
+/// The parameters of one call.
 #[derive(Clone, Copy, Debug)]
 struct Call {
     limit: u64,
@@ -81,7 +81,7 @@ impl Call {
     }
 }
 
-/// A state as a server stores it: until the expiry that came with its latest change.
+/// A state as a server stores it, with the expiry of its latest change.
 #[derive(Default)]
 struct Kept<S> {
     state: S,
@@ -89,7 +89,7 @@ struct Kept<S> {
 }
 
 impl<S: Limiter> Kept<S> {
-    /// Forgets a state whose key the server removes now, which must have ended.
+    /// Removes a state whose key the server removes now, and asserts that the state has ended.
     fn expire(&mut self, now: Instant) {
         let now_millis = now.as_micros() / 1_000;
         if self.expiry_millis.is_some_and(|expiry| now_millis > expiry) {
@@ -127,8 +127,8 @@ fn expiry_millis(now: Instant, reset_after: limiter::Duration) -> u64 {
 fn agrees<S: Limiter>() {
     let server = Server::at(NOON);
     let mut client = server.client();
-    // The server must forget keys when they are asked for, as the pure code here does, and not at
-    // moments of its own between two steps of the clock.
+    // The server must remove keys when a call accesses them, as the pure code here does, and not at
+    // times of its own between two steps of the clock.
     client.call::<()>("DEBUG SET-ACTIVE-EXPIRE 0");
     let mut random = Random::new();
     let mut kept = Kept::<S>::default();
@@ -174,8 +174,8 @@ fn agrees<S: Limiter>() {
     assert!(granted > enough && denied > enough, "{granted} granted, {denied} denied");
 }
 
-/// Waits for as long as a denied call was told, after which the server grants it: not a millisecond
-/// earlier, and whether or not the state has ended by then.
+/// Waits for the `retry_after` of a denied call, and asserts that the server grants the call then
+/// and not a millisecond earlier. The state may have ended by then.
 fn waits_as_told<S: Limiter>(server: &Server, client: &mut Client, call: Call, denied: &Decision) {
     let RetryAfter::Wait(wait) = denied.retry_after else { return };
     let millis = wait.ceil_millis().unsigned_abs();

@@ -3,10 +3,10 @@
 
 use crate::harness::{Client, NOON, Server};
 
-/// What a refused call must leave as it was: the value, and the time to live.
+/// The parts of a key that a refused call must leave unchanged: the value and the time to live.
 type Stored = (Option<Vec<u8>>, i64);
 
-/// Texts that are no integer between 1 and 1000000000: plain decimal digits, nothing else.
+/// Texts that are no integer between 1 and 1000000000 in plain decimal digits.
 const NOT_UNITS: [&str; 19] = [
     "",
     "0",

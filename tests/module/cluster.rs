@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::harness::{Client, Cluster, Ledger, Load, Server, Snapshot, eventually, is_primary};
 
-/// Of each type.
+/// The number of keys of each type.
 const KEYS: usize = 10;
 
 #[test]
@@ -23,7 +23,7 @@ fn commands_go_where_their_keys_are() {
         "RATELIMIT.MULTI 2 KEYa KEYb TB 10 60 SW 10 60",
     ] {
         assert_eq!(client.refusal(&call.replace("KEY", &others)), moved, "{call}");
-        // Of this node's own keys none is elsewhere, so the answer is the command's own.
+        // The node has all of its own keys, so it answers the call without a redirection.
         let reply = client.try_call(&call.replace("KEY", &own));
         assert!(!reply.is_err_and(|error| error.redirect_node().is_some()), "{call}");
     }
@@ -38,7 +38,7 @@ fn commands_go_where_their_keys_are() {
     a_value_can_be_taken_to_another_node(&cluster);
 }
 
-/// With DUMP and RESTORE, bytes and expiry included, in place of what was there.
+/// Moves a value with DUMP and RESTORE: its bytes and its expiry replace the target's key.
 fn a_value_can_be_taken_to_another_node(cluster: &Cluster) {
     let (from, to) = (cluster.tag(1), cluster.tag(2));
     let (mut source, mut target) = (cluster.node(1).client(), cluster.node(2).client());
@@ -95,7 +95,7 @@ fn a_slot_that_is_moved_key_by_key_under_load_loses_and_doubles_nothing() {
     assert_moved(&cluster, &slot, &load, &ledger);
     for (before, after) in before.iter().zip(slot.idle(&mut target.client())) {
         assert_eq!(before.digest, after.digest, "{}", before.key);
-        // The servers send how long the key has left, which counts from its arrival.
+        // The servers send the remaining time to live, which counts from the arrival of the key.
         let late = after.expiry - before.expiry;
         assert!((0..=millis).contains(&late), "{} expires {late} ms late", before.key);
     }
@@ -106,7 +106,7 @@ fn a_slot_that_is_moved_at_once_under_load_loses_and_doubles_nothing() {
     let Some(command) = Handover::of(&mut Server::start().client()) else {
         return;
     };
-    // The slot's new owner is the only one that the old one has to tell.
+    // The new owner of the slot is the only node that the old owner has to notify.
     let mut cluster = Cluster::start();
     cluster.leave_alone(0);
     let (source, target) = (cluster.node(0), cluster.node(1));
@@ -131,7 +131,7 @@ fn a_shard_keeps_its_limits_when_a_replica_takes_over() {
     let tag = cluster.tag(0);
     let ports: Vec<u16> = [0, 3].map(|number| cluster.node(number).port()).into();
 
-    // Asked to, it waits until it has everything, while writers are paused.
+    // CLUSTER FAILOVER pauses writers until the replica has every change.
     let load = Load::on(&format!("{tag}planned:"), KEYS);
     let ledger = load.during(
         || Some(ports[0]),
@@ -144,7 +144,7 @@ fn a_shard_keeps_its_limits_when_a_replica_takes_over() {
     cluster.agree();
     assert_in_step(cluster.node(3), cluster.node(0), load.keys());
 
-    // When the primary dies, what a replica has acknowledged is there.
+    // When the primary is killed, the replica has every change that the replica has acknowledged.
     for number in 0..6 {
         cluster.node(number).client().call::<()>("CONFIG SET cluster-node-timeout 2000");
     }
@@ -162,15 +162,15 @@ fn a_shard_keeps_its_limits_when_a_replica_takes_over() {
     assert_in_step(cluster.node(0), cluster.node(3), load.keys());
 }
 
-/// A slot of the first primary's.
+/// A slot of the first primary.
 struct Slot {
-    /// The hash tag of its keys.
+    /// The hash tag of the keys of the slot.
     tag: String,
     number: u32,
 }
 
 impl Slot {
-    /// A slot with keys that no load touches.
+    /// Creates keys in a slot that no load touches, and returns the slot.
     fn with_idle_keys(cluster: &Cluster) -> Self {
         let tag = cluster.tag(0);
         let mut client = cluster.node(0).client();
@@ -191,7 +191,7 @@ impl Slot {
     }
 }
 
-/// How a server hands a slot over as a whole.
+/// The command by which a server hands over a whole slot.
 #[derive(Clone, Copy)]
 enum Handover {
     /// CLUSTER MIGRATESLOTS, sent to the source.
@@ -201,7 +201,7 @@ enum Handover {
 }
 
 impl Handover {
-    /// The way that this server knows, if it knows one.
+    /// Returns the command that this server has, or `None`.
     fn of(client: &mut Client) -> Option<Self> {
         let mut knows = |command| {
             let [info]: [Option<Vec<redis::Value>>; 1] =
@@ -237,7 +237,7 @@ fn migrate<K: AsRef<str>>(source: &mut Client, target: &Server, keys: &[K]) {
     let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "30000", "KEYS"];
     words.extend(keys.iter().map(AsRef::as_ref));
     let words: Vec<&[u8]> = words.into_iter().map(str::as_bytes).collect();
-    // A key that has gone by now is answered NOKEY, if it was the only one.
+    // The server answers NOKEY when none of the keys exists any more.
     source.send::<String>(&words);
 }
 
@@ -246,7 +246,7 @@ fn take_over(cluster: &Cluster, number: usize) {
     eventually("the replica takes over", || is_primary(cluster.node(number).port()).then_some(()));
 }
 
-/// Asserts that the slot is the second primary's, with exactly what was granted.
+/// Asserts that the second primary has the slot, with exactly the granted units.
 fn assert_moved(cluster: &Cluster, slot: &Slot, load: &Load, ledger: &Ledger) {
     let (source, target, replica) = (cluster.node(0), cluster.node(1), cluster.node(4));
     let left: i64 = source.client().call(&format!("CLUSTER COUNTKEYSINSLOT {}", slot.number));

@@ -25,7 +25,7 @@ fn concurrent_clients_with_partial_grants_leave_nothing_over() {
     assert_eq!(granted_to_all("RATELIMIT.SW shared 1000 60 COST 7 PARTIAL"), LIMIT);
 }
 
-/// What all clients together are granted while the clock stands still.
+/// Returns the units that all clients together are granted while the clock stands still.
 fn granted_to_all(call: &str) -> i64 {
     let server = Server::at(NOON);
     let start = Barrier::new(CLIENTS);

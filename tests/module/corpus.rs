@@ -1,7 +1,8 @@
-//! The bytes that fuzzing has found worth keeping, and mutations of them, given to a live server:
-//! as values to load, and as effects to apply to these.
+//! Bytes of the corpus of the fuzzers, and mutations of them, sent to a live server: as values to
+//! load, and as effects to apply to these values.
 //!
-//! `RATELIMIT_FUZZ_SECONDS` says for how long to mutate; unless it is set, that is done a few times.
+//! `RATELIMIT_FUZZ_SECONDS` is the duration of the mutations in seconds; without it the number of
+//! mutations is small and fixed.
 
 #[path = "../../module/limiter/fuzz/corpus.rs"]
 mod kept;
@@ -44,7 +45,7 @@ fn mutated_bytes_of_the_corpus_are_refused_or_usable() {
     target.assert_unharmed();
 }
 
-/// All entries, as a value and the effects that follow it.
+/// Returns each entry as a value and the effects that follow it.
 fn corpus() -> Vec<Vec<Vec<u8>>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../module/limiter/fuzz/corpus");
     let entries = |folder| kept::entries(&root.join(folder)).into_iter().map(|(_, entry)| entry);
@@ -55,17 +56,17 @@ fn corpus() -> Vec<Vec<Vec<u8>>> {
     stored.chain(applied).collect()
 }
 
-/// A server that is given the bytes.
+/// A server that receives the bytes.
 struct Target {
     server: Server,
     client: Client,
-    /// Values of other types, as they should stay.
+    /// Dumps of keys of other types, which must not change.
     witnesses: Vec<Vec<u8>>,
-    /// What stands before a bucket's and before a log's bytes when they are stored.
+    /// The bytes before those of a bucket and before those of a log in a stored value.
     heads: [Vec<u8>; 2],
     /// The version of the server's format.
     version: Vec<u8>,
-    /// How many values were loaded and effects were applied, and how many were refused.
+    /// The numbers of accepted and of refused values and effects.
     accepted: u32,
     refused: u32,
 }
@@ -81,12 +82,13 @@ impl Target {
         let [bucket, log]: [Vec<u8>; 2] =
             ["bucket", "log"].map(|key| client.call(&format!("DUMP {key}")));
         let version = bucket[bucket.len() - TAIL + 1..bucket.len() - 8].to_vec();
-        // The type's number in the format, the module's name in nine bytes, and that a string comes.
+        // The number of the type in the format, the name of the module in nine bytes, and the mark
+        // of a string.
         let heads = [bucket, log].map(|payload| payload[..11].to_vec());
         Self { server, client, witnesses, heads, version, accepted: 0, refused: 0 }
     }
 
-    /// Loads the first piece as either type, applies all of them, and uses what that leaves.
+    /// Loads the first piece as either type, applies all pieces, and uses the resulting key.
     fn feed(&mut self, pieces: &[Vec<u8>]) {
         for head in self.heads.clone() {
             self.load(&head, &pieces[0]);
@@ -140,7 +142,7 @@ impl Target {
     }
 }
 
-/// A string as the server stores it: behind its length, which takes one, two or five bytes.
+/// Returns a string as the server stores it: after its length, which takes one, two or five bytes.
 fn string(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).unwrap();
     let [_, _, high, low] = length.to_be_bytes();
@@ -152,7 +154,7 @@ fn string(bytes: &[u8]) -> Vec<u8> {
     [&head, bytes].concat()
 }
 
-/// Changes bytes in some places: flips, inserts, removes, and joins with another's.
+/// Changes bytes in some places: flips, inserts, removes, and appends bytes of another entry.
 fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     for _ in 0..=random.below(4) {
         let at = random.below(bytes.len() + 1);

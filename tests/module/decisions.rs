@@ -1,5 +1,5 @@
-//! The commands that decide, one for each algorithm: what is the same for all of them. The replies
-//! are those of a live server whose clock the test sets.
+//! The behaviour that the commands that decide have in common, one command for each algorithm. The
+//! replies are those of a live server whose clock the test sets.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::{Client, NOON, Server, eventually};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Runs `test` for each algorithm, with its word, and a server and a client of its own.
+/// Runs `test` for each algorithm, with the word of the algorithm, a server and a client.
 fn for_each_algorithm(test: impl Fn(&str, &Server, &mut Client)) {
     for word in Algorithm::ALL.map(Algorithm::word) {
         let server = Server::at(NOON);
@@ -207,7 +207,7 @@ fn a_key_without_calls_is_kept_until_its_quota_is_whole() {
     }
     client.call::<()>(&format!("SET witness x PXAT {}", NOON / 1_000 + 40));
     server.clock().set(NOON + 50_699);
-    // The same sweep that removes the witness meets the others.
+    // The sweep that removes the witness also meets the other keys.
     eventually("the server has removed what had expired", || {
         (client.call::<usize>("DBSIZE") <= calls.len()).then_some(())
     });

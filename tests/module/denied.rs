@@ -4,7 +4,7 @@ use std::io::Write;
 
 use crate::harness::{Client, NOON, Server, eventually, exchange};
 
-/// Fills a bucket and a log, each of which can then grant two units more.
+/// Calls that fill a bucket and a log, except for two units each.
 const FILL: [&str; 2] = ["RATELIMIT.TB bucket 10 60 COST 8", "RATELIMIT.SW log 10 60 COST 8"];
 
 /// Calls that must change nothing.
@@ -27,7 +27,7 @@ const FREE: [&str; 16] = [
     "RATELIMIT.RESET missing",
 ];
 
-/// Calls that change something, to show that the tests here would notice.
+/// Calls that change something, so that a test that cannot detect a change fails.
 const CHANGING: [&str; 7] = [
     "RATELIMIT.TB bucket 10 60",
     "RATELIMIT.TB bucket 10 60 COST 9 PARTIAL",
@@ -144,7 +144,8 @@ fn values(client: &mut Client) -> Vec<(Option<Vec<u8>>, i64)> {
         .into()
 }
 
-/// The replication offset, the changes since the last save, the size of the append-only file.
+/// Returns the replication offset, the changes since the last save, and the size of the append-only
+/// file.
 fn written(client: &mut Client) -> [String; 3] {
     [
         client.info("replication", "master_repl_offset"),

@@ -16,11 +16,11 @@ use crate::harness::{
 const SCRIPT: &str = "observability/redis-exporter.lua";
 const ALERTS: &str = "observability/module-alerts.yml";
 
-/// An exporter that logs in as a user who may do no more than docs/redis.md lists.
+/// An exporter that logs in as a user with only the rights that docs/redis.md lists.
 struct Exporter {
     _process: Process,
     address: SocketAddr,
-    /// Holds the log; deleted when this is dropped.
+    /// The directory of the log; removed on drop.
     _directory: TempDir,
 }
 
@@ -49,7 +49,7 @@ impl Exporter {
         http_exchange(self.address, request.as_bytes()).ok().map(|answer| answer.body)
     }
 
-    /// The values of the script by their names.
+    /// Returns the values of the script by their names.
     fn values(&self) -> BTreeMap<String, f64> {
         let page = self.page().expect("the metrics");
         let values = page.lines().filter_map(|line| {
@@ -61,7 +61,7 @@ impl Exporter {
     }
 }
 
-/// Has two of three calls denied, by either algorithm.
+/// Makes three calls of each algorithm, two of which are denied.
 fn call_both(client: &mut Client) {
     for algorithm in ["TB", "SW"] {
         for _ in 0..3 {

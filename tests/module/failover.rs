@@ -1,8 +1,8 @@
-//! What a failover may lose, on pairs under load: nothing when it is planned, and nothing that a
-//! replica has acknowledged when it is not.
+//! Grants that a failover may lose, on pairs under load: none when the failover is planned, and
+//! none that a replica has acknowledged when it is not planned.
 //!
-//! Clients keep account of every unit. One whose call was not answered cannot know whether it was
-//! granted, so what is used in the end lies between two sums, which are nearly always the same.
+//! Clients count every unit. A client whose call got no reply cannot determine whether the call was
+//! granted, so the units used in the end lie between two sums, which are nearly always equal.
 
 use crate::harness::{Load, Server, Snapshot, eventually, is_primary};
 
@@ -10,7 +10,7 @@ const KEYS: usize = 10;
 
 #[test]
 fn a_rolling_restart_of_a_pair_under_load_loses_nothing() {
-    // With save points a server that ends leaves a snapshot, from which it catches up.
+    // With save points a server saves a snapshot when it stops, and catches up from the snapshot.
     let start = || Server::builder().config("save", "3600 1").start();
     let (mut first, mut second) = (start(), start());
     second.follow(&first);
@@ -53,7 +53,8 @@ fn a_primary_that_dies_under_load_takes_no_acknowledged_grant_with_it() {
     ledger.assert_no_acknowledged_lost(&mut replica.client());
 }
 
-/// Hands over from a primary to its replica, which pauses writers until the replica has it all.
+/// Fails over from a primary to its replica: the primary pauses writers until the replica has every
+/// change.
 fn fail_over(primary: &Server, replica: &Server) {
     replica.catch_up_with(primary);
     let mut client = primary.client();

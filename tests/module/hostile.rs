@@ -1,5 +1,5 @@
-//! Hostile input of any bytes and any length, and hostile stored bytes: they neither stop the
-//! server nor touch other data.
+//! Hostile input of any bytes and any length, and hostile stored bytes: neither stops the server or
+//! changes other data.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ fn random_commands_get_an_answer_and_touch_nothing_else() {
     let witnesses = create_witnesses(&mut client);
     let mut random = Random::new();
     let mut socket = server.socket();
-    // Where effects are for servers only, this is one.
+    // On servers where only servers may send effects, this client counts as a server.
     socket.write_all(b"DEBUG MARK-INTERNAL-CLIENT\r\n").unwrap();
     for _ in 0..BATCHES {
         let mut batch = vec![];
@@ -36,7 +36,7 @@ fn random_commands_get_an_answer_and_touch_nothing_else() {
         server.clock().advance(Duration::from_micros(random.bits() % 1_000_000));
     }
     assert_eq!(dumps(&mut client), witnesses);
-    // Whatever was stored by all that can be stored and loaded again.
+    // Every stored value can be saved and loaded again.
     let before = everything(&mut client);
     client.call::<()>("DEBUG RELOAD");
     assert_eq!(everything(&mut client), before);
@@ -98,12 +98,13 @@ fn effects_as_they_are_sent_are_accepted() {
     assert_eq!(client.call::<i64>("EXISTS gone"), 0);
 }
 
-/// Sends a batch of commands, and waits until all of them have been answered.
+/// Sends a batch of commands, and waits until the server has answered all of them.
 fn answers_all(socket: &mut TcpStream, batch: &[u8], server: &Server) {
     const MARK: &[u8] = b"all of them were answered";
     let mut request = batch.to_vec();
     encode(&[b"ECHO".to_vec(), MARK.to_vec()], &mut request);
-    // Answers are read while commands are written, or both sides would wait for the other.
+    // The test reads answers while it writes commands; otherwise both sides would wait for each
+    // other.
     let mut writer = socket.try_clone().unwrap();
     let answered = std::thread::scope(|scope| {
         let written = scope.spawn(move || writer.write_all(&request));
@@ -122,7 +123,7 @@ fn answers_all(socket: &mut TcpStream, batch: &[u8], server: &Server) {
     assert!(answered, "the server has closed the connection\n{}", server.log());
 }
 
-/// A command as a client sends it.
+/// Encodes a command as a client sends it.
 fn encode(arguments: &[Vec<u8>], bytes: &mut Vec<u8>) {
     bytes.extend(format!("*{}\r\n", arguments.len()).bytes());
     for argument in arguments {
@@ -132,7 +133,7 @@ fn encode(arguments: &[Vec<u8>], bytes: &mut Vec<u8>) {
     }
 }
 
-/// A command of the module with any arguments, or one that handles the values it has stored.
+/// Returns a command of the module with any arguments, or a command of the server on its keys.
 fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
     const OWN: [&str; 8] = ["TB", "SW", "MULTI", "PEEK", "REFUND", "RESET", "TOP", "APPLY"];
     const VALUE: [&str; 8] =
@@ -149,7 +150,8 @@ fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
     }
     let name = random.pick(&OWN);
     let mut command = vec![format!("RATELIMIT.{name}").into_bytes()];
-    // Half of the commands start as they should, so that the other arguments are reached.
+    // Half of the commands begin with valid arguments, so that the server reads the other
+    // arguments.
     if random.once_in(2) {
         let start = match name {
             "MULTI" => random.pick(&[
@@ -219,7 +221,7 @@ fn random_argument(random: &mut Random) -> Vec<u8> {
     }
 }
 
-/// Restores the payload of the key `original` in every damaged form there is.
+/// Restores the payload of the key `original` with every damage.
 fn survives_damaged_payloads(server: &Server) {
     let mut client = server.client();
     let witnesses = create_witnesses(&mut client);
@@ -249,7 +251,7 @@ fn survives_damaged_payloads(server: &Server) {
     assert_eq!(client.call::<Vec<u8>>("DUMP original"), payload);
 }
 
-/// Every truncation, every flip of a bit, and some hundred random changes.
+/// Returns every truncation, every flip of a bit, and some hundred random changes.
 fn damages(bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
     let truncated = (0..bytes.len()).map(|length| bytes[..length].to_vec());
     let flipped = (0..bytes.len() * 8).map(|bit| {
@@ -267,7 +269,7 @@ fn damages(bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
     truncated.chain(flipped).chain(scrambled).collect()
 }
 
-/// One effect of each kind, as a primary sends them.
+/// Returns one effect of each kind, as a primary sends it.
 fn effects() -> [Vec<u8>; 5] {
     let now = Instant::from_micros(NOON);
     let window = Window::from_millis(60_000).unwrap();
@@ -296,7 +298,8 @@ pub(crate) fn apply(
     client.reply(&[b"RATELIMIT.APPLY", key.as_bytes(), effect])
 }
 
-/// Runs everything that reads or changes a key; what it answers does not matter, but it must.
+/// Runs every command that reads or changes a key, and asserts that the server answers each of
+/// them.
 pub(crate) fn use_key(client: &mut Client, key: &str) {
     for line in [
         format!("RATELIMIT.PEEK {key} TB 100 60"),
@@ -315,7 +318,7 @@ pub(crate) fn use_key(client: &mut Client, key: &str) {
     }
 }
 
-/// All keys that have not expired, the digests of their values, and when they expire.
+/// Returns all keys that have not expired, the digests of their values, and their expiries.
 fn everything(client: &mut Client) -> Vec<(Vec<u8>, String, i64)> {
     let mut keys: Vec<Vec<u8>> = client.call("KEYS *");
     keys.sort();

@@ -125,11 +125,11 @@ fn resetting_the_servers_statistics_leaves_the_counts() {
 
 #[test]
 fn a_crash_report_shows_the_counts() {
-    // The test of memory at the end of the report writes over all memory for a moment: a server that
-    // uses malloc of libc may die of it before the report ends.
+    // The memory test at the end of a crash report overwrites all memory for a moment: a server
+    // with the malloc of libc may die before the report ends.
     let server = Server::builder().config("crash-memcheck-enabled", "no").start();
     server.client().decide("RATELIMIT.TB key 10 60 COST 7");
-    // The server dies of it, so that there is no reply.
+    // The command kills the server, so there is no reply.
     let _ = server.client().reply(&[b"DEBUG", b"SEGFAULT"]);
     eventually("the report is written", || server.log().contains("MODULES INFO").then_some(()));
     let lines = ["# ratelimit", "ratelimit_token_bucket_granted_units:7"];

@@ -19,11 +19,11 @@ struct Facts {
     positions: [i64; 3],
     categories: &'static [&'static str],
     tips: &'static [&'static str],
-    /// Flags, how the search begins, how the keys are found.
+    /// Flags, the begin of the search, and the way to find the keys.
     key_spec: &'static str,
     summary: &'static str,
     since: &'static str,
-    /// The arguments with their types, or for a key with the number of its key spec.
+    /// The arguments with their types; a key has the number of its key spec in place of a type.
     syntax: &'static str,
 }
 
@@ -124,7 +124,7 @@ const COMMANDS: [Facts; 7] = [
     },
 ];
 
-/// The one that is not for users.
+/// The only command that is not for users.
 const APPLY: Facts = Facts {
     name: "ratelimit.apply",
     arity: 3,
@@ -150,7 +150,7 @@ fn command_info_is_complete_and_true() {
         assert_eq!(text(&info[0]), name);
         assert_eq!(info[1], Value::Int(facts.arity), "{name}");
         let mut flags = words(&info[2]);
-        // What is internal is kept from scripts too, by the server.
+        // The server itself adds `noscript` to an internal command.
         flags.retain(|flag| name != APPLY.name || flag != "noscript");
         assert_eq!(flags, facts.flags, "{name}");
         assert_eq!(info[3..6], facts.positions.map(Value::Int), "{name}");
@@ -219,7 +219,7 @@ fn the_server_lists_the_commands_and_the_module() {
     let without: i64 = Server::builder().without_module().start().client().call("COMMAND COUNT");
     let with: i64 = client.call("COMMAND COUNT");
     assert_eq!(with - without, i64::try_from(listed.len()).unwrap());
-    // What is internal is neither listed nor counted.
+    // Internal commands are neither listed nor counted.
     listed.retain(|name| name != APPLY.name);
     listed.sort();
     assert_eq!(listed, COMMANDS.map(|facts| facts.name));
@@ -297,7 +297,7 @@ impl Terminal {
         self.process.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until this stands in the terminal, whatever its colours.
+    /// Waits until the terminal has this text, in any colours.
     fn shows(&self, text: &str) {
         let shown = || fs::read(self.output.path()).is_ok_and(|all| plain(&all).contains(text));
         eventually(text, || shown().then_some(()));
@@ -306,20 +306,20 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // What runs in the terminal ends with it.
+        // The end of `script` ends redis-cli too.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// What redis-cli answers to HELP for a command.
+/// Returns the answer of redis-cli to HELP for a command.
 fn help(server: &Server, name: &str) -> String {
     let port = server.port().to_string();
     let output = Command::new("redis-cli").args(["-p", &port, "HELP", name]).output().unwrap();
     plain(&output.stdout)
 }
 
-/// The text without what moves the cursor or changes colours.
+/// Returns the text without the sequences that move the cursor or change colours.
 fn plain(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let mut parts = text.split("\x1b[");
@@ -331,7 +331,7 @@ fn is_parameter(character: char) -> bool {
     character.is_ascii_digit() || character == ';'
 }
 
-/// The arguments of a command as one would write them, and their types.
+/// Returns the arguments of a command as a user writes them, with their types.
 fn syntax(arguments: &Value, separator: &str) -> String {
     let arguments: Vec<Value> = from_redis_value_ref(arguments).unwrap();
     let arguments: Vec<String> = arguments.iter().map(|one| argument(&map(one))).collect();
@@ -359,7 +359,7 @@ fn argument(facts: &BTreeMap<String, Value>) -> String {
     }
 }
 
-/// The one key spec: flags, how the search begins, how the keys are found.
+/// Returns the only key spec: flags, the begin of the search, and the way to find the keys.
 fn key_spec(specs: &Value) -> String {
     let specs: Vec<Value> = from_redis_value_ref(specs).unwrap();
     let spec = match &specs[..] {
@@ -390,7 +390,7 @@ fn integer(value: &Value) -> i64 {
     from_redis_value_ref(value).unwrap()
 }
 
-/// Words in any order, sorted.
+/// Returns the words in sorted order.
 fn words(value: &Value) -> Vec<String> {
     let mut words: Vec<String> = from_redis_value_ref(value).unwrap();
     words.sort();

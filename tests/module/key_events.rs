@@ -1,4 +1,4 @@
-//! Key events: a server that publishes those of modules publishes grants and refunds.
+//! Key events: a server that publishes the events of modules publishes grants and refunds.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ const CALLS: [(&str, &[&str]); 12] = [
     ("RATELIMIT.REFUND missing 1", &[]),
 ];
 
-/// A server that publishes these classes, and a subscriber to all events.
+/// Starts a server that publishes these classes, and a subscriber to all events.
 fn start(classes: &str) -> (Server, TcpStream) {
     let server = Server::builder().clock(NOON).config("notify-keyspace-events", classes).start();
     let subscriber = subscriber(&server);
@@ -39,7 +39,7 @@ fn subscriber(server: &Server) -> TcpStream {
     subscriber
 }
 
-/// The events since the last ones, each followed by its key.
+/// Returns the events since the last call, each followed by its key.
 fn events(subscriber: &mut TcpStream) -> Vec<String> {
     let received = exchange(subscriber, "");
     let lines: Vec<_> = received.lines().collect();
@@ -72,7 +72,7 @@ fn grants_and_refunds_are_published_with_the_classes_that_a_server_publishes() {
 fn nothing_is_published_for_a_key_that_is_missing() {
     let (server, mut subscriber) = start("EAdm");
     let mut client = server.client();
-    // This server does not have the flag with which a key is read silently.
+    // Redis 7.0 does not have the flag with which a module reads a key silently.
     let is_redis_7_0 = client.info("server", "redis_version").starts_with("7.0.");
     for (call, reads) in [
         ("RATELIMIT.PEEK missing TB 10 60", true),
@@ -98,7 +98,7 @@ fn a_replica_publishes_what_it_applies() {
         primary.clock().advance(Duration::from_micros(1_500));
         client.call::<redis::Value>(call);
         replica.catch_up_with(&primary);
-        // A refund of everything arrives as a deletion.
+        // A refund of all units arrives as a deletion.
         let deleted = published.iter().any(|event| event.starts_with("del"));
         let arrives = |event: &&str| !deleted || event.starts_with("del");
         let expected: Vec<_> = published.iter().copied().filter(arrives).collect();
@@ -107,7 +107,7 @@ fn a_replica_publishes_what_it_applies() {
 }
 
 #[test]
-fn a_refund_is_told_from_a_grant_at_the_same_time() {
+fn a_refund_is_distinguished_from_a_grant_at_the_same_time() {
     let primary = Server::at(NOON);
     let replica = Server::builder().config("notify-keyspace-events", "Ed").start();
     replica.follow(&primary);

@@ -8,7 +8,7 @@ use crate::harness::{Client, NOON, Server, Snapshot, eventually};
 
 const KEYS: [&str; 2] = ["bucket", "log"];
 
-/// What the keys have left after [`fill`].
+/// The replies to a peek of five units after [`fill`].
 const LEFT: [[i64; 5]; 2] = [[0, 10, 4, 6_000, 36_000], [0, 10, 4, 60_000, 60_000]];
 
 #[test]
@@ -64,7 +64,7 @@ fn a_key_that_is_renamed_keeps_its_value_and_its_expiry() {
         client.call::<()>("RENAME free taken");
         assert_eq!(held(&mut client, "taken"), original);
         assert_eq!(peek(&mut client, key, 10)[0], 10, "another key may take its place");
-        // Also over a limiter of another type.
+        // RENAME also replaces a limiter of another type.
         client.call::<()>(&format!("RENAME taken {}", KEYS[0]));
         assert_eq!(held(&mut client, KEYS[0]), original);
     }
@@ -187,7 +187,7 @@ fn limiters_are_found_by_their_type() {
 }
 
 #[test]
-fn object_tells_what_it_tells_of_any_value() {
+fn object_answers_as_for_any_value() {
     let server = Server::at(NOON);
     let mut client = server.client();
     fill(&mut client);
@@ -239,7 +239,7 @@ fn a_user_may_shorten_the_life_of_a_limiter() {
             assert_eq!(take_all(&mut client, key), 10, "a new {key} after {expire}");
             server.clock().set(NOON);
         }
-        // The next grant gives the key the time that it needs.
+        // The next grant sets the expiry that the key needs.
         fill(&mut client);
         let before = client.call::<i64>(&format!("PEXPIRETIME {key}"));
         client.call::<i64>(&format!("EXPIRE {key} 1"));
@@ -301,7 +301,7 @@ fn a_dumped_value_is_restored_with_any_expiry() {
     }
 }
 
-/// Leaves a bucket and a log of which six units of ten are used.
+/// Creates a bucket and a log, each with six of ten units in use.
 fn fill(client: &mut Client) {
     client.call::<i64>("DEL bucket log");
     for key in KEYS {
@@ -313,7 +313,7 @@ fn take(key: &str, cost: u32) -> String {
     format!("RATELIMIT.{} {key} 10 60 COST {cost}", algorithm(key))
 }
 
-/// Takes everything that a key has left, and returns how much that was.
+/// Takes all units that a key has left, and returns their number.
 fn take_all(client: &mut Client, key: &str) -> i64 {
     client.decide(&format!("{} PARTIAL", take(key, 10)))[0]
 }
@@ -326,7 +326,7 @@ fn algorithm(key: &str) -> &'static str {
     if key == "bucket" { "TB" } else { "SW" }
 }
 
-/// The digest of a value, and when it expires, whatever its key is called.
+/// Returns the digest and the expiry of a value, without the name of its key.
 fn held(client: &mut Client, key: &str) -> (String, i64) {
     let Snapshot { digest, expiry, .. } = Snapshot::of(client, key);
     (digest, expiry)

@@ -33,7 +33,7 @@ fn a_server_survives_every_fork_after_a_load_that_was_refused_for_its_settings()
         assert_eq!(modules(&server), 0, "{rest}");
         assert_is_documented(&server.log());
         assert_survives_forks(&server);
-        // Nothing of the refused load is in the way of another one.
+        // Nothing of the refused load prevents another load.
         server.load_module();
         assert_is_whole(&server);
     }
@@ -57,9 +57,10 @@ fn a_server_survives_every_fork_after_a_load_that_it_refused_itself() {
 
 #[test]
 fn a_setting_that_no_module_has_leaves_a_module_that_works_or_none() {
-    // The server finds out when the load is complete, and answers an error. Redis 7.0 keeps the
-    // module, since it has data types; Redis 8 unloads it all the same. Redis 7.2, 7.4 and Valkey,
-    // which reports 7.2.4, have a fault there that ends them, whatever the module does.
+    // The server detects the setting when the load is complete, and answers an error. Redis 7.0
+    // keeps the module, since the module has data types; Redis 8 unloads the module all the same.
+    // Redis 7.2, 7.4 and Valkey, which reports 7.2.4, have a defect there that ends the server with
+    // any module.
     let server = without_module().start();
     let version = server.client().info("server", "redis_version");
     if version.starts_with("7.2.") || version.starts_with("7.4.") {
@@ -98,18 +99,18 @@ const ALREADY_LOADED: &str = "ratelimit is loaded already, and a server loads it
                               loadmodule out of the configuration file or of the command line \
                               (CONFIG REWRITE writes it into the file)";
 
-/// A server that loads modules when it is told to.
+/// Returns a builder of servers without a module that permit MODULE LOAD.
 fn without_module() -> Builder {
     Server::builder().without_module().config("enable-module-command", "yes")
 }
 
-/// The number of modules with the name of this one.
+/// Returns the number of loaded modules that are called `ratelimit`.
 fn modules(server: &Server) -> usize {
     let list: String = server.client().call("INFO modules");
     list.lines().filter(|line| line.starts_with("module:name=ratelimit,")).count()
 }
 
-/// The lines that the log has from the module. It has no name yet when it is loaded twice.
+/// Returns the lines of the log from the module. On a second load the module has no name yet.
 fn reasons(log: &str) -> Vec<&str> {
     let text = |line| ["# <ratelimit> ", "# <module> "].iter().find_map(|mark| after(line, mark));
     log.lines().filter_map(text).collect()
@@ -119,7 +120,8 @@ fn after<'a>(line: &'a str, mark: &str) -> Option<&'a str> {
     line.split_once(mark).map(|(_, rest)| rest)
 }
 
-/// Asserts that the log has a reason, and the page on troubleshooting has a row for each.
+/// Asserts that the log has a reason, and that the page on troubleshooting has a row for each
+/// reason.
 fn assert_is_documented(log: &str) {
     let page = fs::read_to_string(repository().join("docs/troubleshooting.md")).unwrap();
     let rows = page.lines().filter(|line| line.starts_with("| `"));
@@ -147,7 +149,7 @@ fn assert_is_whole(server: &Server) {
     client.info("ratelimit", "ratelimit_token_bucket_calls");
 }
 
-/// Makes the server fork in every way there is, and asserts that it lives on.
+/// Makes the server fork in every possible way, and asserts that the server keeps running.
 fn assert_survives_forks(server: &Server) {
     let mut client = server.client();
     client.call::<String>("BGSAVE");
@@ -177,7 +179,7 @@ fn assert_survives_forks(server: &Server) {
     client.call::<()>("DEL key");
 }
 
-/// Waits until a child of the server has done its work.
+/// Waits until a child process of the server has ended.
 fn has_ended(client: &mut Client, field: &str) {
     eventually(field, || {
         let scheduled = client.info("persistence", "aof_rewrite_scheduled") == "0";

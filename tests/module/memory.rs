@@ -9,13 +9,14 @@ use redis::FromRedisValue;
 
 use crate::harness::{Client, NOON, Random, Server, dumped, eventually, log};
 
-/// How keys are made, many of a kind.
+/// A kind of keys that the tests create in large numbers.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// A string without an allocation of its own: what a server spends on any key that expires.
+    /// A string without an allocation of its own: the memory that a server needs for any key with
+    /// an expiry.
     Number,
     Bucket,
-    /// A log of so many entries.
+    /// A log with this number of entries.
     Log(u32),
 }
 
@@ -44,15 +45,15 @@ impl Kind {
     }
 }
 
-/// When keys expire.
+/// The time at which keys expire.
 const EXPIRY_MILLIS: u64 = NOON / 1_000 + 86_400_000;
 
-/// Names of one length.
+/// Returns the name of a key; all names have the same length.
 fn name(index: u32) -> String {
     format!("key:{index:09}")
 }
 
-/// What RESTORE makes such a log of.
+/// Returns the payload from which RESTORE makes a log with this number of entries.
 fn dump_of_log(client: &mut Client, entries: u32, now: u64) -> Vec<u8> {
     client.decide("RATELIMIT.SW sample 1 1");
     let sample: Vec<u8> = client.call("DUMP sample");
@@ -64,18 +65,18 @@ fn restore(client: &mut Client, key: &str, dump: &[u8]) {
     client.send::<()>(&[b"RESTORE", key.as_bytes(), b"86400000", dump]);
 }
 
-/// Bytes for each key.
+/// Bytes per key.
 #[derive(Clone, Copy, Debug)]
 struct Bytes {
-    /// By which the memory in use has grown.
+    /// The growth of the used memory.
     grown: f64,
-    /// That MEMORY USAGE tells.
+    /// The reply to MEMORY USAGE.
     told: f64,
 }
 
 impl Bytes {
     fn of(kind: Kind, keys: u32) -> Self {
-        // Each command that is called for the first time would be given a histogram.
+        // Latency tracking would allocate a histogram at the first call of each command.
         let server = Server::builder().clock(NOON).config("latency-tracking", "no").start();
         let before = used_memory(&server);
         kind.fill(keys, &mut server.client());
@@ -86,7 +87,7 @@ impl Bytes {
     }
 }
 
-/// What is in use with one new client, once no hash table is there twice.
+/// Returns the used memory with one new client, after the server has finished rehashing.
 fn used_memory(server: &Server) -> f64 {
     let mut client = server.client();
     eventually("all others are gone", || {
@@ -105,16 +106,17 @@ fn assert_close(told: f64, true_bytes: f64, what: &str) {
 }
 
 #[test]
-fn memory_usage_is_what_the_allocator_says() {
+fn memory_usage_agrees_with_the_allocator() {
     let (number, bucket) = (Bytes::of(Kind::Number, 20_000), Bytes::of(Kind::Bucket, 20_000));
-    // What a server spends on a key and does not tell: its hash tables.
+    // The memory that a server uses for a key and does not report: its hash tables.
     let untold = number.grown - number.told;
-    // The object, the key and its entry of a hash table, unless the key is kept within the object.
+    // The object, the key and its entry of a hash table, unless the object contains the key.
     let apart = number.told >= f64::from(16 + 24 + name(0).len() as u32 + 2);
     if apart {
         assert_close(bucket.told, bucket.grown - untold, "bucket");
     } else {
-        // Such servers have counted neither object nor key of a module's value, and then both.
+        // Older servers of this kind count neither the object nor the key of a module's value;
+        // newer servers count both.
         let error = bucket.told - (bucket.grown - untold);
         assert!((-60.0..20.0).contains(&error), "{bucket:?} {number:?}");
     }
@@ -171,7 +173,7 @@ fn remove(client: &mut Client, removal: &str) {
     assert_eq!(client.call::<i64>("EXISTS key"), 0, "{removal}");
 }
 
-/// How many objects are freed in the background because of an action.
+/// Returns the number of objects that the server frees in the background because of an action.
 fn freed_in_background(client: &mut Client, mut act: impl FnMut(&mut Client)) -> u64 {
     let freed = |client: &mut Client| client.info("memory", "lazyfreed_objects").parse::<u64>();
     let before = freed(client).unwrap();
@@ -231,8 +233,8 @@ fn a_long_log_is_moved_in_steps_and_can_be_used_between_them() {
     let server = Server::builder().config("hz", "500").start();
     let mut client = server.client();
     let now = server_micros(&mut client);
-    // Strings as large as the buffers of a log, so that these are put where a string has gone, and
-    // are far apart once all strings have gone.
+    // The strings are as large as the buffers of a log. The server puts the buffers into the places
+    // of deleted strings, so the buffers are far apart once all strings are deleted.
     let string = "x".repeat(240);
     let set = |index| format!("SET {index} {string}");
     client.calls::<()>(&(0..STRINGS).map(set).collect::<Vec<_>>());
@@ -259,7 +261,7 @@ fn a_long_log_is_moved_in_steps_and_can_be_used_between_them() {
     assert_eq!(client.call::<[String; 1]>("DEBUG DIGEST-VALUE log"), restored);
 }
 
-/// The digest of all values, and when the first keys expire.
+/// Returns the digest of all values, and the expiries of the first keys.
 fn held(client: &mut Client) -> (String, Vec<i64>) {
     let expiries: Vec<_> = (0..100).map(|key| format!("PEXPIRETIME {}", name(key))).collect();
     (client.call("DEBUG DIGEST"), client.calls(&expiries))
@@ -270,20 +272,20 @@ fn server_micros(client: &mut Client) -> u64 {
     seconds * 1_000_000 + micros
 }
 
-/// Memory that the allocator holds for each byte that is in use.
+/// Returns the memory that the allocator holds for each byte in use.
 fn fragmentation(client: &mut Client) -> f64 {
     client.info("memory", "allocator_frag_ratio").parse().unwrap()
 }
 
-/// Returns whether the allocator of the server has pages of 4 KiB. The one of redis-stack-server has
-/// pages of 64 KiB, whose slabs hold so many values that all slabs are about equally full: the
-/// allocator then advises the server to move few of them.
+/// Returns whether the allocator of the server has pages of 4 KiB. The allocator of
+/// redis-stack-server has pages of 64 KiB: its slabs hold many values, and all slabs are about
+/// equally full, so the allocator advises the server to move few values.
 fn has_small_pages(client: &mut Client) -> bool {
     let statistics: String = client.call("MEMORY MALLOC-STATS");
     statistics.contains("Page size: 4096")
 }
 
-/// Has the server move values together, if it was built with an allocator that can tell where to.
+/// Turns defragmentation on. Returns false where the server's allocator does not support it.
 fn defragments(client: &mut Client) -> bool {
     for setting in [
         "active-defrag-ignore-bytes 1",
@@ -305,7 +307,7 @@ fn defragments(client: &mut Client) -> bool {
 
 #[test]
 fn many_limiters_are_as_unremarkable_as_many_strings() {
-    // Not a million unless the variable says so: that takes a minute.
+    // The default is less than a million keys, which take a minute.
     let keys = env::var("RATELIMIT_TEST_KEYS").map_or(100_000, |keys| keys.parse().unwrap());
     let (limiters, strings) = (Server::at(NOON), Server::at(NOON));
     let (mut client, mut other) = (limiters.client(), strings.client());
@@ -339,7 +341,7 @@ fn many_limiters_are_as_unremarkable_as_many_strings() {
     }
 }
 
-/// What MEMORY DOCTOR complains of once memory that is free is given back.
+/// Returns the complaints of MEMORY DOCTOR after MEMORY PURGE.
 fn complaints(client: &mut Client) -> Vec<String> {
     client.call::<()>("MEMORY PURGE");
     let said: String = client.call("MEMORY DOCTOR");
@@ -347,7 +349,7 @@ fn complaints(client: &mut Client) -> Vec<String> {
     titles.map(|(title, _)| title.to_owned()).collect()
 }
 
-/// What redis-cli prints, which must end well.
+/// Runs redis-cli, asserts that it succeeds, and returns its output.
 fn redis_cli(server: &Server, option: &str) -> String {
     let port = server.port().to_string();
     let output = Command::new("redis-cli").args(["-p", &port, option]).output().unwrap();

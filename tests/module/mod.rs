@@ -28,7 +28,7 @@ mod access;
 // redis_exporter: metrics of INFO ratelimit.
 #[cfg(feature = "web")]
 mod exporter;
-// COMMAND, COMMAND DOCS and their relatives: the facts that the server returns.
+// COMMAND, COMMAND DOCS and related commands: the facts that the server returns.
 mod introspection;
 
 // Effects of calls: in the key, in replicas, on disk, in other nodes.
@@ -64,9 +64,9 @@ mod agreement;
 mod concurrency;
 // Bytes that fuzzing found, and mutations of them.
 mod corpus;
-// Input and stored bytes that no client of ours would send.
+// Hostile input and hostile stored bytes.
 mod hostile;
 // Generic key commands on limiter keys.
 mod keyspace;
-// Servers that are out of memory, busy or paused, and modules that come and go.
+// Servers that are out of memory, busy or paused, and modules that are loaded and unloaded.
 mod pressure;

@@ -6,7 +6,7 @@ use redis::Value;
 
 use crate::harness::{Client, NOON, Random, Server};
 
-/// The reply: whether all granted, and five integers for each key.
+/// The reply: 1 if all keys granted their cost, else 0, and five integers for each key.
 type Reply<const KEYS: usize> = (i64, [[i64; 5]; KEYS]);
 
 #[test]
@@ -56,7 +56,7 @@ fn a_burst_belongs_to_its_own_limit() {
 }
 
 #[test]
-fn one_key_is_enough_and_a_thousand_are_not_too_many() {
+fn one_key_and_a_thousand_keys_are_accepted() {
     let server = Server::at(NOON);
     let mut client = server.client();
     assert_eq!(multi(&mut client, "1 one SW 2 60"), (1, [[1, 2, 1, 0, 60_000]]));
@@ -69,8 +69,8 @@ fn one_key_is_enough_and_a_thousand_are_not_too_many() {
     }
 }
 
-/// The same random history through RATELIMIT.MULTI and, on keys of their own, through the commands
-/// of which it is made.
+/// Sends the same random history to RATELIMIT.MULTI and, on other keys, to the commands that
+/// RATELIMIT.MULTI combines.
 #[test]
 fn it_grants_what_its_parts_would_all_grant() {
     const STEPS: usize = 1_500;
@@ -221,7 +221,7 @@ fn take_one_by_one(client: &mut Client, limits: &[String; 3]) -> [[i64; 5]; 3] {
     })
 }
 
-/// The reply to RATELIMIT.MULTI with these arguments.
+/// Returns the reply to RATELIMIT.MULTI with these arguments.
 #[track_caller]
 fn multi<const KEYS: usize>(client: &mut Client, line: &str) -> Reply<KEYS> {
     let reply: Vec<Value> = client.call(&format!("RATELIMIT.MULTI {line}"));
@@ -231,7 +231,7 @@ fn multi<const KEYS: usize>(client: &mut Client, line: &str) -> Reply<KEYS> {
     (redis::from_redis_value_ref(granted).unwrap(), keys.try_into().unwrap())
 }
 
-/// The values of keys, and when they expire.
+/// Returns the values of keys, and their expiries.
 fn stored(client: &mut Client, keys: &[&str]) -> Vec<(Option<Vec<u8>>, i64)> {
     let stored =
         |key| (client.call(&format!("DUMP {key}")), client.call(&format!("PEXPIRETIME {key}")));

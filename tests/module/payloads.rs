@@ -7,19 +7,19 @@ use tempfile::TempDir;
 
 use crate::harness::{Client, NOON, Server, repository, sealed};
 
-/// When the effects let their keys expire.
+/// The expiry that the effects set.
 const EXPIRY_MILLIS: u64 = NOON / 1_000 + 60_000;
 
-/// Where a value holds the encoding version of its type, and the version of the limiter's codec.
+/// The positions in a value of the encoding version of its type and of the version of the codec.
 const ENCODING_AT: usize = 9;
 const CODEC_AT: usize = 12;
 
-/// The committed bytes of version 1 of that name.
+/// Returns the committed bytes of version 1 with this name.
 fn version_1(name: &str) -> Vec<u8> {
     committed(include_str!("../payloads/version-1.txt"), name)
 }
 
-/// The same of version 2.
+/// Returns the committed bytes of version 2 with this name.
 fn version_2(name: &str) -> Vec<u8> {
     committed(include_str!("../payloads/version-2.txt"), name)
 }
@@ -33,7 +33,7 @@ fn committed(file: &str, name: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
-/// What RESTORE says to a value, which gets the footer of this server.
+/// Restores a value with the footer of this server, and returns the reply.
 fn restore(client: &mut Client, key: &str, value: &[u8]) -> Result<redis::Value, String> {
     client.call::<()>("SET sample value");
     let sample: Vec<u8> = client.call("DUMP sample");
@@ -89,7 +89,7 @@ fn a_deletion_of_version_2_is_applied() {
     let deletion = version_2("deletion-effect");
     for (key, name) in [("bucket", "bucket-effect"), ("log", "log-effect")] {
         client.send::<()>(&[b"RATELIMIT.APPLY", key.as_bytes(), &version_1(name)]);
-        // Also when the key has gone already.
+        // The effect also succeeds when the key does not exist any more.
         for _ in 0..2 {
             client.send::<()>(&[b"RATELIMIT.APPLY", key.as_bytes(), &deletion]);
             assert_eq!(client.call::<i64>(&format!("EXISTS {key}")), 0);
@@ -163,7 +163,7 @@ fn a_server_does_not_start_from_a_newer_snapshot_and_its_log_says_what_to_upgrad
     drop(server);
     let file = directory.path().join("dump.rdb");
     let snapshot = fs::read(&file).unwrap();
-    // A snapshot has the key between the kind of the value and the name of its type.
+    // In a snapshot the key is between the kind of the value and the name of its type.
     let name = &version_1("bucket-value")[1..ENCODING_AT];
     let named = snapshot.windows(name.len()).rposition(|bytes| bytes == name);
     let value = named.expect("a value in the snapshot") - 1;
@@ -214,7 +214,7 @@ fn a_server_does_not_start_from_a_newer_or_damaged_append_only_file_and_its_log_
             assert!(!log.contains("Ready to accept connections"), "{log}");
         }
     }
-    // The file that has no such payload is loaded.
+    // The server loads the file without this payload.
     fs::write(path.join(name), older).unwrap();
     let server = builder().start();
     assert_eq!(server.client().call::<Vec<String>>("KEYS *"), ["log"]);
@@ -237,7 +237,7 @@ fn the_page_on_troubleshooting_has_the_lines_about_data_that_stops_the_start() {
     }
 }
 
-/// A command as it stands in an append-only file.
+/// Encodes a command as an append-only file contains it.
 fn command(arguments: &[&[u8]]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
     for argument in arguments {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::harness::{Client, NOON, Server, eventually, slowdown};
 
-/// A value's digest and when it expires.
+/// The digest and the expiry of a value.
 type Snapshot = (String, i64);
 
 const KEYS: [&str; 4] = ["bucket", "burst", "log", "large"];
 
-/// More than one buffer's worth of every format on the way, unless servers are slow.
+/// A number of entries that exceeds one buffer of every format on the way, unless servers are slow.
 static LARGE: LazyLock<u64> = LazyLock::new(|| 100_000 / u64::from(slowdown().unwrap_or(1)));
 
 /// The stored form of a log with [`LARGE`] entries, each made by a call of its own.
@@ -20,7 +20,7 @@ static LARGE_LOG: LazyLock<Vec<u8>> = LazyLock::new(|| {
     server.client().call("DUMP large")
 });
 
-/// When [`LARGE_LOG`] was begun, so that it ends at noon.
+/// Returns the time at which [`LARGE_LOG`] begins, so that it ends at noon.
 fn before_large() -> u64 {
     NOON - 1_000 * *LARGE
 }
@@ -147,7 +147,7 @@ fn grow_large_log(server: &Server) {
     }
 }
 
-/// Leaves keys of both types behind, with fractions, bursts, refunds and a large log.
+/// Creates keys of both types, with fractions, bursts, refunds and a large log.
 fn fill(server: &Server) {
     let mut client = server.client();
     client.send::<()>(&[b"RESTORE", b"large", b"86400000", &LARGE_LOG]);
@@ -186,7 +186,8 @@ fn rewrite_append_only_file(server: &Server) {
     let mut client = server.client();
     client.call::<String>("BGREWRITEAOF");
     eventually("the append-only file is rewritten", || {
-        // In this order, or one that starts between the questions would look finished.
+        // The order matters: a rewrite that starts between the two calls would seem finished
+        // otherwise.
         let state = ["aof_rewrite_scheduled", "aof_rewrite_in_progress"];
         state.iter().all(|field| client.info("persistence", field) == "0").then_some(())
     });

@@ -1,5 +1,6 @@
-//! A server in trouble: short of memory, busy, paused, or told to load and unload modules. Limiters
-//! do as every value and every command there does, and work on when it is over.
+//! A server in trouble: short of memory, busy, paused, or with modules that are loaded and
+//! unloaded. Limiters behave as every value and every command of the server, and work again
+//! afterwards.
 
 use std::collections::HashMap;
 use std::fs;
@@ -89,7 +90,7 @@ fn evicted_limiters_start_afresh_here_and_on_replicas() {
         store_large_logs(&mut client, LARGE_LOGS);
         client.call::<()>(&format!("CONFIG SET maxmemory-policy {policy}"));
         eventually("limiters are evicted", || {
-            // The memory of buffers comes and goes too.
+            // The memory of buffers changes too.
             let less = client.used_memory() - 100_000;
             client.call::<()>(&format!("CONFIG SET maxmemory {less}"));
             let _ = client.reply(&[&b"RATELIMIT.TB"[..], b"new", b"10", b"60"]);
@@ -222,14 +223,14 @@ fn a_client_that_is_not_to_be_evicted_is_served_when_others_are() {
     assert!(matches!(evicted.read(&mut [0]), Ok(0) | Err(_)), "the other is disconnected");
 }
 
-/// The next bytes of a reply.
+/// Reads the next bytes of a reply.
 fn read(socket: &mut TcpStream, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     socket.read_exact(&mut bytes).unwrap();
     bytes
 }
 
-/// Leaves a bucket and a log of which six units of ten are used.
+/// Creates a bucket and a log, each with six of ten units in use.
 fn fill(client: &mut Client) {
     assert_eq!(client.decide("RATELIMIT.TB bucket 10 60 COST 6")[0], 6);
     assert_eq!(client.decide("RATELIMIT.SW log 10 60 COST 6")[0], 6);
@@ -247,12 +248,12 @@ fn store_large_logs(client: &mut Client, count: usize) {
     }
 }
 
-/// The digest of everything that a server holds.
+/// Returns the digest of all data of a server.
 fn digest(server: &Server) -> String {
     server.client().call("DEBUG DIGEST")
 }
 
-/// The file from which a server has loaded the module.
+/// Returns the file from which a server has loaded the module.
 fn module_path(server: &Server) -> PathBuf {
     let modules: Vec<HashMap<String, Value>> = server.client().call("MODULE LIST");
     let ours = modules.iter().find(|module| text(&module["name"]) == "ratelimit").unwrap();

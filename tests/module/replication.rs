@@ -19,7 +19,7 @@ impl Pair {
         Self { primary, replica }
     }
 
-    /// A new replica that has caught up.
+    /// Starts a replica, and waits until the replica has caught up.
     fn replica_of(primary: &Server) -> Server {
         let replica = Self::builder()
             .clock_of(primary)
@@ -156,7 +156,7 @@ fn a_chain_of_replicas_holds_the_same_bytes_also_when_its_middle_is_promoted() {
     let expected = held(&middle);
     assert_eq!(held(&primary), expected);
     assert_eq!(held(&last), expected);
-    // Both caught up from the backlog of what had been a replica itself.
+    // Both servers caught up from the backlog of a server that had been a replica.
     assert_eq!(middle.client().info("stats", "sync_full"), snapshots);
 }
 
@@ -188,7 +188,7 @@ fn a_client_can_wait_until_replicas_have_its_grants() {
         client.decide(call);
         assert_eq!(client.call::<i64>("WAIT 1 0"), 1);
     }
-    // Read without waiting: what was acknowledged is there.
+    // The read does not wait: the replica has every acknowledged grant.
     let mut client = pair.replica.client();
     assert_eq!(client.decide("RATELIMIT.PEEK bucket TB 10 60")[2], 6);
     assert_eq!(client.decide("RATELIMIT.PEEK log SW 10 60")[2], 6);
@@ -241,7 +241,7 @@ fn a_deletion_leaves_the_denials_that_a_replica_has_counted() {
 #[test]
 fn a_change_that_the_server_refuses_to_replicate_is_counted_and_logged() {
     const LINE: &str = "the server refused to replicate changes of limiter keys";
-    // Without receivers of the replication, the call itself is passed to the server.
+    // Without receivers of the replication, the module passes the call itself to the server.
     for (function, appendonly) in
         [("RedisModule_Replicate", "yes"), ("RedisModule_ReplicateVerbatim", "no")]
     {
@@ -274,7 +274,7 @@ fn no_operator_can_rename_the_commands_that_carry_changes() {
     }
 }
 
-/// Changes keys of both types in every way there is, and returns how many changes that were.
+/// Changes keys of both types in every possible way, and returns the number of changes.
 fn change(primary: &Server, client: &mut Client) -> u32 {
     for _ in 0..50 {
         client.decide("RATELIMIT.TB bucket 100 600");
@@ -301,7 +301,7 @@ fn offset(server: &Server) -> u64 {
     server.client().info("replication", "master_repl_offset").parse().expect("an offset")
 }
 
-/// The number behind `name` in a line of command statistics.
+/// Returns the number after `name` in a line of command statistics.
 fn number(stats: &str, name: &str) -> u32 {
     let value = stats.split(',').find_map(|field| field.strip_prefix(name));
     value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {stats}"))

@@ -1,7 +1,7 @@
-//! A replica, and an append-only file, that joins while grants are made misses none.
+//! A replica or an append-only file that joins while grants are made receives every grant.
 //!
-//! The module sends its changes only while they have a receiver, so a change could be lost at the
-//! moment at which a receiver joins.
+//! The module sends changes only while there is a receiver, so a change could be lost at the moment
+//! at which a receiver joins.
 
 use crate::harness::{Builder, Client, Load, Server, Snapshot, eventually};
 
@@ -51,7 +51,7 @@ fn a_replica_that_comes_back_when_the_backlog_has_gone_misses_nothing() {
         eventually("the backlog is freed", || {
             (client.info("replication", "repl_backlog_active") == "0").then_some(())
         });
-        // The fork makes the module look for receivers, and there is none.
+        // The fork makes the module look for receivers, and the module finds none.
         save(&mut client);
         load.more();
         replica.follow(&primary);
@@ -143,15 +143,16 @@ fn an_append_only_file_that_is_rewritten_under_load_misses_nothing() {
     }
 }
 
-/// A server whose snapshots take a while, so that grants are made meanwhile.
+/// Starts a server whose snapshots take a while, so that grants are made meanwhile.
 fn slow_to_save() -> Builder {
     // Microseconds for each key.
     Server::builder().config("rdb-key-save-delay", "2000")
 }
 
-/// A server whose backlog suffices for a replica to catch up. The server sends no pings, since a ping
-/// that reached one server but not the other would put the former ahead. The backlog has room for all
-/// grants until a replica returns, which tries to once a second; the default size has not.
+/// Starts a server whose backlog suffices for a replica to catch up. The server sends no pings,
+/// since a ping that reached only one of two servers would put that server ahead. The backlog has
+/// room for all grants until a replica reconnects, which tries once a second; the default size is
+/// too small.
 fn with_backlog() -> Builder {
     Server::builder()
         .config("repl-ping-replica-period", "86400")
@@ -168,7 +169,7 @@ fn knows(server: &Server, setting: &str) -> bool {
     !server.client().call::<Vec<String>>(&format!("CONFIG GET {setting}")).is_empty()
 }
 
-/// Waits for a snapshot that is begun now.
+/// Saves a snapshot, and waits until it is written.
 fn save(client: &mut Client) {
     client.call::<String>("BGSAVE");
     eventually("the snapshot is written", || {
@@ -191,7 +192,7 @@ fn assert_in_step(primary: &Server, replica: &Server, load: &Load) {
     Snapshot::assert_same(&expected, &Snapshot::all(&mut replica.client(), load.keys()));
 }
 
-/// Asserts that the append-only file gives the same keys as the server has.
+/// Asserts that the append-only file has the same keys as the server.
 fn assert_in_file(server: &Server, load: &Load) {
     let mut client = server.client();
     let expected = Snapshot::all(&mut client, load.keys());

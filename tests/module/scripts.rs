@@ -5,7 +5,7 @@ use crate::harness::{Client, Server, Snapshot};
 
 const KEYS: [&str; 2] = ["{user}bucket", "{user}log"];
 
-/// Takes from both keys, counts in a third, and answers what was granted.
+/// Takes from both keys, increments a third key, and returns the number of granted units.
 const GRANT: &str = "
     redis.call('INCRBY', KEYS[3], 1)
     local bucket = redis.call('RATELIMIT.TB', KEYS[1], 3, 60)
@@ -15,7 +15,7 @@ const GRANT: &str = "
 const TAKE: &str = "return redis.call('RATELIMIT.TB', KEYS[1], 3, 60)[1]";
 const PEEK: &str = "return redis.call('RATELIMIT.PEEK', KEYS[1], 'TB', 3, 60)[3]";
 
-/// A primary and a replica that stops when it is sent what it cannot apply.
+/// Starts a primary, and a replica that stops when it receives a command that it cannot apply.
 fn pair() -> (Server, Server) {
     let primary = Server::builder().config("repl-ping-replica-period", "86400").start();
     let replica = Server::builder().config("propagation-error-behavior", "panic").start();
@@ -134,8 +134,8 @@ fn set_repl_does_not_stop_the_replication_of_a_grant() {
     assert_eq!(replica.client().call::<i64>("EXISTS {user}bucket"), 1);
 }
 
-/// Asserts that three granted calls reach a replica as three transactions with nothing beside
-/// their effects, and that what is held afterwards is the same.
+/// Asserts that three granted calls reach a replica as three transactions that contain only effects
+/// and the other writes, and that both servers then have the same values.
 fn assert_arrives_as_one(mut grant: impl FnMut(&mut Client) -> i64) {
     let (primary, replica) = pair();
     let mut client = primary.client();
@@ -166,7 +166,7 @@ fn with_keys<'a>(call: &[&'a str]) -> Vec<&'a [u8]> {
     call.iter().chain(&keys).map(|word| word.as_bytes()).collect()
 }
 
-/// Makes a script the function `run`.
+/// Registers a script as the function `run`.
 fn register(client: &mut Client, script: &str, flags: &str) {
     let library = format!(
         "#!lua name=limits\n

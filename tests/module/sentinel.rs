@@ -13,7 +13,7 @@ fn a_failover_by_sentinels_under_load_keeps_every_acknowledged_grant() {
     }
     let sentinels = Sentinels::watch(&primary, replicas.len());
     let former = primary.port();
-    // Sentinels choose among the replicas: what both have is safe.
+    // The Sentinels may promote either replica, so only grants that both replicas have are safe.
     let load = Load::on("", KEYS).acknowledged_by(2);
     let ledger = load.during(
         || Some(sentinels.primary_port()).filter(|&port| is_primary(port)),

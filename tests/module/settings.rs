@@ -62,7 +62,7 @@ fn the_highest_limit_has_bounds_of_its_own() {
 
 #[test]
 fn the_denied_keys_that_are_kept_are_128_unless_set() {
-    // A stopped clock, as denials halve at every full minute.
+    // The clock stands still, because denials halve at every full minute.
     let server = Server::at(NOON);
     let mut client = server.client();
     assert_eq!(setting(&server, TOP_KEYS), "128");
@@ -101,7 +101,7 @@ fn the_configuration_wins_over_the_modules_arguments() {
         let builder = Server::builder().clock(NOON).module_arguments(&arguments);
         builder.config(MAX_LIMIT, max_limit).config(TOP_KEYS, top_keys).start()
     };
-    // Also when it says what would be the default without them.
+    // The configuration also wins with a value that is the default without the arguments.
     for (max_limit, top_keys) in [("9", "4"), ("1000000", "128"), ("1", "0")] {
         let server = configured(max_limit, top_keys);
         let found = (setting(&server, MAX_LIMIT), setting(&server, TOP_KEYS));
@@ -130,7 +130,7 @@ fn a_rewritten_configuration_survives_a_restart() {
     let own: Vec<&str> = written.lines().filter(|line| line.starts_with("ratelimit.")).collect();
     assert_eq!(own, [format!("{TOP_KEYS} 2"), format!("{MAX_LIMIT} 70")], "{written}");
     server.stop();
-    // The file names the module and its arguments too.
+    // The file also names the module and its arguments.
     let server = Server::builder().without_module().configuration_file(&path).start();
     assert_eq!((setting(&server, MAX_LIMIT), setting(&server, TOP_KEYS)), both("70", "2"));
 }
@@ -171,7 +171,7 @@ fn both(max_limit: &str, top_keys: &str) -> (String, String) {
     (max_limit.to_owned(), top_keys.to_owned())
 }
 
-/// How many denied keys the server keeps.
+/// Returns the number of denied keys that the server keeps.
 fn kept(server: &Server) -> String {
     server.client().info("ratelimit", "ratelimit_top_keys_tracked")
 }

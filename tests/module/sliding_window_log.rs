@@ -72,9 +72,10 @@ fn partial_takes_what_there_is_and_waits_for_the_rest() {
     client.decide("RATELIMIT.SW user 10 60 COST 3");
     server.clock().advance(10 * SECOND);
     let partial = "RATELIMIT.SW user 10 60 COST 9 PARTIAL";
-    // Two of nine are missing, and two of the first three leave in fifty seconds.
+    // Two of nine units are missing, and two of the first three units leave the window in fifty
+    // seconds.
     assert_eq!(client.decide(partial), [7, 10, 0, 50_000, 60_000]);
-    // Nothing is there, and the first unit will do.
+    // No unit is available, and PARTIAL needs only one unit.
     assert_eq!(client.decide(partial), [0, 10, 0, 50_000, 60_000]);
     assert_eq!(client.decide("RATELIMIT.SW other 10 60 PARTIAL COST 25"), [10, 10, 0, -1, 60_000]);
 }
@@ -111,7 +112,8 @@ fn a_lowered_limit_waits_for_as_many_grants_as_it_takes() {
         assert_eq!(client.decide("RATELIMIT.SW user 5 60")[0], 1);
         server.clock().advance(10 * SECOND);
     }
-    // Granted at 0, 10, 20, 30 and 40 s; now it is 50 s, and at 90 s only the last one counts.
+    // The grants were made at 0, 10, 20, 30 and 40 s. Now it is 50 s; at 90 s only the last grant
+    // counts.
     assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [0, 2, 0, 40_000, 50_000]);
     server.clock().advance(40 * SECOND - MILLISECOND);
     assert_eq!(client.decide("RATELIMIT.SW user 2 60"), [0, 2, 0, 1, 10_001]);
@@ -157,7 +159,7 @@ fn windows_with_different_ticks_do_not_keep_a_grant_alive() {
         );
     }
     server.clock().set(NOON + 1_300_000);
-    // Those of the first 300 ms have left, less than a tick late.
+    // The grants of the first 300 ms have left the window, less than a tick late.
     let [_, _, remaining, ..] = client.decide("RATELIMIT.PEEK user SW 1000000 1");
     let used = 1_000_000 - remaining;
     assert!((2 * 499..=2 * 502).contains(&used), "{used}");

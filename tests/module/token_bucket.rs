@@ -80,7 +80,7 @@ fn partial_takes_what_there_is_and_waits_for_the_rest() {
     let partial = "RATELIMIT.TB user 10 60 COST 7 PARTIAL";
     assert_eq!(client.decide(partial), [7, 10, 3, 0, 42_000]);
     assert_eq!(client.decide(partial), [3, 10, 0, 24_000, 60_000]);
-    // Nothing is there, and the first unit will do.
+    // No unit is available, and PARTIAL needs only one unit.
     assert_eq!(client.decide(partial), [0, 10, 0, 6_000, 60_000]);
     server.clock().advance(24 * SECOND);
     assert_eq!(client.decide("RATELIMIT.TB user 10 60 COST 4"), [4, 10, 0, 0, 60_000]);
@@ -92,7 +92,7 @@ fn partial_never_gets_more_than_the_capacity() {
     let mut client = server.client();
     let more = "RATELIMIT.TB user 10 60 COST 25 PARTIAL";
     assert_eq!(client.decide(more), [10, 10, 0, -1, 60_000]);
-    // Units will come back one by one, however many are asked for.
+    // Units become available one by one, for any number of units that a call asks for.
     assert_eq!(client.decide(more), [0, 10, 0, 6_000, 60_000]);
     server.clock().advance(6 * SECOND - MILLISECOND);
     assert_eq!(client.decide(more), [0, 10, 0, 1, 54_001]);
@@ -109,7 +109,7 @@ fn a_refund_gives_back_at_most_the_whole_units_that_are_used() {
     assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 4"), 4);
     assert_eq!(client.decide("RATELIMIT.PEEK user TB 10 60"), [1, 10, 4, 0, 36_000]);
     assert_eq!(client.call::<i64>("PTTL user"), 37_000);
-    // After three more seconds half a unit has drained beyond five whole ones.
+    // After three more seconds half a unit has drained: five and a half units are in use.
     server.clock().advance(3 * SECOND);
     assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 2"), 2);
     assert_eq!(client.decide("RATELIMIT.PEEK user TB 10 60"), [1, 10, 6, 0, 21_000]);
@@ -140,7 +140,7 @@ fn a_refund_leaves_the_time_and_the_rate_of_the_latest_grant() {
     assert_eq!(client.decide(fast), [1, 100, 50, 0, 2_500]);
     assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 1"), 1);
     assert_eq!(client.decide(fast), [1, 100, 51, 0, 2_450]);
-    // A refund sees what the latest grant sees.
+    // A refund drains the bucket at the rate of the latest grant, not at that of the peek.
     server.clock().advance(3 * SECOND);
     assert_eq!(client.decide(fast), [1, 100, 100, 0, 0]);
     assert_eq!(client.call::<i64>("RATELIMIT.REFUND user 200"), 99);
@@ -153,7 +153,8 @@ fn what_was_used_carries_over_to_another_limit() {
     client.decide("RATELIMIT.TB user 100 60 COST 100");
     assert_eq!(client.decide("RATELIMIT.PEEK user TB 1000 60"), [1, 1_000, 900, 0, 6_000]);
     assert_eq!(client.decide("RATELIMIT.TB user 1000 60 COST 400"), [400, 1_000, 500, 0, 30_000]);
-    // 500 are used, of which 401 must drain first: at 1000 a minute, as it was granted them.
+    // 500 units are in use, and 401 of them must drain first, at the rate of the latest grant: 1000
+    // a minute.
     assert_eq!(client.decide("RATELIMIT.TB user 100 60"), [0, 100, 0, 24_060, 30_000]);
 }
 
@@ -168,7 +169,7 @@ fn time_drains_at_the_faster_rate_of_the_latest_grant_and_the_call() {
     assert_eq!(client.decide("RATELIMIT.TB user 1 3600"), [0, 1, 0, 1, 1]);
     server.clock().advance(MILLISECOND);
     assert_eq!(client.decide("RATELIMIT.TB user 1 3600"), [1, 1, 0, 0, 3_600_000]);
-    // Other callers decide the rate for all, if they are faster.
+    // A faster rate of another caller holds for all callers.
     assert_eq!(client.decide("RATELIMIT.TB user 100 5 COST 100"), [0, 100, 99, 50, 50]);
 }
 
@@ -188,7 +189,7 @@ fn the_expiry_is_rounded_up_to_a_whole_millisecond() {
     let mut client = server.client();
     for (micros, millis_left) in [(1, 1), (500, 1), (900, 1), (901, 2), (999, 2)] {
         server.clock().set(NOON + micros);
-        // Whole again 100 microseconds later.
+        // The bucket is full again 100 microseconds later.
         assert_eq!(client.decide("RATELIMIT.TB user 10000 1")[4], 1);
         assert_eq!(client.call::<i64>("PTTL user"), 1_000 + millis_left, "{micros}");
         client.call::<i64>("RATELIMIT.RESET user");

@@ -1,4 +1,4 @@
-//! RATELIMIT.TOP: the keys with the most denied calls, and the users who may read them.
+//! RATELIMIT.TOP: the keys with the most denied calls, and the rights to read them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
@@ -293,7 +293,7 @@ fn a_restart_forgets() {
 }
 
 #[test]
-fn those_who_may_read_and_write_all_keys_may_not_list_them() {
+fn rights_to_read_and_write_all_keys_do_not_permit_listing_them() {
     let server = Server::start();
     let mut client = server.client();
     client.call::<()>("ACL SETUSER user on nopass ~* +@read +@write +@fast");
@@ -309,7 +309,7 @@ fn those_who_may_read_and_write_all_keys_may_not_list_them() {
     assert_eq!(client.call::<String>("ACL DRYRUN user RATELIMIT.TOP"), "OK");
 }
 
-/// Has a key denied, and nothing else.
+/// Makes denied calls on a key, which change nothing else.
 fn deny(client: &mut Client, key: &str, times: u32) {
     for _ in 0..times {
         assert_eq!(client.decide(&format!("RATELIMIT.TB {key} 1 60 COST 2"))[0], 0);

@@ -211,7 +211,8 @@ impl Package {
         Sources::read(&repository().join(self.sources))
     }
 
-    /// Returns a line for each file that names a crate of this repository that it may not name.
+    /// Returns a line for each file that names a crate of this repository that the file may not
+    /// name.
     fn turned_arrows_to_crates(&self, sources: &Sources) -> Vec<String> {
         let is_of_repository = |name: &str| PACKAGES.iter().any(|package| package.name == name);
         let mut turned = vec![];
@@ -253,7 +254,7 @@ fn part_of(file: &str) -> &str {
     file.split('/').next().unwrap_or(file)
 }
 
-/// Returns the groups of files that lead back to themselves, each group once.
+/// Returns the groups of files whose arrows form a circle, each group once.
 fn circles(arrows: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         arrows.keys().map(|file| (file.as_str(), reachable(arrows, file))).collect();

@@ -1,8 +1,9 @@
-//! The Markdown files: their links lead somewhere, and what they show is what happens.
+//! The Markdown files: their links lead to existing targets, and their outputs are the real
+//! outputs.
 //!
-//! A block with commands is `console` where it shows what they answer, and else `sh`. Each of its
-//! commands is run as it is written, by a shell that has a server and a gateway of its own, or it
-//! is among [`ELSEWHERE`]. A `json` block right behind a request is its answer.
+//! A block with commands is `console` where the page has their output, and otherwise `sh`. The test
+//! runs each command as written, in a shell with a server and a gateway of its own, unless the
+//! command is in [`ELSEWHERE`]. A `json` block right after a request is the answer to that request.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +21,8 @@ use crate::harness::{
     repository,
 };
 
-/// Commands, or what they begin with, that are not run here, and what tests them instead.
+/// Commands, or their beginnings, that this test does not run, and the targets that test them
+/// instead.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("docker", "make test-images"),
     ("make deb", "make test-package"),
@@ -117,7 +119,7 @@ fn every_page_can_be_reached_from_the_readme() {
                 .map(move |link| normal(&page.path.with_file_name("").join(path(link))))
         });
         let targets: Vec<_> = targets.collect();
-        // A directory is shown with its README.
+        // A link to a directory leads to its README.
         reached.extend(targets.iter().map(|path| path.join("README.md")));
         reached.extend(targets);
     }
@@ -126,7 +128,7 @@ fn every_page_can_be_reached_from_the_readme() {
     assert!(lost.is_empty(), "no page links to {lost:?}");
 }
 
-/// A path without `..`, where links of different pages to one file are the same.
+/// Returns a path without `..`, so that links of different pages to one file are equal.
 fn normal(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut normal, part| {
         match part {
@@ -245,7 +247,7 @@ fn bytes_are_those_that_are_shown_in_both_protocols() {
 }
 
 #[test]
-fn logs_are_as_large_as_operators_are_told() {
+fn logs_are_as_large_as_the_page_states() {
     let page = fs::read_to_string(repository().join("docs/redis.md")).unwrap();
     let row = |name: &str| {
         let line = page.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -287,7 +289,7 @@ fn the_whole_is_run_by_one_command_and_stopped_by_a_signal() {
     command.envs([("PORT", &port), ("REDIS_PORT", &redis_port)]);
     let mut run = Process::start(&mut command, &directory.path().join("log"));
     eventually("it says what to try", || run.log().contains("Ctrl-C stops both").then_some(()));
-    // What is tried on a machine is not there for its network.
+    // A server for trials on a machine accepts no connections from the network.
     let loopback = r#"listening host="127.0.0.1""#;
     eventually("it listens on loopback", || run.log().contains(loopback).then_some(()));
     let log = run.log();
@@ -305,7 +307,7 @@ fn the_whole_is_run_by_one_command_and_stopped_by_a_signal() {
     }
 }
 
-/// The next bytes of a server, as a page shows them.
+/// Reads the next bytes of a server, and returns them in the notation of the pages.
 fn received(socket: &mut TcpStream, length: usize) -> String {
     let mut bytes = vec![0; length];
     socket.read_exact(&mut bytes).unwrap();
@@ -316,7 +318,7 @@ fn unescaped(text: &str) -> Vec<u8> {
     text.replace("\\r", "\r").replace("\\n", "\n").into_bytes()
 }
 
-/// One command of a block, and the lines that it prints, where they are shown.
+/// One command of a block, and its expected output where the page has one.
 #[derive(Debug)]
 struct Step {
     command: String,
@@ -324,14 +326,14 @@ struct Step {
 }
 
 impl Step {
-    /// Whether a reader's shell can run it.
+    /// Returns whether the shell of this test can run the command.
     fn is_run(&self) -> bool {
         let program = self.command.split_whitespace().next();
         program.is_some_and(|name| ["curl", "ratelimit-gateway", "redis-cli"].contains(&name))
     }
 }
 
-/// The commands of a block, each joined from its lines, without comments.
+/// Returns the commands of a block, each joined from its lines, without comments.
 fn steps(block: &Block) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut open = false;
@@ -361,12 +363,12 @@ fn steps(block: &Block) -> Vec<Step> {
     steps
 }
 
-/// A line of a block without the comment behind it.
+/// Returns a line of a block without the comment at its end.
 fn unlabelled(line: &str) -> &str {
     line.split("  # ").next().unwrap_or_default().trim_end()
 }
 
-/// The entry for a command that is not run here.
+/// Returns the entry for a command that this test does not run.
 fn elsewhere(command: &str) -> Option<&'static str> {
     let begins = |listed: &&str| {
         let rest = command.strip_prefix(listed);
@@ -375,21 +377,22 @@ fn elsewhere(command: &str) -> Option<&'static str> {
     ELSEWHERE.iter().map(|(listed, _)| *listed).find(begins)
 }
 
-/// Somebody who reads a page, and does what it says.
+/// The server and the gateway on which the commands of a page are run.
 struct Reader {
     server: Server,
     gateway: Gateway,
 }
 
 impl Reader {
-    /// With a clock that stands still: what a page shows was not read at once either.
+    /// Starts a server whose clock stands still, since a page does not depend on the time of its
+    /// commands.
     fn new() -> Self {
         let server = Server::at(NOON);
         let gateway = Gateway::start(&server);
         Self { server, gateway }
     }
 
-    /// Runs a command, which must print what is shown, and end well where nothing is.
+    /// Runs a command, and asserts the output on the page, or success where the page has no output.
     fn follow(&self, step: &Step, place: &str) -> String {
         self.prepare(&step.command);
         let Output { status, stdout, stderr } = self.shell(step);
@@ -411,7 +414,7 @@ impl Reader {
         printed
     }
 
-    /// What must have happened before a command answers what is shown.
+    /// Makes the calls that must precede a command for its output to equal that of the page.
     fn prepare(&self, command: &str) {
         if command.starts_with("redis-cli RATELIMIT.TOP") {
             let mut client = self.server.client();
@@ -429,7 +432,7 @@ impl Reader {
     }
 
     fn shell(&self, step: &Step) -> Output {
-        // The pages speak of default ports, where no test may have a server of its own.
+        // The pages use default ports, on which no test may start a server.
         let prelude = r#"
             curl() { command curl -sS --fail-with-body "${@//localhost:8000/$HOST:$PORT}"; }
             redis-cli() { command redis-cli --no-raw $STRICT -p "$REDIS_PORT" "$@"; }
@@ -443,7 +446,7 @@ impl Reader {
             .env("HOST", address.ip().to_string())
             .env("PORT", address.port().to_string())
             .env("REDIS_PORT", self.server.port().to_string())
-            // Errors that are shown are no failures.
+            // An error on the page is not a failure.
             .env("STRICT", if step.shown.is_none() { "-e" } else { "" })
             .env("PROGRAM", gateway_program())
             .output()
@@ -451,8 +454,8 @@ impl Reader {
     }
 }
 
-/// Whether a line that was printed is the one that is shown, but for a time that has gone by: the
-/// last two of a decision's integers.
+/// Returns whether a printed line equals a line of the page, except for time that has passed: the
+/// last two integers of a decision.
 fn is_shown(line: &str, shown: &str) -> bool {
     let time = |line: &str| {
         let (place, milliseconds) = line.split_once(") (integer) ")?;
@@ -465,7 +468,7 @@ fn is_shown(line: &str, shown: &str) -> bool {
     }
 }
 
-/// Whether an answer is the one that is shown, but for a time that has gone by.
+/// Returns whether an answer equals an answer on the page, except for time that has passed.
 fn alike(shown: &Value, given: &Value) -> bool {
     match (shown, given) {
         (Value::Object(shown), Value::Object(given)) => {
@@ -473,7 +476,7 @@ fn alike(shown: &Value, given: &Value) -> bool {
                 && shown.iter().zip(given).all(|((name, shown), (other, given))| {
                     let near = |shown: f64, given: f64| match name.as_str() {
                         "reset_in_seconds" | "retry_after" => (shown - given).abs() < 1.0,
-                        // A minute may have ended in between.
+                        // A minute may have ended before the answer.
                         "denied" => given == (shown / 2.0).floor(),
                         _ => false,
                     };

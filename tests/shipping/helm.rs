@@ -18,12 +18,12 @@ fn values_file(values: &str) -> NamedTempFile {
     file
 }
 
-/// What the chart makes of a file of values.
+/// Returns the objects that the chart makes of a file of values.
 fn chart_of_file(values: &str) -> Vec<Value> {
     printed(helm_template("ratelimit").arg("--values").arg(values_file(values).path()))
 }
 
-/// What Helm says when it refuses a file of values.
+/// Returns the error of Helm for a file of values that Helm refuses.
 fn refusal(values: &str) -> String {
     let file = values_file(values);
     let output = helm_template("ratelimit").arg("--values").arg(file.path()).output();
@@ -111,7 +111,7 @@ fn values_that_the_chart_does_not_have_are_refused() {
     }
     chart_of_file("gateway: { settings: { SHUTDOWN_DELAY_MS: 10000 } }");
     chart_of_file("redis: { resources: null, maxmemory: 1gb }");
-    // What a chart above this one has for all its parts.
+    // A parent chart sets `global` for all of its charts.
     chart_of_file("global: { registry: example.com }");
 }
 
@@ -209,7 +209,7 @@ fn an_image_can_be_named_as_a_whole() {
     assert_eq!(images, ["example.com/gateway@sha256:0123", "example.com/redis:8"]);
 }
 
-/// Whether the cluster chooses users and groups, and all else is as hardened as before.
+/// Asserts that the cluster chooses users and groups, and that all else is as hardened as before.
 fn assert_cluster_chooses_users(objects: &[Value]) {
     for workload in workloads(objects) {
         let context = &pod(workload)["securityContext"];
@@ -285,7 +285,7 @@ dashboard: { enabled: true, annotations: { example.com/folder: Limits } }
     let endpoint = &monitor["spec"]["endpoints"][0];
     assert_eq!(endpoint["interval"], "30s");
 
-    // The alerts are those that are shipped, for the job that the monitor names.
+    // The alerts are the shipped alerts, for the job that the monitor names.
     let job_label = monitor["spec"]["jobLabel"].as_str().unwrap();
     let service = named(&objects, "Service", &name);
     assert_eq!(service["metadata"]["labels"][job_label], name);

@@ -1,5 +1,5 @@
-//! The files for Railway and Render: no more fields than those services know, and every name in
-//! them looked up where it must be. Their commands are run.
+//! The files for Railway and Render: every field is one that these services have, every name refers
+//! to an existing object, and the commands of the files are run.
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Gateway, Process, eventually, free_port, repository};
 
-/// What a gateway takes to stop at most, by default.
+/// The longest time that a gateway takes to stop, by default.
 const STOPS_WITHIN_SECONDS: u64 = 11;
 
 fn read(path: &str) -> String {
@@ -22,7 +22,7 @@ fn railway(path: &str) -> Value {
     serde_json::from_str(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The service of this name in render.yaml.
+/// Returns the service with this name in render.yaml.
 fn render(name: &str) -> Value {
     let output = Command::new(repository().join("target/kubernetes/bin/python"))
         .args([
@@ -48,7 +48,7 @@ fn assert_fields(value: &Value, known: &[&str]) {
     }
 }
 
-/// The variables of a service of Render.
+/// Returns the variables of a service of Render.
 fn variables(service: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let variables = service["envVars"].as_array().unwrap().iter();
     variables.map(|variable| (variable["key"].as_str().unwrap(), variable))
@@ -62,7 +62,7 @@ fn assert_is_a_setting(name: &str) {
     assert!(gateway_help().contains(&format!("\n  {name}\n")), "the gateway has no {name}");
 }
 
-/// Runs what starts Redis on a host, with what stands in for the image's entrypoint.
+/// Runs the command that starts Redis on a host, with a substitute for the entrypoint of the image.
 fn assert_starts_a_redis_with_a_password(command: &str) {
     let directory = TempDir::new().unwrap();
     let entrypoint = directory.path().join("ratelimit-entrypoint.sh");
@@ -92,7 +92,7 @@ fn assert_is_ready_at(path: &Value) {
     assert_eq!(gateway.get(path.as_str().unwrap()).status, 200, "{path}");
 }
 
-/// What the Dockerfile builds when told so, and what it builds when told nothing.
+/// Asserts that the Dockerfile has a stage for this image, or for the gateway without an argument.
 fn assert_is_built(image: Option<&str>) {
     let dockerfile = read("Dockerfile");
     let default = dockerfile.lines().find_map(|line| line.strip_prefix("ARG IMAGE="));

@@ -42,7 +42,7 @@ fn the_dockerfile_copies_every_manifest_and_makes_every_empty_source() {
 
 #[test]
 fn the_dockerfile_builds_every_copied_member_again() {
-    // Sources have the times of the context, which are before the build of the empty ones.
+    // Sources have the times of the context, which are earlier than the build of the empty sources.
     let dockerfile = read("Dockerfile");
     let stages: Vec<_> =
         dockerfile.split("\nFROM ").filter(|stage| stage.contains("cargo clean ")).collect();
@@ -75,7 +75,7 @@ fn the_dockerfile_uses_the_toolchain_of_the_workspace() {
     assert!(toolchains.iter().all(|line| line.starts_with(&image)), "{toolchains:?}");
 }
 
-/// The directories of the workspace's members.
+/// Returns the directories of the members of the workspace.
 fn members() -> Vec<String> {
     let workspace = read("Cargo.toml");
     let (_, members) = workspace.split_once("members = [").expect("members");
@@ -83,7 +83,8 @@ fn members() -> Vec<String> {
     members.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Whether Docker gets a file: the last line of .dockerignore that matches its path decides.
+/// Returns whether Docker receives a file: the last line of .dockerignore that matches its path
+/// decides.
 fn is_in_context(file: &str) -> bool {
     let ignored = read(".dockerignore");
     let rules = ignored
@@ -99,7 +100,7 @@ fn is_in_context(file: &str) -> bool {
 fn the_entrypoint_loads_the_module_once_and_only_into_servers() {
     const LOAD: &str = "--loadmodule /usr/local/lib/libratelimit.so";
     let directory = tempfile::tempdir().expect("a directory");
-    // What the base image would be asked to run.
+    // A substitute for the entrypoint of the base image.
     let base = directory.path().join("docker-entrypoint.sh");
     fs::write(&base, "#!/bin/sh\necho \"$@\"\n").expect("it is written");
     fs::set_permissions(&base, PermissionsExt::from_mode(0o755)).expect("it can be run");
@@ -175,7 +176,7 @@ fn the_image_starts_again_after_its_configuration_was_rewritten() {
     let (conf, log) = (directory.path().join("redis.conf"), directory.path().join("log"));
     let port = free_port();
     fs::write(&conf, format!("bind 127.0.0.1\nport {port}\n")).expect("it is written");
-    // Starts the server as the base image does, with the module where it is on this machine.
+    // Starts the server as the base image does, with the module at its path on this machine.
     let server = Server::program();
     let base = format!(
         "#!/bin/sh\nshift\nfor word; do\nshift\n\

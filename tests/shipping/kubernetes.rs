@@ -1,5 +1,5 @@
-//! The manifests for Kubernetes: rendered, held against its schemas, and every name in them looked
-//! up where it must be. What they tell the gateway and Redis is told to real ones.
+//! The manifests for Kubernetes: rendered and checked against their schemas, and every name in them
+//! refers to an existing object. A real gateway and a real Redis run with their settings.
 
 use std::fs;
 use std::net::{Ipv6Addr, TcpStream};
@@ -19,7 +19,7 @@ fn installed(program: &str) -> Command {
     Command::new(repository().join("target/kubernetes/bin").join(program))
 }
 
-/// What a command prints, each object as JSON that its schema allows.
+/// Returns the output of a command, each object as JSON that its schema allows.
 pub(crate) fn printed(command: &mut Command) -> Vec<Value> {
     let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
     let output = installed("python")
@@ -33,19 +33,19 @@ pub(crate) fn printed(command: &mut Command) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// What a kustomization makes.
+/// Returns the objects of a kustomization.
 pub(crate) fn rendered(directory: &Path) -> Vec<Value> {
     printed(installed("kubectl").arg("kustomize").arg(directory))
 }
 
-/// Renders the chart as a release.
+/// Returns the command that renders the chart as a release.
 pub(crate) fn helm_template(release: &str) -> Command {
     let mut helm = installed("helm");
     helm.args(["template", release]).arg(repository().join("deploy/helm/ratelimit"));
     helm
 }
 
-/// What the chart makes of these values.
+/// Returns the objects of the chart with these values.
 pub(crate) fn chart(values: &[&str]) -> Vec<Value> {
     printed(helm_template("ratelimit").args(values.iter().map(|value| format!("--set={value}"))))
 }
@@ -58,12 +58,12 @@ fn with_external_redis() -> Vec<Value> {
     rendered(&repository().join("deploy/kubernetes/external-redis"))
 }
 
-/// The example of a kustomization of one's own, as it is written.
+/// Returns the objects of the kustomization that the README has as an example.
 fn as_in_the_readme() -> Vec<Value> {
     let readme = read("deploy/kubernetes/README.md");
     let (_, rest) = readme.split_once("```yaml\n").expect("an example");
     let (example, _) = rest.split_once("```").expect("its end");
-    // A kustomization has relative paths only, and this one is beside the repository.
+    // A kustomization has relative paths only, so the directory is created within the repository.
     let directory = TempDir::new_in(repository().join("target")).expect("a directory");
     fs::write(directory.path().join("kustomization.yaml"), example.replace("ratelimit/", "../../"))
         .expect("a file");
@@ -96,7 +96,7 @@ pub(crate) fn pod(workload: &Value) -> &Value {
     &workload["spec"]["template"]["spec"]
 }
 
-/// The one container that a workload has.
+/// Returns the only container of a workload.
 pub(crate) fn container(workload: &Value) -> &Value {
     let [container] = items(&pod(workload)["containers"]) else {
         panic!("{} has not one container", workload["metadata"]["name"]);
@@ -104,12 +104,12 @@ pub(crate) fn container(workload: &Value) -> &Value {
     container
 }
 
-/// Whether a thing with these labels is selected.
+/// Returns whether the selector selects an object with these labels.
 fn selects(selector: &Value, labels: &Value) -> bool {
     fields(selector).iter().all(|(name, value)| labels[name] == *value)
 }
 
-/// The one workload whose pods are selected.
+/// Returns the only workload whose pods the selector selects.
 fn selected<'a>(objects: &'a [Value], selector: &Value) -> &'a Value {
     let labels = |workload: &Value| workload["spec"]["template"]["metadata"]["labels"].clone();
     let mut found = workloads(objects);
@@ -188,14 +188,14 @@ pub(crate) fn assert_the_rest_finds_workloads(objects: &[Value]) {
         let target = &autoscaler["spec"]["scaleTargetRef"];
         let workload = named(objects, target["kind"].as_str().unwrap(), &target["name"]);
         assert_eq!(workload["apiVersion"], target["apiVersion"]);
-        // They would disagree.
+        // A number of replicas here would contradict the autoscaler.
         assert_eq!(workload["spec"]["replicas"], Value::Null);
-        // A share is one of what is requested.
+        // The autoscaler measures usage as a share of the requested CPU.
         assert!(container(workload)["resources"]["requests"]["cpu"].is_string());
     }
 }
 
-/// What the profile "restricted" of the Pod Security Standards asks for, and a bit more.
+/// Asserts the rules of the profile "restricted" of the Pod Security Standards, and a few more.
 fn assert_hardened(objects: &[Value]) {
     for workload in workloads(objects) {
         let (pod, container) = (pod(workload), container(workload));
@@ -220,7 +220,7 @@ fn assert_sound(objects: &[Value]) {
     assert_hardened(objects);
 }
 
-/// The variables that the gateway gets as they are.
+/// Returns the variables that the gateway gets unchanged from the ConfigMap.
 pub(crate) fn gateway_settings(objects: &[Value]) -> &Map<String, Value> {
     let gateway = named(objects, "Deployment", &"ratelimit-gateway".into());
     let [source] = items(&container(gateway)["envFrom"]) else { panic!("not one source") };
@@ -239,7 +239,7 @@ fn with_a_redis_of_its_own_everything_is_there() {
     ];
     assert_eq!(kinds, expected.concat());
     assert_sound(&objects);
-    // The Service is what the gateway calls.
+    // The gateway calls Redis through this Service.
     named(&objects, "Service", &gateway_settings(&objects)["REDIS_HOST"]);
 }
 
@@ -391,8 +391,8 @@ fn a_redis_takes_its_configuration_and_answers_the_probes() {
     }
 }
 
-/// The objects without what Kustomize and Helm do differently: how a changed ConfigMap replaces pods,
-/// and labels that nothing goes by.
+/// Returns the objects without the differences between Kustomize and Helm: the way in which a
+/// changed ConfigMap replaces pods, and labels that no selector uses.
 fn in_common(objects: &[Value]) -> Vec<Value> {
     let mut text = serde_json::to_string(objects).unwrap();
     for map in of_kind(objects, "ConfigMap") {

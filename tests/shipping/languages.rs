@@ -1,6 +1,6 @@
-//! The examples of README.md and docs/clients.md in each language, run as they are written where
-//! the language and its client are installed. Which were not run is said, whatever becomes of the
-//! tests.
+//! The examples of README.md and docs/clients.md in each language, run as written where the
+//! language and its client are installed. The test reports the examples that did not run, even when
+//! all tests pass.
 
 mod cluster;
 
@@ -16,9 +16,9 @@ use crate::harness::{
     repository,
 };
 
-/// Where `scripts/install web` puts packages of Node.js.
+/// The directory in which `scripts/install web` puts packages of Node.js.
 const NODE: &str = "target/node";
-/// Where Debian puts packages of Go.
+/// The directory in which Debian puts packages of Go.
 const GO: &str = "/usr/share/gocode";
 
 #[test]
@@ -116,15 +116,15 @@ fn run_all(examples: &[Block], what: &str, runs: bool, command: impl Fn(&Path) -
     }
 }
 
-/// Reports a language or a client that is not installed, whatever becomes of the tests.
+/// Reports a language or a client that is not installed, even when all tests pass.
 fn report_missing(what: &str) {
-    // Not with a macro, whose lines are not shown when all is well.
+    // The output of a macro is not printed when all tests pass.
     let line = format!("SKIPPED: {what} or its client is not installed\n");
     io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Closes the connection of a process while the server has the call of that process and has not
-/// answered it, which must be the end of that call and of the process.
+/// answered it, and asserts that both the call and the process end.
 fn is_sent_once(server: &mut Client, process: &mut Process, what: &str) {
     let first = eventually("the call arrives", || caller(server));
     server.call::<i64>(&format!("CLIENT KILL ID {first}"));
@@ -169,7 +169,7 @@ impl Program<'_> {
         is_sent_once(&mut client, &mut process, &self.example.text);
     }
 
-    /// The command, with the example's file in a directory and the ports of this test.
+    /// Returns the command, with the file of the example in a directory and the ports of this test.
     fn in_directory(&self, directory: &Path, server: &Server, gateway_port: u16) -> Command {
         let extension = match self.example.language.as_str() {
             "python" => "py",
@@ -177,7 +177,7 @@ impl Program<'_> {
             other => other,
         };
         let source = directory.join("limiter").with_extension(extension);
-        // The pages speak of default ports, where no test may have a server of its own.
+        // The pages use default ports, on which no test may start a server.
         let text = self.example.text.replace("6379", &server.port().to_string());
         let text = text.replace("8000", &gateway_port.to_string());
         fs::write(&source, text).unwrap();
@@ -194,18 +194,18 @@ fn caller(client: &mut Client) -> Option<String> {
     caller.split(' ').next()?.strip_prefix("id=").map(str::to_owned)
 }
 
-/// The examples of a language, on any page.
+/// Returns the examples of a language on all pages.
 fn examples(language: &str) -> Vec<Block> {
     let blocks = Document::all().into_iter().flat_map(|document| document.blocks);
     blocks.filter(|block| block.language == language).collect()
 }
 
-/// The system's own Python, for which the package redis comes from the system too.
+/// The Python of the system, because the package redis comes from the system too.
 fn python() -> PathBuf {
     env::var_os("PYTHON").unwrap_or_else(|| "/usr/bin/python3".into()).into()
 }
 
-/// Whether a command can be started and ends well.
+/// Returns whether a command can be started and succeeds.
 fn works(command: &mut Command) -> bool {
     let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
     iter::once(silent.status()).flatten().any(|status| status.success())

@@ -74,7 +74,7 @@ impl Nginx {
 }
 
 fn nginx(configuration: &Path) -> Command {
-    // Debian has it where only the administrator looks for programs.
+    // Debian installs nginx in a directory that only administrators have in their PATH.
     let found = Path::new("/usr/sbin/nginx").exists();
     let mut command = Command::new(if found { "/usr/sbin/nginx" } else { "nginx" });
     command.arg("-e").arg("stderr").arg("-c").arg(configuration);

@@ -1,4 +1,4 @@
-"""The design that the gateway replaces, as small as it can be: FastAPI, redis-py and a script for
+"""The design that the gateway replaces, as small as possible: FastAPI, redis-py and a script for
 each algorithm. SCRIPTS is the directory of the scripts, REDIS_URL the server."""
 
 import os
@@ -29,7 +29,7 @@ class Answer(BaseModel):
     retry_after: float | None
 
 
-# Requests wait for one of the connections, as they would be refused otherwise.
+# Requests wait for one of the connections; without the wait they would be refused.
 pool = redis.asyncio.BlockingConnectionPool.from_url(
     os.environ["REDIS_URL"], max_connections=50, timeout=None
 )

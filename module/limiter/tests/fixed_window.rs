@@ -1,5 +1,5 @@
-//! The fixed window against a model that is written for plainness alone, and its promises as
-//! properties that try to break them.
+//! The fixed window against a model that is as simple as possible, and its promises as properties
+//! that try to break them.
 
 #![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
@@ -19,7 +19,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     /// Any limits, windows, costs, modes, refunds and clocks. A replica that receives the effects
-    /// holds the same state, also when it is stored and loaded again.
+    /// has the same state, also when the state is stored and loaded again.
     #[test]
     fn every_answer_is_the_models(calls in calls(Change::Anything, Clock::Any, 1..60)) {
         let (mut model, mut real, mut copy) = (Model::default(), FixedWindow::new(), FixedWindow::new());
@@ -57,7 +57,7 @@ proptest! {
     }
 
     /// Promise 10: in every window, granted units are at most the limit, if all calls name the same
-    /// windows. Units that are given back count as negative grants.
+    /// windows. Returned units count as negative grants.
     #[test]
     fn no_window_grants_more_than_the_limit(calls in calls(Change::Nothing, Clock::Forward, 1..100)) {
         let (mut state, mut windows) = (FixedWindow::new(), std::collections::BTreeMap::new());
@@ -75,8 +75,8 @@ proptest! {
         }
     }
 
-    /// Promises 3 and 5: what was denied is granted after `retry_after` and not before, whatever
-    /// came before; and no time lies beyond the end of the state.
+    /// Promises 3 and 5: after any history a denied call is granted after `retry_after` and not
+    /// before; and no time in an answer lies beyond the end of the state.
     #[test]
     fn waits_are_tight(calls in calls(Change::Anything, Clock::Any, 1..40)) {
         let mut state = FixedWindow::new();
@@ -94,7 +94,8 @@ proptest! {
                 (0, Mode::Partial) => Units::MIN,
                 (granted, _) => Units::new(u64::from(call.request.cost.get() - granted)).unwrap(),
             };
-            // Bounds of a caller may end before: it then asks with others.
+            // The calendar window of a caller may end before the wait; the later call has other
+            // bounds.
             let limit = FixedLimit { period: Period::Day, ..call.limit };
             let granted_after = |micros: u128| {
                 let then = call.now.plus_micros(u64::try_from(micros).unwrap());
@@ -151,8 +152,8 @@ proptest! {
         prop_assert!(granted(right) || granted(right.plus_micros(two_windows)));
     }
 
-    /// No bytes make decoding panic, nor the use of what was decoded; and what was decoded is
-    /// written so that it reads as the same.
+    /// No bytes make the decoder panic, nor any call on a decoded state; and the bytes of a decoded
+    /// state decode to the same state.
     #[test]
     fn any_bytes_are_harmless(
         fields in vec(prop_oneof![0..=127_u8, any::<u8>()], 0..24),
@@ -161,7 +162,7 @@ proptest! {
         bytes_are_harmless(&[&[2, 7], &fields[..]].concat(), &calls)?;
     }
 
-    /// The same for every truncation and every flipped bit of bytes that were written.
+    /// The same for every truncation and every flipped bit of encoded bytes.
     #[test]
     fn damaged_bytes_are_harmless(calls in calls(Change::Anything, Clock::Any, 1..10)) {
         let mut state = FixedWindow::new();
@@ -186,7 +187,7 @@ fn encoded(state: &FixedWindow) -> Vec<u8> {
     bytes
 }
 
-/// The state that a replica has after it received an effect, and then was stored and loaded.
+/// Returns the state of a replica that receives an effect, after the state was stored and loaded.
 fn received(effect: &FixedWindow) -> Result<FixedWindow, TestCaseError> {
     let bytes = encoded(effect);
     prop_assert!(bytes.len() <= FixedWindow::MAX_EFFECT_BYTES);
@@ -212,7 +213,7 @@ fn unforced(request: Request) -> Request {
     if request.mode == Mode::Force { Request::all(request.cost) } else { request }
 }
 
-/// The plain form: units, begin and end, in microseconds.
+/// The plain form of a fixed window: units, begin and end, in microseconds.
 #[derive(Clone, Debug, Default)]
 struct Model {
     used: u32,
@@ -225,7 +226,7 @@ impl Model {
         self.end <= now.as_micros().min(LAST)
     }
 
-    /// The units that count, and the time for which a call is decided.
+    /// Returns the units that count, and the time for which a call is decided.
     fn at(&self, now: Instant) -> (u32, u64) {
         let now = now.as_micros().min(LAST);
         if now >= self.end || self.begin > now && self.begin - now > self.end - self.begin {
@@ -309,7 +310,7 @@ impl Model {
     }
 }
 
-/// The window in which a time lies, by counting from the epoch.
+/// Returns the window in which a time lies, counted from the epoch.
 fn naive_window(period: Period, micros: u64) -> (u64, u64) {
     const MAX: u64 = Bounds::MAX_MILLIS * 1_000;
     let micros = micros.min(LAST);
@@ -369,14 +370,14 @@ enum Action {
     Refund,
 }
 
-/// Whether the calls of a history agree on limit and windows.
+/// The parts of a call that change within a history: limit and windows, or neither.
 #[derive(Clone, Copy)]
 enum Change {
     Nothing,
     Anything,
 }
 
-/// What the clock does between the calls of a history.
+/// The movement of the clock between the calls of a history.
 #[derive(Clone, Copy)]
 enum Clock {
     Forward,
@@ -395,8 +396,8 @@ enum Step {
     WindowBefore(i64),
 }
 
-/// What a call is made of: the limit if it changes, the step of the clock, the mode, the cost in
-/// thousandths of the limit, the action, and how bounds of the caller lie around the time.
+/// The parts of a call: the limit if it changes, the step of the clock, the mode, the cost in
+/// thousandths of the limit, the action, and the bounds of the caller relative to the time.
 type Raw = (Option<FixedLimit>, Step, Mode, u64, Action, Option<(u64, u64, u64)>);
 
 fn calls(

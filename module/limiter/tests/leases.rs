@@ -1,5 +1,5 @@
-//! Leases against a model that is written for plainness alone, and their promises as properties
-//! that try to break them.
+//! Leases against a model that is as simple as possible, and their promises as properties that try
+//! to break them.
 
 #![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
@@ -15,14 +15,14 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     /// Any limits, costs, ttls and clocks. A replica that receives the effects has the same leases,
-    /// also when they are stored and loaded again.
+    /// also when the leases are stored and loaded again.
     #[test]
     fn every_answer_is_the_models(calls in calls(Clock::Any, 1..80)) {
         compare(&calls, 6)?;
     }
 
     /// Promise 11: no lease is granted that makes the costs of the leases that count exceed the
-    /// limit, and fences are given in order.
+    /// limit, and fences increase in the order of the grants.
     #[test]
     fn no_grant_exceeds_its_limit_and_fences_rise(calls in calls(Clock::Any, 1..80)) {
         let (mut leases, mut fences, mut last) = (Leases::new(), Fences::new(), 0);
@@ -49,7 +49,7 @@ proptest! {
         }
     }
 
-    /// Promise 3: what was denied is granted after `retry_after` and not before.
+    /// Promise 3: a denied call is granted after `retry_after` and not before.
     #[test]
     fn waits_are_tight(calls in calls(Clock::Forward, 1..60)) {
         let (mut leases, mut fences) = (Leases::new(), Fences::new());
@@ -74,7 +74,7 @@ proptest! {
         }
     }
 
-    /// Promise 5: the state ends with its last lease, and from then on counts for nothing.
+    /// Promise 5: the state ends with its last lease, and has no effect from then on.
     #[test]
     fn a_state_ends_with_its_last_lease(calls in calls(Clock::Forward, 1..60)) {
         let (mut leases, mut fences) = (Leases::new(), Fences::new());
@@ -94,7 +94,7 @@ proptest! {
         }
     }
 
-    /// Promise 6: whatever the clock was, a key is blocked for two ttls at most.
+    /// Promise 6: after any error of the clock, a key is blocked for two ttls at most.
     #[test]
     fn no_clock_blocks_a_key_for_more_than_two_ttls(
         calls in calls(Clock::Any, 1..60),
@@ -113,8 +113,8 @@ proptest! {
         });
     }
 
-    /// No bytes make decoding panic, nor the use of what was decoded; and what was decoded is
-    /// written so that it reads as the same.
+    /// No bytes make the decoder panic, nor any call on a decoded state; and the bytes of a decoded
+    /// state decode to the same state.
     #[test]
     fn any_bytes_are_harmless(
         kind in 12..=15_u8,
@@ -124,7 +124,7 @@ proptest! {
         bytes_are_harmless(&[&[2, kind], &fields[..]].concat(), &calls)?;
     }
 
-    /// The same for every truncation and many changed bytes of what was written.
+    /// The same for every truncation and many changed bytes of encoded bytes.
     #[test]
     fn damaged_bytes_are_harmless(calls in calls(Clock::Any, 1..8), change in 1..=255_u8) {
         let (mut leases, mut fences) = (Leases::new(), Fences::new());
@@ -152,7 +152,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
 
-    /// The same as the model with many leases.
+    /// The same comparison with the model, with many leases.
     #[test]
     fn every_answer_of_many_leases_is_the_models(calls in calls(Clock::Any, 300..400)) {
         compare(&calls, 1_000)?;
@@ -169,7 +169,7 @@ fn acquisition(call: &Call, limit: Units, cost: Units, max_leases: u32) -> Acqui
     Acquisition { holder: call.holder, limit, cost, ttl: call.ttl, max_leases }
 }
 
-/// Makes the same calls on a model and on the real leases, and their effects on a copy.
+/// Makes the same calls on a model and on the real leases, and applies their effects to a copy.
 fn compare(calls: &[Call], max_leases: u32) -> TestCaseResult {
     let (mut model, mut real, mut copy) = (Model::default(), Leases::new(), Leases::new());
     let (mut fences, mut copied) = (Fences::new(), Fences::new());
@@ -300,8 +300,9 @@ impl Model {
         Duration::from_micros(last.into())
     }
 
-    /// A call that changes the leases removes two that have expired, and those that were made while
-    /// the clock was ahead. What it leaves can be seen only by a clock that steps back.
+    /// A call that changes the leases removes two expired leases, and the leases that were made
+    /// while the clock was ahead. Only a clock that steps back reveals the expired leases that
+    /// remain.
     fn change(&mut self, holder: &Holder, now: Instant) {
         self.leases.sort_by_key(|lease| (lease.expiry, lease.holder));
         self.leases.retain(|lease| lease.holder != *holder);
@@ -427,7 +428,7 @@ enum Action {
     Release,
 }
 
-/// What the clock does between the calls of a history.
+/// The movement of the clock between the calls of a history.
 #[derive(Clone, Copy)]
 enum Clock {
     Forward,

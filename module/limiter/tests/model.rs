@@ -416,7 +416,7 @@ struct BucketModel {
     time: u64,
     /// The limit of the latest grant.
     quota: Limit,
-    /// Whether a change of window rounds parts of a unit up.
+    /// True if a change of window rounds parts of a unit up.
     rounds: bool,
 }
 
@@ -563,7 +563,7 @@ struct LogModel {
     window: u64,
     /// The options of the present call.
     options: LogOptions,
-    /// Whether the present call takes its cost in every case.
+    /// True if the present call takes its cost in every case.
     forced: bool,
 }
 

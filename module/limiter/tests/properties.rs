@@ -99,7 +99,7 @@ proptest! {
         for_each_state!(waits_are_tight(&calls));
     }
 
-    /// Promise 3: a starved key that is hammered with denied calls recovers on time.
+    /// Promise 3: a key with a high rate of denied calls recovers on time.
     #[test]
     fn denied_calls_do_not_postpone_the_next_grant(
         calls in calls(Limits::Same, Clock::Forward, 1..40),
@@ -283,8 +283,8 @@ fn grants_all<A: State>(state: &A, quota: &Limit, units: Units, now: Instant) ->
     decision.granted == units.get()
 }
 
-/// In every interval that starts and ends with a grant, at most
-/// `capacity + limit * length / window` units. Exact, so that not even a part of a unit may drift.
+/// Asserts that in every interval that starts and ends with a grant, at most `capacity + limit *
+/// length / window` units are granted: exact to the smallest part of a unit.
 fn keeps_to_the_rate(quota: &Limit, grants: &[Grant]) -> TestCaseResult {
     let window = u128::from(quota.window.as_micros());
     let burst = u128::from(quota.capacity.get()) * window;
@@ -300,7 +300,7 @@ fn keeps_to_the_rate(quota: &Limit, grants: &[Grant]) -> TestCaseResult {
     Ok(())
 }
 
-/// The same with limits that change: those of the grants count.
+/// Asserts the same with limits that change: those of the grants count.
 fn keeps_to_the_fastest_rate(calls: &[Call]) -> TestCaseResult {
     let mut bucket = TokenBucket::new();
     let granted = |&Call { now, quota, request }: &Call| {
@@ -326,7 +326,8 @@ fn keeps_to_the_fastest_rate(calls: &[Call]) -> TestCaseResult {
     Ok(())
 }
 
-/// In every half-open window that starts with a grant, at most `limit` units.
+/// Asserts that in every half-open window that starts with a grant, at most `limit` units are
+/// granted.
 fn keeps_to_the_window(quota: &Limit, grants: &[Grant]) -> TestCaseResult {
     for (index, first) in grants.iter().enumerate() {
         let end = first.time.as_micros() + quota.window.as_micros();
@@ -337,9 +338,9 @@ fn keeps_to_the_window(quota: &Limit, grants: &[Grant]) -> TestCaseResult {
     Ok(())
 }
 
-/// The missing units are granted after the wait of the answer, in microseconds and in the
-/// milliseconds of a reply, and not a microsecond or a millisecond earlier. If the call takes any
-/// number of units and none was available, one unit is missing.
+/// Asserts that the missing units are granted after the wait of the answer, in microseconds and in
+/// the milliseconds of a reply, and not a microsecond or a millisecond earlier. If the call takes
+/// any number of units and none was available, one unit is missing.
 fn a_wait_is_tight<A: State>(state: &A, call: &Call, decision: &Decision) -> TestCaseResult {
     let Call { now, quota, request } = *call;
     let missing = match decision.granted {
@@ -371,7 +372,7 @@ fn a_wait_is_tight<A: State>(state: &A, call: &Call, decision: &Decision) -> Tes
     Ok(())
 }
 
-/// A state ends `reset_after` the latest change, after every call of a history.
+/// Asserts that a state ends `reset_after` the latest change, after every call of a history.
 fn ends_in_time<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
     let (mut state, mut end) = (A::default(), Some(Instant::EPOCH));
     for &(Call { now, quota, request }, refund) in calls {
@@ -404,7 +405,7 @@ fn ends_in_time<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
     Ok(())
 }
 
-/// [`a_wait_is_tight`] after every call of a history.
+/// Asserts [`a_wait_is_tight`] after every call of a history.
 fn waits_are_tight<A: State>(calls: &[Call]) -> TestCaseResult {
     let mut state = A::default();
     for call in calls {
@@ -414,8 +415,8 @@ fn waits_are_tight<A: State>(calls: &[Call]) -> TestCaseResult {
     Ok(())
 }
 
-/// A call that the last state of a history denies is granted on time, although the same call and
-/// larger ones are made at a high rate until then.
+/// Asserts that a call that the last state of a history denies is granted on time, although the
+/// same call and larger calls are made at a high rate until then.
 fn hammering_postpones_nothing<A: State>(calls: &[Call], hammer: &[u16]) -> TestCaseResult {
     let mut state: A = state(calls);
     let Some(&Call { now, quota, request: Request { cost, .. } }) = calls.last() else {
@@ -439,8 +440,8 @@ fn hammering_postpones_nothing<A: State>(calls: &[Call], hammer: &[u16]) -> Test
     Ok(())
 }
 
-/// A denied call leaves the same state and the same bytes, and a peek returns the answer of the
-/// call.
+/// Asserts that a denied call leaves the same state and the same bytes, and that a peek returns the
+/// answer of the call.
 fn denied_is_free<A: State>(calls: &[Call]) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
@@ -462,8 +463,8 @@ fn denied_is_free<A: State>(calls: &[Call]) -> TestCaseResult {
     Ok(())
 }
 
-/// The quota is whole `reset_after` later and not a microsecond earlier, and a server that expires
-/// the key by the expiry never removes a grant that counts.
+/// Asserts that the quota is whole `reset_after` later and not a microsecond earlier, and that a
+/// server that expires the key by the expiry never removes a grant that counts.
 fn whole_means_gone<A: State>(calls: &[Call]) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
@@ -507,8 +508,8 @@ fn grants_with_small_steps_back<A: State>(calls: &[Call]) -> Result<Vec<Grant>, 
     Ok(grants)
 }
 
-/// At most two windows after any instant one unit is granted, however wrong the clock of the
-/// history was, and whatever was denied in these two windows.
+/// Asserts that at most two windows after any instant one unit is granted, after any clock of the
+/// history, and after any denials in these two windows.
 fn recovers_within_two_windows<A: State>(
     calls: &[Call],
     right: Instant,
@@ -533,7 +534,8 @@ fn carries_over_from_nothing<A: State>(calls: &[Call]) -> TestCaseResult {
     used_carries_over(&mut A::default(), calls)
 }
 
-/// No call takes more than its cost or than its own parameters allow, and used units stay used.
+/// Asserts that no call takes more than its cost or than its own parameters allow, and that used
+/// units stay used.
 fn used_carries_over<A: State>(state: &mut A, calls: &[Call]) -> TestCaseResult {
     for &Call { now, quota, request } in calls {
         let before = state.used(&quota, now);
@@ -555,7 +557,7 @@ fn used_carries_over<A: State>(state: &mut A, calls: &[Call]) -> TestCaseResult 
     Ok(())
 }
 
-/// Right after a grant, the same units are used for a call with any other limit.
+/// Asserts that right after a grant, the same units are used for a call with any other limit.
 fn another_limit_sees_the_same_use<A: State>(calls: &[Call], other: &Limit) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
@@ -567,7 +569,7 @@ fn another_limit_sees_the_same_use<A: State>(calls: &[Call], other: &Limit) -> T
     Ok(())
 }
 
-/// A refund gives back at most the used units, and the next call can take them.
+/// Asserts that a refund gives back at most the used units, and that the next call can take them.
 fn refunds_are_bounded_by_use<A: State>(calls: &[Call], amount: Units) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
@@ -587,7 +589,8 @@ fn refunds_are_bounded_by_use<A: State>(calls: &[Call], amount: Units) -> TestCa
     Ok(())
 }
 
-/// Some time after a history, a refund makes the same difference for calls with any limit.
+/// Asserts that some time after a history, a refund makes the same difference for calls with any
+/// limit.
 fn refunds_are_seen_alike<A: State>(
     calls: &[Call],
     pause: Pause,
@@ -606,8 +609,8 @@ fn refunds_are_seen_alike<A: State>(
     Ok(())
 }
 
-/// After the refund of a call, all later calls are answered as if the call had not been made, and
-/// making it again gives the same state as making it once.
+/// Asserts that after the refund of a call, all later calls are answered as if the call had not
+/// been made, and that making the call again gives the same state as making it once.
 fn a_refund_undoes_a_grant<A: State>(calls: &[Call], later: &[Call]) -> TestCaseResult {
     let (mut state, mut newest) = (A::default(), None);
     for &Call { now, quota, request } in calls {
@@ -631,8 +634,8 @@ fn a_refund_undoes_a_grant<A: State>(calls: &[Call], later: &[Call]) -> TestCase
     Ok(())
 }
 
-/// A copy to which the effects are applied stays equal, byte for byte, also when the copy is itself
-/// replaced by one decoded from its bytes.
+/// Asserts that a copy to which the effects are applied stays equal, byte for byte, also when the
+/// copy is itself replaced by one decoded from its bytes.
 fn copies_stay_equal<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
     let (mut state, mut copy) = (A::default(), A::default());
     for &(Call { now, quota, request }, is_refund) in calls {
@@ -666,7 +669,8 @@ fn replicate<A: State>(copy: &mut A, effect: &A::Effect) -> TestCaseResult {
     Ok(())
 }
 
-/// A state of accepted bytes can be used in any way, and its own bytes decode to the same state.
+/// Asserts that a state of accepted bytes can be used in any way, and that its own bytes decode to
+/// the same state.
 fn accepted_bytes_can_be_used<A: State>(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
     let Some(mut state) = A::decoded(bytes) else {
         return Ok(());
@@ -683,7 +687,7 @@ fn accepted_bytes_can_be_used<A: State>(bytes: &[u8], calls: &[Call]) -> TestCas
     Ok(())
 }
 
-/// The bytes of the state after a history, of any algorithm.
+/// Returns the bytes of the state after a history, of any algorithm.
 fn stored() -> impl Strategy<Value = Vec<u8>> {
     (calls(Limits::Changing, Clock::Forward, 1..40), any::<bool>()).prop_map(|(calls, bucket)| {
         if bucket {
@@ -694,14 +698,15 @@ fn stored() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Bytes with the version and the kind of a state.
+/// Returns bytes with the version and the kind of a state.
 fn invented() -> impl Strategy<Value = Vec<u8>> {
     let small = prop_oneof![0..=127_u8, any::<u8>()];
     (0..=3_u8, 0..=18_u8, vec(small, 0..40))
         .prop_map(|(version, kind, fields)| [&[version, kind], &fields[..]].concat())
 }
 
-/// The decoder does not panic on `bytes`, and a state of accepted bytes can be used.
+/// Asserts that the decoder does not panic on `bytes`, and that a state of accepted bytes can be
+/// used.
 fn bytes_are_harmless(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
     if let Ok(effect) = Effect::decode(bytes) {
         let mut again = Vec::new();

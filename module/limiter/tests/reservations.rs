@@ -1,5 +1,5 @@
-//! Reservations over several keys: settled once, whatever is called, and never at the cost of the
-//! promises of the states.
+//! Reservations over several keys: in any history each is settled at most once, and the promises of
+//! the states hold.
 
 #![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
@@ -24,7 +24,7 @@ proptest! {
 
     /// Promise 12: an estimate is corrected at most once, and only while its reservation counts.
     /// Promise 8: a reservation takes from every key or from none. A replica that receives the
-    /// effects holds the same.
+    /// effects has the same states.
     #[test]
     fn a_reservation_is_settled_once_and_takes_all_or_nothing(calls in vec(call(), 1..80)) {
         let (mut server, mut now) = (Server::default(), START);
@@ -60,7 +60,7 @@ proptest! {
     }
 
     /// Promise 2 with returns: in every window, granted units without those that were given back in
-    /// it are at most the limit, if no settlement charges.
+    /// the same window are at most the limit, if no settlement charges.
     #[test]
     fn returns_keep_the_promise_of_the_log(
         calls in vec((0..=4_000_000_u64, 1..=20_u32, prop::option::of(0..5_usize), 0..=20_u32), 1..80),
@@ -111,7 +111,7 @@ struct Server {
     log: SlidingWindowLog,
     window: FixedWindow,
     reservations: BTreeMap<u8, Reservation>,
-    /// The costs that were reserved last.
+    /// The costs of the latest reservation.
     last_cost: BTreeMap<u8, u32>,
 }
 
@@ -127,7 +127,7 @@ impl Server {
         self.window.take(&fixed_limit(), request, now);
     }
 
-    /// Takes from all keys or from none; returns whether the reservation is there.
+    /// Takes from all keys or from none; returns whether the reservation exists.
     fn reserve(&mut self, name: u8, cost: u32, now: Instant) -> Result<bool, TestCaseError> {
         let (cost, ttl) = (Units::new(cost.into()).unwrap(), Window::from_millis(15_000).unwrap());
         if self.is_live(name, now) {
@@ -196,7 +196,7 @@ impl Server {
     }
 }
 
-/// Settles an estimate, and makes the effect to a copy.
+/// Settles an estimate, and applies the effect to a copy.
 fn settled<S: Settle + PartialEq + Debug>(
     state: &mut S,
     estimate: &Estimate,
@@ -219,7 +219,7 @@ fn same<S: PartialEq + Debug>(copy: &S, state: &S) -> TestCaseResult {
     Ok(())
 }
 
-/// An effect as a replica receives it.
+/// Returns an effect as a replica receives it.
 fn received<E: Encode>(effect: &E) -> E {
     let mut bytes = Vec::new();
     effect.encode(&mut bytes);

@@ -51,7 +51,7 @@ proptest! {
 /// An event of a history.
 #[derive(Clone, Debug)]
 enum Event {
-    /// A key is denied some times.
+    /// Some denials of a key.
     Denied(u32, u8, u64),
     Forget(u32, u8),
     Forward(u64),

@@ -13,7 +13,7 @@ use syn::visit::{self, Visit};
 pub(super) struct Sources {
     /// The files of the crate that each file names.
     pub(super) arrows: BTreeMap<String, BTreeSet<String>>,
-    /// The first words of the paths of each file, which crates have among others.
+    /// The first words of the paths of each file, among them the names of crates.
     pub(super) crates: BTreeSet<(String, String)>,
 }
 

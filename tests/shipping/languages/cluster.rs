@@ -1,5 +1,5 @@
-//! Clients of a cluster, called as docs/clients.md advises: each sends a call once, and takes from
-//! the key that the page says.
+//! Clients of a cluster, called as docs/clients.md advises: each client sends a call once, and
+//! takes from the key that the page names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ struct ClusterClient {
     is_installed: bool,
     /// The text in which the program and the page must agree.
     advice: &'static str,
-    /// The text that the key of the program gets in front of it: not the prefix that the program
-    /// sets in an option of its client, except where the program itself applies that.
+    /// The prefix of the program's key, without the prefix that the program sets in an option of
+    /// its client, except where the program itself applies that option.
     prefix: &'static str,
 }
 
@@ -79,11 +79,11 @@ impl ClusterClient {
         repository().join("tests/shipping/languages").join(self.source)
     }
 
-    /// The command that takes a unit from a key.
+    /// Returns the command that takes a unit from a key.
     fn take(&self, port: u16, key: &str) -> Command {
         let mut source = self.source();
         if self.interpreter == Path::new("node") {
-            // Node.js looks for packages where the program is.
+            // Node.js searches for packages in the directory of the program.
             let beside = repository().join(NODE).join(self.source);
             fs::copy(source, &beside).expect("a copy of the program");
             source = beside;
@@ -98,7 +98,7 @@ impl ClusterClient {
 fn clients_of_a_cluster_send_a_call_once_and_take_from_the_key_that_the_page_says() {
     let cluster = Cluster::start();
     let mut owner = cluster.node(0).client();
-    // A node that has to redirect the client.
+    // The node has to redirect the client.
     let port = cluster.node(1).port();
     for client in clients() {
         let name = client.name;
@@ -122,11 +122,11 @@ fn clients_of_a_cluster_send_a_call_once_and_take_from_the_key_that_the_page_say
 }
 
 #[test]
-fn redis_py_asks_every_primary_who_is_denied() {
+fn redis_py_asks_every_primary_for_its_denied_keys() {
     let cluster = Cluster::start();
     for primary in 0..2 {
         let call = format!("RATELIMIT.TB {}denied 1 60 COST 2", cluster.tag(primary));
-        // So many that they outlast some minutes, at each of which they are halved.
+        // The denials are halved at every full minute; this number lasts for several minutes.
         cluster.node(primary).client().calls::<[i64; 5]>(&vec![call; 1_000]);
     }
     let mut denied = [0, 1].map(|primary| format!("{}denied", cluster.tag(primary)));
@@ -160,7 +160,7 @@ fn the_page_advises_what_the_programs_do() {
     }
 }
 
-/// The text that a program has printed; an error fails the test.
+/// Returns the output of a program; fails the test where the program fails.
 fn printed(output: Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");

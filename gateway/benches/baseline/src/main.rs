@@ -1,6 +1,6 @@
-//! What a service like the gateway cannot do without, for comparison: axum that parses a check and
-//! answers it. With the URL of a Redis server, each request is one `INCR` as well, over one
-//! connection that all of them share.
+//! The least work of a service like the gateway, for comparison: axum parses a check and answers
+//! it. With the URL of a Redis server, each request also sends one `INCR`, over one connection that
+//! all requests share.
 //!
 //! usage: `ratelimit-baseline PORT [REDIS_URL]`
 
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let check = match words.next() {
         None => post(answer),
         Some(url) => {
-            // A machine that stalls for a moment is no Redis that does not answer.
+            // A timeout would fail requests when the machine stalls for a moment.
             let config = AsyncConnectionConfig::new().set_response_timeout(None);
             let client = Client::open(url)?;
             let redis = client.get_multiplexed_async_connection_with_config(&config).await?;
