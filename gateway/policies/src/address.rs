@@ -65,7 +65,7 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// A [`NetworkError`] where the text is none.
+    /// A [`NetworkError`] where the text is not a network.
     pub fn parse(text: &str) -> Result<Self, NetworkError> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -82,7 +82,7 @@ impl Network {
             Some(_) => return Err(NetworkError::Malformed),
         };
         let bits = if address.is_ipv6() && canonical.is_ipv4() {
-            // 96 bits say that the address is mapped; a wider network is not one of IPv4.
+            // 96 bits mean that the address is mapped; a wider network is not a network of IPv4.
             bits.checked_sub(IPV6_BITS - IPV4_BITS).ok_or(NetworkError::Malformed)?
         } else {
             bits

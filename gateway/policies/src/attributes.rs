@@ -15,7 +15,7 @@ use crate::path::{PathError, PathForm};
 /// The verified claims of the end user's token.
 pub type Claims = Map<String, Json>;
 
-/// The source of verified claims, which is asked only when a policy that is tried reads one.
+/// The source of verified claims, called only when a policy that is tried reads a claim.
 pub trait ClaimSource {
     /// Returns the claims, or `None` without a valid token.
     fn claims(&self) -> Option<&Claims>;
@@ -27,17 +27,17 @@ impl ClaimSource for Claims {
     }
 }
 
-/// The address of the client, as far as the entry could find it out.
+/// The address of the client, as far as the entry can determine the address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAddress {
-    /// The request has none.
+    /// The request has no address.
     #[default]
     Missing,
     /// The address.
     Known(IpAddr),
-    /// The proxy is not trusted or sends none: a fault of the configuration.
+    /// The proxy is not trusted or sends no address: a fault of the configuration.
     Unknown,
-    /// The list of addresses is malformed where it decides.
+    /// The list of addresses is malformed at the deciding position.
     Malformed,
 }
 
@@ -177,7 +177,7 @@ impl<'r> Attributes<'r> {
         self.policy = Some(name.into());
     }
 
-    /// Sets the units that the request asks for; 0 only looks.
+    /// Sets the units that the request asks for; with 0 the request takes nothing.
     pub fn set_cost(&mut self, cost: u64) {
         self.cost = Some(cost);
     }
@@ -262,7 +262,8 @@ impl<'r> Attributes<'r> {
     }
 
     /// Adds an entry of a descriptor, or the domain, of Envoy's rate limit service. Entries with
-    /// equal keys are joined by `/`. No entry is an error: the end user may have written it.
+    /// equal keys are joined by `/`. No entry causes an error, because the end user may have
+    /// written the entry.
     pub fn add_descriptor_entry(&mut self, key: &'r str, value: &'r [u8]) {
         match AttributeName::parse(key) {
             Ok(AttributeName::Claim(_)) => {}
@@ -390,7 +391,7 @@ impl<'r> Attributes<'r> {
     }
 }
 
-/// Returns the only item, `None` without one, or the fault that there are several.
+/// Returns the only item, `None` without an item, or the fault that there are several.
 fn only<T>(
     name: &AttributeName,
     mut items: impl Iterator<Item = T>,
@@ -445,7 +446,8 @@ pub(crate) fn normalize_host(host: &[u8]) -> Vec<u8> {
     host
 }
 
-/// Returns a name or value of a query: `+` is a space, escapes are bytes, all else is itself.
+/// Returns a name or value of a query: `+` is a space, escapes are bytes, other bytes are
+/// unchanged.
 fn decode(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return Cow::Borrowed(text);

@@ -1,8 +1,9 @@
 //! Windows of the calendar in a time zone: days, weeks, months and years.
 //!
 //! A window begins at a local time. Where a clock change skips that time, the window begins at the
-//! change; where the time comes twice, it begins at the first. So each instant is in exactly one
-//! window, and a day has 23 to 25 hours. The data of all time zones is a part of the program.
+//! change; where the time occurs twice, the window begins at the first occurrence. So each instant
+//! is in exactly one window, and a day has 23 to 25 hours. The data of all time zones is a part of
+//! the program.
 
 use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
@@ -150,12 +151,13 @@ fn day_of_month(year: i16, month: i8, day: i8) -> Option<Date> {
     Date::new(year, month, day.min(first.days_in_month())).ok()
 }
 
-/// Returns the instant of a local time in milliseconds. A time that comes twice is the first; for a
-/// time that is skipped, the instant of the clock change.
+/// Returns the instant of a local time in milliseconds: the first instant of a time that occurs
+/// twice, and the instant of the clock change for a time that is skipped.
 fn instant(zone: &TimeZone, at: DateTime) -> Option<i64> {
     let ambiguous = zone.to_ambiguous_timestamp(at);
     let timestamp = match ambiguous.offset() {
-        // The offset after the gap gives an instant before it, in which the next transition is it.
+        // With the offset after the gap the instant is before the gap, so the next transition is
+        // the gap.
         jiff::tz::AmbiguousOffset::Gap { after, .. } => {
             let before = after.to_timestamp(at).ok()?;
             zone.following(before).next()?.timestamp()
@@ -170,7 +172,7 @@ pub(crate) fn end_of_day(zone: &TimeZone, date: Date) -> Option<i64> {
     instant(zone, midnight(date.tomorrow().ok()?))
 }
 
-/// Returns the unit that the words of a file describe: `per` and what `starts` says.
+/// Returns the unit that the words of a file describe: the values of `per` and `starts`.
 pub(crate) fn unit(per: &str, starts: Option<Starts<'_>>) -> Result<CalendarUnit, &'static str> {
     match (per, starts) {
         ("day", None) => Ok(CalendarUnit::Day(Time::midnight())),

@@ -10,7 +10,7 @@ use crate::glob::Glob;
 pub struct Clause {
     /// The attribute.
     pub attribute: AttributeName,
-    /// Whether explanations hide the value.
+    /// True if explanations hide the value.
     pub secret: bool,
     /// The condition.
     pub condition: Condition,
@@ -23,19 +23,19 @@ pub struct Clause {
 pub enum Condition {
     /// One of the globs matches.
     Any(Box<[Glob]>),
-    /// The value is there, and none of the globs matches.
+    /// The value exists, and none of the globs matches.
     NotAny(Box<[Glob]>),
     /// The address is in one of the networks.
     In(Box<[Network]>),
-    /// The address is there, and in none of the networks.
+    /// The address exists, and is in none of the networks.
     NotIn(Box<[Network]>),
-    /// The value is there, or it is not.
+    /// The value exists if true, and is missing if false.
     Exists(bool),
 }
 
 impl Clause {
     /// Returns whether the clause holds for a request. A clause on a missing attribute does not
-    /// hold, unless it asks for that.
+    /// hold, unless the clause requires the attribute to be missing.
     pub(crate) fn holds(&self, attributes: &Attributes<'_>) -> Result<bool, RequestError> {
         Ok(self.holds_for(&attributes.value(&self.attribute)?))
     }

@@ -48,11 +48,11 @@ pub struct Explanation<'p> {
 pub struct PolicyExplanation<'p> {
     /// The name.
     pub policy: &'p str,
-    /// Whether the policy applies.
+    /// True if the policy applies.
     pub applies: bool,
     /// The reason why it applies or does not.
     pub reason: String,
-    /// Whether the policy is only a trial.
+    /// True if the policy is only a trial.
     pub shadow: bool,
     /// The clauses.
     pub clauses: Vec<ClauseExplanation<'p>>,
@@ -67,9 +67,9 @@ pub struct ClauseExplanation<'p> {
     pub attribute: String,
     /// The condition as written, or `(secret)`.
     pub clause: &'p str,
-    /// The value, or `(secret)`; none when the attribute is missing.
+    /// The value, or `(secret)`; `None` when the attribute is missing.
     pub value: Option<String>,
-    /// Whether the clause holds.
+    /// True if the clause holds.
     pub holds: bool,
     /// The reason why it holds or does not.
     pub reason: String,
@@ -80,7 +80,7 @@ pub struct ClauseExplanation<'p> {
 pub struct ValueExplanation {
     /// The attribute.
     pub attribute: String,
-    /// The value, the digest of a secret value, or none.
+    /// The value, the digest of a secret value, or `None`.
     pub value: Option<String>,
 }
 

@@ -109,7 +109,7 @@ impl Glob {
         self.alternatives.iter().any(|pattern| pattern.matches(value, self.separator))
     }
 
-    /// Returns the only value that matches, if there is but one.
+    /// Returns the only value that matches, or `None` if several values may match.
     #[must_use]
     pub fn literal(&self) -> Option<&[u8]> {
         match self.alternatives.as_slice() {
@@ -180,7 +180,7 @@ impl Pattern {
 
     /// Matches from left to right. A star first takes nothing; after a mismatch the latest `*`
     /// takes one byte more, unless that byte ends the segment, and otherwise the latest `**` does.
-    /// Earlier stars need no second try: what they would take more, the latest `**` can take too.
+    /// Earlier stars need no second try: the latest `**` can take any byte that they could take.
     fn matches(&self, value: &[u8], separator: Option<u8>) -> bool {
         let Some(value) = value.strip_prefix(&*self.prefix) else { return false };
         if matches!(&*self.rest, [Token::Any]) {

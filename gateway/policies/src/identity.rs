@@ -21,7 +21,7 @@ const DIGEST_BYTES: usize = 16;
 /// The text before the digits of a secret value's digest.
 pub(crate) const SECRET_PREFIX: &str = "sha256:";
 
-/// The key of the digests that stand for secret values; all gateways need the same.
+/// The key of the digests that stand for secret values; all gateways need the same key.
 #[derive(Clone)]
 pub struct HashKey(Hmac<Sha256>);
 
@@ -74,7 +74,7 @@ pub(crate) fn version_of(file: &[u8]) -> String {
 pub struct IdentityPart {
     /// The attribute.
     pub attribute: AttributeName,
-    /// Whether the value is secret.
+    /// True if the value is secret.
     pub secret: bool,
 }
 
@@ -87,7 +87,7 @@ pub(crate) enum PartValue {
 }
 
 impl PartValue {
-    /// Returns the value as it is matched and shown.
+    /// Returns the value as patterns match it and as explanations contain it.
     pub(crate) fn text(&self) -> Option<std::borrow::Cow<'_, [u8]>> {
         match self {
             Self::Missing => None,
@@ -101,7 +101,7 @@ impl PartValue {
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) values: SmallVec<[PartValue; 4]>,
-    /// The escaped values, joined; the digest of it is only made for keys.
+    /// The escaped values, joined. Only keys need a digest of this text.
     pub(crate) written: String,
 }
 
@@ -195,8 +195,8 @@ fn write_values(values: &[PartValue]) -> String {
     written
 }
 
-/// Writes a value: every byte but letters, digits and `._-:/@~` becomes `%` and two digits. So does
-/// a `~` at the beginning of all, where it marks a digest.
+/// Writes a value: every byte but letters, digits and `._-:/@~` becomes `%` and two digits. A `~`
+/// at the beginning of all values is escaped too, because there it marks a digest.
 pub(crate) fn escape(value: &[u8], written: &mut String) {
     for byte in value {
         let plain = byte.is_ascii_alphanumeric() || b"._-:/@~".contains(byte);

@@ -16,7 +16,7 @@ pub(crate) enum Lookup {
 }
 
 impl Lookup {
-    /// Returns whether the lookup is of no use, because every value has the empty prefix.
+    /// Returns true for the empty prefix, which every value has: the lookup finds every value.
     pub(crate) fn finds_everything(&self) -> bool {
         matches!(self, Self::Prefix(prefix) if prefix.is_empty())
     }
@@ -26,8 +26,8 @@ impl Lookup {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ValueIndex {
     exact: HashMap<Box<[u8]>, Vec<u32>>,
-    /// All prefixes in order. The prefixes of a value that are in the list are the greatest entry
-    /// that is not greater than the value, as far as it is one, and its ancestors.
+    /// All prefixes in order. Every entry that is a prefix of a value is the greatest entry that is
+    /// not greater than the value, or an ancestor of that entry.
     prefixes: Vec<PrefixNode>,
     /// All items, for a value that cannot be read.
     all: Vec<u32>,
@@ -36,13 +36,13 @@ pub(crate) struct ValueIndex {
 #[derive(Clone, Debug)]
 struct PrefixNode {
     prefix: Box<[u8]>,
-    /// The longest other entry that is a prefix of this one.
+    /// The longest other entry that is a prefix of this entry.
     parent: Option<u32>,
     items: Vec<u32>,
 }
 
 impl ValueIndex {
-    /// Returns the index of items, each with the lookups of which one finds it.
+    /// Returns the index of items, each with its lookups: one of the lookups finds the item.
     pub(crate) fn new(entries: impl IntoIterator<Item = (u32, Vec<Lookup>)>) -> Self {
         let mut index = Self::default();
         let mut prefixes: std::collections::BTreeMap<Box<[u8]>, Vec<u32>> =
@@ -96,7 +96,7 @@ impl ValueIndex {
     }
 }
 
-/// Lists of items in ascending order, which are read as one.
+/// Lists of items in ascending order, which are read as one list.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates<'i> {
     lists: SmallVec<[&'i [u32]; 8]>,

@@ -33,9 +33,9 @@ pub enum Outcome<'p> {
     Limited,
     /// The request is allowed without limits.
     Unlimited,
-    /// The request is denied by an override, until the end in milliseconds since the epoch.
+    /// An override denies the request, until the end in milliseconds since the epoch.
     Blocked {
-        /// The end, if there is one.
+        /// The end, or `None` without an end.
         until_ms: Option<i64>,
     },
     /// The request is denied because it lacks an attribute of an identity.
@@ -45,7 +45,7 @@ pub enum Outcome<'p> {
     },
     /// No policy applies.
     Unmatched {
-        /// Whether such requests are denied.
+        /// True if such requests are denied.
         deny: bool,
     },
 }
@@ -59,7 +59,7 @@ pub struct Shadow<'p> {
     pub plan: Option<&'p str>,
     /// The override that applies.
     pub r#override: Option<&'p Override>,
-    /// Whether the trial denies the request without any state: a block, or a missing attribute.
+    /// True if the trial denies the request without any state: a block, or a missing attribute.
     pub denied: bool,
     /// The limits.
     pub limits: Vec<JudgedLimit<'p>>,
@@ -82,10 +82,11 @@ pub struct JudgedLimit<'p> {
     /// The most units at once.
     #[serde(serialize_with = "units")]
     pub capacity: Units,
-    /// The resolution of time of a sliding window, unless it is left to Redis, in milliseconds.
+    /// The resolution of time of a sliding window in milliseconds, unless Redis chooses the
+    /// resolution.
     #[serde(rename = "resolution_ms", serialize_with = "optional_millis")]
     pub resolution: Option<Window>,
-    /// The units to take; 0 only looks.
+    /// The units to take; with 0 the request takes nothing.
     pub cost: u32,
     /// The rule by which the cost is taken.
     pub charge: Charge,

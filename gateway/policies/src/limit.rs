@@ -26,7 +26,7 @@ pub enum Rate {
         limit: Units,
         /// The window.
         per: Window,
-        /// The resolution of time, unless it is left to Redis.
+        /// The resolution of time, unless Redis chooses the resolution.
         resolution: Option<Window>,
     },
     /// Units that come back at a known instant.
@@ -134,8 +134,8 @@ pub struct LimitSpec {
     pub cost: Cost,
     /// The rule by which the cost is taken.
     pub charge: Charge,
-    /// The identity, unless it is that of the policy.
+    /// The identity, unless the limit has the identity of the policy.
     pub by: Option<Box<[IdentityPart]>>,
-    /// Whether the limit is only counted.
+    /// True if the limit is only counted.
     pub shadow: bool,
 }

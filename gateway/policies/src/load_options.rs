@@ -12,7 +12,7 @@ pub struct LoadOptions {
     /// The key of the digests that stand for secret values. Without it, a policy that reads a
     /// secret attribute is an error.
     pub hash_key: Option<HashKey>,
-    /// Whether a file without `end: true` is an error.
+    /// True if a file without `end: true` is an error.
     pub require_end: bool,
     /// The present time, for warnings about overrides that have ended.
     pub now: Instant,

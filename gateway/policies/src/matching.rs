@@ -36,8 +36,8 @@ impl Policies {
     ///
     /// # Errors
     ///
-    /// A [`RequestError`] where the request names a policy that it cannot, or where an attribute
-    /// that the policy reads is repeated or unknown.
+    /// A [`RequestError`] where the request names a policy that does not exist or that its entry
+    /// cannot select, or where an attribute that the policy reads is repeated or unknown.
     pub fn judge<'p>(
         &'p self,
         attributes: &Attributes<'_>,
@@ -54,7 +54,7 @@ impl Policies {
                 continue;
             }
             if policy.shadow {
-                // A trial prevents nothing: a fault of the request makes it not apply.
+                // A trial prevents nothing: with a fault of the request, the trial does not apply.
                 if policy.matches(attributes) == Ok(true)
                     && let Ok(Some(judged)) = self.decide(policy, attributes, now)
                 {
@@ -156,7 +156,7 @@ impl Policies {
         Ok(Some(judged))
     }
 
-    /// Returns the limits that apply, and notes their plan; `None` where the override decides.
+    /// Returns the limits that apply, and stores their plan; `None` where the override decides.
     fn limits_of<'p>(
         &'p self,
         policy: &'p Policy,
@@ -187,7 +187,8 @@ impl Policies {
         Ok(Some(plan.map_or(&[], |plan| &plan.limits)))
     }
 
-    /// Returns the position of the plan that a value names; of a list the first that names one.
+    /// Returns the position of the plan that a value names, or that the first such item of a list
+    /// names.
     fn plan_named_by(&self, value: &Value<'_>) -> Option<usize> {
         let named = |text: &[u8]| self.plan_names.get(text).copied();
         match value {
@@ -277,8 +278,8 @@ impl<'p> PolicyJudgement<'p> {
 }
 
 impl Request<'_, '_> {
-    /// Adds a limit, unless it does not apply. Returns the attribute for lack of which the request
-    /// is denied.
+    /// Adds a limit, unless the limit does not apply. Returns the missing attribute if the request
+    /// is denied because of it.
     fn judge_limit<'p>(
         &self,
         policy: &'p Policy,
@@ -344,7 +345,7 @@ impl Request<'_, '_> {
         })
     }
 
-    /// Returns the units to take. A request that only looks takes none of any limit.
+    /// Returns the units to take. A request for 0 units takes none of any limit.
     fn cost(&self, cost: &Cost) -> Result<u32, RequestError> {
         if self.attributes.cost == Some(0) {
             return Ok(0);
@@ -379,7 +380,7 @@ impl CostFrom {
             // Saturation is meant: the result is clamped far below.
             units = units.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
         }
-        // Zero is no number of units; the least that counts is `min`.
+        // Zero is not a number of units; the least number that counts is `min`.
         let units = Units::new(units.clamp(1, u64::from(Units::MAX.get()))).unwrap_or(self.default);
         units.clamp(self.min, self.max)
     }

@@ -85,11 +85,11 @@ pub struct Policy {
     pub overrides: Overrides,
     /// The entries that can select the policy.
     pub entries: Entries,
-    /// Whether the policy is only a trial beside the policy that applies.
+    /// True if the policy is only a trial beside the policy that applies.
     pub shadow: bool,
-    /// Whether the limits are enforced, or only counted.
+    /// True if the limits are enforced, false if they are only counted.
     pub enforce: bool,
-    /// Whether end users see the limits.
+    /// True if end users see the limits.
     pub headers: bool,
     /// The decision while Redis does not answer, unless the setting decides.
     pub on_error: Option<OnError>,

@@ -18,7 +18,7 @@ pub struct Override {
     pub subject: Subject,
     /// The reason.
     pub reason: Box<str>,
-    /// The end as written, and in milliseconds since the epoch; no end unless given.
+    /// The end as written, and in milliseconds since the epoch; `None` without an end.
     pub until: Option<Until>,
     /// The effect.
     pub effect: Effect,
@@ -47,7 +47,7 @@ pub struct ByPatterns {
 pub enum IdentityPattern {
     /// A glob.
     Glob(Glob),
-    /// The groups of addresses in a network; every address without one.
+    /// The groups of addresses in a network; without a network every address matches.
     Network(Option<Network>),
 }
 
@@ -56,7 +56,7 @@ pub enum IdentityPattern {
 pub struct Until {
     /// The end as written.
     pub written: Box<str>,
-    /// The first millisecond since the epoch at which the override applies no more.
+    /// The first millisecond since the epoch at which the override no longer applies.
     pub ms: i64,
 }
 
@@ -71,12 +71,12 @@ pub enum Effect {
     Unlimited,
     /// No requests.
     Block {
-        /// Whether the block is only counted.
+        /// True if the block is only counted.
         shadow: bool,
     },
 }
 
-/// An override as answers to callers show it; end users do not see it.
+/// The part of an override that answers to callers contain; end users do not see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OverrideInfo<'p> {
     /// The patterns for the identity as written.
@@ -90,7 +90,7 @@ pub struct OverrideInfo<'p> {
 }
 
 impl Override {
-    /// Returns the part that answers to callers show.
+    /// Returns the part that answers to callers contain.
     #[must_use]
     pub fn info(&self) -> OverrideInfo<'_> {
         OverrideInfo {

@@ -91,7 +91,7 @@ fn bounded(number: usize) -> u32 {
 /// The end of building after a fault that was added to the problems.
 struct Stop;
 
-/// A list or map whose end was not reached yet.
+/// A list or map whose end the parser has not reached yet.
 struct Open<'f> {
     place: Place,
     anchor: usize,
@@ -304,7 +304,7 @@ impl<'f> Builder<'f> {
         self.count(size, problems)?;
         if anchor != 0 {
             let size = size_of_tree(&node);
-            // A larger value cannot be named by an alias, so that no copy is needed.
+            // No alias can refer to a larger value, so no copy is needed.
             if size <= MAX_ALIAS_NODES {
                 self.anchors.insert(anchor, (node.clone(), size));
             } else {

@@ -52,8 +52,8 @@ impl PathForm {
         self.write(target, false)
     }
 
-    /// Returns the one form of a path in an entry that has no answer for a malformed one: what is
-    /// malformed is escaped, and the length is not bounded.
+    /// Returns the one form of a path for an entry that cannot answer an error for a malformed
+    /// path: malformed parts are escaped, and the length is not bounded.
     #[must_use]
     pub fn normalize_leniently(self, target: &[u8]) -> String {
         // Lenient writing has no errors.

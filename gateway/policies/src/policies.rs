@@ -19,7 +19,7 @@ use crate::{parse, validate};
 #[derive(Clone, Debug)]
 pub struct Policies {
     pub(crate) version: String,
-    /// Whether requests that match no policy are denied.
+    /// True if requests that match no policy are denied.
     pub(crate) deny_unmatched: bool,
     pub(crate) form: PathForm,
     pub(crate) policies: Box<[Policy]>,

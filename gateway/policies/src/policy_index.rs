@@ -66,7 +66,8 @@ impl PolicyIndex {
                     index.find(&Network::of(address, u8::MAX).bit_text(), &mut found);
                 }
                 Ok(Value::Missing) => {}
-                // A policy that reads such a value answers with a fault, if it applies otherwise.
+                // A policy that reads such a value returns a fault, if the policy applies
+                // otherwise.
                 Ok(Value::List(_)) | Err(_) => index.find_all(&mut found),
             }
         }
@@ -75,7 +76,7 @@ impl PolicyIndex {
 }
 
 /// Returns the lookups of a clause, one of which finds each value for which the clause holds, or
-/// `None` where an index is of no use.
+/// `None` where no index can find the values.
 fn lookups(clause: &Clause) -> Option<Vec<Lookup>> {
     // A claim is read only when a policy that is tried reads it.
     if matches!(clause.attribute, AttributeName::Claim(_)) {
@@ -97,7 +98,7 @@ fn lookups(clause: &Clause) -> Option<Vec<Lookup>> {
     (!lookups.iter().any(Lookup::finds_everything)).then_some(lookups)
 }
 
-/// Policies with the lookups of which one finds each.
+/// Policies, each with its lookups: one of the lookups finds the policy.
 type Found = Vec<(u32, Vec<Lookup>)>;
 
 /// The number of policies that each lookup finds.

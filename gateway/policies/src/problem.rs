@@ -82,7 +82,7 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-/// The list to which reading and validation add what they find.
+/// The list to which reading and validation add problems and warnings.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     found: Vec<Problem>,
@@ -106,7 +106,7 @@ impl Problems {
         self.push(Problem { place, problem: problem.into(), expected, nearest: None });
     }
 
-    /// Adds the fault that `word` is none of `known`.
+    /// Adds the fault that `word` is not one of `known`.
     pub(crate) fn unknown<'k>(
         &mut self,
         place: Place,
@@ -115,7 +115,7 @@ impl Problems {
         known: impl Iterator<Item = &'k str> + Clone,
     ) {
         let nearest = nearest(word, known.clone());
-        // A list of all words helps only where none is near and they are few.
+        // A list of all words helps only where no word is near and the words are few.
         let few = known.clone().take(24).count() < 24;
         let expected = (nearest.is_none() && few).then(|| {
             let words: Vec<_> = known.map(|word| format!("`{word}`")).collect();
@@ -137,7 +137,7 @@ impl Problems {
         }
     }
 
-    /// Returns whether reading has found so much that it stops.
+    /// Returns whether reading has found enough problems to stop.
     pub(crate) fn full(&self) -> bool {
         self.found.len() >= MAX_PROBLEMS
     }

@@ -160,7 +160,7 @@ fn is_number(text: &str) -> bool {
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
         return true;
     }
-    // What is left of the core schema's numbers is what Rust parses, except its words.
+    // Rust parses the other numbers of the core schema; Rust's words for numbers are excluded here.
     unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.')
         && unsigned.parse::<f64>().is_ok()
 }

@@ -26,7 +26,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Any word is an attribute; a misspelled one would silently be missing in every request.
+    /// Warns about a word that is nearly a known word. Any word is an attribute, so a misspelled
+    /// word would silently be missing in every request.
     fn warn_near_word(&mut self, place: Place, word: &str) {
         if KNOWN_WORDS.contains(&word) {
             return;

@@ -217,8 +217,8 @@ impl Validator<'_> {
         }
     }
 
-    /// A fixed window with a duration starts at multiples of it since a Thursday in 1970 in UTC,
-    /// which is seldom meant by a length of whole days.
+    /// Warns about a duration of whole days: a fixed window with a duration starts at multiples of
+    /// the duration since a Thursday in 1970 in UTC, which is seldom intended.
     fn warn_calendar(&mut self, per: &At<String>) {
         let word = match duration::parse(&per.value).map(|window| window.as_millis() / 3_600_000) {
             Some(24) => "day",

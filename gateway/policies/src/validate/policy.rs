@@ -1,4 +1,4 @@
-//! Policies of a file: whether their parts fit each other, and whether they can be reached.
+//! Policies of a file: the agreement of their parts, and policies that no request reaches.
 
 use hashbrown::HashSet;
 
@@ -286,7 +286,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Each value that an end user invents is a fresh quota and a key of its own.
+    /// Warns about values that the end user invents: each such value is a fresh quota and a key of
+    /// its own.
     fn warn_unverified(&mut self, document: &PolicyDocument, policy: &Policy, traits: &Traits) {
         if !policy.entries.take_end_users() {
             return;

@@ -89,7 +89,7 @@ fn a_named_policy_applies_only_to_requests_that_name_it() {
     assert_eq!(keys(&judgement), ["policy:jobs:tb:{export|a}"]);
 }
 
-/// Checks a value against the keywords that the schema uses, and refuses to ignore any other.
+/// Checks a value against the keywords that the schema uses, and fails on any other keyword.
 fn validate(schema: &Value, root: &Value, value: &Value, at: &str) -> Result<(), String> {
     let Some(schema) = schema.as_object() else { return Ok(()) };
     for (keyword, rule) in schema {

@@ -124,7 +124,7 @@ proptest! {
     #[test]
     fn no_bytes_make_loading_panic(mut file in vec(any::<u8>(), 0..200), at in 0usize..1_000) {
         let _ = load(&String::from_utf8_lossy(&file));
-        // Bytes within a good file come further.
+        // Random bytes within a valid file reach later stages of the parser.
         let example = include_str!("../examples/larger.yaml");
         let at = example.floor_char_boundary(at % example.len());
         file.truncate(8);
