@@ -62,8 +62,8 @@ struct Chunk {
     bytes: Vec<u8>,
 }
 
-/// Marks an unknown time of a first grant. Only an entry at this time itself could begin so late.
-const UNKNOWN: Instant = Instant::MAX;
+/// Marks an unknown time of a first grant. No entry begins so late.
+const UNKNOWN: Instant = Instant::AFTER_MAX;
 
 /// A chunk is full once it has this many bytes. A chunk of this size is read quickly from end to
 /// end, and is large in comparison with its own fields.

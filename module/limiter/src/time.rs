@@ -17,6 +17,9 @@ impl Instant {
     /// and near enough that adding any window to it still fits into 64 bits.
     pub const MAX: Self = Self(1 << 62);
 
+    /// A mark that is later than every instant, for a field whose instant can be unknown.
+    pub(crate) const AFTER_MAX: Self = Self(u64::MAX);
+
     /// Returns the instant `micros` microseconds after the epoch, at most [`Instant::MAX`].
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {

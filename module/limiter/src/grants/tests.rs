@@ -290,3 +290,13 @@ fn buffers_can_be_moved_some_at_a_time_and_each_once() {
         }
     }
 }
+
+#[test]
+fn an_unknown_first_time_stays_unknown_at_the_end_of_all_time() {
+    let mut queue =
+        queue(&[1, 2].map(|micros| Grant { time: Instant::from_micros(micros), units: 1 }));
+    queue.truncate(1);
+    assert_eq!(queue.newest_first(), None);
+    queue.join_newest(Instant::MAX, 1);
+    assert_eq!((queue.newest_time(), queue.newest_first()), (Instant::MAX, None));
+}
