@@ -75,7 +75,7 @@ impl<'a> Bucket<'a> {
     }
 
     /// Returns the wait at the rate between the two times of a denial: units beyond the cost take
-    /// their difference.
+    /// their difference. The product can exceed 64 bits, and the wait is then 0.
     fn at_measured_rate(&self) -> u64 {
         let Decision { capacity, retry_after, reset_after, .. } = *self.decision;
         let between = u128::from(reset_after.0.saturating_sub(retry_after.0));
@@ -101,7 +101,8 @@ impl<'a> Bucket<'a> {
         self.decision.capacity - self.decision.remaining - 1
     }
 
-    /// Returns the time in which so many units drain at the rate of the call, rounded down.
+    /// Returns the time in which so many units drain at the rate of the call, rounded down. A time
+    /// that does not fit into 64 bits is cut: no reply has a time as long.
     fn time_of(&self, units: u64) -> u64 {
         let time = u128::from(units) * u128::from(self.window) / u128::from(self.decision.limit);
         u64::try_from(time).unwrap_or(u64::MAX)

@@ -40,9 +40,9 @@ pub(crate) type Limits = At<Vec<At<LimitDocument>>>;
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(rename = "Path", deny_unknown_fields)]
 pub(crate) struct PathDocument {
-    /// Whether the server ignores the case of paths.
+    /// True when the server ignores the case of paths.
     pub(crate) ignore_case: Option<bool>,
-    /// Whether the server ignores `;x` in the segments of a path.
+    /// True when the server ignores `;x` in the segments of a path.
     pub(crate) strip_parameters: Option<bool>,
 }
 read_fields!(PathDocument { ignore_case, strip_parameters });
@@ -83,11 +83,11 @@ pub(crate) struct PolicyDocument {
     /// The entries that can select the policy; all unless given.
     #[schemars(length(min = 1, max = 3))]
     pub(crate) entry: Option<At<Vec<At<EntryDocument>>>>,
-    /// Whether the policy is only a trial beside the policy that applies.
+    /// True for a policy that is only a trial beside the policy that applies.
     pub(crate) shadow: Option<bool>,
-    /// Whether the limits are enforced, or only counted; `true` unless given.
+    /// False when the limits are only counted; `true` unless given.
     pub(crate) enforce: Option<bool>,
-    /// Whether end users see the limits in headers; `true` unless given.
+    /// False when headers do not show the limits to end users; `true` unless given.
     pub(crate) headers: Option<bool>,
     /// The decision while Redis does not answer; FAIL_MODE unless given.
     pub(crate) on_error: Option<OnErrorDocument>,
@@ -224,7 +224,7 @@ impl Read for Globs {
 pub(crate) struct ConditionDocument {
     /// The values that may not match; the attribute must exist.
     pub(crate) not: Option<Globs>,
-    /// Whether the attribute must exist or be missing.
+    /// True when the attribute must exist, false when the attribute must be missing.
     pub(crate) exists: Option<bool>,
 }
 read_fields!(ConditionDocument { not, exists });
@@ -261,7 +261,7 @@ pub(crate) struct PlanFromDocument {
     pub(crate) from: At<String>,
     /// The plan when the attribute is missing or names no plan.
     pub(crate) default: At<String>,
-    /// Whether an attribute that the end user writes may name the plan.
+    /// True when an attribute that the end user writes may name the plan.
     pub(crate) trusted: Option<bool>,
 }
 read_fields!(PlanFromDocument { from, default, trusted });
@@ -307,7 +307,7 @@ pub(crate) struct LimitDocument {
     pub(crate) cost: Option<At<CostDocument>>,
     /// The rule of charging: `always` takes the whole cost when one unit is free.
     pub(crate) charge: Option<At<ChargeDocument>>,
-    /// Whether the limit is only counted.
+    /// True when the limit is only counted.
     pub(crate) shadow: Option<bool>,
 }
 read_fields!(LimitDocument {
@@ -405,7 +405,7 @@ pub(crate) struct CostFromDocument {
     /// The most units; larger values count as this. The capacity of the limit unless given.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub(crate) max: Option<At<u64>>,
-    /// Whether an attribute that the end user writes may name the units.
+    /// True when an attribute that the end user writes may name the units.
     pub(crate) trusted: Option<bool>,
 }
 read_fields!(CostFromDocument { from, default, min, max, trusted });
@@ -445,7 +445,7 @@ pub(crate) struct OverrideDocument {
     pub(crate) unlimited: Option<At<bool>>,
     /// No requests.
     pub(crate) block: Option<At<bool>>,
-    /// Whether a `block` is only counted.
+    /// True when a `block` is only counted.
     pub(crate) shadow: Option<At<bool>>,
 }
 read_fields!(OverrideDocument {

@@ -238,16 +238,7 @@ impl<'p> PolicyJudgement<'p> {
             return Judgement { policy: policy_of, plan, r#override, shadows, ..judgement };
         }
         let Self { outcome, plan, r#override, limits, shadow_limits, shadow_block } = self;
-        if let Some(entry) = shadow_block {
-            let limits = Vec::new();
-            shadows.push(Shadow {
-                policy,
-                plan: None,
-                r#override: Some(entry),
-                denied: true,
-                limits,
-            });
-        }
+        shadows.extend(shadow_block.map(|entry| blocked(policy, entry)));
         if !shadow_limits.is_empty() {
             let limits = shadow_limits;
             shadows.push(Shadow { policy, plan, r#override, denied: false, limits });
@@ -257,16 +248,7 @@ impl<'p> PolicyJudgement<'p> {
 
     /// Adds the trials of a policy that prevents nothing.
     fn into_shadows(self, policy: &'p Policy, shadows: &mut Vec<Shadow<'p>>) {
-        if let Some(entry) = self.shadow_block {
-            let limits = Vec::new();
-            shadows.push(Shadow {
-                policy,
-                plan: None,
-                r#override: Some(entry),
-                denied: true,
-                limits,
-            });
-        }
+        shadows.extend(self.shadow_block.map(|entry| blocked(policy, entry)));
         let denied = matches!(self.outcome, Outcome::Blocked { .. } | Outcome::Missing { .. });
         let mut limits = self.limits;
         limits.extend(self.shadow_limits);
@@ -275,6 +257,11 @@ impl<'p> PolicyJudgement<'p> {
             shadows.push(Shadow { policy, plan, r#override, denied, limits });
         }
     }
+}
+
+/// Returns the trial of an override that blocks.
+const fn blocked<'p>(policy: &'p Policy, entry: &'p Override) -> Shadow<'p> {
+    Shadow { policy, plan: None, r#override: Some(entry), denied: true, limits: Vec::new() }
 }
 
 impl Request<'_, '_> {
@@ -347,14 +334,14 @@ impl Request<'_, '_> {
 
     /// Returns the units to take. A request for 0 units takes none of any limit.
     fn cost(&self, cost: &Cost) -> Result<u32, RequestError> {
-        if self.attributes.cost == Some(0) {
-            return Ok(0);
-        }
+        let asked = match self.attributes.cost {
+            None => Units::MIN,
+            Some(0) => return Ok(0),
+            // Not 0, so that only a cost above the most units is no number of units.
+            Some(asked) => Units::new(asked).unwrap_or(Units::MAX),
+        };
         Ok(match cost {
-            Cost::Request => {
-                let asked = self.attributes.cost.unwrap_or(1).min(u64::from(Units::MAX.get()));
-                Units::new(asked).unwrap_or(Units::MIN).get()
-            }
+            Cost::Request => asked.get(),
             Cost::Units(units) => units.get(),
             Cost::From(from) => from.units(&self.attributes.value(&from.from)?).get(),
         })

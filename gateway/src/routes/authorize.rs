@@ -211,9 +211,11 @@ impl AuthorizedCaller {
     ///
     /// # Errors
     ///
-    /// When the caller exceeds its limit, or when the store cannot decide.
+    /// When the caller exceeds its limit, or when the store cannot decide; [`Error::Internal`] for a
+    /// number that no batch can have.
     pub(super) async fn count_all(&self, requests: usize) -> Result<(), Error> {
-        self.count(u32::try_from(requests).unwrap_or(u32::MAX)).await
+        let requests = u32::try_from(requests).map_err(|_| Error::Internal)?;
+        self.count(requests).await
     }
 
     /// Counts requests. With 0 it counts nothing, and fails unless the limit has room for one.

@@ -126,7 +126,7 @@ pub(super) struct Values {
     )]
     pub(super) log_format: LogFormat,
 
-    /// Whether lines about a request have the address from which it comes: that of the last proxy.
+    /// Adds the address that a request comes from, which is that of the last proxy, to its log line.
     #[arg(long, action = Set, default_value = "false", value_parser = Rule(TRUE_OR_FALSE))]
     pub(super) log_client_address: bool,
 
@@ -210,7 +210,7 @@ pub(super) struct RedisServerValues {
     #[arg(long, default_value = "0", value_parser = Rule(Whole::<u16>(0..=u16::MAX)))]
     pub(super) redis_db: u16,
 
-    /// Whether to connect to Redis with TLS.
+    /// Connects to Redis with TLS.
     #[arg(long, action = Set, default_value = "false", value_parser = Rule(TRUE_OR_FALSE))]
     pub(super) redis_ssl: bool,
 }
@@ -296,7 +296,7 @@ pub(super) struct CallerValues {
     #[arg(long, default_value = "1", value_parser = Rule(WindowSeconds))]
     pub(super) caller_window_seconds: Window,
 
-    /// Whether /metrics needs no key and no token, also when callers need one.
+    /// Serves /metrics without a key or a token, also when callers need one.
     #[arg(long, action = Set, default_value = "true", value_parser = Rule(TRUE_OR_FALSE))]
     pub(super) metrics_open: bool,
 }
@@ -313,7 +313,7 @@ pub(super) struct OtelValues {
     #[arg(long, value_parser = Rule(HttpUrl))]
     pub(super) otel_exporter_otlp_traces_endpoint: Option<String>,
 
-    /// How to send traces; none sends no traces.
+    /// The protocol for traces; none sends no traces.
     #[arg(
         long,
         action = Set,
@@ -322,7 +322,7 @@ pub(super) struct OtelValues {
     )]
     pub(super) otel_traces_exporter: bool,
 
-    /// Whether to send no traces, with any values of the other settings.
+    /// Sends no traces, with any values of the other settings.
     #[arg(
         long,
         action = Set,

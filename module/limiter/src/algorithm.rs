@@ -9,17 +9,17 @@ pub struct Facts {
     pub command: &'static str,
     /// The name of the algorithm in JSON, in keys, in metrics and in INFO.
     pub name: &'static str,
-    /// Whether the algorithm uses the capacity of a limit. If not, its capacity is the limit.
+    /// True when the algorithm uses the capacity of a limit. Otherwise its capacity is the limit.
     pub takes_capacity: bool,
-    /// Whether the setting `ratelimit.sliding-window-max-limit` bounds its limit, because its
-    /// memory grows with the limit.
+    /// True when the setting `ratelimit.sliding-window-max-limit` bounds the limit, because
+    /// the memory of a state grows with the limit.
     pub has_bounded_limit: bool,
 }
 
 /// Defines [`Algorithm`] from one table, so that no list can lack an algorithm.
 macro_rules! algorithms {
     ($($algorithm:ident: $summary:literal { $($fact:ident: $value:expr,)* })*) => {
-        /// How grants are counted against a limit.
+        /// A way to count grants against a limit.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Algorithm {
             $(#[doc = $summary] $algorithm,)*

@@ -29,7 +29,7 @@ pub struct Acquired {
     pub decision: Decision,
     /// The lease that the holder has after the call.
     pub lease: Option<HeldLease>,
-    /// Whether the call has changed the state.
+    /// True when the call has changed the state.
     pub has_changed: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct HeldLease {
 pub struct Renewed {
     /// The lease after the call; `None` if it is lost.
     pub lease: Option<HeldLease>,
-    /// Whether the call has changed the state.
+    /// True when the call has changed the state.
     pub has_changed: bool,
 }
 

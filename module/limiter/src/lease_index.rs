@@ -342,7 +342,7 @@ impl LeaseIndex {
         }
     }
 
-    /// Whether the inner subtree of the heavier side is so heavy that two rotations are needed.
+    /// Returns true when the inner subtree of the heavier side is so heavy that two rotations are needed.
     fn is_double(&self, tree: Tree, inner: Index, outer: Index) -> bool {
         let weight = |index| u64::from(self.count(tree, index)).plus(1);
         weight(inner) >= weight(outer).times(2)
@@ -424,7 +424,7 @@ impl LeaseIndex {
     }
 }
 
-/// Whether one side of a node, with so many nodes, is too heavy for the other one.
+/// Returns true when a subtree of `side` nodes is too heavy beside one of `other` nodes.
 fn is_heavier(side: u32, other: u32) -> bool {
     let weight = |count: u32| u64::from(count).plus(1);
     weight(other).times(3) < weight(side)

@@ -203,7 +203,7 @@ impl Leases {
         fence.is_none_or(|fence| fence == own.fence).then_some(own)
     }
 
-    /// Whether a lease was made while the clock was ahead.
+    /// Returns true when a lease was made while the clock was ahead.
     fn has_leases_ahead(&self, now: Instant) -> bool {
         self.index.latest_start() > now
     }

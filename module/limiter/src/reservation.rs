@@ -174,7 +174,7 @@ impl Reservation {
 }
 
 impl Origin {
-    /// Whether both are of the same limit.
+    /// Returns true when both are of the same limit.
     fn is_limit_of(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::TokenBucket { limit: own }, Self::TokenBucket { limit }) => own == limit,

@@ -168,7 +168,7 @@ pub enum LogEffect {
         units: Units,
         /// The resolution of the call.
         resolution: Option<Window>,
-        /// Whether the grant joined the newest entry, whatever its tick.
+        /// True when the grant joined the newest entry, in any tick.
         joins: bool,
     },
     /// Units were given back to the entry of a grant.

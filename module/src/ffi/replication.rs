@@ -29,7 +29,7 @@ use super::api::api;
 use super::call::Call;
 use super::load::{LoadRefused, Loading};
 
-/// Whether there is a receiver: [`UNKNOWN`], [`ABSENT`] or [`PRESENT`].
+/// The presence of a receiver: [`UNKNOWN`], [`ABSENT`] or [`PRESENT`].
 static RECEIVERS: AtomicU8 = AtomicU8::new(UNKNOWN);
 
 const UNKNOWN: u8 = 0;

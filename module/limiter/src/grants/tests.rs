@@ -230,7 +230,7 @@ fn memory_is_given_back_when_most_grants_are_gone() {
     }
 }
 
-/// What `len` grants of one unit take, `step` microseconds apart.
+/// Returns the size of `len` grants of one unit, `step` microseconds apart.
 fn heap_bytes(len: u64, step: u64) -> usize {
     let mut queue = Grants::new();
     for index in 0..len {
