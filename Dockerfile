@@ -20,17 +20,19 @@ COPY module/Cargo.toml module/
 COPY module/limiter/Cargo.toml module/limiter/
 COPY gateway/Cargo.toml gateway/
 COPY gateway/benches/baseline/Cargo.toml gateway/benches/baseline/
+COPY gateway/calendar/Cargo.toml gateway/calendar/
 COPY gateway/policies/Cargo.toml gateway/policies/
 COPY gateway/store/Cargo.toml gateway/store/
 COPY tests/Cargo.toml tests/
 COPY tests/clock/Cargo.toml tests/clock/
 COPY tests/faults/Cargo.toml tests/faults/
 RUN mkdir module/src module/limiter/src gateway/src gateway/benches/baseline/src \
-        gateway/policies/src gateway/policies/benches gateway/store/src tests/benches \
-        tests/clock/src tests/faults/src \
+        gateway/calendar/src gateway/policies/src gateway/policies/benches gateway/store/src \
+        tests/benches tests/clock/src tests/faults/src \
     && touch module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs \
-        gateway/benches/baseline/src/main.rs gateway/policies/src/lib.rs \
-        gateway/policies/benches/matching.rs gateway/store/src/lib.rs tests/clock/src/lib.rs \
+        gateway/benches/baseline/src/main.rs gateway/calendar/src/lib.rs \
+        gateway/policies/src/lib.rs gateway/policies/benches/matching.rs \
+        gateway/store/src/lib.rs tests/clock/src/lib.rs \
         tests/faults/src/lib.rs tests/tests.rs tests/benches/outage.rs
 
 FROM rust:1.95-bookworm AS module
@@ -49,7 +51,7 @@ WORKDIR /src
 COPY --from=manifests /src ./
 RUN cargo build --locked --release --package ratelimit-gateway \
     && cargo clean --locked --release --package ratelimit-gateway --package limiter \
-        --package policies --package store
+        --package calendar --package policies --package store
 COPY module/limiter module/limiter
 COPY gateway gateway
 RUN cargo build --locked --release --package ratelimit-gateway

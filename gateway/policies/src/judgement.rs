@@ -1,9 +1,8 @@
 //! The result of matching: the limits to take for one request.
 
-use limiter::{Units, Window};
-use serde::{Serialize, Serializer};
+use limiter::{Bounds, Units, Window};
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use crate::calendar::Bounds;
 use crate::kind::Kind;
 use crate::limit::Charge;
 use crate::model::{OnError, Policy};
@@ -100,6 +99,7 @@ pub enum JudgedWindow {
     #[serde(rename = "length_ms", serialize_with = "millis")]
     Length(Window),
     /// The bounds of a calendar window.
+    #[serde(serialize_with = "bounds")]
     Calendar(Bounds),
 }
 
@@ -153,6 +153,15 @@ fn units<S: Serializer>(units: &Units, serializer: S) -> Result<S::Ok, S::Error>
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn millis<S: Serializer>(window: &Window, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(window.as_millis())
+}
+
+/// Writes the begin and the end, in milliseconds since the epoch.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn bounds<S: Serializer>(bounds: &Bounds, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut fields = serializer.serialize_struct("Bounds", 2)?;
+    fields.serialize_field("from_ms", &bounds.begin_millis())?;
+    fields.serialize_field("until_ms", &bounds.end_millis())?;
+    fields.end()
 }
 
 #[expect(clippy::ref_option, reason = "serde calls it with a reference")]

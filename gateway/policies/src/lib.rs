@@ -45,8 +45,8 @@
 //!   [`schema()`]), `validate` (values that cannot be wrong), [`problem`] (line and column).
 //! * A request: [`attribute`] (names), [`attributes`] (values), [`path`] and [`address`] (one form
 //!   each).
-//! * Matching: [`glob`], [`clause`], [`overrides`], the indexes, [`identity`] (keys), [`calendar`],
-//!   and [`judgement`] (the result).
+//! * Matching: [`glob`], [`clause`], [`overrides`], the indexes, [`identity`] (keys), and
+//!   [`judgement`] (the result).
 //! * [`explain`]: the account of a request, clause by clause.
 //!
 //! # Guarantees
@@ -70,7 +70,6 @@
 pub mod address;
 pub mod attribute;
 pub mod attributes;
-pub mod calendar;
 pub mod clause;
 mod document;
 pub mod duration;

@@ -1,10 +1,10 @@
 //! One limit of a policy, a plan or an override.
 
+use calendar::Calendar;
 use limiter::{Units, Window};
 use serde::Serialize;
 
 use crate::attribute::AttributeName;
-use crate::calendar::Calendar;
 use crate::identity::IdentityPart;
 use crate::kind::Kind;
 

@@ -1,9 +1,9 @@
 //! Limits of a file: the numbers of each kind, and costs.
 
+use calendar::{Calendar, Starts};
 use limiter::{Units, Window};
 
 use crate::attribute::AttributeName;
-use crate::calendar::{self, Calendar, Starts};
 use crate::document::{
     AlgorithmDocument, ChargeDocument, CostDocument, CostFromDocument, LimitDocument, Limits,
     StartsDocument,

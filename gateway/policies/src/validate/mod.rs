@@ -12,7 +12,6 @@ use jiff::tz::TimeZone;
 use limiter::Instant;
 
 use crate::attribute::AttributeName;
-use crate::calendar;
 use crate::document::{FileDocument, UnmatchedDocument};
 use crate::load_options::LoadOptions;
 use crate::model::{Plan, Policy};

@@ -1,10 +1,10 @@
 //! Overrides of a file: their subjects, ends and effects.
 
+use calendar::end_of_day;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::attribute::AttributeName;
-use crate::calendar::end_of_day;
 use crate::document::{OverrideDocument, UntilDocument};
 use crate::glob::Glob;
 use crate::identity::{IdentityPart, SECRET_PREFIX};

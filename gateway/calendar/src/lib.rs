@@ -1,14 +1,21 @@
 //! Windows of the calendar in a time zone: days, weeks, months and years.
 //!
+//! [`unit`] reads the words of a file or of a request, and [`zone`] the name of a time zone. A
+//! [`Calendar`] of both returns the window that contains a time.
+//!
 //! A window begins at a local time. Where a clock change skips that time, the window begins at the
 //! change; where the time occurs twice, the window begins at the first occurrence. So each instant
 //! is in exactly one window, and a day has 23 to 25 hours. The data of all time zones is a part of
 //! the program.
+//!
+//! Nothing here reads a clock or a file.
+
+#![forbid(unsafe_code)]
 
 use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
-use limiter::{Instant, Window};
+use limiter::{Bounds, Instant, Period, Window};
 
 /// The unit of a calendar window and the local time at which it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,34 +39,32 @@ pub enum CalendarUnit {
 }
 
 /// Windows of the calendar.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Calendar {
     unit: CalendarUnit,
     zone: TimeZone,
 }
 
-/// The bounds of one window in milliseconds since the epoch: from `from_ms` until before
-/// `until_ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Bounds {
-    /// The first millisecond of the window.
-    pub from_ms: i64,
-    /// The first millisecond of the next window.
-    pub until_ms: i64,
-}
-
-/// Returns the time zone of an IANA name from the data in the program.
+/// Returns the time zone of an IANA name from the data in the program. The name `Etc/Unknown`
+/// stands for no zone.
 #[must_use]
 pub fn zone(name: &str) -> Option<TimeZone> {
-    TimeZoneDatabase::bundled().get(name).ok()
+    TimeZoneDatabase::bundled().get(name).ok().filter(|zone| !zone.is_unknown())
 }
 
 /// Returns the names of all time zones.
-pub(crate) fn zone_names() -> Vec<String> {
+#[must_use]
+pub fn zone_names() -> Vec<String> {
     TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect()
 }
 
 impl Calendar {
+    /// Returns the windows of a unit in UTC.
+    #[must_use]
+    pub const fn in_utc(unit: CalendarUnit) -> Self {
+        Self { unit, zone: TimeZone::UTC }
+    }
+
     /// Returns the windows of a unit in a time zone.
     #[must_use]
     pub const fn new(unit: CalendarUnit, zone: TimeZone) -> Self {
@@ -72,7 +77,22 @@ impl Calendar {
         self.unit
     }
 
-    /// Returns the bounds of the window that contains `now`, or `None` after the year 9998.
+    /// Returns the rule by which the limiter lays the window that contains `now`, or `None` after
+    /// the year 9998: the unit of UTC if the windows are those, otherwise the bounds.
+    #[must_use]
+    pub fn period(&self, now: Instant) -> Option<Period> {
+        let period = match self.unit {
+            _ if self.zone != TimeZone::UTC => None,
+            CalendarUnit::Day(time) => (time == Time::midnight()).then_some(Period::Day),
+            CalendarUnit::Week(first) => (first == Weekday::Monday).then_some(Period::Week),
+            CalendarUnit::Month { day } => (day == 1).then_some(Period::Month),
+            CalendarUnit::Year { month, day } => (month == 1 && day == 1).then_some(Period::Year),
+        };
+        period.or_else(|| self.window(now).map(Period::Bounds))
+    }
+
+    /// Returns the bounds of the window that contains `now`, or `None` after the year 9998. A begin
+    /// before the epoch is cut off.
     ///
     /// A window longer than [`Window::MAX`], the longest that Redis accepts, is cut in two: a leap
     /// year in which the zone moves to the west has an hour more than 366 days.
@@ -94,13 +114,12 @@ impl Calendar {
         }
         let longest = i64::try_from(Window::MAX.as_millis()).ok()?;
         let cut = until_ms - longest;
-        if cut <= from_ms {
-            Some(Bounds { from_ms, until_ms })
-        } else if now_ms < cut {
-            Some(Bounds { from_ms, until_ms: cut })
-        } else {
-            Some(Bounds { from_ms: cut, until_ms })
-        }
+        let (from_ms, until_ms) = match cut <= from_ms {
+            true => (from_ms, until_ms),
+            false if now_ms < cut => (from_ms, cut),
+            false => (cut, until_ms),
+        };
+        Bounds::from_millis(from_ms.max(0).try_into().ok()?, until_ms.try_into().ok()?)
     }
 
     /// Returns the number of a window that begins on or shortly before or after `date`.
@@ -168,12 +187,17 @@ fn instant(zone: &TimeZone, at: DateTime) -> Option<i64> {
 }
 
 /// Returns the end of a day in milliseconds: the first instant of the next day.
-pub(crate) fn end_of_day(zone: &TimeZone, date: Date) -> Option<i64> {
+#[must_use]
+pub fn end_of_day(zone: &TimeZone, date: Date) -> Option<i64> {
     instant(zone, midnight(date.tomorrow().ok()?))
 }
 
-/// Returns the unit that the words of a file describe: the values of `per` and `starts`.
-pub(crate) fn unit(per: &str, starts: Option<Starts<'_>>) -> Result<CalendarUnit, &'static str> {
+/// Returns the unit that these words describe: the unit, and its start where it is given.
+///
+/// # Errors
+///
+/// The accepted values, when the unit is unknown or the start does not fit the unit.
+pub fn unit(per: &str, starts: Option<Starts<'_>>) -> Result<CalendarUnit, &'static str> {
     match (per, starts) {
         ("day", None) => Ok(CalendarUnit::Day(Time::midnight())),
         ("day", Some(Starts::Text(text))) => {
@@ -204,8 +228,10 @@ pub(crate) fn unit(per: &str, starts: Option<Starts<'_>>) -> Result<CalendarUnit
 
 /// The start of a window as written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Starts<'s> {
+pub enum Starts<'s> {
+    /// A time, a day of the week, or a date.
     Text(&'s str),
+    /// A day of the month.
     Day(u64),
 }
 
@@ -241,8 +267,9 @@ mod tests {
         let now: Timestamp = now.parse().unwrap();
         let now = Instant::from_micros(now.as_microsecond().try_into().unwrap());
         let bounds = calendar.window(now).unwrap();
-        let text = |ms| Timestamp::from_millisecond(ms).unwrap().to_string();
-        (text(bounds.from_ms), text(bounds.until_ms))
+        let text =
+            |ms: u64| Timestamp::from_millisecond(ms.try_into().unwrap()).unwrap().to_string();
+        (text(bounds.begin_millis()), text(bounds.end_millis()))
     }
 
     #[test]
@@ -326,7 +353,6 @@ mod tests {
 
     #[test]
     fn windows_around_every_clock_change_of_every_zone_leave_no_gap_and_do_not_overlap() {
-        let longest = i64::try_from(Window::MAX.as_millis()).unwrap();
         let (first, last) = ("1970-01-02T00:00:00Z", "2100-01-01T00:00:00Z");
         let last: Timestamp = last.parse().unwrap();
         for name in zone_names() {
@@ -338,26 +364,21 @@ mod tests {
                 }
                 for unit in units() {
                     let calendar = Calendar::new(unit, zone.clone());
-                    check_around(&calendar, at.as_millisecond(), longest, &name);
+                    check_around(&calendar, at.as_millisecond().try_into().unwrap(), &name);
                 }
             }
         }
     }
 
-    fn check_around(calendar: &Calendar, change_ms: i64, longest: i64, name: &str) {
-        let at = |ms: i64| {
-            let now = Instant::from_micros(u64::try_from(ms).unwrap() * 1_000);
-            calendar.window(now).unwrap()
-        };
+    fn check_around(calendar: &Calendar, change_ms: u64, name: &str) {
+        let at = |ms: u64| calendar.window(Instant::from_micros(ms * 1_000)).unwrap();
         for now in [change_ms - 1, change_ms, change_ms + 1] {
             let window = at(now);
-            assert!(window.from_ms <= now && now < window.until_ms, "{name} {calendar:?} {now}");
-            assert!(window.until_ms - window.from_ms <= longest, "{name} {calendar:?} {now}");
-            assert_eq!(at(window.until_ms - 1), window, "{name} {calendar:?} {now}");
-            assert_eq!(at(window.until_ms).from_ms, window.until_ms, "{name} {calendar:?} {now}");
-            if window.from_ms >= 0 {
-                assert_eq!(at(window.from_ms), window, "{name} {calendar:?} {now}");
-            }
+            let (begin, end) = (window.begin_millis(), window.end_millis());
+            assert!(begin <= now && now < end, "{name} {calendar:?} {now}");
+            assert_eq!(at(end - 1), window, "{name} {calendar:?} {now}");
+            assert_eq!(at(end).begin_millis(), end, "{name} {calendar:?} {now}");
+            assert_eq!(at(begin), window, "{name} {calendar:?} {now}");
         }
     }
 
@@ -370,8 +391,44 @@ mod tests {
     }
 
     #[test]
+    fn units_of_utc_are_those_of_the_limiter() {
+        let now = Instant::from_micros(1_800_014_400_000_000);
+        for (per, period) in [
+            ("day", Period::Day),
+            ("week", Period::Week),
+            ("month", Period::Month),
+            ("year", Period::Year),
+        ] {
+            let unit = unit(per, None).unwrap();
+            let calendar = Calendar::in_utc(unit);
+            assert_eq!(calendar.period(now), Some(period));
+            assert_eq!(calendar.window(now), period.bounds_at(now));
+            let berlin = Calendar::new(unit, zone("Europe/Berlin").unwrap());
+            assert_eq!(berlin.period(now), berlin.window(now).map(Period::Bounds));
+        }
+        for (per, starts) in [
+            ("day", Starts::Text("00:01")),
+            ("week", Starts::Text("sunday")),
+            ("month", Starts::Day(2)),
+            ("year", Starts::Text("01-02")),
+            ("year", Starts::Text("02-01")),
+        ] {
+            let calendar = Calendar::in_utc(unit(per, Some(starts)).unwrap());
+            assert_eq!(calendar.period(now), calendar.window(now).map(Period::Bounds), "{per}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_time_zone_has_no_windows() {
+        for name in ["Etc/Unknown", "Europe/Berlino", ""] {
+            assert_eq!(zone(name), None, "{name}");
+        }
+        assert_eq!(zone("europe/berlin"), zone("Europe/Berlin"));
+    }
+
+    #[test]
     fn a_time_after_the_calendar_has_no_window() {
-        let calendar = Calendar::new(CalendarUnit::Month { day: 1 }, TimeZone::UTC);
+        let calendar = Calendar::in_utc(CalendarUnit::Month { day: 1 });
         assert_eq!(calendar.window(Instant::MAX), None);
         assert!(calendar.window(Instant::EPOCH).is_some());
     }
