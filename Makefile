@@ -71,7 +71,7 @@ deb: ## Build the Debian package in target/debian
 	@scripts/package
 
 bench: ## Measure commands, scripts and services, and write docs/benchmarks and the figures of the README
-	@scripts/install run bench
+	@scripts/install run bench servers
 	@scripts/bench
 
 bench-scale: ## Measure how cost grows with keys, limits, connections, gateways and nodes

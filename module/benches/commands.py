@@ -21,13 +21,15 @@ def denied(reply):
 
 @dataclass(frozen=True)
 class Call:
-    """A command with "KEY" in place of its key; `fill` makes each key, unless it is None."""
+    """A command with "KEY" in place of its key; `fill` makes each key, unless it is None. A call
+    that is not made at random times has the seconds between two calls on a key."""
 
     name: str
     words: tuple
     answers: object = None
     fill: object = None
     keys: int = 1_000
+    interval: float = None
 
     def on(self, key, scripts):
         return [key if word == "KEY" else scripts.get(word, word) for word in self.words]
@@ -67,6 +69,14 @@ PING = Call("PING", ("PING",))
 INCR = Call("INCR", ("INCR", "KEY"))
 SET = Call("SET EX", ("SET", "KEY", "12345678", "EX", 60))
 TB_GRANTED = bucket("RATELIMIT.TB granted", BUCKET_LIMIT, granted)
+# A bucket that is whole again before each call.
+TB_SHORT_LIVED = Call(
+    "RATELIMIT.TB granted, 100 a minute, called once a second",
+    ("RATELIMIT.TB", "KEY", 100, 60),
+    granted,
+    "once",
+    interval=1,
+)
 TB_DENIED = bucket("RATELIMIT.TB denied", 1, denied, "once")
 PEEK = Call(
     "RATELIMIT.PEEK",

@@ -4,9 +4,10 @@ counts hardly depend on the machine or on its other load."""
 import random
 import re
 import subprocess
+import time
 from contextlib import contextmanager
 
-from scripts.benchmarks.servers import Failure, Redis
+from scripts.benchmarks.servers import PROGRAM, ROOT, Failure, Redis
 
 from . import commands
 
@@ -14,6 +15,7 @@ PIPELINE = 16
 WARM_UP = 4_000
 CALLS = 10_000
 SCRIPT_CALLS = 4_000
+ROUNDS = 10  # of calls that have an interval
 LENGTHS = {10: 4_000, 1_000: 1_000, 100_000: 20, 1_000_000: 10}  # entries: keys
 SCRIPT_LENGTHS = {10: 4_000, 1_000: 200, 100_000: 5}
 
@@ -22,10 +24,21 @@ PLAIN = [
     commands.PING,
     commands.SET,
     commands.TB_GRANTED,
+    commands.TB_SHORT_LIVED,
     commands.TB_DENIED,
     commands.PEEK,
     commands.LUA_TB_GRANTED,
     commands.LUA_TB_DENIED,
+]
+# Newer servers, which `make test-servers` installs as well: none of them on other machines than
+# x86-64.
+OTHER_SERVERS = ("Redis-8*", "Valkey-9*")
+ON_OTHER_SERVERS = [
+    commands.INCR,
+    commands.TB_GRANTED,
+    commands.TB_SHORT_LIVED,
+    commands.TB_DENIED,
+    *commands.log_calls(10, 1_000),
 ]
 WRITERS = [commands.INCR, commands.SET, commands.TB_GRANTED, commands.TB_DENIED]
 
@@ -35,9 +48,9 @@ IDLE = ("--hz", 1, "--dynamic-hz", "no")
 
 
 @contextmanager
-def counting(*settings):
-    options = ["--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=profile"]
-    with Redis(*IDLE, *settings, core=None, prefix=["valgrind", *options]) as server:
+def counting(*settings, program=PROGRAM):
+    prefix = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=profile"]
+    with Redis(*IDLE, *settings, core=None, prefix=prefix, program=program) as server:
         yield Counter(server)
 
 
@@ -54,29 +67,50 @@ class Counter:
             ["callgrind_control", *words, str(self.server.pid)], check=True, capture_output=True
         )
 
-    def drive(self, call, keys, calls):
-        """Makes calls with random keys, the same keys each time, and checks every reply."""
-        order = random.Random(calls)
-        each = (call.on(order.choice(keys), self.scripts) for _ in range(calls))
+    def drive(self, call, keys):
+        """Makes a call on each of the keys, in this order, and checks every reply."""
+        each = (call.on(key, self.scripts) for key in keys)
         replies = self.server.pipeline(each, batch=PIPELINE)
         if call.answers and not all(map(call.answers, replies)):
             raise Failure(f"{call.name}: not every call was")
 
     def count(self, call):
         """Returns the average number of instructions of one call."""
-        calls = SCRIPT_CALLS if call.words[0] == "EVALSHA" else CALLS
         self.server.client.flushall()
         keys = [f"key:{number:012d}" for number in range(call.keys)]
         call.prepare(self.server, self.scripts, keys)
-        self.drive(call, keys, WARM_UP)
+        if call.interval:
+            return self.count_rounds(call, keys)
+        calls = SCRIPT_CALLS if call.words[0] == "EVALSHA" else CALLS
+        self.drive(call, at_random(keys, WARM_UP))
+        return round(self.counted(call, at_random(keys, calls)) / calls)
+
+    def count_rounds(self, call, keys):
+        """Counts rounds that begin with the interval of the call between them, and have a call on
+        every key. What the server does between the rounds is not counted."""
+        instructions = 0
+        for _ in range(ROUNDS):
+            ready = time.monotonic() + call.interval
+            instructions += self.counted(call, keys)
+            time.sleep(max(0, ready - time.monotonic()))
+        return round(instructions / ROUNDS / len(keys))
+
+    def counted(self, call, keys):
+        """Returns the number of instructions of a call on each of the keys."""
         self.control("--zero")
         self.control("--instr=on")
-        self.drive(call, keys, calls)
+        self.drive(call, keys)
         self.control("--dump")
         self.control("--instr=off")
         self.dumps += 1
         profile = (self.server.directory / f"profile.{self.dumps}").read_text()
-        return round(int(re.search(r"^totals: (\d+)", profile, re.MULTILINE)[1]) / calls)
+        return int(re.search(r"^totals: (\d+)", profile, re.MULTILINE)[1])
+
+
+def at_random(keys, calls):
+    """Returns random keys: the same ones each time."""
+    order = random.Random(calls)
+    return [order.choice(keys) for _ in range(calls)]
 
 
 def compared(counts):
@@ -98,6 +132,11 @@ def measure():
                 for call in calls(entries, keys):
                     counts[f"{call.name}, {entries:,} entries"] = counter.count(call)
     measured = {"calls": CALLS, "script_calls": SCRIPT_CALLS, "commands": compared(counts)}
+    measured["servers"] = {
+        program.parent.name.replace("-", " "): measure_server(program)
+        for name in OTHER_SERVERS
+        for program in (ROOT / "target" / "servers").glob(f"{name}/server")
+    }
     measured["append_only"] = {policy: measure_append_only(policy) for policy in ("no", "everysec")}
     return measured
 
@@ -105,3 +144,8 @@ def measure():
 def measure_append_only(policy):
     with counting("--appendonly", "yes", "--appendfsync", policy) as counter:
         return compared({call.name: counter.count(call) for call in WRITERS})
+
+
+def measure_server(program):
+    with counting(program=program) as counter:
+        return compared({call.name: counter.count(call) for call in ON_OTHER_SERVERS})
