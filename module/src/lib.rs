@@ -6,11 +6,12 @@
 //! Each file imports only files below it in this list.
 //!
 //! * `commands`: one file per command: semantics, syntax, facts, run.
-//! * `types`: the data types, one per algorithm.
+//! * `types`: the data types, one for each kind of key.
 //! * `args`: arguments to validated limits; `reply`: decisions to replies.
 //! * `info`: the section of INFO.
 //! * `replicate`: the effects that replicas and the append-only file receive.
-//! * `config`: the settings; `top_keys`: the keys with the most recent denials.
+//! * `config`: the settings; `top_keys`: the keys with the most recent denials; `fences`: the
+//!   highest fence.
 //! * `clock`: the only place where time is read; `number`: numbers from text.
 //! * `ffi`: the server's C API made safe, and all unsafe code.
 
@@ -20,6 +21,7 @@ mod args;
 mod clock;
 mod commands;
 mod config;
+mod fences;
 #[allow(unsafe_code, reason = "all unsafe code of the module is in this directory")]
 mod ffi;
 mod info;

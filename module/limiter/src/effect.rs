@@ -1,6 +1,7 @@
 //! Effects: changes to a key that are complete enough to be made again elsewhere.
 
 use crate::codec::{self, DecodeError, Encode, Kind};
+use crate::leases::Leases;
 use crate::sliding_window_log::SlidingWindowLog;
 use crate::stored::Stored;
 use crate::time::Instant;
@@ -13,6 +14,8 @@ pub enum Effect {
     TokenBucket(<TokenBucket as Stored>::Effect),
     /// A change to a sliding window log.
     SlidingWindowLog(<SlidingWindowLog as Stored>::Effect),
+    /// A change to leases.
+    Leases(<Leases as Stored>::Effect),
     /// The deletion of the key, whatever its state was.
     Deletion,
 }
@@ -24,6 +27,7 @@ impl Effect {
         match self {
             Self::TokenBucket(bucket) => bucket.time(),
             Self::SlidingWindowLog(effect) => effect.time(),
+            Self::Leases(effect) => effect.time(),
             Self::Deletion => Instant::EPOCH,
         }
     }
@@ -34,6 +38,7 @@ impl Encode for Effect {
         match self {
             Self::TokenBucket(effect) => effect.encode(bytes),
             Self::SlidingWindowLog(effect) => effect.encode(bytes),
+            Self::Leases(effect) => effect.encode(bytes),
             Self::Deletion => codec::put(bytes, Kind::Deletion, &[]),
         }
     }
@@ -51,6 +56,9 @@ impl Encode for Effect {
             | Kind::OtherGrantOfLog
             | Kind::ReturnToLog
             | Kind::RefundOfLog => Encode::decode(bytes).map(Self::SlidingWindowLog),
+            Kind::Leases | Kind::Acquisition | Kind::Renewal | Kind::Release => {
+                Encode::decode(bytes).map(Self::Leases)
+            }
             Kind::Deletion => fields.end(Some(Self::Deletion)),
             // The states that no server registers yet.
             _ => Err(DecodeError::Malformed),

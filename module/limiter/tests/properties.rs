@@ -8,7 +8,7 @@ mod state;
 
 use arbitrary::{Call, Clock, Limits, Pause, calls, instant, pause, quota, units};
 use limiter::{
-    Decision, Duration, Effect, Encode, Instant, Limit, Limiter, Mode, Request, RetryAfter,
+    Decision, Duration, Effect, Encode, Instant, Leases, Limit, Limiter, Mode, Request, RetryAfter,
     SlidingWindowLog, Stored, TokenBucket, Units,
 };
 use proptest::collection::vec;
@@ -716,6 +716,7 @@ fn bytes_are_harmless(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
         match effect {
             Effect::TokenBucket(effect) => drop(TokenBucket::default().apply(effect)),
             Effect::SlidingWindowLog(effect) => drop(SlidingWindowLog::default().apply(effect)),
+            Effect::Leases(effect) => drop(Leases::default().apply(effect)),
             Effect::Deletion => {}
         }
     }

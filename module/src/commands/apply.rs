@@ -15,11 +15,16 @@
 use std::ffi::CStr;
 
 use limiter::codec::DecodeError;
-use limiter::{Effect, Instant, Limiter, Refused, SlidingWindowLog, TokenBucket};
+use limiter::{
+    Effect, Instant, LeaseEffect, Leases, Limiter, Refused, SlidingWindowLog, Stored, TokenBucket,
+};
 
 use crate::commands::arguments;
-use crate::commands::change::{GRANT_EVENT, REFUND_EVENT};
+use crate::commands::change::{
+    ACQUIRE_EVENT, GRANT_EVENT, REFUND_EVENT, RELEASE_EVENT, RENEW_EVENT,
+};
 use crate::commands::decision::{KEY, check_missing};
+use crate::fences;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
 use crate::ffi::command_info::{Argument, Callers, Facts, KeyUsage, Keys};
@@ -28,7 +33,7 @@ use crate::ffi::error::Error;
 use crate::ffi::key::WriteKey;
 use crate::ffi::reply::Reply;
 use crate::replicate;
-use crate::types::algorithm_of;
+use crate::types::Kind;
 
 /// RATELIMIT.APPLY.
 pub(crate) struct Apply;
@@ -66,10 +71,18 @@ impl Command for Apply {
         let time = effect.time();
         let event = match effect {
             Effect::TokenBucket(effect) => {
-                Some(apply::<TokenBucket>(key, effect, time, expiry_millis)?)
+                let event = event_of_limiter::<TokenBucket>;
+                Some(apply(key, effect, event, time, expiry_millis)?)
             }
             Effect::SlidingWindowLog(effect) => {
-                Some(apply::<SlidingWindowLog>(key, effect, time, expiry_millis)?)
+                let event = event_of_limiter::<SlidingWindowLog>;
+                Some(apply(key, effect, event, time, expiry_millis)?)
+            }
+            Effect::Leases(effect) => {
+                let fence = effect.highest_fence();
+                let event = apply::<Leases>(key, effect, event_of_leases, time, expiry_millis)?;
+                fences::observe(fence);
+                Some(event)
             }
             Effect::Deletion => {
                 if delete(key)? {
@@ -97,18 +110,19 @@ const DAMAGED_IN_FILE: &str = "the append-only file has a change whose bytes are
 
 /// Applies an effect that was made at `time` to the state of a key, or to a new state if the key is
 /// missing. Returns the key event of the call that has made the effect.
-fn apply<T: DataType + Limiter>(
+fn apply<T: DataType>(
     mut key: WriteKey<'_>,
     effect: T::Effect,
+    event: EventOf<T>,
     time: Instant,
     expiry_millis: u64,
 ) -> Result<&'static CStr, Error> {
     let event = match key.get_mut::<T>() {
-        Ok(Some(state)) => apply_to(state, effect)?,
+        Ok(Some(state)) => apply_to(state, effect, event)?,
         none => {
             check_missing(none.err(), &key, time)?;
             let mut state = T::default();
-            let event = apply_to(&mut state, effect)?;
+            let event = apply_to(&mut state, effect, event)?;
             key.set(state)?;
             event
         }
@@ -119,8 +133,27 @@ fn apply<T: DataType + Limiter>(
     Ok(event)
 }
 
-fn apply_to<T: Limiter>(state: &mut T, effect: T::Effect) -> Result<&'static CStr, Error> {
-    let event = if state.is_refund(&effect) { REFUND_EVENT } else { GRANT_EVENT };
+/// Returns the key event of an effect, to which the state is the one before.
+type EventOf<T> = fn(&T, &<T as Stored>::Effect) -> &'static CStr;
+
+fn event_of_limiter<T: Limiter>(state: &T, effect: &T::Effect) -> &'static CStr {
+    if state.is_refund(effect) { REFUND_EVENT } else { GRANT_EVENT }
+}
+
+fn event_of_leases(_: &Leases, effect: &LeaseEffect) -> &'static CStr {
+    match effect {
+        LeaseEffect::Whole(_) | LeaseEffect::Acquisition { .. } => ACQUIRE_EVENT,
+        LeaseEffect::Renewal { .. } => RENEW_EVENT,
+        LeaseEffect::Release { .. } => RELEASE_EVENT,
+    }
+}
+
+fn apply_to<T: DataType>(
+    state: &mut T,
+    effect: T::Effect,
+    event: EventOf<T>,
+) -> Result<&'static CStr, Error> {
+    let event = event(state, &effect);
     state.apply(effect).map_err(|Refused| Error::argument(MALFORMED))?;
     Ok(event)
 }
@@ -128,7 +161,7 @@ fn apply_to<T: Limiter>(state: &mut T, effect: T::Effect) -> Result<&'static CSt
 /// Deletes a key, and returns whether there was one. Refuses a key of another type: that can only
 /// be a mistake.
 fn delete(key: WriteKey<'_>) -> Result<bool, Error> {
-    if algorithm_of(&key).is_some() {
+    if Kind::of(&key).is_some() {
         key.delete();
         return Ok(true);
     }

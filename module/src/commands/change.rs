@@ -22,6 +22,12 @@ use crate::reply;
 pub(super) const GRANT_EVENT: &CStr = c"ratelimit.grant";
 /// The key event of units that were given back.
 pub(super) const REFUND_EVENT: &CStr = c"ratelimit.refund";
+/// The key event of a lease that was taken, or taken again.
+pub(super) const ACQUIRE_EVENT: &CStr = c"ratelimit.acquire";
+/// The key event of leases that were renewed.
+pub(super) const RENEW_EVENT: &CStr = c"ratelimit.renew";
+/// The key event of leases that were released.
+pub(super) const RELEASE_EVENT: &CStr = c"ratelimit.release";
 
 /// A change of a key that has not been published.
 pub(super) struct Change<E> {

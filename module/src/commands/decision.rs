@@ -9,7 +9,7 @@ use crate::ffi::error::Error;
 use crate::ffi::key::ReadKey;
 use crate::info::counters;
 use crate::top_keys;
-use crate::types::{algorithm_of, with_state};
+use crate::types::{Kind, with_state, with_value};
 
 /// The place of the key in every command that takes one key.
 pub(super) const KEY: usize = 1;
@@ -53,7 +53,7 @@ pub(super) fn check_missing(
 
 /// Returns whether a key holds a state that has ended: it counts as missing, whatever its type.
 pub(super) fn has_ended(key: &ReadKey<'_>, now: Instant) -> bool {
-    algorithm_of(key).is_some_and(|algorithm| with_state!(algorithm, T => ended::<T>(key, now)))
+    Kind::of(key).is_some_and(|kind| with_value!(kind, T => ended::<T>(key, now)))
 }
 
 fn ended<T: DataType>(key: &ReadKey<'_>, now: Instant) -> bool {

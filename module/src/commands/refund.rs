@@ -15,7 +15,7 @@ use crate::args::Args;
 use crate::clock;
 use crate::commands::arguments;
 use crate::commands::change::{Change, REFUND_EVENT, expiry_millis, record, record_deletion};
-use crate::commands::decision::KEY;
+use crate::commands::decision::{KEY, check_missing};
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
 use crate::ffi::command_info::{Argument, Callers, Facts, KeyUsage, Keys};
@@ -25,7 +25,7 @@ use crate::ffi::key::WriteKey;
 use crate::ffi::reply::Reply;
 use crate::info::counters;
 use crate::replicate;
-use crate::types::{algorithm_of, with_state};
+use crate::types::{Kind, with_state};
 
 /// RATELIMIT.REFUND.
 pub(crate) struct Refund;
@@ -49,13 +49,17 @@ impl Command for Refund {
         let amount = Args::after_key(call).amount()?;
         let now = clock::now();
         let key = call.open_to_write(KEY)?;
-        let refunded = match algorithm_of(&key) {
-            Some(algorithm) => with_state!(algorithm, T => {
+        let refunded = match Kind::of(&key) {
+            Some(Kind::Limiter(algorithm)) => with_state!(algorithm, T => {
                 let outcome = refund::<T>(key, amount, now)?;
                 record_refund::<T>(call, outcome)
             }),
             None if key.is_missing() => 0,
-            None => return Err(Error::WrongType),
+            // What these keys hold is given back by commands of their own.
+            Some(Kind::Leases) | None => {
+                check_missing(Some(Error::WrongType), &key, now)?;
+                0
+            }
         };
         Ok(Reply::Integer(i64::from(refunded)))
     }

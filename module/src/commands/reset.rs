@@ -19,7 +19,7 @@ use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
 use crate::ffi::error::Error;
 use crate::ffi::reply::Reply;
 use crate::top_keys;
-use crate::types::algorithm_of;
+use crate::types::Kind;
 
 /// RATELIMIT.RESET.
 pub(crate) struct Reset;
@@ -45,7 +45,7 @@ impl Command for Reset {
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         for index in 1..call.len() {
             let key = call.open_to_write(index)?;
-            if !key.is_missing() && algorithm_of(&key).is_none() {
+            if !key.is_missing() && Kind::of(&key).is_none() {
                 return Err(Error::WrongType);
             }
         }
@@ -54,7 +54,7 @@ impl Command for Reset {
         for index in 1..call.len() {
             let key = call.open_to_write(index)?;
             // A name that is repeated finds no key the second time.
-            if algorithm_of(&key).is_some() {
+            if Kind::of(&key).is_some() {
                 removed += i64::from(!has_ended(&key, now));
                 key.delete();
                 record_deletion(call, index);

@@ -30,6 +30,9 @@ pub(crate) trait DataType: Stored + Send + 'static {
     /// Returns the payload of that command for this value.
     fn restore_payload(&self) -> Vec<u8>;
 
+    /// Takes note of a value that was loaded.
+    fn observe(&self) {}
+
     /// Returns the place of the server's handle of the type.
     fn native() -> &'static Native<Self>;
 }
@@ -142,7 +145,10 @@ unsafe extern "C" fn rdb_load<T: DataType>(
     let reason = if enc == ENCODING {
         // SAFETY: the server passes a stream to read from.
         match unsafe { load::<T>(api, rdb) } {
-            Some(Ok(value)) => return Box::into_raw(Box::new(value)).cast(),
+            Some(Ok(value)) => {
+                value.observe();
+                return Box::into_raw(Box::new(value)).cast();
+            }
             Some(Err(DecodeError::NewerVersion(_))) => {
                 c"stored by a newer version of ratelimit: upgrade the module of this server"
             }

@@ -1,5 +1,6 @@
-//! The native data types, one for each algorithm, and the one list of them.
+//! The native data types, one for each kind of key, and the one list of them.
 
+mod leases;
 mod sliding_window_log;
 mod token_bucket;
 
@@ -26,15 +27,48 @@ macro_rules! with_state {
 }
 pub(crate) use with_state;
 
-/// Registers all data types with the server.
-pub(crate) fn register(load: &Loading) -> Result<(), LoadRefused> {
-    for algorithm in Algorithm::ALL {
-        with_state!(algorithm, T => data_type::register::<T>(load))?;
-    }
-    Ok(())
+/// Runs an expression with the type of the values of a kind: `with_value!(kind, T => …)`.
+macro_rules! with_value {
+    ($kind:expr, $value:ident => $body:expr) => {
+        match $kind {
+            $crate::types::Kind::Limiter(algorithm) => {
+                $crate::types::with_state!(algorithm, $value => $body)
+            }
+            $crate::types::Kind::Leases => {
+                type $value = ::limiter::Leases;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_value;
+
+/// A kind of key: the data type of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A state that grants units of a limit.
+    Limiter(Algorithm),
+    /// The leases of a key.
+    Leases,
 }
 
-/// Returns the algorithm of the state that a key holds.
-pub(crate) fn algorithm_of(key: &ReadKey<'_>) -> Option<Algorithm> {
-    Algorithm::ALL.into_iter().find(|&algorithm| with_state!(algorithm, T => key.holds::<T>()))
+impl Kind {
+    /// Returns every kind.
+    fn all() -> impl Iterator<Item = Self> {
+        Algorithm::ALL.into_iter().map(Self::Limiter).chain([Self::Leases])
+    }
+
+    /// Returns the kind of the value that a key holds; `None` if the key is missing or holds a value
+    /// of another type.
+    pub(crate) fn of(key: &ReadKey<'_>) -> Option<Self> {
+        Self::all().find(|&kind| with_value!(kind, T => key.holds::<T>()))
+    }
+}
+
+/// Registers all data types with the server.
+pub(crate) fn register(load: &Loading) -> Result<(), LoadRefused> {
+    for kind in Kind::all() {
+        with_value!(kind, T => data_type::register::<T>(load))?;
+    }
+    Ok(())
 }

@@ -4,8 +4,9 @@
 use std::fmt::Debug;
 
 use limiter::{
-    BufferVisitor, Decision, Effect, Encode, Instant, Limit, Mode, Refused, Request, RetryAfter,
-    SlidingWindowLog, TokenBucket, Units, Window,
+    Acquisition, BufferVisitor, Decision, Effect, Encode, Fences, Instant, Lease, LeaseEffect,
+    Leases, Limit, Mode, Refused, Request, RetryAfter, SlidingWindowLog, Stored, TokenBucket,
+    Units, Window,
 };
 
 use crate::corpus::pieces;
@@ -33,6 +34,10 @@ pub(crate) fn stored(bytes: &[u8]) {
         Key::Log(log) => {
             assert_eq!(TokenBucket::decoded(bytes), None);
             usable(&log, bytes);
+        }
+        Key::Leases(leases) => {
+            assert_eq!(TokenBucket::decoded(bytes), None);
+            leases_usable(&leases);
         }
     }
 }
@@ -95,9 +100,60 @@ fn usable<S: State>(state: &S, bytes: &[u8]) {
     }
 }
 
+/// Checks every operation on leases, at the times at which each of them begins and ends to count.
+fn leases_usable(leases: &Leases) {
+    let mut all: Vec<Lease> = Vec::new();
+    let mut fences = Fences::new();
+    fences.observe(leases.highest_fence());
+    let start = |lease: &Lease| lease.expiry.as_micros().saturating_sub(lease.ttl.as_micros());
+    leases.visit_counted(
+        Instant::from_micros(leases.end().as_micros().saturating_sub(1)),
+        |lease| {
+            all.push(*lease);
+            all.len() < 8
+        },
+    );
+    for lease in all {
+        for now in [start(&lease), lease.expiry.as_micros()].map(Instant::from_micros) {
+            lease_usable(leases, &lease, fences, now);
+        }
+    }
+    let (held, stored) = (capacity_bytes(leases), encoded(leases).len());
+    assert!(held <= 8 * stored + 8_192, "{held} bytes for {stored} that are stored");
+}
+
+fn lease_usable(leases: &Leases, lease: &Lease, mut fences: Fences, now: Instant) {
+    let Lease { holder, cost, ttl, .. } = *lease;
+    let call = Acquisition { holder, limit: Units::MAX, cost, ttl, max_leases: u32::MAX };
+    let mut after = leases.clone();
+    if let Ok(acquired) = after.acquire(&call, &mut fences, now)
+        && let Some(held) = acquired.lease.filter(|_| acquired.has_changed)
+    {
+        makes_leases(leases, LeaseEffect::of_acquisition(&call, held.fence, now), &after);
+    }
+    let mut after = leases.clone();
+    if after.renew(&holder, None, ttl, now).has_changed {
+        let effect = LeaseEffect::Renewal { time: now, ttl, holders: vec![holder] };
+        makes_leases(leases, effect, &after);
+    }
+    let mut after = leases.clone();
+    if after.release(&holder, None, now) && !after.has_ended(now) {
+        makes_leases(leases, LeaseEffect::Release { time: now, holders: vec![holder] }, &after);
+    }
+}
+
+/// Checks that an effect on leases before a call gives those after it, which can be stored.
+fn makes_leases(before: &Leases, effect: LeaseEffect, after: &Leases) {
+    let received = LeaseEffect::decode(&encoded(&effect)).expect("an effect that was encoded");
+    let mut replica = before.clone();
+    replica.apply(received).expect("an effect that fits the leases");
+    assert_eq!(&replica, after, "{effect:?}");
+    assert_eq!(Leases::decode(&encoded(after)).as_ref(), Ok(after));
+}
+
 /// Returns the size of the buffers of a state. Replaces each of them, which does not change the
 /// state.
-fn capacity_bytes<S: State>(state: &S) -> usize {
+fn capacity_bytes<S: Stored + Debug + PartialEq>(state: &S) -> usize {
     struct Replaced(usize);
     impl BufferVisitor for Replaced {
         fn visit<T>(&mut self, buffer: Vec<T>) -> Vec<T> {
@@ -177,6 +233,7 @@ enum Key {
     Missing,
     Bucket(TokenBucket),
     Log(SlidingWindowLog),
+    Leases(Leases),
 }
 
 /// The bytes that replicas receive after a call.
@@ -189,7 +246,9 @@ enum Replicated {
 impl Key {
     fn load(bytes: &[u8]) -> Self {
         let bucket = TokenBucket::decoded(bytes).map(Self::Bucket);
-        bucket.or_else(|| SlidingWindowLog::decoded(bytes).map(Self::Log)).unwrap_or(Self::Missing)
+        let log = || SlidingWindowLog::decoded(bytes).map(Self::Log);
+        let leases = || Leases::decode(bytes).ok().map(Self::Leases);
+        bucket.or_else(log).or_else(leases).unwrap_or(Self::Missing)
     }
 
     fn stored_and_loaded(self) -> Self {
@@ -197,6 +256,7 @@ impl Key {
             Self::Missing => return self,
             Self::Bucket(bucket) => bucket.encoded(),
             Self::Log(log) => log.encoded(),
+            Self::Leases(leases) => encoded(leases),
         };
         Self::load(&bytes)
     }
@@ -216,9 +276,16 @@ impl Key {
             (Self::Log(log), Effect::SlidingWindowLog(effect)) => {
                 Self::Log(applied_to(log, effect)?)
             }
+            (Self::Missing, Effect::Leases(effect)) => {
+                Self::Leases(applied_to(Leases::new(), effect)?)
+            }
+            (Self::Leases(leases), Effect::Leases(effect)) => {
+                Self::Leases(applied_to(leases, effect)?)
+            }
             (_, Effect::Deletion) => Self::Missing,
-            (Self::Log(_), Effect::TokenBucket(_))
-            | (Self::Bucket(_), Effect::SlidingWindowLog(_)) => return Err(Refused),
+            (_, Effect::TokenBucket(_) | Effect::SlidingWindowLog(_) | Effect::Leases(_)) => {
+                return Err(Refused);
+            }
         };
         *self = key;
         Ok(())
@@ -241,7 +308,7 @@ impl Key {
                 let effect = taken(&mut log, &quota, request, *now);
                 (Self::Log(log), effect)
             }
-            Self::Missing => (key, Replicated::Nothing),
+            Self::Missing | Self::Leases(_) => (key, Replicated::Nothing),
         };
         if let Replicated::Effect(_) = effect {
             *self = key;
@@ -255,7 +322,7 @@ impl Key {
         let amount = fields.units();
         *now = fields.moved(*now);
         let effect = match self {
-            Self::Missing => Replicated::Nothing,
+            Self::Missing | Self::Leases(_) => Replicated::Nothing,
             Self::Bucket(bucket) => given_back(bucket, amount, *now),
             Self::Log(log) => given_back(log, amount, *now),
         };
@@ -283,7 +350,10 @@ fn given_back<S: State>(state: &mut S, amount: Units, now: Instant) -> Replicate
     }
 }
 
-fn applied_to<S: State>(mut state: S, effect: S::Effect) -> Result<S, Refused> {
+fn applied_to<S: Stored + Debug + PartialEq>(
+    mut state: S,
+    effect: S::Effect,
+) -> Result<S, Refused> {
     let before = state.clone();
     if let Err(refused) = state.apply(effect) {
         assert_eq!(state, before, "a refused effect changes nothing");
