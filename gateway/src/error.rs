@@ -9,10 +9,11 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use limiter::Quota;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use store::{Argument, Millis, Quota, StoreError};
+use store::{Argument, Millis, StoreError};
 
 use crate::{
     callers::scope::Scope,
@@ -100,9 +101,11 @@ impl Error {
             return Self::without_answer(&error);
         };
         let (name, input) = match argument {
-            Argument::Limit => ("limit", json!(quota.limit.limit.get())),
-            Argument::Window => ("window_seconds", json!(Seconds(quota.limit.window.into()))),
-            Argument::Capacity => ("burst", json!(quota.limit.capacity.get())),
+            Argument::Limit => ("limit", json!(quota.limit().get())),
+            Argument::Window => {
+                ("window_seconds", json!(quota.window().map(|window| Seconds(window.into()))))
+            }
+            Argument::Capacity => ("burst", json!(quota.capacity().get())),
             Argument::Cost => ("cost", json!(cost)),
         };
         let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));

@@ -5,7 +5,8 @@ use axum::http::{
     HeaderName, HeaderValue,
     header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use store::{Decision, Millis, Quota, Source};
+use limiter::Quota;
+use store::{Decision, Millis, Source};
 
 use crate::next_unit;
 
@@ -82,7 +83,7 @@ pub(crate) fn of_decision(
             POLICY,
             item(&[
                 (";q=", Some(limit)),
-                (";w=", Some(Millis::from(quota.limit.window).whole_seconds())),
+                (";w=", quota.window().map(|window| Millis::from(window).whole_seconds())),
             ]),
         ),
         (STATE, item(&[(";r=", Some(decision.remaining)), (";t=", next)])),
@@ -123,14 +124,14 @@ pub(crate) fn of_source(source: Source) -> Option<[(HeaderName, HeaderValue); 1]
 
 #[cfg(test)]
 mod tests {
-    use limiter::{Algorithm, Limit, Units, Window};
-    use store::{Decision, Millis, Quota, Source};
+    use limiter::{Algorithm, Quota, Units, Window};
+    use store::{Decision, Millis, Source};
 
     use super::{of_decision, of_denial};
 
     fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
         let limit = Units::new(limit.into()).unwrap();
-        Quota { algorithm, limit: Limit::new(limit, Window::from_millis(window).unwrap()) }
+        Quota::new(algorithm, limit, Window::from_millis(window).unwrap())
     }
 
     fn decision(remaining: u64, retry_after: u64, reset_after: u64) -> Decision {

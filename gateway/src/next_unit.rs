@@ -1,10 +1,11 @@
 //! The time until a quota has one unit more than now.
 //!
 //! The reply of Redis has no such time. It follows from the times that the reply has: of a bucket,
-//! because it drains steadily; of a log, as an upper bound.
+//! because it drains steadily; of a log, as an upper bound; of a fixed window, because nothing
+//! returns before its end.
 
-use limiter::Algorithm;
-use store::{Decision, Millis, Quota};
+use limiter::{Limit, Quota};
+use store::{Decision, Millis};
 
 /// Times in replies are at most this: a longer one is cut.
 const LONGEST: u64 = (1 << 53) - 1;
@@ -19,10 +20,11 @@ pub(crate) fn wait(quota: &Quota, cost: u32, decision: &Decision) -> Option<Mill
     if decision.remaining >= decision.capacity {
         return None;
     }
-    let wait = match quota.algorithm {
-        Algorithm::TokenBucket => Bucket::new(quota, cost, decision).wait(),
-        Algorithm::SlidingWindow if decision.allowed => decision.reset_after.0,
-        Algorithm::SlidingWindow => decision.retry_after.0,
+    let wait = match quota {
+        Quota::TokenBucket(limit) => Bucket::new(limit, cost, decision).wait(),
+        Quota::SlidingWindow(_) if decision.allowed => decision.reset_after.0,
+        Quota::SlidingWindow(_) => decision.retry_after.0,
+        Quota::FixedWindow(_) => decision.reset_after.0,
     };
     Some(Millis(wait.max(1)))
 }
@@ -36,8 +38,8 @@ struct Bucket<'a> {
 }
 
 impl<'a> Bucket<'a> {
-    fn new(quota: &Quota, cost: u32, decision: &'a Decision) -> Self {
-        Self { decision, window: quota.limit.window.as_millis(), cost: cost.max(1).into() }
+    fn new(limit: &Limit, cost: u32, decision: &'a Decision) -> Self {
+        Self { decision, window: limit.window.as_millis(), cost: cost.max(1).into() }
     }
 
     fn wait(&self) -> u64 {
@@ -111,14 +113,14 @@ impl<'a> Bucket<'a> {
 
 #[cfg(test)]
 mod tests {
-    use limiter::{Algorithm, Limit, Units, Window};
-    use store::{Decision, Millis, Quota, Source};
+    use limiter::{Algorithm, Limit, Quota, Units, Window};
+    use store::{Decision, Millis, Source};
 
     use super::{LONGEST, wait};
 
     fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
         let limit = Units::new(limit.into()).unwrap();
-        Quota { algorithm, limit: Limit::new(limit, Window::from_millis(window).unwrap()) }
+        Quota::new(algorithm, limit, Window::from_millis(window).unwrap())
     }
 
     fn decision(limit: u32, remaining: u64, retry_after: u64, reset_after: u64) -> Decision {
@@ -175,8 +177,9 @@ mod tests {
     #[test]
     fn a_time_that_is_cut_is_not_used() {
         let year = 31_622_400_000;
-        let mut quota = quota(Algorithm::TokenBucket, 1, year);
-        quota.limit.capacity = Units::MAX;
+        let window = Window::from_millis(year).unwrap();
+        let limit = Limit { capacity: Units::MAX, ..Limit::new(Units::MIN, window) };
+        let quota = Quota::TokenBucket(limit);
         let of = |cost, remaining, retry_after| {
             let decision = decision(1_000_000_000, remaining, retry_after, LONGEST);
             wait(&quota, cost, &Decision { limit: 1, ..decision }).unwrap().0
@@ -202,8 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn a_fixed_window_has_more_when_it_ends() {
+        let quota = quota(Algorithm::FixedWindow, 100, 60_000);
+        for (cost, remaining, retry_after) in [(1, 99, 0), (1, 0, 1_500), (5, 4, 1_500)] {
+            let decision = decision(100, remaining, retry_after, 1_500);
+            assert_eq!(wait(&quota, cost, &decision), Some(Millis(1_500)));
+        }
+    }
+
+    #[test]
     fn a_whole_quota_has_no_more() {
-        for algorithm in [Algorithm::TokenBucket, Algorithm::SlidingWindow] {
+        for algorithm in Algorithm::ALL {
             let quota = quota(algorithm, 100, 60_000);
             assert_eq!(wait(&quota, 1, &decision(100, 100, 0, 0)), None);
         }

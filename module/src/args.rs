@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 
-use limiter::{Algorithm, Limit, Mode, Request, Units, Window};
+use limiter::{
+    Algorithm, Anchor, Bounds, FixedLimit, Limit, LogLimit, LogOptions, Mode, Period, Quota,
+    Request, Units, Window,
+};
 
 use crate::config;
 use crate::ffi::call::Call;
@@ -14,6 +17,17 @@ use crate::number;
 const LIMIT: &CStr = c"ERR limit must be an integer between 1 and 1000000000";
 const WINDOW: &CStr = c"ERR window must be a number of seconds between 0.001 and 31622400 \
                         with at most three decimals";
+const WINDOW_OR_PERIOD: &CStr = c"ERR window must be a number of seconds between 0.001 and \
+                                  31622400 with at most three decimals, DAY, WEEK, MONTH, YEAR, \
+                                  or FROM unix-seconds UNTIL unix-seconds";
+const FROM: &CStr = c"ERR FROM must be Unix seconds up to 281474976710.655 with at most three \
+                      decimals";
+const UNTIL: &CStr = c"ERR UNTIL must be Unix seconds up to 281474976710.655 with at most three \
+                       decimals";
+const BOUNDS: &CStr = c"ERR UNTIL must be between 0.001 and 31622400 seconds after FROM";
+const RESOLUTION: &CStr = c"ERR resolution must be a number of seconds between 0.001 and the \
+                            window with at most three decimals";
+const ANCHOR: &CStr = c"ERR anchor must be an integer between 0 and 253402300799";
 const CAPACITY: &CStr = c"ERR capacity must be an integer between 1 and 1000000000";
 const COST: &CStr = c"ERR cost must be an integer between 1 and 1000000000";
 const NUMKEYS: &CStr =
@@ -25,11 +39,11 @@ const COUNT: &CStr = c"ERR count must be an integer between 1 and 10000";
 /// The number of keys that are listed without the option COUNT.
 const DEFAULT_COUNT: u32 = 10;
 
-/// The place of a limit in a command, which decides the options that may follow it. COST always
-/// may; BURST may if the algorithm takes a capacity.
+/// The place of a limit in a command, which decides the options that may follow it. COST and the
+/// option of the algorithm always may.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Syntax {
-    /// At the end of a call that takes units, where PARTIAL may follow.
+    /// At the end of a call that takes units, where PARTIAL or FORCE may follow.
     Take,
     /// At the end of a call that takes nothing.
     Peek,
@@ -37,22 +51,41 @@ pub(crate) enum Syntax {
     List,
 }
 
-impl Syntax {
+/// The option that only one algorithm has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Burst,
+    Resolution,
+    Anchor,
+    /// None, for a window that is not a number of seconds.
+    Nothing,
+}
+
+impl Own {
     /// Returns the message about a word that is none of the options.
-    const fn rule(self, algorithm: Algorithm) -> &'static CStr {
-        match (algorithm.facts().takes_capacity, self) {
-            (true, Self::Take) => c"ERR options must be BURST capacity, COST cost or PARTIAL",
-            (false, Self::Take) => c"ERR options must be COST cost or PARTIAL",
-            (true, _) => c"ERR options must be BURST capacity or COST cost",
-            (false, _) => c"ERR options must be COST cost",
+    const fn rule(self, syntax: Syntax) -> &'static CStr {
+        match (self, syntax) {
+            (Self::Burst, Syntax::Take) => {
+                c"ERR options must be BURST capacity, COST cost, and PARTIAL or FORCE"
+            }
+            (Self::Resolution, Syntax::Take) => {
+                c"ERR options must be RESOLUTION seconds, COST cost, and PARTIAL or FORCE"
+            }
+            (Self::Anchor, Syntax::Take) => {
+                c"ERR options must be ANCHOR unix-seconds, COST cost, and PARTIAL or FORCE"
+            }
+            (Self::Nothing, Syntax::Take) => c"ERR options must be COST cost, and PARTIAL or FORCE",
+            (Self::Burst, _) => c"ERR options must be BURST capacity or COST cost",
+            (Self::Resolution, _) => c"ERR options must be RESOLUTION seconds or COST cost",
+            (Self::Anchor, _) => c"ERR options must be ANCHOR unix-seconds or COST cost",
+            (Self::Nothing, _) => c"ERR options must be COST cost",
         }
     }
 }
 
-/// The algorithm and the limit of one key, and the request to it.
+/// The limit of one key, and the request to it.
 pub(crate) struct KeyRequest {
-    pub(crate) algorithm: Algorithm,
-    pub(crate) limit: Limit,
+    pub(crate) quota: Quota,
     pub(crate) request: Request,
 }
 
@@ -101,22 +134,82 @@ impl<'c, 'a> Args<'c, 'a> {
         names.ok_or(Error::argument(c"ERR key may be given only once"))
     }
 
-    /// Reads `limit window [options]` of an algorithm.
+    /// Reads `limit window [options]` of a token bucket.
     #[inline(always)]
-    pub(crate) fn limit(
-        &mut self,
-        algorithm: Algorithm,
-        syntax: Syntax,
-    ) -> Result<(Limit, Request), Error> {
-        let limit = if algorithm.facts().has_bounded_limit {
-            self.bounded_limit()?
-        } else {
-            self.units(LIMIT)?
-        };
-        let window = self.window()?;
-        let options = self.options(algorithm, syntax)?;
+    pub(crate) fn token_bucket(&mut self, syntax: Syntax) -> Result<(Limit, Request), Error> {
+        let (limit, window) = (self.units(LIMIT)?, self.window()?);
+        let options = self.options(Own::Burst, syntax)?;
         let capacity = options.capacity.unwrap_or(limit);
         Ok((Limit { limit, window, capacity }, options.request()))
+    }
+
+    /// Reads `limit window [options]` of a sliding window log.
+    #[inline(always)]
+    pub(crate) fn sliding_window(&mut self, syntax: Syntax) -> Result<(LogLimit, Request), Error> {
+        let max = config::sliding_window_max_limit()
+            .ok_or(Error::Internal(c"ERR internal error: a setting has no value"))?;
+        let (limit, window) = (self.units(LIMIT)?, self.window()?);
+        let options = self.options(Own::Resolution, syntax)?;
+        let resolution = options.resolution;
+        if resolution.is_some_and(|resolution| resolution > window) {
+            return Err(Error::argument(RESOLUTION));
+        }
+        let log_options = LogOptions { resolution, max_entries: max.get() };
+        let log_limit = LogLimit { limit, window, options: log_options };
+        if limit > max && log_limit.most_entries() > u64::from(max.get()) {
+            return Err(limit_up_to(max));
+        }
+        Ok((log_limit, options.request()))
+    }
+
+    /// Reads `limit WINDOW [options]` of a fixed window.
+    #[inline(always)]
+    pub(crate) fn fixed_window(&mut self, syntax: Syntax) -> Result<(FixedLimit, Request), Error> {
+        let (limit, word) = (self.units(LIMIT)?, self.next()?);
+        match number::millis(word).and_then(Window::from_millis) {
+            Some(window) => {
+                let options = self.options(Own::Anchor, syntax)?;
+                let period = Period::Length(window, options.anchor.unwrap_or(Anchor::MIN));
+                Ok((FixedLimit { limit, period }, options.request()))
+            }
+            None => {
+                let period = self.named_period(word)?;
+                let options = self.options(Own::Nothing, syntax)?;
+                Ok((FixedLimit { limit, period }, options.request()))
+            }
+        }
+    }
+
+    /// Reads the rest of a window that is not a number of seconds and begins with this word.
+    fn named_period(&mut self, word: &[u8]) -> Result<Period, Error> {
+        const CALENDAR: [(&[u8], Period); 4] = [
+            (b"DAY", Period::Day),
+            (b"WEEK", Period::Week),
+            (b"MONTH", Period::Month),
+            (b"YEAR", Period::Year),
+        ];
+        if word.eq_ignore_ascii_case(b"FROM") {
+            return self.bounds();
+        }
+        let named = CALENDAR.into_iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
+        named.map(|(_, period)| period).ok_or(Error::argument(WINDOW_OR_PERIOD))
+    }
+
+    /// Reads `unix-seconds UNTIL unix-seconds`.
+    fn bounds(&mut self) -> Result<Period, Error> {
+        let begin = self.unix_millis(FROM)?;
+        if !self.call.arg(self.next).is_some_and(|word| word.eq_ignore_ascii_case(b"UNTIL")) {
+            return Err(Error::argument(c"ERR FROM must be followed by Unix seconds and UNTIL"));
+        }
+        self.next += 1;
+        let end = self.unix_millis(UNTIL)?;
+        Bounds::from_millis(begin, end).map(Period::Bounds).ok_or(Error::argument(BOUNDS))
+    }
+
+    fn unix_millis(&mut self, rule: &'static CStr) -> Result<u64, Error> {
+        let millis = self.call.arg(self.next).and_then(number::millis);
+        self.next += 1;
+        millis.filter(|&millis| millis <= Bounds::MAX_MILLIS).ok_or(Error::argument(rule))
     }
 
     /// Reads an amount of units to give back.
@@ -131,7 +224,7 @@ impl<'c, 'a> Args<'c, 'a> {
             if !self.next()?.eq_ignore_ascii_case(b"COUNT") {
                 return Err(Error::argument(c"ERR options must be COUNT count"));
             }
-            self.option(&mut count, &COUNT_OPTION)?;
+            self.option(&mut count, &COUNT_OPTION, units)?;
         }
         match count.map_or(DEFAULT_COUNT, Units::get) {
             count if count <= config::MAX_TOP_KEYS => Ok(count as usize),
@@ -141,8 +234,21 @@ impl<'c, 'a> Args<'c, 'a> {
 
     fn request_with(&mut self, syntax: Syntax) -> Result<KeyRequest, Error> {
         let algorithm = Algorithm::from_word(self.next()?).ok_or_else(unknown_algorithm)?;
-        let (limit, request) = self.limit(algorithm, syntax)?;
-        Ok(KeyRequest { algorithm, limit, request })
+        let (quota, request) = match algorithm {
+            Algorithm::TokenBucket => {
+                let (limit, request) = self.token_bucket(syntax)?;
+                (Quota::TokenBucket(limit), request)
+            }
+            Algorithm::SlidingWindow => {
+                let (limit, request) = self.sliding_window(syntax)?;
+                (Quota::SlidingWindow(limit), request)
+            }
+            Algorithm::FixedWindow => {
+                let (limit, request) = self.fixed_window(syntax)?;
+                (Quota::FixedWindow(limit), request)
+            }
+        };
+        Ok(KeyRequest { quota, request })
     }
 
     /// Returns the next argument, which must be there.
@@ -156,65 +262,63 @@ impl<'c, 'a> Args<'c, 'a> {
         self.next >= self.call.len()
     }
 
-    /// Reads a limit that is bounded by a setting.
-    #[inline(always)]
-    fn bounded_limit(&mut self) -> Result<Units, Error> {
-        let max = config::sliding_window_max_limit()
-            .ok_or(Error::Internal(c"ERR internal error: a setting has no value"))?;
-        let limit = units(self.next()?).filter(|&limit| limit <= max);
-        limit.ok_or_else(|| limit_up_to(max))
-    }
-
     fn units(&mut self, rule: &'static CStr) -> Result<Units, Error> {
         units(self.next()?).ok_or(Error::argument(rule))
     }
 
     #[inline(always)]
     fn window(&mut self) -> Result<Window, Error> {
-        let millis = number::millis(self.next()?);
-        millis.and_then(Window::from_millis).ok_or(Error::argument(WINDOW))
+        window(self.next()?).ok_or(Error::argument(WINDOW))
     }
 
     #[inline(always)]
-    fn options(&mut self, algorithm: Algorithm, syntax: Syntax) -> Result<Options, Error> {
+    fn options(&mut self, own: Own, syntax: Syntax) -> Result<Options, Error> {
         if self.is_at_end() {
             return Ok(Options::default());
         }
-        self.present_options(algorithm, syntax)
+        self.present_options(own, syntax)
     }
 
-    fn present_options(&mut self, algorithm: Algorithm, syntax: Syntax) -> Result<Options, Error> {
-        let takes_capacity = algorithm.facts().takes_capacity;
+    fn present_options(&mut self, own: Own, syntax: Syntax) -> Result<Options, Error> {
         let mut options = Options::default();
         while let Some(word) = self.call.arg(self.next) {
             if syntax == Syntax::List && Algorithm::from_word(word).is_some() {
                 break;
             }
             self.next += 1;
-            if word.eq_ignore_ascii_case(b"COST") {
-                self.option(&mut options.cost, &COST_OPTION)?;
-            } else if word.eq_ignore_ascii_case(b"BURST") && takes_capacity {
-                self.option(&mut options.capacity, &BURST_OPTION)?;
-            } else if word.eq_ignore_ascii_case(b"PARTIAL") && syntax == Syntax::Take {
-                if options.mode == Mode::Partial {
-                    return Err(Error::argument(c"ERR PARTIAL may be given only once"));
-                }
-                options.mode = Mode::Partial;
+            let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+            if is(b"COST") {
+                self.option(&mut options.cost, &COST_OPTION, units)?;
+            } else if is(b"BURST") && own == Own::Burst {
+                self.option(&mut options.capacity, &BURST_OPTION, units)?;
+            } else if is(b"RESOLUTION") && own == Own::Resolution {
+                self.option(&mut options.resolution, &RESOLUTION_OPTION, window)?;
+            } else if is(b"ANCHOR") && own == Own::Anchor {
+                self.option(&mut options.anchor, &ANCHOR_OPTION, anchor)?;
+            } else if is(b"PARTIAL") && syntax == Syntax::Take {
+                options.set_mode(Mode::Partial, c"ERR PARTIAL may be given only once")?;
+            } else if is(b"FORCE") && syntax == Syntax::Take {
+                options.set_mode(Mode::Force, c"ERR FORCE may be given only once")?;
             } else {
-                return Err(Error::argument(syntax.rule(algorithm)));
+                return Err(Error::argument(own.rule(syntax)));
             }
         }
         Ok(options)
     }
 
-    fn option(&mut self, value: &mut Option<Units>, messages: &Messages) -> Result<(), Error> {
+    fn option<T>(
+        &mut self,
+        value: &mut Option<T>,
+        messages: &Messages,
+        parse: fn(&[u8]) -> Option<T>,
+    ) -> Result<(), Error> {
         if value.is_some() {
             return Err(Error::argument(messages.once));
         }
         if self.is_at_end() {
             return Err(Error::argument(messages.followed));
         }
-        *value = Some(self.units(messages.rule)?);
+        *value = Some(parse(self.next()?).ok_or(Error::argument(messages.rule))?);
         Ok(())
     }
 }
@@ -223,6 +327,8 @@ impl<'c, 'a> Args<'c, 'a> {
 #[derive(Default)]
 struct Options {
     capacity: Option<Units>,
+    resolution: Option<Window>,
+    anchor: Option<Anchor>,
     cost: Option<Units>,
     mode: Mode,
 }
@@ -230,6 +336,17 @@ struct Options {
 impl Options {
     fn request(&self) -> Request {
         Request { cost: self.cost.unwrap_or(Units::MIN), mode: self.mode }
+    }
+
+    fn set_mode(&mut self, mode: Mode, once: &'static CStr) -> Result<(), Error> {
+        if self.mode == mode {
+            return Err(Error::argument(once));
+        }
+        if self.mode != Mode::All {
+            return Err(Error::argument(c"ERR PARTIAL must not be given with FORCE"));
+        }
+        self.mode = mode;
+        Ok(())
     }
 }
 
@@ -250,6 +367,16 @@ const BURST_OPTION: Messages = Messages {
     followed: c"ERR BURST must be followed by a capacity",
     rule: CAPACITY,
 };
+const RESOLUTION_OPTION: Messages = Messages {
+    once: c"ERR RESOLUTION may be given only once",
+    followed: c"ERR RESOLUTION must be followed by a number of seconds",
+    rule: RESOLUTION,
+};
+const ANCHOR_OPTION: Messages = Messages {
+    once: c"ERR ANCHOR may be given only once",
+    followed: c"ERR ANCHOR must be followed by Unix seconds",
+    rule: ANCHOR,
+};
 const COUNT_OPTION: Messages = Messages {
     once: c"ERR COUNT may be given only once",
     followed: c"ERR COUNT must be followed by a count",
@@ -263,13 +390,26 @@ fn unknown_algorithm() -> Error {
     Error::Argument(CString::new(rule).map_or(Cow::Borrowed(c"ERR algorithm"), Cow::Owned))
 }
 
-/// Returns the error of a limit that is bounded by a setting.
+/// Returns the error of a log that may have more entries than a setting allows.
+#[cold]
 fn limit_up_to(max: Units) -> Error {
-    let rule = format!("ERR limit must be an integer between 1 and {}", max.get());
+    let rule =
+        format!("ERR limit must be an integer between 1 and {} with this resolution", max.get());
     Error::Argument(CString::new(rule).map_or(Cow::Borrowed(LIMIT), Cow::Owned))
 }
 
 /// Reads a number of units, if it is within its bounds.
 fn units(text: &[u8]) -> Option<Units> {
     Units::new(number::integer(text)?)
+}
+
+/// Reads a number of seconds, if it is within the bounds of a window.
+#[inline(always)]
+fn window(text: &[u8]) -> Option<Window> {
+    number::millis(text).and_then(Window::from_millis)
+}
+
+/// Reads the anchor of windows, if it is within its bounds.
+fn anchor(text: &[u8]) -> Option<Anchor> {
+    Anchor::from_secs(number::integer(text)?)
 }

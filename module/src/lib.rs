@@ -50,6 +50,7 @@ fn init(load: &Loading) -> Result<(), LoadRefused> {
     command::add_category(load);
     command::register::<commands::TakeTokenBucket>(load)?;
     command::register::<commands::TakeSlidingWindowLog>(load)?;
+    command::register::<commands::TakeFixedWindow>(load)?;
     command::register::<commands::Multi>(load)?;
     command::register::<commands::Peek>(load)?;
     command::register::<commands::Refund>(load)?;

@@ -1,6 +1,8 @@
 //! Values and their changes, encoded as a server sends them, made without a server.
 
-use limiter::{Effect, Encode, Instant, Limit, Limiter, Request, SlidingWindowLog, Units, Window};
+use limiter::{
+    Effect, Encode, Instant, Limiter, LogLimit, Request, SlidingWindowLog, Units, Window,
+};
 
 /// Returns a value with the footer that RESTORE checks before it calls the module. The footer has
 /// the version of the server's format, as the server's own DUMP ends, and a checksum.
@@ -47,7 +49,7 @@ pub(crate) fn dumped(log: &SlidingWindowLog, sample: &[u8]) -> Vec<u8> {
 /// day.
 pub(crate) fn log(entries: u32, now: u64) -> SlidingWindowLog {
     let window = Window::from_millis(86_400_000).expect("a window");
-    let limit = Limit::new(Units::MAX, window);
+    let limit = LogLimit::new(Units::MAX, window);
     let mut log = SlidingWindowLog::new();
     for age in (0..u64::from(entries)).rev() {
         log.take(&limit, Request::all(Units::MIN), Instant::from_micros(now - age * 2_000));

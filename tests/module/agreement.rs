@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use limiter::{
-    Decision, Instant, Limit, Limiter, Request, RetryAfter, SlidingWindowLog, TokenBucket, Units,
-    Window,
+    Decision, FixedLimit, FixedWindow, Instant, Limit, Limiter, LogLimit, Period, Request,
+    RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
 };
 
 use crate::harness::{Client, NOON, Random, Server};
@@ -23,6 +23,35 @@ fn buckets_agree() {
 #[test]
 fn logs_agree() {
     agrees::<SlidingWindowLog>();
+}
+
+#[test]
+fn fixed_windows_agree() {
+    agrees::<FixedWindow>();
+}
+
+/// A state whose limit has the parameters of a call.
+trait State: Limiter {
+    fn limit(call: Call) -> Self::Limit;
+}
+
+impl State for TokenBucket {
+    fn limit(call: Call) -> Limit {
+        let limit = Limit::new(Call::units(call.limit), call.window());
+        Limit { capacity: call.burst.map_or(limit.limit, Call::units), ..limit }
+    }
+}
+
+impl State for SlidingWindowLog {
+    fn limit(call: Call) -> LogLimit {
+        LogLimit::new(Call::units(call.limit), call.window())
+    }
+}
+
+impl State for FixedWindow {
+    fn limit(call: Call) -> FixedLimit {
+        FixedLimit { limit: Call::units(call.limit), period: Period::every(call.window()) }
+    }
 }
 
 /// The parameters of one call.
@@ -60,14 +89,6 @@ impl Call {
         if self.partial { Request::partial(cost) } else { Request::all(cost) }
     }
 
-    fn limit<S: Limiter>(self) -> Limit {
-        let limit = Limit::new(Self::units(self.limit), self.window());
-        match self.burst.filter(|_| S::ALGORITHM.facts().takes_capacity) {
-            Some(burst) => Limit { capacity: Self::units(burst), ..limit },
-            None => limit,
-        }
-    }
-
     /// The limit, window and options of an algorithm.
     fn parameters<S: Limiter>(self) -> String {
         let burst = self.burst.filter(|_| S::ALGORITHM.facts().takes_capacity);
@@ -88,7 +109,7 @@ struct Kept<S> {
     expiry_millis: Option<u64>,
 }
 
-impl<S: Limiter> Kept<S> {
+impl<S: State> Kept<S> {
     /// Removes a state whose key the server removes now, and asserts that the state has ended.
     fn expire(&mut self, now: Instant) {
         let now_millis = now.as_micros() / 1_000;
@@ -99,7 +120,7 @@ impl<S: Limiter> Kept<S> {
     }
 
     fn take(&mut self, call: Call, now: Instant) -> Decision {
-        let decision = self.state.take(&call.limit::<S>(), call.request(), now);
+        let decision = self.state.take(&S::limit(call), call.request(), now);
         if decision.granted > 0 {
             self.expiry_millis = Some(expiry_millis(now, decision.reset_after));
         }
@@ -124,7 +145,7 @@ fn expiry_millis(now: Instant, reset_after: limiter::Duration) -> u64 {
 }
 
 /// Runs a random history on a server and on the pure code, and compares every answer.
-fn agrees<S: Limiter>() {
+fn agrees<S: State>() {
     let server = Server::at(NOON);
     let mut client = server.client();
     // The server must remove keys when a call accesses them, as the pure code here does, and not at
@@ -147,8 +168,7 @@ fn agrees<S: Limiter>() {
                 let peek = "RATELIMIT.PEEK key";
                 let (command, parameters) = (S::ALGORITHM.word(), call.parameters::<S>());
                 let line = format!("{peek} {command} {parameters} COST {}", call.cost);
-                let expected =
-                    reply(&kept.state.peek(&call.limit::<S>(), call.request().cost, now));
+                let expected = reply(&kept.state.peek(&S::limit(call), call.request().cost, now));
                 assert_eq!(client.decide(&line), expected, "step {step}: {line}");
             }
             _ => {
@@ -176,7 +196,7 @@ fn agrees<S: Limiter>() {
 
 /// Waits for the `retry_after` of a denied call, and asserts that the server grants the call then
 /// and not a millisecond earlier. The state may have ended by then.
-fn waits_as_told<S: Limiter>(server: &Server, client: &mut Client, call: Call, denied: &Decision) {
+fn waits_as_told<S: State>(server: &Server, client: &mut Client, call: Call, denied: &Decision) {
     let RetryAfter::Wait(wait) = denied.retry_after else { return };
     let millis = wait.ceil_millis().unsigned_abs();
     if millis > LONGEST_WAIT {
@@ -192,7 +212,7 @@ fn waits_as_told<S: Limiter>(server: &Server, client: &mut Client, call: Call, d
     assert_eq!(granted.unsigned_abs(), cost, "after {wait:?}: {peek}");
 }
 
-fn refunds_alike<S: Limiter>(
+fn refunds_alike<S: State>(
     client: &mut Client,
     kept: &mut Kept<S>,
     random: &mut Random,

@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use limiter::{
-    Effect, Instant, Limit, Limiter, LogEffect, Request, SlidingWindowLog, TokenBucket, Units,
-    Window,
+    Effect, FixedLimit, FixedWindow, Instant, Limit, Limiter, LogEffect, LogLimit, Period, Request,
+    SlidingWindowLog, TokenBucket, Units, Window,
 };
 use redis::Value;
 
@@ -270,7 +270,7 @@ fn damages(bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
 }
 
 /// Returns one effect of each kind, as a primary sends it.
-fn effects() -> [Vec<u8>; 5] {
+fn effects() -> [Vec<u8>; 6] {
     let now = Instant::from_micros(NOON);
     let window = Window::from_millis(60_000).unwrap();
     let [units, refunded, limit] = [5, 3, 100].map(|units| Units::new(units).unwrap());
@@ -278,13 +278,17 @@ fn effects() -> [Vec<u8>; 5] {
     let mut bucket = TokenBucket::new();
     bucket.take(&limit, five, now);
     let mut log = SlidingWindowLog::new();
-    log.take(&limit, five, now);
+    log.take(&LogLimit::new(limit.limit, window), five, now);
+    let mut fixed = FixedWindow::new();
+    let period = Period::every(window);
+    fixed.take(&FixedLimit { limit: limit.limit, period }, five, now);
     let expiry_millis = NOON / 1_000 + 60_000;
     [
         (expiry_millis, Effect::TokenBucket(bucket)),
         (expiry_millis, Effect::SlidingWindowLog(LogEffect::Whole(log))),
         (expiry_millis, Effect::SlidingWindowLog(LogEffect::Grant { time: now, window, units })),
         (expiry_millis, Effect::SlidingWindowLog(LogEffect::Refund { time: now, units: refunded })),
+        (expiry_millis, Effect::FixedWindow(fixed)),
         (0, Effect::Deletion),
     ]
     .map(|(expiry_millis, change)| effect(expiry_millis, &change))

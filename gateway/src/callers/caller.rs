@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use limiter::{Algorithm, Limit, Units, Window};
-use store::Quota;
+use limiter::{Algorithm, Quota, Units, Window};
 
 use super::scope::{Scope, Scopes};
 
@@ -41,7 +40,7 @@ impl Caller {
     pub(crate) fn quota(&self) -> Option<Quota> {
         let CallerLimit { requests, window } = self.limit;
         let algorithm = Algorithm::TokenBucket;
-        requests.map(|limit| Quota { algorithm, limit: Limit::new(limit, window) })
+        requests.map(|limit| Quota::new(algorithm, limit, window))
     }
 }
 

@@ -4,9 +4,8 @@
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
-use limiter::{Algorithm, Limit, Units, Window};
+use limiter::{Algorithm, Limit, Quota, Units, Window};
 use serde_json::{Value, json, value::RawValue};
-use store::Quota;
 
 use crate::{
     error::Error,
@@ -163,7 +162,13 @@ impl<'a> Fields<'a> {
         }
         let limit = limit?.unwrap_or(defaults.limit);
         let window = window?.unwrap_or(defaults.window);
-        Ok(Quota { algorithm, limit: Limit { limit, window, capacity: burst.unwrap_or(limit) } })
+        Ok(match Quota::new(algorithm, limit, window) {
+            Quota::TokenBucket(bucket) => {
+                let capacity = burst.unwrap_or(limit);
+                Quota::TokenBucket(Limit { capacity, ..bucket })
+            }
+            quota => quota,
+        })
     }
 
     /// Adds an error of a field.
@@ -211,9 +216,8 @@ fn offset(body: &[u8], error: &serde_json::Error) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use limiter::{Algorithm, Limit, Units, Window};
+    use limiter::{Algorithm, Quota, Units, Window};
     use serde_json::{Value, json};
-    use store::Quota;
 
     use super::{Defaults, Fields};
     use crate::{error::Error, request::value};
@@ -236,10 +240,7 @@ mod tests {
 
     #[test]
     fn a_missing_field_has_its_default_and_an_unknown_one_is_ignored() {
-        let expected = Quota {
-            algorithm: Algorithm::TokenBucket,
-            limit: Limit::new(DEFAULTS.limit, DEFAULTS.window),
-        };
+        let expected = Quota::new(Algorithm::TokenBucket, DEFAULTS.limit, DEFAULTS.window);
         assert_eq!(quota(&json!({})), Ok(expected));
         assert_eq!(quota(&json!({ "user": 1, "Limit": 2 })), Ok(expected));
     }
@@ -283,7 +284,7 @@ mod tests {
         fields.continue_with_query(Some("limit=1&limit=%32&window_seconds=0.5"));
         let quota = fields.quota(DEFAULTS).unwrap();
         let expected = (2, 500);
-        assert_eq!((quota.limit.limit.get(), quota.limit.window.as_millis()), expected);
+        assert_eq!((quota.limit().get(), quota.window().unwrap().as_millis()), expected);
     }
 
     #[test]

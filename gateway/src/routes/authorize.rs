@@ -202,9 +202,7 @@ impl AuthorizedCaller {
     /// Returns the largest number of requests that the limit of the caller allows at once.
     pub(super) fn most_requests(&self) -> usize {
         let quota = self.caller.quota();
-        quota.map_or(usize::MAX, |quota| {
-            usize::try_from(quota.limit.limit.get()).unwrap_or(usize::MAX)
-        })
+        quota.map_or(usize::MAX, |quota| usize::try_from(quota.limit().get()).unwrap_or(usize::MAX))
     }
 
     /// Counts this number of requests, all or none of them.

@@ -94,7 +94,7 @@ pub(super) fn conclude(
     let decision = decided.map_err(|error| Error::of_store(error, loc, quota, *cost))?;
     // A check without a cost takes nothing, so it is no decision to count.
     if *cost > 0 {
-        store::count_decision(quota.algorithm, decision.allowed, decision.source);
+        store::count_decision(quota.algorithm(), decision.allowed, decision.source);
     }
     Ok(decision)
 }
@@ -116,7 +116,7 @@ pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Check,
     let quota = fields.quota(defaults);
     let cost = fields.optional("cost", value::cost);
     let (quota, cost) = (quota?, cost?.unwrap_or(one()));
-    let capacity = quota.limit.capacity.get();
+    let capacity = quota.capacity().get();
     if cost > capacity {
         return Err(fields.add_error("cost", above_capacity(capacity)));
     }

@@ -67,11 +67,11 @@ impl ResetRequest {
         if let Some(algorithm) = self.algorithm {
             return store.reset(&self.identifier, algorithm).await;
         }
-        // Two commands at once, because a cluster can refuse one command with two keys. If one fails,
-        // the other still runs to its end: it can reset at least its own quota.
-        let [bucket, window] = Algorithm::ALL.map(|each| store.reset(&self.identifier, each));
-        let (bucket, window) = tokio::join!(bucket, window);
-        Ok(bucket? | window?)
+        // One command for each algorithm, all at once, because a cluster can refuse one command with
+        // several keys. If one fails, the others still run to their end: each resets its own quota.
+        let [bucket, log, window] = Algorithm::ALL.map(|each| store.reset(&self.identifier, each));
+        let (bucket, log, window) = tokio::join!(bucket, log, window);
+        Ok(bucket? | log? | window?)
     }
 }
 

@@ -11,10 +11,10 @@ use axum::{
     http::request::Parts,
     response::{IntoResponse, Response},
 };
-use limiter::Algorithm;
+use limiter::{Algorithm, Quota};
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::{Millis, Quota};
+use store::Millis;
 
 use super::path;
 use crate::{
@@ -45,8 +45,9 @@ pub(crate) struct StatusAnswer {
     pub(crate) requests_used: u64,
     /// The capacity: the most units that can be taken at once.
     pub(crate) limit: u64,
-    /// The window in seconds.
-    pub(crate) window_seconds: Seconds,
+    /// The window in seconds; left out when windows differ in length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) window_seconds: Option<Seconds>,
     /// The algorithm.
     #[serde(serialize_with = "AlgorithmName::serialize")]
     #[schemars(with = "AlgorithmName")]
@@ -69,8 +70,8 @@ pub(crate) async fn status(
         identifier,
         requests_used: decision.capacity.saturating_sub(decision.remaining),
         limit: decision.capacity,
-        window_seconds: Seconds(quota.limit.window.into()),
-        algorithm: quota.algorithm,
+        window_seconds: quota.window().map(|window| Seconds(window.into())),
+        algorithm: quota.algorithm(),
         reset_in_seconds: Seconds(decision.reset_after),
     });
     Ok((headers, answer).into_response())
@@ -110,7 +111,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                     identifier: "user_123".to_owned(),
                     requests_used: 55,
                     limit: 100,
-                    window_seconds: Seconds(Millis(60_000)),
+                    window_seconds: Some(Seconds(Millis(60_000))),
                     algorithm: Algorithm::TokenBucket,
                     reset_in_seconds: Seconds(Millis(32_800)),
                 })

@@ -1,32 +1,8 @@
 //! The requests that the store decides.
 
+use limiter::{Algorithm, Quota, Units};
 #[cfg(test)]
-use limiter::Window;
-use limiter::{Algorithm, Limit, Units};
-
-/// A limit, and the algorithm that counts grants against it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
-    /// The algorithm.
-    pub algorithm: Algorithm,
-    /// The limit. Its capacity is its limit for an algorithm that takes no capacity.
-    pub limit: Limit,
-}
-
-#[cfg(test)]
-impl Quota {
-    /// Returns a quota of `limit` units per `window` milliseconds.
-    pub(crate) fn new(algorithm: Algorithm, limit: u32, window: u64) -> Self {
-        let limit = Units::new(limit.into()).unwrap();
-        Self { algorithm, limit: Limit::new(limit, Window::from_millis(window).unwrap()) }
-    }
-
-    /// Returns the quota with another capacity.
-    pub(crate) fn with_capacity(self, capacity: u32) -> Self {
-        let capacity = Units::new(capacity.into()).unwrap();
-        Self { limit: Limit { capacity, ..self.limit }, ..self }
-    }
-}
+use limiter::{Limit, Window};
 
 /// A request for units of a quota.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,4 +24,19 @@ pub struct Refund {
     pub algorithm: Algorithm,
     /// Most units to give back.
     pub amount: Units,
+}
+
+/// Returns a quota of `limit` units per `window` milliseconds.
+#[cfg(test)]
+pub(crate) fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
+    let limit = Units::new(limit.into()).unwrap();
+    Quota::new(algorithm, limit, Window::from_millis(window).unwrap())
+}
+
+/// Returns the quota of a token bucket with a capacity of its own.
+#[cfg(test)]
+pub(crate) fn bucket(limit: u32, window: u64, capacity: u32) -> Quota {
+    let [limit, capacity] = [limit, capacity].map(|units| Units::new(units.into()).unwrap());
+    let window = Window::from_millis(window).unwrap();
+    Quota::TokenBucket(Limit { limit, window, capacity })
 }

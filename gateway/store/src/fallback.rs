@@ -1,12 +1,12 @@
 //! Decisions while Redis does not answer, by the fail mode.
 
-use limiter::{Instant, Limit, Units};
+use limiter::{FixedLimit, Instant, Limit, LogLimit, Quota, Units};
 
 use crate::{
-    check::{Check, Quota, Refund},
+    check::{Check, Refund},
     decision::{Decision, RefundOutcome, Source},
     error::StoreError,
-    local::{LocalStore, MAX_BOUNDED_LIMIT},
+    local::{LocalStore, MOST_ENTRIES, is_short},
     millis::Millis,
     options::{FailMode, Thousandths},
     outage_log::OutageLog,
@@ -83,7 +83,7 @@ impl Fallback {
         now: Instant,
     ) -> Result<Decision, StoreError> {
         let quota = self.share_of(&check.quota);
-        if check.cost > quota.limit.capacity.get() {
+        if check.cost > quota.capacity().get() {
             let decision = local.check(&Check { quota, cost: 0, ..check.clone() }, now)?;
             return Ok(Decision { allowed: false, retry_after: OUTAGE_RETRY, ..decision });
         }
@@ -92,27 +92,36 @@ impl Fallback {
 
     /// Returns the share of a quota that this process may grant: at least one unit.
     fn share_of(&self, quota: &Quota) -> Quota {
-        let is_bounded = quota.algorithm.facts().has_bounded_limit;
         let part = |units: Units| {
             let part = u64::from(units.get()) * u64::from(self.share.0) / 1000;
             // A part is at most the whole, so that only a part of less than one unit has no units.
-            let part = Units::new(part).unwrap_or(Units::MIN);
-            // Redis may accept a greater limit, which must not be an error now.
-            if is_bounded { part.min(MAX_BOUNDED_LIMIT) } else { part }
+            Units::new(part).unwrap_or(Units::MIN)
         };
-        let Limit { limit, window, capacity } = quota.limit;
-        let limit = Limit { limit: part(limit), window, capacity: part(capacity) };
-        Quota { algorithm: quota.algorithm, limit }
+        match *quota {
+            Quota::TokenBucket(Limit { limit, window, capacity }) => {
+                Quota::TokenBucket(Limit { limit: part(limit), window, capacity: part(capacity) })
+            }
+            Quota::SlidingWindow(limit) => {
+                let share = LogLimit { limit: part(limit.limit), ..limit };
+                // Redis may accept a greater limit, which must not be an error now.
+                let is_short = is_short(&share);
+                let limit = if is_short { share.limit } else { share.limit.min(MOST_ENTRIES) };
+                Quota::SlidingWindow(LogLimit { limit, ..share })
+            }
+            Quota::FixedWindow(limit) => {
+                Quota::FixedWindow(FixedLimit { limit: part(limit.limit), ..limit })
+            }
+        }
     }
 }
 
 /// Returns the decision that grants a check as if it were the first one of its quota.
 fn grant(check: &Check) -> Decision {
-    let capacity = check.quota.limit.capacity.get();
+    let capacity = check.quota.capacity().get();
     Decision {
         source: Source::Open,
         allowed: true,
-        limit: check.quota.limit.limit.get(),
+        limit: check.quota.limit().get(),
         capacity: capacity.into(),
         remaining: capacity.saturating_sub(check.cost).into(),
         retry_after: Millis(0),
@@ -122,13 +131,13 @@ fn grant(check: &Check) -> Decision {
 
 #[cfg(test)]
 mod tests {
-    use limiter::{Algorithm, Instant};
+    use limiter::{Algorithm, Instant, Quota};
 
     use super::{Fallback, OUTAGE_RETRY};
     use crate::{
-        check::{Check, Quota},
+        check::{Check, bucket, quota},
         decision::{Decision, Source},
-        local::{LocalStore, MAX_BOUNDED_LIMIT},
+        local::{LocalStore, MOST_ENTRIES},
         millis::Millis,
         options::{FailMode, Thousandths},
     };
@@ -136,8 +145,7 @@ mod tests {
     const NOW: Instant = Instant::from_micros(1_800_014_400_000_000);
 
     fn check(limit: u32, capacity: Option<u32>, cost: u32) -> Check {
-        let quota = Quota::new(Algorithm::TokenBucket, limit, 60_000);
-        let quota = quota.with_capacity(capacity.unwrap_or(limit));
+        let quota = bucket(limit, 60_000, capacity.unwrap_or(limit));
         Check { identifier: "user".to_owned(), quota, cost }
     }
 
@@ -179,16 +187,19 @@ mod tests {
             (333, 100, Some(1_000_000_000), (33, 333_000_000)),
             (1, 999, Some(1), (1, 1)),
         ] {
-            let share = local(share).0.share_of(&check(limit, capacity, 1).quota).limit;
-            assert_eq!((share.limit.get(), share.capacity.get()), expected);
+            let share = local(share).0.share_of(&check(limit, capacity, 1).quota);
+            assert_eq!((share.limit().get(), share.capacity().get()), expected);
         }
     }
 
     #[test]
     fn a_limit_that_only_redis_accepts_is_reduced_to_the_local_maximum() {
-        let quota =
-            Quota { algorithm: Algorithm::SlidingWindow, ..check(5_000_000, None, 1).quota };
-        assert_eq!(local(1000).0.share_of(&quota).limit.limit, MAX_BOUNDED_LIMIT);
+        let share = |quota: Quota| local(1000).0.share_of(&quota);
+        let daily = |limit| quota(Algorithm::SlidingWindow, limit, 86_400_000);
+        assert_eq!(share(daily(5_000_000)), daily(MOST_ENTRIES.get()));
+        // A minute has fewer ticks than that.
+        let minutely = quota(Algorithm::SlidingWindow, 5_000_000, 60_000);
+        assert_eq!(share(minutely), minutely);
     }
 
     #[test]

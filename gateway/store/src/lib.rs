@@ -44,7 +44,7 @@ mod store;
 mod top_denied;
 
 pub use self::{
-    check::{Check, Quota, Refund},
+    check::{Check, Refund},
     decision::{Decision, RefundOutcome, Source},
     error::{Argument, StoreError},
     log_throttle::{LogThrottle, Sums},

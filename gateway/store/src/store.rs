@@ -2,11 +2,11 @@
 
 use std::{str::Utf8Error, sync::Arc};
 
-use limiter::{Algorithm, Instant};
+use limiter::{Algorithm, Instant, Quota};
 use tokio::task::yield_now;
 
 use crate::{
-    check::{Check, Quota, Refund},
+    check::{Check, Refund},
     clock::Clock,
     decision::{Decision, RefundOutcome},
     deny_cache::{DenyCache, Ticket},
@@ -211,7 +211,7 @@ impl Store {
 
     /// Returns the answer to a check of one unit. Takes and writes nothing.
     pub async fn peek(&self, identifier: &str, quota: &Quota) -> Result<Decision, StoreError> {
-        tracing::debug!(identifier, algorithm = quota.algorithm.name(), "peeking");
+        tracing::debug!(identifier, algorithm = quota.algorithm().name(), "peeking");
         let Some(redis) = &self.redis else {
             return self.local.peek(identifier, quota, self.clock.now());
         };
@@ -324,7 +324,7 @@ impl Store {
         let Ok(Decision { allowed, source, .. }) = decision else { return decision };
         if self.serves_requests {
             let Check { identifier, quota, cost } = check;
-            let (algorithm, source) = (quota.algorithm, source.name());
+            let (algorithm, source) = (quota.algorithm(), source.name());
             let name = algorithm.name();
             tracing::debug!(identifier, algorithm = name, cost, allowed, source, "decided");
             if !allowed && *cost > 0 {

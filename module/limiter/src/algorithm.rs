@@ -11,9 +11,6 @@ pub struct Facts {
     pub name: &'static str,
     /// True when the algorithm uses the capacity of a limit. Otherwise its capacity is the limit.
     pub takes_capacity: bool,
-    /// True when the setting `ratelimit.sliding-window-max-limit` bounds the limit, because
-    /// the memory of a state grows with the limit.
-    pub has_bounded_limit: bool,
 }
 
 /// Defines [`Algorithm`] from one table, so that no list can lack an algorithm.
@@ -47,14 +44,18 @@ algorithms! {
         command: "RATELIMIT.TB",
         name: "token_bucket",
         takes_capacity: true,
-        has_bounded_limit: false,
     }
     SlidingWindow: "Every grant counts for exactly one window." {
         word: "SW",
         command: "RATELIMIT.SW",
         name: "sliding_window",
         takes_capacity: false,
-        has_bounded_limit: true,
+    }
+    FixedWindow: "The whole quota comes back at the end of each window." {
+        word: "FW",
+        command: "RATELIMIT.FW",
+        name: "fixed_window",
+        takes_capacity: false,
     }
 }
 

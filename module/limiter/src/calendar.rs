@@ -129,6 +129,18 @@ impl Period {
         Self::Length(length, Anchor::MIN)
     }
 
+    /// The length of every window, or `None` if months or years differ in length.
+    #[must_use]
+    pub fn length(self) -> Option<Window> {
+        match self {
+            Self::Length(length, _) => Some(length),
+            Self::Day => Window::from_millis(DAY),
+            Self::Week => Window::from_millis(7 * DAY),
+            Self::Month | Self::Year => None,
+            Self::Bounds(Bounds { begin, end }) => Window::from_millis(end.minus(begin)),
+        }
+    }
+
     /// Returns the window that contains `now`, or `None` if the caller has given another one.
     ///
     /// From [`Bounds::MAX_MILLIS`] on, time stands still.

@@ -1,6 +1,7 @@
 //! Effects: changes to a key that are complete enough to be made again elsewhere.
 
 use crate::codec::{self, DecodeError, Encode, Kind};
+use crate::fixed_window::FixedWindow;
 use crate::leases::Leases;
 use crate::sliding_window_log::SlidingWindowLog;
 use crate::stored::Stored;
@@ -16,18 +17,22 @@ pub enum Effect {
     SlidingWindowLog(<SlidingWindowLog as Stored>::Effect),
     /// A change to leases.
     Leases(<Leases as Stored>::Effect),
+    /// A change to a fixed window.
+    FixedWindow(<FixedWindow as Stored>::Effect),
     /// The deletion of the key, whatever its state was.
     Deletion,
 }
 
 impl Effect {
-    /// Returns the time of the change, or the epoch if the effect does not have it.
+    /// Returns the time of the change. If the effect does not have it, returns a later time for a
+    /// fixed window, and the epoch for a whole log and a deletion.
     #[must_use]
-    pub const fn time(&self) -> Instant {
+    pub fn time(&self) -> Instant {
         match self {
             Self::TokenBucket(bucket) => bucket.time(),
             Self::SlidingWindowLog(effect) => effect.time(),
             Self::Leases(effect) => effect.time(),
+            Self::FixedWindow(window) => window.latest_time(),
             Self::Deletion => Instant::EPOCH,
         }
     }
@@ -39,6 +44,7 @@ impl Encode for Effect {
             Self::TokenBucket(effect) => effect.encode(bytes),
             Self::SlidingWindowLog(effect) => effect.encode(bytes),
             Self::Leases(effect) => effect.encode(bytes),
+            Self::FixedWindow(effect) => effect.encode(bytes),
             Self::Deletion => codec::put(bytes, Kind::Deletion, &[]),
         }
     }
@@ -59,6 +65,7 @@ impl Encode for Effect {
             Kind::Leases | Kind::Acquisition | Kind::Renewal | Kind::Release => {
                 Encode::decode(bytes).map(Self::Leases)
             }
+            Kind::FixedWindow => Encode::decode(bytes).map(Self::FixedWindow),
             Kind::Deletion => fields.end(Some(Self::Deletion)),
             // The states that no server registers yet.
             _ => Err(DecodeError::Malformed),

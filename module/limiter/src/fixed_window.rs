@@ -34,12 +34,14 @@
 use core::fmt;
 use core::ops::Range;
 
+use crate::algorithm::Algorithm;
 use crate::buffers::BufferVisitor;
 use crate::calendar::{Bounds, Period};
 use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::decision::{Decision, Refund, RetryAfter};
 use crate::limits::{MAX_USED, Request, Units};
 use crate::math::Exact;
+use crate::state::Limiter;
 use crate::stored::{Refused, Stored};
 use crate::time::{Duration, Instant};
 
@@ -78,23 +80,25 @@ impl fmt::Debug for FixedWindow {
 }
 
 /// Every call has a constant cost.
-impl FixedWindow {
-    /// Version, kind, the units, the begin and the length of the window.
-    pub const MAX_EFFECT_BYTES: usize = 2 + 5 + 7 + 5;
+impl Limiter for FixedWindow {
+    type Limit = FixedLimit;
 
-    /// A window of which nothing is used.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { used: 0, begin: [0; 3], end: [0; 3] }
+    const ALGORITHM: Algorithm = Algorithm::FixedWindow;
+
+    /// Version, kind, the units, the begin and the length of the window.
+    const MAX_EFFECT_BYTES: usize = 2 + 5 + 7 + 5;
+
+    /// Bounds that do not contain `now` grant nothing, and have no wait after which they would.
+    #[inline(always)]
+    fn is_open(limit: &FixedLimit, now: Instant) -> bool {
+        match limit.period {
+            Period::Bounds(bounds) => bounds.contains(now),
+            _ => true,
+        }
     }
 
-    /// Decides a call at `now`, and records the units that it was granted. A denied call changes
-    /// nothing.
-    ///
-    /// Bounds that do not contain `now` grant nothing, and have no wait after which they would:
-    /// a caller returns an error for them, for which it asks [`Period::bounds_at`] before.
     #[inline(always)]
-    pub fn take(&mut self, limit: &FixedLimit, request: Request, now: Instant) -> Decision {
+    fn take(&mut self, limit: &FixedLimit, request: Request, now: Instant) -> Decision {
         let view = self.view(now);
         let granted = request.granted_of(view.available(limit.limit), || view.used);
         if granted == 0 {
@@ -108,10 +112,7 @@ impl FixedWindow {
         view.decision(limit.limit, granted, request.missing_after(granted))
     }
 
-    /// Returns what [`FixedWindow::take`] would grant of `cost` at `now`, and when; `remaining` and
-    /// `reset_after` are those of the state as it is.
-    #[must_use]
-    pub fn peek(&self, limit: &FixedLimit, cost: Units, now: Instant) -> Decision {
+    fn peek(&self, limit: &FixedLimit, cost: Units, now: Instant) -> Decision {
         let (view, request) = (self.view(now), Request::all(cost));
         let granted = request.granted_of(view.available(limit.limit), || view.used);
         if granted > 0 && self.window_of(limit.period, &view).is_none() {
@@ -120,9 +121,7 @@ impl FixedWindow {
         view.decision(limit.limit, granted, request.missing_after(granted))
     }
 
-    /// Gives back up to `amount` of what is used at `now`. A state of which nothing stays used is
-    /// the default one again.
-    pub fn refund(&mut self, amount: Units, now: Instant) -> Refund {
+    fn refund(&mut self, amount: Units, now: Instant) -> Refund {
         let before = self.view(now);
         let refunded = amount.get().min(before.used);
         if refunded == 0 {
@@ -131,6 +130,27 @@ impl FixedWindow {
         let after = View { used: before.used.minus(refunded), ..before };
         *self = if after.used == 0 { Self::new() } else { Self { used: after.used, ..*self } };
         Refund { refunded, reset_after: after.reset_after() }
+    }
+
+    fn effect_of_grant(&self, _: &FixedLimit, _: Request, _: Units, _: Instant) -> Self {
+        *self
+    }
+
+    fn effect_of_refund(&self, _units: Units, _now: Instant) -> Self {
+        *self
+    }
+
+    /// A refund leaves the window; a grant uses more units, or changes the window.
+    fn is_refund(&self, effect: &Self) -> bool {
+        effect.used < self.used && *effect == Self { used: effect.used, ..*self }
+    }
+}
+
+impl FixedWindow {
+    /// A window of which nothing is used.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { used: 0, begin: [0; 3], end: [0; 3] }
     }
 
     /// Takes so many units in every case, up to [`MAX_USED`]: in the window of the state, and
@@ -152,17 +172,10 @@ impl FixedWindow {
         (granted, view.reset_after())
     }
 
-    /// Returns the effect of a call that was granted units or gave some back; `self` is the state
-    /// after the call.
+    /// Returns a time after that of the change whose effect is this state: the end of the window.
     #[must_use]
-    pub const fn effect(&self) -> Self {
-        *self
-    }
-
-    /// Returns whether an effect, to which `self` is the state before, gives units back.
-    #[must_use]
-    pub fn is_refund(&self, effect: &Self) -> bool {
-        effect.used < self.used && *effect == Self { used: effect.used, ..*self }
+    pub(crate) fn latest_time(&self) -> Instant {
+        Instant::from_micros(self.end_millis().times(1_000))
     }
 
     /// The window in which the state counts, or `None` if nothing is used.

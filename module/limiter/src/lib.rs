@@ -1,7 +1,7 @@
 //! Rate limiting decisions as pure integer code.
 //!
-//! Two algorithms, [`TokenBucket`] and [`SlidingWindowLog`], decide from (state, limit, request,
-//! now) and from nothing else. The Redis module keeps their states in the server's keys.
+//! The algorithms, [`TokenBucket`], [`SlidingWindowLog`] and [`FixedWindow`], decide from (state,
+//! limit, request, now) and from nothing else. The Redis module keeps their states in the server's keys.
 //!
 //! ```
 //! use limiter::{Duration, Instant, Limit, Limiter, Request, RetryAfter, TokenBucket};
@@ -29,14 +29,14 @@
 //! * [`Instant`] and [`Duration`]: microseconds, and the only rounding.
 //! * [`Limit`], [`Request`]: the parameters of a call, checked once.
 //! * [`Period`], [`Bounds`]: the windows of the calendar, of a length, or of the caller.
-//! * [`LogOptions`]: the options of a call that is logged.
+//! * [`LogLimit`], [`LogOptions`]: the limit and the options of a call that is logged.
 //! * [`Decision`]: the answer to a call.
 //! * [`codec`]: the versions, kinds and fields of bytes that are stored and sent.
 //! * [`Stored`]: a state that is stored and replicated; [`Limiter`]: one that decides, with `take`,
 //!   `peek` and `refund`.
-//! * [`TokenBucket`] and [`SlidingWindowLog`]: each decides, encodes itself and applies its
-//!   effects.
-//! * [`FixedWindow`]: decides, encodes itself and applies its effects as well.
+//! * [`TokenBucket`], [`SlidingWindowLog`] and [`FixedWindow`]: each decides, encodes itself and
+//!   applies its effects.
+//! * [`Quota`]: a limit of any algorithm.
 //! * [`Holder`], [`Fences`], [`Lease`], [`Acquisition`]: a holder, the order of leases, one lease,
 //!   and the call that takes it.
 //! * [`Leases`]: at most so many units at the same time.
@@ -48,6 +48,7 @@
 //!
 //! * Token bucket: over every interval of length T, at most `capacity + limit * T / window` units.
 //! * Sliding window log: in every half-open interval as long as the window, at most `limit` units.
+//! * Fixed window: in every window, at most `limit` units, if all calls lay the same windows.
 //! * A denied call changes nothing. The same call is granted after `retry_after`, and not before.
 //! * Every state has an end, as its latest grant counts. From then on it affects no call, and no
 //!   call waits beyond it.
@@ -85,6 +86,7 @@ mod leases;
 mod limits;
 mod log_options;
 mod math;
+mod quota;
 mod reservation;
 mod sliding_window_log;
 mod state;
@@ -106,7 +108,8 @@ pub use lease::Lease;
 pub use lease_call::{Acquired, Acquisition, AcquisitionError, HeldLease, Renewed};
 pub use leases::{LeaseEffect, Leases};
 pub use limits::{Limit, MAX_USED, Mode, Request, Units, Window};
-pub use log_options::LogOptions;
+pub use log_options::{LogLimit, LogOptions};
+pub use quota::Quota;
 pub use reservation::{
     Correction, Estimate, Origin, Reservation, ReservationEffect, Settle, Settlement,
 };

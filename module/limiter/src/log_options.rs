@@ -1,9 +1,36 @@
-//! The options of a call that is logged: its resolution, and the most entries of a log.
+//! The limit and the options of a call that is logged: its resolution, and the most entries of a
+//! log.
 
 use core::num::NonZeroU64;
 
-use crate::limits::Window;
+use crate::limits::{Units, Window};
 use crate::math::Exact;
+
+/// The units that callers may take of a sliding window log: `limit` in any interval as long as
+/// `window`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimit {
+    /// Units per window.
+    pub limit: Units,
+    /// The time over which `limit` is counted.
+    pub window: Window,
+    /// The rules by which a grant is logged.
+    pub options: LogOptions,
+}
+
+impl LogLimit {
+    /// Returns a limit of `limit` units per `window`, with the usual options.
+    #[must_use]
+    pub const fn new(limit: Units, window: Window) -> Self {
+        Self { limit, window, options: LogOptions::USUAL }
+    }
+
+    /// Returns the most entries that calls with this limit make, unless they are forced.
+    #[must_use]
+    pub fn most_entries(&self) -> u64 {
+        self.options.entries_per_window(self.window).min(u64::from(self.limit.get()))
+    }
+}
 
 /// The rules by which a grant is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +43,15 @@ pub struct LogOptions {
 }
 
 impl Default for LogOptions {
-    /// The usual resolution, and a million entries.
     fn default() -> Self {
-        Self { resolution: None, max_entries: 1_000_000 }
+        Self::USUAL
     }
 }
 
 impl LogOptions {
+    /// The usual resolution, and a million entries.
+    pub const USUAL: Self = Self { resolution: None, max_entries: 1_000_000 };
+
     /// Returns the tick of these options in a window.
     pub(crate) fn tick_micros(self, window: Window) -> NonZeroU64 {
         let resolution = self.resolution.map(|resolution| resolution.min(window).nonzero_micros());

@@ -26,7 +26,7 @@ use crate::calendar::Bounds;
 use crate::decision::Refund;
 use crate::fixed_window::{FixedLimit, FixedWindow};
 use crate::limits::{Limit, Request, Units, Window};
-use crate::log_options::LogOptions;
+use crate::log_options::{LogLimit, LogOptions};
 use crate::math::Exact;
 use crate::sliding_window_log::SlidingWindowLog;
 use crate::state::Limiter;
@@ -274,11 +274,12 @@ impl Settle for SlidingWindowLog {
             }
             Correction::Charge(units) => {
                 let window = if self.has_ended(now) { limit.window } else { self.window };
-                let (limit, request) = (Limit { window, ..limit }, Request::force(units));
                 let options = LogOptions { resolution, max_entries };
-                let decision = self.take_with(&limit, options, request, now);
+                let limit = LogLimit { limit: limit.limit, window, options };
+                let request = Request::force(units);
+                let decision = self.take(&limit, request, now);
                 Settlement::charged(decision.granted, decision.reset_after, |units| {
-                    self.effect_of_grant_with(&limit, options, request, units, now)
+                    self.effect_of_grant(&limit, request, units, now)
                 })
             }
         })
@@ -299,11 +300,11 @@ impl Settle for FixedWindow {
             Correction::Return(_) if self.bounds() != Some(bounds) => Settlement::NOTHING,
             Correction::Return(units) => {
                 let refund = self.refund(units, now);
-                Settlement::returned(refund, |_| self.effect())
+                Settlement::returned(refund, |_| *self)
             }
             Correction::Charge(units) => {
                 let (granted, reset_after) = self.charge(&limit, units, now);
-                Settlement::charged(granted, reset_after, |_| self.effect())
+                Settlement::charged(granted, reset_after, |_| *self)
             }
         })
     }

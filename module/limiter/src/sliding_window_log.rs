@@ -49,8 +49,8 @@ use crate::algorithm::Algorithm;
 use crate::buffers::BufferVisitor;
 use crate::decision::{Decision, Refund, RetryAfter};
 use crate::grants::Grants;
-use crate::limits::{Limit, MAX_USED, Mode, Request, Units, Window};
-use crate::log_options::{LogOptions, tick_micros};
+use crate::limits::{MAX_USED, Mode, Request, Units, Window};
+use crate::log_options::{LogLimit, LogOptions, tick_micros};
 use crate::math::Exact;
 use crate::state::Limiter;
 use crate::stored::{Refused, Stored};
@@ -84,6 +84,8 @@ impl Eq for SlidingWindowLog {}
 /// A grant and a refund have a constant cost, amortised over the grants. A denial and a peek have a
 /// logarithmic cost. A refund gives back the newest grants first.
 impl Limiter for SlidingWindowLog {
+    type Limit = LogLimit;
+
     const ALGORITHM: Algorithm = Algorithm::SlidingWindow;
 
     /// Version, kind, and the time, the window, the units, the resolution and the joining of a
@@ -91,9 +93,9 @@ impl Limiter for SlidingWindowLog {
     const MAX_EFFECT_BYTES: usize = 2 + 9 + 5 + 5 + 5 + 1;
 
     #[inline(always)]
-    fn take(&mut self, limit: &Limit, request: Request, now: Instant) -> Decision {
-        if request.mode == Mode::Force {
-            return self.take_forced(limit, request, now);
+    fn take(&mut self, limit: &LogLimit, request: Request, now: Instant) -> Decision {
+        if request.mode == Mode::Force || limit.options.resolution.is_some() {
+            return self.take_with_options(limit, request, now);
         }
         let before = self.view(limit.window, now);
         let granted = request.granted_of(before.available(limit.limit), || before.used);
@@ -107,7 +109,7 @@ impl Limiter for SlidingWindowLog {
         self.decision(limit.limit, &after, granted, request.missing_after(granted))
     }
 
-    fn peek(&self, limit: &Limit, cost: Units, now: Instant) -> Decision {
+    fn peek(&self, limit: &LogLimit, cost: Units, now: Instant) -> Decision {
         let (view, request) = (self.view(limit.window, now), Request::all(cost));
         let granted = request.granted_of(view.available(limit.limit), || view.used);
         self.decision(limit.limit, &view, granted, request.missing_after(granted))
@@ -130,7 +132,17 @@ impl Limiter for SlidingWindowLog {
         Refund { refunded, reset_after: self.reset_after(&after) }
     }
 
-    fn effect_of_grant(&self, limit: &Limit, units: Units, now: Instant) -> LogEffect {
+    #[inline(always)]
+    fn effect_of_grant(
+        &self,
+        limit: &LogLimit,
+        request: Request,
+        units: Units,
+        now: Instant,
+    ) -> LogEffect {
+        if request.mode == Mode::Force || limit.options.resolution.is_some() {
+            return self.effect_with_options(limit, request, units, now);
+        }
         LogEffect::Grant { time: now, window: limit.window, units }
     }
 

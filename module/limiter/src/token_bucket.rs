@@ -87,6 +87,8 @@ impl Default for TokenBucket {
 
 /// Every call has a constant cost.
 impl Limiter for TokenBucket {
+    type Limit = Limit;
+
     const ALGORITHM: Algorithm = Algorithm::TokenBucket;
 
     /// Version, kind and five integers within their bounds.
@@ -124,7 +126,7 @@ impl Limiter for TokenBucket {
         Refund { refunded, reset_after: self.peek(&rate, Units::MIN, now).reset_after }
     }
 
-    fn effect_of_grant(&self, _limit: &Limit, _units: Units, _now: Instant) -> Self {
+    fn effect_of_grant(&self, _: &Limit, _: Request, _: Units, _: Instant) -> Self {
         self.clone()
     }
 

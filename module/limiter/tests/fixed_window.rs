@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
 use limiter::{
-    Anchor, Bounds, Decision, Duration, Encode, FixedLimit, FixedWindow, Instant, MAX_USED, Mode,
-    Period, Refund, Request, RetryAfter, Stored, Units, Window,
+    Anchor, Bounds, Decision, Duration, Encode, FixedLimit, FixedWindow, Instant, Limiter,
+    MAX_USED, Mode, Period, Refund, Request, RetryAfter, Stored, Units, Window,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -48,7 +48,7 @@ proptest! {
             };
             if changed {
                 prop_assert_eq!(before.is_refund(&real), matches!(call.action, Action::Refund) && real != FixedWindow::new());
-                copy = if real == FixedWindow::new() { real } else { received(&real.effect())? };
+                copy = if real == FixedWindow::new() { real } else { received(&real)? };
             } else {
                 prop_assert_eq!(real, before, "nothing was granted: {:?}", call);
             }

@@ -1,5 +1,5 @@
-//! Each algorithm against a model that is as simple as possible: exact fractions, and a list of
-//! grants. The tests compare whole decisions after every call of long and unlikely histories.
+//! Buckets and logs against models that are as simple as possible: exact fractions, and a list of
+//! grants. The model of a fixed window is in `fixed_window.rs`. The tests compare whole decisions after every call of long and unlikely histories.
 
 #![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
@@ -12,14 +12,14 @@ use std::fmt::Debug;
 
 use arbitrary::{Call, Clock, Limits, calls};
 use limiter::{
-    Decision, Duration, Encode, Instant, Limit, Limiter, LogOptions, MAX_USED, Mode, Refund,
-    Request, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
+    Decision, Duration, Encode, Instant, Limit, Limiter, LogLimit, LogOptions, MAX_USED, Mode,
+    Refund, Request, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
 };
 use num_rational::BigRational;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
-use state::{State, for_each_state};
+use state::State;
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
@@ -39,7 +39,8 @@ proptest! {
         kinds in vec(kind(), 60),
     ) {
         let calls: Vec<_> = calls.into_iter().zip(kinds).collect();
-        for_each_state!(compare(&calls));
+        compare::<TokenBucket>(&calls)?;
+        compare::<SlidingWindowLog>(&calls)?;
     }
 
     /// The same for logs with any resolution and few entries, for forced grants, and for units
@@ -64,9 +65,10 @@ proptest! {
         let resolution = Window::from_millis((quota.window.as_millis() / parts).max(1));
         let options = LogOptions { resolution, ..LogOptions::default() };
         let most = options.entries_per_window(quota.window);
+        let limit = LogLimit { options, ..SlidingWindowLog::of(&quota) };
         let (mut log, mut grants) = (SlidingWindowLog::new(), Vec::new());
         for Call { now, request, .. } in calls {
-            let granted = log.take_with(&quota, options, request, now).granted;
+            let granted = log.take(&limit, request, now).granted;
             grants.push((now.as_micros(), u64::from(granted)));
             prop_assert!(entries_of(&log).len() as u64 <= most);
         }
@@ -101,7 +103,8 @@ proptest! {
     fn every_answer_within_a_few_ticks_equals_that_of_the_model(
         calls in busy_calls(0..=1_u64, 2_000),
     ) {
-        for_each_state!(compare(&calls));
+        compare::<TokenBucket>(&calls)?;
+        compare::<SlidingWindowLog>(&calls)?;
     }
 }
 
@@ -253,15 +256,23 @@ fn compare<A: ModelledState>(calls: &[(Call, Kind)]) -> TestCaseResult {
                 let force = matches!(kind, Kind::Force);
                 let request = if force { Request::force(request.cost) } else { request };
                 let expected = model.take(&quota, request, micros);
-                let decision = real.take(&quota, request, now);
+                let decision = real.take(&A::of(&quota), request, now);
                 prop_assert_eq!(&decision, &expected, "{:?}", call);
                 if let Some(units) = Units::new(decision.granted.into()) {
-                    replicate(&mut copy, &real.effect_of(&quota, request, units, now))?;
+                    replicate(
+                        &mut copy,
+                        &real.effect_of_grant(&A::of(&quota), request, units, now),
+                    )?;
                 }
             }
             Kind::Peek => {
                 let expected = model.peek(&quota, request.cost.get(), micros);
-                prop_assert_eq!(real.peek(&quota, request.cost, now), expected, "{:?}", call);
+                prop_assert_eq!(
+                    real.peek(&A::of(&quota), request.cost, now),
+                    expected,
+                    "{:?}",
+                    call
+                );
             }
             Kind::Refund => {
                 let (refunded, reset) = model.refund(request.cost.get(), micros);
@@ -340,11 +351,12 @@ fn compare_logs(calls: &[(Call, LogCall)]) -> TestCaseResult {
                 if let Kind::Force = kind { Request::force(request.cost) } else { request };
             (model.options, model.forced) = (options, request.mode == Mode::Force);
             let expected = model.take(&quota, request, micros);
-            let decision = real.take_with(&quota, options, request, now);
+            let limit = LogLimit { options, ..SlidingWindowLog::of(&quota) };
+            let decision = real.take(&limit, request, now);
             prop_assert_eq!(&decision, &expected);
             if let Some(units) = Units::new(decision.granted.into()) {
                 times.insert(0, real.newest_time());
-                let effect = real.effect_of_grant_with(&quota, options, request, units, now);
+                let effect = real.effect_of_grant(&limit, request, units, now);
                 replicate(&mut copy, &effect)?;
             }
         } else if let Some(&granted_at) = to.and_then(|to| times.get(to)) {

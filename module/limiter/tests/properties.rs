@@ -8,8 +8,8 @@ mod state;
 
 use arbitrary::{Call, Clock, Limits, Pause, calls, instant, pause, quota, units};
 use limiter::{
-    Decision, Duration, Effect, Encode, Instant, Leases, Limit, Limiter, Mode, Request, RetryAfter,
-    SlidingWindowLog, Stored, TokenBucket, Units,
+    Algorithm, Decision, Duration, Effect, Encode, FixedWindow, Instant, Leases, Limit, Limiter,
+    Mode, Request, RetryAfter, SlidingWindowLog, Stored, TokenBucket, Units,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -257,7 +257,7 @@ struct Grant {
 fn grants<A: State>(calls: &[Call]) -> (Vec<Grant>, A) {
     let mut state = A::default();
     let grant = |&Call { now, quota, request }: &Call| {
-        let units = state.take(&quota, request, now).granted;
+        let units = state.take(&A::of(&quota), request, now).granted;
         (units > 0).then_some(Grant { time: now, units })
     };
     let grants = calls.iter().filter_map(grant).collect();
@@ -278,7 +278,7 @@ fn after(now: Instant, wait: Duration) -> Option<Instant> {
 
 /// Returns whether all of `units` would be granted.
 fn grants_all<A: State>(state: &A, quota: &Limit, units: Units, now: Instant) -> bool {
-    let decision = state.clone().take(quota, Request::all(units), now);
+    let decision = state.clone().take(&A::of(quota), Request::all(units), now);
     assert_eq!(decision.retry_after == RetryAfter::Granted, decision.granted > 0);
     decision.granted == units.get()
 }
@@ -372,8 +372,16 @@ fn a_wait_is_tight<A: State>(state: &A, call: &Call, decision: &Decision) -> Tes
     Ok(())
 }
 
+/// Returns whether promises about times are not stated for the times of a history.
+fn is_beyond_promises<A: State>(calls: &[Call]) -> bool {
+    calls.iter().any(|call| A::is_beyond_promises(call.now))
+}
+
 /// Asserts that a state ends `reset_after` the latest change, after every call of a history.
 fn ends_in_time<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
+    if calls.iter().any(|(call, _)| A::is_beyond_promises(call.now)) {
+        return Ok(());
+    }
     let (mut state, mut end) = (A::default(), Some(Instant::EPOCH));
     for &(Call { now, quota, request }, refund) in calls {
         let left = end.map(|end| u128::from(end.micros_since(now)));
@@ -385,7 +393,7 @@ fn ends_in_time<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
                 end = after(now, refund.reset_after);
             }
         } else {
-            let decision = state.take(&quota, request, now);
+            let decision = state.take(&A::of(&quota), request, now);
             if decision.granted > 0 {
                 end = after(now, decision.reset_after);
             } else {
@@ -397,8 +405,8 @@ fn ends_in_time<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
         }
         let Some(end) = end.filter(|end| *end > now) else { continue };
         prop_assert!(state.has_ended(end));
-        prop_assert_eq!(state.peek(&quota, request.cost, end), {
-            A::default().peek(&quota, request.cost, end)
+        prop_assert_eq!(state.peek(&A::of(&quota), request.cost, end), {
+            A::default().peek(&A::of(&quota), request.cost, end)
         });
         prop_assert!(!state.has_ended(Instant::from_micros(end.as_micros() - 1)));
     }
@@ -407,9 +415,12 @@ fn ends_in_time<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
 
 /// Asserts [`a_wait_is_tight`] after every call of a history.
 fn waits_are_tight<A: State>(calls: &[Call]) -> TestCaseResult {
+    if is_beyond_promises::<A>(calls) {
+        return Ok(());
+    }
     let mut state = A::default();
     for call in calls {
-        let decision = state.take(&call.quota, call.request, call.now);
+        let decision = state.take(&A::of(&call.quota), call.request, call.now);
         a_wait_is_tight(&state, call, &decision)?;
     }
     Ok(())
@@ -418,11 +429,14 @@ fn waits_are_tight<A: State>(calls: &[Call]) -> TestCaseResult {
 /// Asserts that a call that the last state of a history denies is granted on time, although the
 /// same call and larger calls are made at a high rate until then.
 fn hammering_postpones_nothing<A: State>(calls: &[Call], hammer: &[u16]) -> TestCaseResult {
+    if is_beyond_promises::<A>(calls) {
+        return Ok(());
+    }
     let mut state: A = state(calls);
     let Some(&Call { now, quota, request: Request { cost, .. } }) = calls.last() else {
         return Ok(());
     };
-    let RetryAfter::Wait(wait) = state.peek(&quota, cost, now).retry_after else {
+    let RetryAfter::Wait(wait) = state.peek(&A::of(&quota), cost, now).retry_after else {
         return Ok(());
     };
     let Some(granted_at) = after(now, wait) else {
@@ -432,10 +446,10 @@ fn hammering_postpones_nothing<A: State>(calls: &[Call], hammer: &[u16]) -> Test
         let early = (wait.as_micros() - 1) * u128::from(part) / u128::from(u16::MAX);
         let early = after(now, Duration::from_micros(early)).unwrap();
         for cost in [cost, A::most(&quota), Units::MAX] {
-            prop_assert_eq!(state.take(&quota, Request::all(cost), early).granted, 0);
+            prop_assert_eq!(state.take(&A::of(&quota), Request::all(cost), early).granted, 0);
         }
     }
-    let decision = state.take(&quota, Request::all(cost), granted_at);
+    let decision = state.take(&A::of(&quota), Request::all(cost), granted_at);
     prop_assert_eq!(decision.granted, cost.get());
     Ok(())
 }
@@ -446,8 +460,8 @@ fn denied_is_free<A: State>(calls: &[Call]) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
         let before = state.clone();
-        let peek = state.peek(&quota, request.cost, now);
-        let all = state.clone().take(&quota, Request::all(request.cost), now);
+        let peek = state.peek(&A::of(&quota), request.cost, now);
+        let all = state.clone().take(&A::of(&quota), Request::all(request.cost), now);
         prop_assert_eq!((peek.granted, peek.capacity, peek.retry_after), {
             (all.granted, all.capacity, all.retry_after)
         });
@@ -455,7 +469,7 @@ fn denied_is_free<A: State>(calls: &[Call]) -> TestCaseResult {
         if all.granted == 0 {
             prop_assert_eq!(peek, all);
         }
-        if state.take(&quota, request, now).granted == 0 {
+        if state.take(&A::of(&quota), request, now).granted == 0 {
             prop_assert_eq!(&state, &before);
             prop_assert_eq!(state.encoded(), before.encoded());
         }
@@ -466,10 +480,14 @@ fn denied_is_free<A: State>(calls: &[Call]) -> TestCaseResult {
 /// Asserts that the quota is whole `reset_after` later and not a microsecond earlier, and that a
 /// server that expires the key by the expiry never removes a grant that counts.
 fn whole_means_gone<A: State>(calls: &[Call]) -> TestCaseResult {
+    if is_beyond_promises::<A>(calls) {
+        return Ok(());
+    }
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
-        let decision = state.take(&quota, request, now);
-        let whole_at = |time| state.peek(&quota, Units::MIN, time).remaining == decision.capacity;
+        let decision = state.take(&A::of(&quota), request, now);
+        let whole_at =
+            |time| state.peek(&A::of(&quota), Units::MIN, time).remaining == decision.capacity;
         prop_assert_eq!(whole_at(now), decision.reset_after == Duration::ZERO);
         let reset = decision.reset_after.as_micros();
         if let Some(time) = after(now, decision.reset_after) {
@@ -497,8 +515,8 @@ fn grants_with_small_steps_back<A: State>(calls: &[Call]) -> Result<Vec<Grant>, 
     for &Call { now, quota, request } in calls {
         let earliest = newest.as_micros().saturating_sub(quota.window.as_micros());
         let now = now.max(Instant::from_micros(earliest));
-        let stood_still = state.clone().take(&quota, request, now.max(newest));
-        let decision = state.take(&quota, request, now);
+        let stood_still = state.clone().take(&A::of(&quota), request, now.max(newest));
+        let decision = state.take(&A::of(&quota), request, now);
         prop_assert!(decision.granted <= stood_still.granted);
         if decision.granted > 0 {
             newest = newest.max(now);
@@ -515,14 +533,17 @@ fn recovers_within_two_windows<A: State>(
     right: Instant,
     hammer: &[u16],
 ) -> TestCaseResult {
+    if is_beyond_promises::<A>(calls) || A::is_beyond_promises(right) {
+        return Ok(());
+    }
     let (mut state, quota) = (state::<A>(calls), calls[0].quota);
     let two_windows = 2 * quota.window.as_micros();
     prop_assume!(right.as_micros() + two_windows <= Instant::MAX.as_micros());
     for part in [0].iter().chain(hammer) {
         let later = u128::from(two_windows) * u128::from(*part) / u128::from(u16::MAX);
         let later = right.plus_micros(u64::try_from(later).unwrap());
-        let _peeked = state.peek(&quota, Units::MIN, later);
-        if state.take(&quota, Request::all(Units::MIN), later).granted > 0 {
+        let _peeked = state.peek(&A::of(&quota), Units::MIN, later);
+        if state.take(&A::of(&quota), Request::all(Units::MIN), later).granted > 0 {
             return Ok(());
         }
     }
@@ -539,7 +560,7 @@ fn carries_over_from_nothing<A: State>(calls: &[Call]) -> TestCaseResult {
 fn used_carries_over<A: State>(state: &mut A, calls: &[Call]) -> TestCaseResult {
     for &Call { now, quota, request } in calls {
         let before = state.used(&quota, now);
-        let decision = state.take(&quota, request, now);
+        let decision = state.take(&A::of(&quota), request, now);
         let after = state.used(&quota, now);
         let most = A::most(&quota).get();
         prop_assert_eq!(decision.capacity, most);
@@ -561,7 +582,7 @@ fn used_carries_over<A: State>(state: &mut A, calls: &[Call]) -> TestCaseResult 
 fn another_limit_sees_the_same_use<A: State>(calls: &[Call], other: &Limit) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
-        if state.take(&quota, request, now).granted > 0 {
+        if state.take(&A::of(&quota), request, now).granted > 0 {
             let other = Limit { window: quota.window, ..*other };
             prop_assert_eq!(state.used(&quota, now), state.used(&other, now));
         }
@@ -573,7 +594,7 @@ fn another_limit_sees_the_same_use<A: State>(calls: &[Call], other: &Limit) -> T
 fn refunds_are_bounded_by_use<A: State>(calls: &[Call], amount: Units) -> TestCaseResult {
     let mut state = A::default();
     for &Call { now, quota, request } in calls {
-        if state.take(&quota, request, now).granted == 0 {
+        if state.take(&A::of(&quota), request, now).granted == 0 {
             continue;
         }
         let used = state.used(&quota, now);
@@ -581,7 +602,7 @@ fn refunds_are_bounded_by_use<A: State>(calls: &[Call], amount: Units) -> TestCa
         let refund = refunded.refund(amount, now);
         prop_assert_eq!(refund.refunded, amount.get().min(used));
         prop_assert_eq!(refunded.used(&quota, now), used - refund.refunded);
-        let peek = refunded.peek(&quota, Units::MIN, now);
+        let peek = refunded.peek(&A::of(&quota), Units::MIN, now);
         prop_assert_eq!(refund.reset_after, peek.reset_after);
         let again = Units::new(u64::from(refund.refunded));
         prop_assert!(again.is_none_or(|units| grants_all(&refunded, &quota, units, now)));
@@ -615,7 +636,8 @@ fn a_refund_undoes_a_grant<A: State>(calls: &[Call], later: &[Call]) -> TestCase
     let (mut state, mut newest) = (A::default(), None);
     for &Call { now, quota, request } in calls {
         let before = state.clone();
-        let Some(granted) = Units::new(state.take(&quota, request, now).granted.into()) else {
+        let Some(granted) = Units::new(state.take(&A::of(&quota), request, now).granted.into())
+        else {
             continue;
         };
         let mut refunded = state.clone();
@@ -624,11 +646,11 @@ fn a_refund_undoes_a_grant<A: State>(calls: &[Call], later: &[Call]) -> TestCase
         let joined = newest.is_some_and(|newest| A::share_an_entry(&quota, newest, now));
         for call in later.iter().filter(|_| !joined) {
             let time = now.max(call.now);
-            let expected = before.peek(&quota, call.request.cost, time);
-            prop_assert_eq!(refunded.peek(&quota, call.request.cost, time), expected);
+            let expected = before.peek(&A::of(&quota), call.request.cost, time);
+            prop_assert_eq!(refunded.peek(&A::of(&quota), call.request.cost, time), expected);
         }
         newest = Some(now);
-        refunded.take(&quota, Request::all(granted), now);
+        refunded.take(&A::of(&quota), Request::all(granted), now);
         prop_assert_eq!(&refunded, &state);
     }
     Ok(())
@@ -649,8 +671,10 @@ fn copies_stay_equal<A: State>(calls: &[(Call, bool)]) -> TestCaseResult {
                     replicate(&mut copy, &state.effect_of_refund(units, now))?;
                 }
             }
-        } else if let Some(units) = Units::new(state.take(&quota, request, now).granted.into()) {
-            replicate(&mut copy, &state.effect_of(&quota, request, units, now))?;
+        } else if let Some(units) =
+            Units::new(state.take(&A::of(&quota), request, now).granted.into())
+        {
+            replicate(&mut copy, &state.effect_of_grant(&A::of(&quota), request, units, now))?;
         }
         prop_assert_eq!(&copy, &state);
         prop_assert_eq!(copy.encoded(), state.encoded());
@@ -678,7 +702,7 @@ fn accepted_bytes_can_be_used<A: State>(bytes: &[u8], calls: &[Call]) -> TestCas
     prop_assert_eq!(A::decoded(&state.encoded()), Some(state.clone()));
     used_carries_over(&mut state.clone(), calls)?;
     for &Call { now, quota, request } in calls {
-        let effect = state.effect_of_grant(&quota, request.cost, now);
+        let effect = state.effect_of_grant(&A::of(&quota), request, request.cost, now);
         let _applied = state.apply(effect);
         let refund = state.refund(request.cost, now);
         let whole = refund.reset_after == Duration::ZERO;
@@ -689,11 +713,12 @@ fn accepted_bytes_can_be_used<A: State>(bytes: &[u8], calls: &[Call]) -> TestCas
 
 /// Returns the bytes of the state after a history, of any algorithm.
 fn stored() -> impl Strategy<Value = Vec<u8>> {
-    (calls(Limits::Changing, Clock::Forward, 1..40), any::<bool>()).prop_map(|(calls, bucket)| {
-        if bucket {
-            state::<TokenBucket>(&calls).encoded()
-        } else {
-            state::<SlidingWindowLog>(&calls).encoded()
+    let algorithm = prop::sample::select(&Algorithm::ALL[..]);
+    (calls(Limits::Changing, Clock::Forward, 1..40), algorithm).prop_map(|(calls, algorithm)| {
+        match algorithm {
+            Algorithm::TokenBucket => state::<TokenBucket>(&calls).encoded(),
+            Algorithm::SlidingWindow => state::<SlidingWindowLog>(&calls).encoded(),
+            Algorithm::FixedWindow => state::<FixedWindow>(&calls).encoded(),
         }
     })
 }
@@ -717,6 +742,7 @@ fn bytes_are_harmless(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
             Effect::TokenBucket(effect) => drop(TokenBucket::default().apply(effect)),
             Effect::SlidingWindowLog(effect) => drop(SlidingWindowLog::default().apply(effect)),
             Effect::Leases(effect) => drop(Leases::default().apply(effect)),
+            Effect::FixedWindow(effect) => drop(FixedWindow::default().apply(effect)),
             Effect::Deletion => {}
         }
     }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use limiter::{
-    Correction, Encode, Estimate, FixedLimit, FixedWindow, Instant, Limit, Limiter, Origin, Period,
-    Request, Reservation, ReservationEffect, Settle, SlidingWindowLog, Stored, TokenBucket, Units,
-    Window,
+    Correction, Encode, Estimate, FixedLimit, FixedWindow, Instant, Limit, Limiter, LogLimit,
+    Origin, Period, Request, Reservation, ReservationEffect, Settle, SlidingWindowLog, Stored,
+    TokenBucket, Units, Window,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -77,7 +77,7 @@ proptest! {
                 events.push((now, log.settle(&estimate, correction, 9, time).unwrap().units));
             } else {
                 let cost = Units::new(cost.into()).unwrap();
-                if log.take(&limit, Request::all(cost), time).granted > 0 {
+                if log.take(&log_limit(), Request::all(cost), time).granted > 0 {
                     let origin = Origin::SlidingWindowLog { limit, resolution: None, granted_at: log.newest_time() };
                     estimates.insert(0, Estimate { key: Vec::new(), cost, origin });
                     events.push((now, i64::from(cost.get())));
@@ -98,6 +98,10 @@ proptest! {
 
 fn limit() -> Limit {
     Limit::new(Units::new(LIMIT.into()).unwrap(), Window::from_millis(WINDOW_MILLIS).unwrap())
+}
+
+fn log_limit() -> LogLimit {
+    LogLimit::new(limit().limit, limit().window)
 }
 
 fn fixed_limit() -> FixedLimit {
@@ -123,7 +127,7 @@ impl Server {
     fn take(&mut self, cost: u32, now: Instant) {
         let request = Request::partial(Units::new(cost.into()).unwrap());
         self.bucket.take(&limit(), request, now);
-        self.log.take(&limit(), request, now);
+        self.log.take(&log_limit(), request, now);
         self.window.take(&fixed_limit(), request, now);
     }
 
@@ -141,7 +145,7 @@ impl Server {
         }
         let peeks = [
             self.bucket.peek(&limit(), cost, now),
-            self.log.peek(&limit(), cost, now),
+            self.log.peek(&log_limit(), cost, now),
             self.window.peek(&fixed_limit(), cost, now),
         ];
         if peeks.iter().any(|peek| peek.granted == 0) {
@@ -150,7 +154,7 @@ impl Server {
         let request = Request::all(cost);
         let taken = [
             self.bucket.take(&limit(), request, now),
-            self.log.take(&limit(), request, now),
+            self.log.take(&log_limit(), request, now),
             self.window.take(&fixed_limit(), request, now),
         ];
         prop_assert!(taken.iter().all(|taken| taken.granted == cost.get()));

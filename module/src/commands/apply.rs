@@ -16,7 +16,8 @@ use std::ffi::CStr;
 
 use limiter::codec::DecodeError;
 use limiter::{
-    Effect, Instant, LeaseEffect, Leases, Limiter, Refused, SlidingWindowLog, Stored, TokenBucket,
+    Effect, FixedWindow, Instant, LeaseEffect, Leases, Limiter, Refused, SlidingWindowLog, Stored,
+    TokenBucket,
 };
 
 use crate::commands::arguments;
@@ -83,6 +84,10 @@ impl Command for Apply {
                 let event = apply::<Leases>(key, effect, event_of_leases, time, expiry_millis)?;
                 fences::observe(fence);
                 Some(event)
+            }
+            Effect::FixedWindow(effect) => {
+                let event = event_of_limiter::<FixedWindow>;
+                Some(apply(key, effect, event, time, expiry_millis)?)
             }
             Effect::Deletion => {
                 if delete(key)? {

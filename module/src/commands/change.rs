@@ -5,10 +5,10 @@
 
 use std::ffi::CStr;
 
-use limiter::{Algorithm, Decision, Duration, Instant, Limit, Limiter, Request, Units};
+use limiter::{Algorithm, Decision, Duration, Instant, Limiter, Request, Units};
 
 use crate::clock;
-use crate::commands::decision::{KEY, check_missing, count_denial};
+use crate::commands::decision::{KEY, check_missing, check_open, count_denial};
 use crate::ffi::call::Call;
 use crate::ffi::data_type::DataType;
 use crate::ffi::error::Error;
@@ -46,10 +46,11 @@ type Outcome<E> = (Decision, Option<Change<E>>);
 #[inline(always)]
 pub(super) fn take<T: DataType + Limiter>(
     call: &mut Call<'_>,
-    limit: &Limit,
+    limit: &T::Limit,
     request: Request,
 ) -> Result<Reply, Error> {
     let now = clock::now();
+    check_open::<T>(limit, now)?;
     let mut key = call.open_to_write(KEY)?;
     let (decision, change) = take_from::<T>(&mut key, limit, request, now)?;
     drop(key);
@@ -66,7 +67,7 @@ pub(super) fn take<T: DataType + Limiter>(
 #[inline(always)]
 pub(super) fn take_from<T: DataType + Limiter>(
     key: &mut WriteKey<'_>,
-    limit: &Limit,
+    limit: &T::Limit,
     request: Request,
     now: Instant,
 ) -> Result<Outcome<T::Effect>, Error> {
@@ -107,13 +108,13 @@ pub(super) fn expiry_millis(now: Instant, reset_after: Duration) -> u64 {
 #[inline(always)]
 fn decide<T: Limiter>(
     state: &mut T,
-    limit: &Limit,
+    limit: &T::Limit,
     request: Request,
     now: Instant,
 ) -> (Decision, Option<T::Effect>) {
     let decision = state.take(limit, request, now);
     let granted = Units::new(u64::from(decision.granted));
-    (decision, granted.map(|granted| state.effect_of_grant(limit, granted, now)))
+    (decision, granted.map(|granted| state.effect_of_grant(limit, request, granted, now)))
 }
 
 /// Publishes and counts a grant.

@@ -1,6 +1,9 @@
 //! The decisions of keys.
 
-use limiter::{Algorithm, Decision, Instant, Limiter};
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
+
+use limiter::{Algorithm, Decision, Instant, Limiter, Units};
 
 use crate::args::KeyRequest;
 use crate::ffi::call::Call;
@@ -9,7 +12,7 @@ use crate::ffi::error::Error;
 use crate::ffi::key::ReadKey;
 use crate::info::counters;
 use crate::top_keys;
-use crate::types::{Kind, with_state, with_value};
+use crate::types::{Kind, with_quota, with_value};
 
 /// The place of the key in every command that takes one key.
 pub(super) const KEY: usize = 1;
@@ -20,22 +23,39 @@ pub(super) fn peek(
     request: &KeyRequest,
     now: Instant,
 ) -> Result<Decision, Error> {
-    with_state!(request.algorithm, T => peek_at::<T>(key, request, now))
+    with_quota!(&request.quota, T, limit => peek_at::<T>(key, limit, request.request.cost, now))
 }
 
 fn peek_at<T: DataType + Limiter>(
     key: &ReadKey<'_>,
-    request: &KeyRequest,
+    limit: &T::Limit,
+    cost: Units,
     now: Instant,
 ) -> Result<Decision, Error> {
-    let KeyRequest { limit, request, .. } = request;
+    check_open::<T>(limit, now)?;
     match key.get::<T>() {
-        Ok(Some(state)) => Ok(state.peek(limit, request.cost, now)),
+        Ok(Some(state)) => Ok(state.peek(limit, cost, now)),
         none => {
             check_missing(none.err(), key, now)?;
-            Ok(T::default().peek(limit, request.cost, now))
+            Ok(T::default().peek(limit, cost, now))
         }
     }
+}
+
+/// Checks that the window which a caller gives contains the server's time.
+#[inline(always)]
+pub(super) fn check_open<T: Limiter>(limit: &T::Limit, now: Instant) -> Result<(), Error> {
+    if T::is_open(limit, now) { Ok(()) } else { Err(not_open(now)) }
+}
+
+/// Returns the error of a window that does not contain the server's time. A caller computes the
+/// window again for the time in it.
+#[cold]
+fn not_open(now: Instant) -> Error {
+    const RULE: &CStr = c"ERR FROM and UNTIL must contain the server's time";
+    let millis = now.as_micros() / 1_000;
+    let rule = format!("{}, {}.{:03}", RULE.to_string_lossy(), millis / 1_000, millis % 1_000);
+    Error::Argument(CString::new(rule).map_or(Cow::Borrowed(RULE), Cow::Owned))
 }
 
 /// Checks that a key that has no state of one type, for this reason, counts as missing.

@@ -7,6 +7,7 @@ mod apply;
 mod arguments;
 mod change;
 mod decision;
+mod fixed_window;
 mod multi;
 mod peek;
 mod refund;
@@ -16,6 +17,7 @@ mod token_bucket;
 mod top;
 
 pub(crate) use apply::Apply;
+pub(crate) use fixed_window::TakeFixedWindow;
 pub(crate) use multi::Multi;
 pub(crate) use peek::Peek;
 pub(crate) use refund::Refund;

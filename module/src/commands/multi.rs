@@ -4,13 +4,14 @@
 //! RATELIMIT.MULTI numkeys key [key ...] limit-of-key-1 [limit-of-key-2 ...]
 //!
 //! a limit:  TB limit window [BURST capacity] [COST cost]
-//!           SW limit window [COST cost]
+//!           SW limit window [RESOLUTION seconds] [COST cost]
+//!           FW limit WINDOW [COST cost]
 //! ```
 //!
 //! Grants the call if every key would grant its cost, at one and the same time. Returns 1 if the
 //! call was granted and 0 if it took nothing, then five integers for each key, in the order of the
-//! keys: those of RATELIMIT.TB or RATELIMIT.SW if the call was granted, else those of
-//! RATELIMIT.PEEK. Costs as much as a call of RATELIMIT.TB or RATELIMIT.SW for each key.
+//! keys: those of RATELIMIT.TB, RATELIMIT.SW or RATELIMIT.FW if the call was granted, else those of
+//! RATELIMIT.PEEK. Costs as much as one of these calls for each key.
 
 use std::ops::Range;
 
@@ -29,7 +30,7 @@ use crate::ffi::key::WriteKeys;
 use crate::ffi::reply::Reply;
 use crate::replicate::{self, Payload};
 use crate::reply;
-use crate::types::with_state;
+use crate::types::with_quota;
 
 /// RATELIMIT.MULTI.
 pub(crate) struct Multi;
@@ -38,8 +39,9 @@ impl Command for Multi {
     const FACTS: Facts = Facts {
         name: c"ratelimit.multi",
         summary: c"Takes units from several keys, or from none of them.",
-        complexity: c"O(N) where N is the number of keys, times what RATELIMIT.TB or RATELIMIT.SW \
-                     costs for each.",
+        complexity:
+            c"O(N) where N is the number of keys, times what RATELIMIT.TB, RATELIMIT.SW or \
+                     RATELIMIT.FW costs for each.",
         since: c"1.0.0",
         flags: c"write deny-oom fast",
         callers: Callers::Users,
@@ -74,7 +76,7 @@ impl Command for Multi {
         drop(keys);
         for ((index, request), decision) in names.range().zip(&requests).zip(&decisions) {
             if !is_granted(decision) {
-                count_denial(call, index, request.algorithm, now);
+                count_denial(call, index, request.quota.algorithm(), now);
             }
         }
         Ok(reply::decisions(false, decisions.iter()))
@@ -103,9 +105,9 @@ fn take_all(
     now: Instant,
 ) -> Result<Vec<Grant>, Error> {
     let mut grants = Vec::with_capacity(requests.len());
-    for (position, KeyRequest { algorithm, limit, request }) in requests.iter().enumerate() {
+    for (position, KeyRequest { quota, request }) in requests.iter().enumerate() {
         let key = keys.get(position)?;
-        grants.push(with_state!(*algorithm, T => {
+        grants.push(with_quota!(quota, T, limit => {
             let (decision, change) = take_from::<T>(key, limit, *request, now)?;
             debug_assert!(change.is_some(), "a peek has found the units");
             let payload = change.map(|Change { expiry_millis, effect }| {
@@ -128,7 +130,8 @@ fn record_all(
     let reply = reply::decisions(granted, grants.iter().map(|grant| &grant.decision));
     for ((index, request), Grant { decision, payload }) in indexes.zip(requests).zip(grants) {
         if let Some(payload) = payload {
-            record_grant(call, index, request.algorithm, decision.granted, || payload);
+            let algorithm = request.quota.algorithm();
+            record_grant(call, index, algorithm, decision.granted, || payload);
         }
     }
     reply

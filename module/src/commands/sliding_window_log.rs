@@ -1,15 +1,17 @@
 //! RATELIMIT.SW: takes units from a sliding window log.
 //!
 //! ```text
-//! RATELIMIT.SW key limit window [COST cost] [PARTIAL]
+//! RATELIMIT.SW key limit window [RESOLUTION seconds] [COST cost] [PARTIAL | FORCE]
 //! ```
 //!
 //! Grants the call if `cost` (default: 1) and the units of the last `window` seconds are at most
-//! `limit`. With PARTIAL, grants the available units if they are fewer. Returns granted, limit,
-//! remaining, retry_after_ms and reset_after_ms. Constant cost, amortised over the grants;
-//! logarithmic in the log's length for a denied call.
+//! `limit`. With PARTIAL, grants the available units if they are fewer; with FORCE, takes `cost` in
+//! every case. With RESOLUTION, grants within one tick of so many seconds share an entry, which
+//! bounds the memory of the log. Returns granted, limit, remaining, retry_after_ms and
+//! reset_after_ms. Constant cost, amortised over the grants; logarithmic in the log's length for a
+//! denied call.
 
-use limiter::{Limiter, SlidingWindowLog};
+use limiter::SlidingWindowLog;
 
 use crate::args::{Args, Syntax};
 use crate::commands::arguments;
@@ -40,14 +42,14 @@ impl Command for TakeSlidingWindowLog {
             arguments::KEY,
             arguments::LIMIT,
             arguments::WINDOW,
+            arguments::RESOLUTION,
             arguments::COST,
-            arguments::PARTIAL,
+            arguments::MODE,
         ],
     };
 
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
-        let (limit, request) =
-            Args::after_key(call).limit(SlidingWindowLog::ALGORITHM, Syntax::Take)?;
+        let (limit, request) = Args::after_key(call).sliding_window(Syntax::Take)?;
         take::<SlidingWindowLog>(call, &limit, request)
     }
 }

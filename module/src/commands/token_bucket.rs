@@ -1,15 +1,15 @@
 //! RATELIMIT.TB: takes units from a token bucket.
 //!
 //! ```text
-//! RATELIMIT.TB key limit window [BURST capacity] [COST cost] [PARTIAL]
+//! RATELIMIT.TB key limit window [BURST capacity] [COST cost] [PARTIAL | FORCE]
 //! ```
 //!
 //! Grants the call if `cost` units are available (default: 1). At most `capacity` units (default:
 //! `limit`) are available at once, and they come back at `limit` units per `window` seconds. With
-//! PARTIAL, grants the available units if they are fewer. Returns granted, capacity, remaining,
-//! retry_after_ms and reset_after_ms. Constant cost.
+//! PARTIAL, grants the available units if they are fewer; with FORCE, takes `cost` in every case.
+//! Returns granted, capacity, remaining, retry_after_ms and reset_after_ms. Constant cost.
 
-use limiter::{Limiter, TokenBucket};
+use limiter::TokenBucket;
 
 use crate::args::{Args, Syntax};
 use crate::commands::arguments;
@@ -41,12 +41,12 @@ impl Command for TakeTokenBucket {
             arguments::WINDOW,
             arguments::BURST,
             arguments::COST,
-            arguments::PARTIAL,
+            arguments::MODE,
         ],
     };
 
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
-        let (limit, request) = Args::after_key(call).limit(TokenBucket::ALGORITHM, Syntax::Take)?;
+        let (limit, request) = Args::after_key(call).token_bucket(Syntax::Take)?;
         take::<TokenBucket>(call, &limit, request)
     }
 }

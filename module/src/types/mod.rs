@@ -1,5 +1,6 @@
 //! The native data types, one for each kind of key, and the one list of them.
 
+mod fixed_window;
 mod leases;
 mod sliding_window_log;
 mod token_bucket;
@@ -22,10 +23,35 @@ macro_rules! with_state {
                 type $state = ::limiter::SlidingWindowLog;
                 $body
             }
+            ::limiter::Algorithm::FixedWindow => {
+                type $state = ::limiter::FixedWindow;
+                $body
+            }
         }
     };
 }
 pub(crate) use with_state;
+
+/// Runs an expression with the state and the limit of a quota: `with_quota!(quota, T, limit => …)`.
+macro_rules! with_quota {
+    ($quota:expr, $state:ident, $limit:ident => $body:expr) => {
+        match $quota {
+            ::limiter::Quota::TokenBucket($limit) => {
+                type $state = ::limiter::TokenBucket;
+                $body
+            }
+            ::limiter::Quota::SlidingWindow($limit) => {
+                type $state = ::limiter::SlidingWindowLog;
+                $body
+            }
+            ::limiter::Quota::FixedWindow($limit) => {
+                type $state = ::limiter::FixedWindow;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_quota;
 
 /// Runs an expression with the type of the values of a kind: `with_value!(kind, T => …)`.
 macro_rules! with_value {

@@ -25,11 +25,11 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use limiter::{Algorithm, Instant};
+use limiter::{Algorithm, Instant, Quota};
 use quick_cache::{Equivalent, sync::Cache};
 
 use crate::{
-    check::{Check, Quota},
+    check::Check,
     decision::{Decision, Source},
     millis::Millis,
     options::DenyCacheOptions,
@@ -106,7 +106,7 @@ impl DenyCache {
     pub(crate) fn denial(&self, check: &Check, now: Instant) -> Option<Decision> {
         let denials = self.denials.as_ref().filter(|_| check.cost > 0)?;
         let key =
-            KeyRef { algorithm: check.quota.algorithm, identifier: check.identifier.as_str() };
+            KeyRef { algorithm: check.quota.algorithm(), identifier: check.identifier.as_str() };
         let denial = denials.get(&key)?;
         if denial.quota != check.quota {
             // A grant by another quota also changes the rate at which used units come back.
@@ -142,7 +142,7 @@ impl DenyCache {
             return;
         }
         let Check { identifier, quota, cost } = check;
-        let key = Key { algorithm: quota.algorithm, identifier: identifier.as_str().into() };
+        let key = Key { algorithm: quota.algorithm(), identifier: identifier.as_str().into() };
         let Ticket { releases, .. } = ticket;
         let denial = Denial {
             quota: *quota,

@@ -4,7 +4,7 @@ use limiter::{Algorithm, Instant};
 
 use super::{DenyCache, RELEASE_COUNTERS};
 use crate::{
-    check::{Check, Quota},
+    check::{Check, quota},
     decision::{Decision, Source},
     millis::Millis,
     options::DenyCacheOptions,
@@ -22,7 +22,7 @@ fn cache(size: usize, max_age_millis: u64) -> DenyCache {
 }
 
 fn check() -> Check {
-    let quota = Quota::new(Algorithm::TokenBucket, 100, 60_000);
+    let quota = quota(Algorithm::TokenBucket, 100, 60_000);
     Check { identifier: "user".to_owned(), quota, cost: 1 }
 }
 
@@ -97,7 +97,7 @@ fn a_wait_that_is_over_at_arrival_is_not_stored() {
 #[test]
 fn another_cost_or_algorithm_or_identifier_is_another_check() {
     let cache = with_denial(10_000, 600);
-    let sliding = Quota { algorithm: Algorithm::SlidingWindow, ..check().quota };
+    let sliding = quota(Algorithm::SlidingWindow, 100, 60_000);
     for other in [
         Check { cost: 2, ..check() },
         Check { cost: 0, ..check() },
@@ -112,7 +112,7 @@ fn another_cost_or_algorithm_or_identifier_is_another_check() {
 #[test]
 fn a_check_with_another_quota_ends_a_denial() {
     let cache = with_denial(10_000, 600);
-    let other = Check { quota: Quota::new(Algorithm::TokenBucket, 200, 60_000), ..check() };
+    let other = Check { quota: quota(Algorithm::TokenBucket, 200, 60_000), ..check() };
     assert_eq!(cache.denial(&other, after(2_500)), None);
     assert_eq!(cache.denial(&check(), after(2_500)), None);
 }

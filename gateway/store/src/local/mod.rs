@@ -15,12 +15,13 @@ use std::{
 };
 
 use limiter::{
-    Algorithm, Duration, Instant, Limit, RetryAfter, SlidingWindowLog, TokenBucket, Units,
+    Algorithm, Duration, FixedWindow, Instant, LogLimit, Quota, RetryAfter, SlidingWindowLog,
+    TokenBucket, Units,
 };
 
 use self::{shard::NoRoom, states::States};
 use crate::{
-    check::{Check, Quota, Refund},
+    check::{Check, Refund},
     decision::{Decision, RefundOutcome, Source},
     error::{Argument, StoreError},
     log_throttle::{LogThrottle, Sums},
@@ -28,14 +29,15 @@ use crate::{
     millis::Millis,
 };
 
-/// The largest limit of an algorithm whose memory grows with the limit: the default of Redis.
-pub(super) const MAX_BOUNDED_LIMIT: Units = Units::new(1_000_000).unwrap();
+/// The most entries of a log: the default of Redis.
+pub(super) const MOST_ENTRIES: Units = Units::new(1_000_000).unwrap();
 
 /// The states of this process.
 #[derive(Debug)]
 pub(super) struct LocalStore {
     buckets: States<TokenBucket>,
     logs: States<SlidingWindowLog>,
+    fixed_windows: States<FixedWindow>,
     /// The times of the lines about a store without room.
     no_room: Mutex<LogThrottle>,
 }
@@ -52,6 +54,31 @@ macro_rules! with_states {
                 let $states = &$store.logs;
                 $body
             }
+            Algorithm::FixedWindow => {
+                let $states = &$store.fixed_windows;
+                $body
+            }
+        }
+    };
+}
+
+/// Evaluates an expression with the states and the limit of a quota: `with_limit!(store, quota, states,
+/// limit => …)`.
+macro_rules! with_limit {
+    ($store:expr, $quota:expr, $states:ident, $limit:ident => $body:expr) => {
+        match $quota {
+            Quota::TokenBucket($limit) => {
+                let $states = &$store.buckets;
+                $body
+            }
+            Quota::SlidingWindow($limit) => {
+                let $states = &$store.logs;
+                $body
+            }
+            Quota::FixedWindow($limit) => {
+                let $states = &$store.fixed_windows;
+                $body
+            }
         }
     };
 }
@@ -62,6 +89,7 @@ impl LocalStore {
         Self {
             buckets: States::new(max_keys),
             logs: States::new(max_keys),
+            fixed_windows: States::new(max_keys),
             no_room: Mutex::default(),
         }
     }
@@ -76,9 +104,10 @@ impl LocalStore {
         if *cost == 0 {
             return decision(quota, self.look(identifier, quota, now)?);
         }
-        let (limit, cost) = (limit(quota)?, units(*cost)?);
-        let outcome = with_states!(self, quota.algorithm, states => {
-            states.take(identifier, &limit, cost, now)
+        let cost = units(*cost)?;
+        check_entries(quota)?;
+        let outcome = with_limit!(self, quota, states, limit => {
+            states.take(identifier, limit, cost, now)
         });
         if outcome.is_err() {
             self.report_no_room();
@@ -113,8 +142,8 @@ impl LocalStore {
         quota: &Quota,
         now: Instant,
     ) -> Result<Result<limiter::Decision, NoRoom>, StoreError> {
-        let limit = limit(quota)?;
-        Ok(with_states!(self, quota.algorithm, states => states.peek(identifier, &limit, now)))
+        check_entries(quota)?;
+        Ok(with_limit!(self, quota, states, limit => states.peek(identifier, limit, now)))
     }
 
     /// Gives back units, at most those that count.
@@ -146,13 +175,22 @@ impl LocalStore {
 pub(super) const NO_ROOM_ADVICE: &str =
     "raise LOCAL_MAX_KEYS: it is taken by quotas that deny, and new ones are denied";
 
-/// Returns the limit of a quota, or the error with which the module would refuse the limit.
-fn limit(quota: &Quota) -> Result<Limit, StoreError> {
-    if quota.algorithm.facts().has_bounded_limit && quota.limit.limit > MAX_BOUNDED_LIMIT {
-        let rule = format!("limit must be an integer between 1 and {}", MAX_BOUNDED_LIMIT.get());
-        return Err(StoreError::Refused { argument: Argument::Limit, rule });
+/// Returns the error with which the module would refuse a log that may have too many entries.
+fn check_entries(quota: &Quota) -> Result<(), StoreError> {
+    match quota {
+        Quota::SlidingWindow(limit) if !is_short(limit) => {
+            let most = MOST_ENTRIES.get();
+            let rule =
+                format!("limit must be an integer between 1 and {most} with this resolution");
+            Err(StoreError::Refused { argument: Argument::Limit, rule })
+        }
+        _ => Ok(()),
     }
-    Ok(quota.limit)
+}
+
+/// Returns whether the log of a limit has no more entries than this process stores for a key.
+pub(super) fn is_short(limit: &LogLimit) -> bool {
+    limit.most_entries() <= MOST_ENTRIES.get().into()
 }
 
 /// Returns a number of units, which the caller of the store has checked to be in its range.
@@ -166,7 +204,7 @@ fn decision(
 ) -> Result<Decision, StoreError> {
     let decision = outcome.unwrap_or_else(|NoRoom { wait }| limiter::Decision {
         granted: 0,
-        capacity: quota.limit.capacity.get(),
+        capacity: quota.capacity().get(),
         remaining: 0,
         retry_after: RetryAfter::Wait(wait),
         reset_after: wait,
@@ -182,7 +220,7 @@ fn decision(
     Ok(Decision {
         source: Source::Local,
         allowed: decision.granted > 0,
-        limit: quota.limit.limit.get(),
+        limit: quota.limit().get(),
         capacity: decision.capacity.into(),
         remaining: decision.remaining.into(),
         retry_after,

@@ -18,7 +18,7 @@
 mod tests;
 
 use hashbrown::HashTable;
-use limiter::{Decision, Duration, Instant, Limit, Limiter, Request, RetryAfter, Units};
+use limiter::{Decision, Duration, Instant, Limiter, Request, RetryAfter, Units};
 use slab::Slab;
 
 use super::eviction_order::{EvictionOrder, Times};
@@ -62,7 +62,7 @@ struct Entry<A: Limiter> {
     hash: u64,
     state: A,
     /// The limit and the cost of the latest call. A key denies if it would deny this call now.
-    limit: Limit,
+    limit: A::Limit,
     cost: Units,
     times: Times,
     weight: usize,
@@ -89,7 +89,7 @@ impl<A: Limiter> Shard<A> {
     pub(super) fn take(
         &mut self,
         key: Key<'_>,
-        limit: &Limit,
+        limit: &A::Limit,
         cost: Units,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
@@ -120,7 +120,7 @@ impl<A: Limiter> Shard<A> {
     pub(super) fn peek(
         &mut self,
         key: Key<'_>,
-        limit: &Limit,
+        limit: &A::Limit,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
         self.order.advance(now);
@@ -235,13 +235,13 @@ impl<A: Limiter> Shard<A> {
 }
 
 impl<A: Limiter> Entry<A> {
-    fn new(key: Key<'_>, limit: Limit, cost: Units) -> Self {
+    fn new(key: Key<'_>, limit: A::Limit, cost: Units) -> Self {
         let times = Times { grants_from: Instant::EPOCH, end: Instant::EPOCH };
         let (identifier, hash) = (key.identifier.into(), key.hash);
         Self { identifier, hash, state: A::default(), limit, cost, times, weight: weight(0) }
     }
 
-    fn take(&mut self, limit: &Limit, cost: Units, now: Instant) -> Decision {
+    fn take(&mut self, limit: &A::Limit, cost: Units, now: Instant) -> Decision {
         let decision = self.state.take(limit, Request::all(cost), now);
         if decision.retry_after == RetryAfter::Never {
             // A call that can never be granted does not show whether the key denies.

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use limiter::{Decision, Instant, Limit, Limiter, Units};
+use limiter::{Decision, Instant, Limiter, Units};
 
 use super::shard::{Key, LONGEST_LOG, NoRoom, Shard};
 
@@ -34,7 +34,7 @@ impl<A: Limiter> States<A> {
     pub(super) fn take(
         &self,
         identifier: &str,
-        limit: &Limit,
+        limit: &A::Limit,
         cost: Units,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
@@ -46,7 +46,7 @@ impl<A: Limiter> States<A> {
     pub(super) fn peek(
         &self,
         identifier: &str,
-        limit: &Limit,
+        limit: &A::Limit,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
         let (mut shard, key) = self.find(identifier);

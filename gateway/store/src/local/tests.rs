@@ -1,10 +1,10 @@
 use std::fs;
 
-use limiter::{Algorithm, Instant, Limit, SlidingWindowLog, Units, Window};
+use limiter::{Algorithm, Instant, LogLimit, Quota, SlidingWindowLog, Units, Window};
 
 use super::{LocalStore, NO_ROOM_ADVICE, states::States};
 use crate::{
-    check::{Check, Quota, Refund},
+    check::{Check, Refund, bucket, quota},
     decision::{Decision, Source},
     error::{Argument, StoreError},
     millis::Millis,
@@ -15,10 +15,6 @@ const NOON: u64 = 1_800_014_400_000_000;
 /// Returns the time `millis` milliseconds after noon.
 fn at(millis: u64) -> Instant {
     Instant::from_micros(NOON + millis * 1_000)
-}
-
-fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
-    Quota::new(algorithm, limit, window)
 }
 
 fn check(identifier: &str, quota: &Quota, cost: u32) -> Check {
@@ -56,7 +52,7 @@ fn a_bucket_answers_as_the_module_does() {
 #[test]
 fn the_capacity_of_a_quota_is_that_of_a_bucket() {
     let store = LocalStore::new(10);
-    let quota = quota(Algorithm::TokenBucket, 10, 60_000).with_capacity(25);
+    let quota = bucket(10, 60_000, 25);
     let decision = store.check(&check("user", &quota, 20), at(0)).unwrap();
     assert_eq!((decision.limit, decision.capacity, decision.remaining), (10, 25, 5));
     assert_eq!(decision.reset_after, Millis(120_000));
@@ -124,12 +120,14 @@ fn a_reset_returns_whether_there_was_a_state() {
 #[test]
 fn a_state_counts_as_missing_from_its_end_on_to_the_microsecond() {
     const GRANTED: u64 = NOON + 300;
-    for (algorithm, life) in
-        [(Algorithm::TokenBucket, 600_000), (Algorithm::SlidingWindow, 60_000_000)]
-    {
-        let quota = quota(algorithm, 100, 60_000);
+    for (algorithm, life) in [
+        (Algorithm::TokenBucket, 600_000),
+        (Algorithm::SlidingWindow, 60_000_000),
+        (Algorithm::FixedWindow, 60_000_000 - 300),
+    ] {
         // Another quota, whose units come back more slowly.
-        let other = Quota::new(algorithm, 100, 86_400_000);
+        let other = quota(algorithm, 100, 86_400_000);
+        let quota = quota(algorithm, 100, 60_000);
         let after = |micros| {
             let store = LocalStore::new(10);
             let granted = Instant::from_micros(GRANTED);
@@ -176,8 +174,7 @@ fn a_wait_ends_with_the_state_for_every_quota() {
 #[test]
 fn the_longest_time_is_exact_in_json() {
     let store = LocalStore::new(10);
-    let slowest = quota(Algorithm::TokenBucket, 1, 31_622_400_000);
-    let slowest = slowest.with_capacity(1_000_000_000);
+    let slowest = bucket(1, 31_622_400_000, 1_000_000_000);
     let granted = store.check(&check("user", &slowest, 1_000_000_000), at(0)).unwrap();
     assert_eq!(granted.reset_after, Millis((1 << 53) - 1));
 }
@@ -194,10 +191,13 @@ fn algorithms_of_one_identifier_do_not_share_their_units() {
 #[test]
 fn the_local_store_refuses_as_the_module_does_with_the_same_text() {
     let store = LocalStore::new(10);
-    let most = quota(Algorithm::SlidingWindow, 1_000_000, 60_000);
-    assert!(store.check(&check("user", &most, 1), at(0)).unwrap().allowed);
-    let quota = Quota::new(Algorithm::SlidingWindow, 1_000_001, 60_000);
-    let rule = "limit must be an integer between 1 and 1000000".to_owned();
+    // A window of a minute has only so many ticks.
+    for (limit, window) in [(1_000_000, 86_400_000), (1_000_000_000, 60_000)] {
+        let most = quota(Algorithm::SlidingWindow, limit, window);
+        assert!(store.check(&check("user", &most, 1), at(0)).unwrap().allowed);
+    }
+    let quota = quota(Algorithm::SlidingWindow, 1_000_001, 86_400_000);
+    let rule = "limit must be an integer between 1 and 1000000 with this resolution".to_owned();
     let refused = Err(StoreError::Refused { argument: Argument::Limit, rule });
     assert_eq!(store.check(&check("user", &quota, 1), at(0)), refused);
     assert_eq!(store.peek("user", &quota, at(0)), refused);
@@ -272,7 +272,8 @@ fn the_quota_that_is_whole_soonest_is_evicted_first() {
 
 #[test]
 fn new_quotas_are_denied_while_all_stored_quotas_deny() {
-    for algorithm in Algorithm::ALL {
+    // All fixed windows end at the same time.
+    for algorithm in [Algorithm::TokenBucket, Algorithm::SlidingWindow] {
         let store = LocalStore::new(3);
         let once = quota(algorithm, 1, 60_000);
         for (number, identifier) in ["first", "second", "third"].into_iter().enumerate() {
@@ -341,7 +342,7 @@ fn a_state_in_use_is_not_evicted_by_other_identifiers() {
 fn the_longest_log_does_not_evict_itself() {
     let states = States::<SlidingWindowLog>::new(10_000);
     let window = Window::from_millis(31_622_400_000).unwrap();
-    let limit = Limit::new(Units::new(1_000_000).unwrap(), window);
+    let limit = LogLimit::new(Units::new(1_000_000).unwrap(), window);
     let mut remaining = 0;
     for number in 0..1_000_000 {
         let now = at(number * 31_622);

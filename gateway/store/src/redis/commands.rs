@@ -1,10 +1,10 @@
 //! The RATELIMIT commands that the store sends.
 
-use limiter::{Algorithm, Limit};
+use limiter::{Algorithm, Anchor, FixedLimit, Limit, LogLimit, Period, Quota};
 use redis::Cmd;
 
 use crate::{
-    check::{Check, Quota, Refund},
+    check::{Check, Refund},
     key::key,
     millis::Millis,
 };
@@ -22,8 +22,8 @@ pub(super) fn check(key_prefix: &str, check: &Check) -> KeyedCommand {
     if *cost == 0 {
         return peek(key_prefix, identifier, quota);
     }
-    let key = key(key_prefix, quota.algorithm, identifier);
-    let mut command = redis::cmd(quota.algorithm.facts().command);
+    let key = key(key_prefix, quota.algorithm(), identifier);
+    let mut command = redis::cmd(quota.algorithm().facts().command);
     command.arg(&key);
     append_quota(&mut command, quota);
     // The command takes one unit by default.
@@ -35,9 +35,9 @@ pub(super) fn check(key_prefix: &str, check: &Check) -> KeyedCommand {
 
 /// Returns the command that looks whether one unit could be taken.
 pub(super) fn peek(key_prefix: &str, identifier: &str, quota: &Quota) -> KeyedCommand {
-    let key = key(key_prefix, quota.algorithm, identifier);
+    let key = key(key_prefix, quota.algorithm(), identifier);
     let mut command = redis::cmd("RATELIMIT.PEEK");
-    command.arg(&key).arg(quota.algorithm.word());
+    command.arg(&key).arg(quota.algorithm().word());
     append_quota(&mut command, quota);
     KeyedCommand { key, command }
 }
@@ -68,12 +68,58 @@ pub(super) fn probe(key_prefix: &str) -> KeyedCommand {
 }
 
 fn append_quota(command: &mut Cmd, quota: &Quota) {
-    let Limit { limit, window, capacity } = quota.limit;
-    command.arg(limit.get()).arg(Millis::from(window).to_string());
-    // The capacity is the limit by default.
-    if capacity != limit {
-        command.arg("BURST").arg(capacity.get());
+    command.arg(quota.limit().get());
+    match *quota {
+        Quota::TokenBucket(Limit { limit, window, capacity }) => {
+            append_seconds(command, window.as_millis());
+            // The capacity is the limit by default.
+            if capacity != limit {
+                command.arg("BURST").arg(capacity.get());
+            }
+        }
+        Quota::SlidingWindow(LogLimit { window, options, .. }) => {
+            append_seconds(command, window.as_millis());
+            if let Some(resolution) = options.resolution {
+                command.arg("RESOLUTION");
+                append_seconds(command, resolution.as_millis());
+            }
+        }
+        Quota::FixedWindow(FixedLimit { period, .. }) => append_period(command, period),
     }
+}
+
+fn append_period(command: &mut Cmd, period: Period) {
+    match period {
+        Period::Length(window, anchor) => {
+            append_seconds(command, window.as_millis());
+            // Windows are counted from the epoch by default.
+            if anchor != Anchor::MIN {
+                command.arg("ANCHOR").arg(anchor.as_secs());
+            }
+        }
+        Period::Day => {
+            command.arg("DAY");
+        }
+        Period::Week => {
+            command.arg("WEEK");
+        }
+        Period::Month => {
+            command.arg("MONTH");
+        }
+        Period::Year => {
+            command.arg("YEAR");
+        }
+        Period::Bounds(bounds) => {
+            command.arg("FROM");
+            append_seconds(command, bounds.begin_millis());
+            command.arg("UNTIL");
+            append_seconds(command, bounds.end_millis());
+        }
+    }
+}
+
+fn append_seconds(command: &mut Cmd, millis: u64) {
+    command.arg(Millis(millis).to_string());
 }
 
 #[cfg(test)]
@@ -81,7 +127,7 @@ mod tests {
     use limiter::Algorithm;
 
     use super::{KeyedCommand, check, peek};
-    use crate::check::{Check, Quota};
+    use crate::check::{Check, bucket, quota};
 
     fn words(command: &KeyedCommand) -> String {
         let words = command.command.args_iter().map(|argument| match argument {
@@ -93,16 +139,17 @@ mod tests {
 
     #[test]
     fn a_check_is_one_command_without_options_that_are_the_default() {
-        let bucket = Quota::new(Algorithm::TokenBucket, 100, 1_500);
-        let log = Quota { algorithm: Algorithm::SlidingWindow, ..bucket };
-        let burst = bucket.with_capacity(7);
+        let of = |algorithm| quota(algorithm, 100, 1_500);
+        let (plain, log) = (of(Algorithm::TokenBucket), of(Algorithm::SlidingWindow));
+        let (burst, fixed) = (bucket(100, 1_500, 7), of(Algorithm::FixedWindow));
         for (quota, cost, expected) in [
-            (&bucket, 1, "RATELIMIT.TB p:token_bucket:{user} 100 1.5"),
-            (&bucket, 2, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 COST 2"),
+            (&plain, 1, "RATELIMIT.TB p:token_bucket:{user} 100 1.5"),
+            (&plain, 2, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 COST 2"),
             (&burst, 1, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 BURST 7"),
             (&burst, 7, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 BURST 7 COST 7"),
             (&log, 1, "RATELIMIT.SW p:sliding_window:{user} 100 1.5"),
             (&log, 0, "RATELIMIT.PEEK p:sliding_window:{user} SW 100 1.5"),
+            (&fixed, 1, "RATELIMIT.FW p:fixed_window:{user} 100 1.5"),
         ] {
             let check_of = Check { identifier: "user".to_owned(), quota: *quota, cost };
             let command = check("p:", &check_of);

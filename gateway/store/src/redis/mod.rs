@@ -26,7 +26,7 @@ mod write_batching;
 
 use std::sync::Arc;
 
-use limiter::Algorithm;
+use limiter::{Algorithm, Quota};
 use redis::{FromRedisValue, Value};
 
 use self::{
@@ -36,7 +36,7 @@ use self::{
     topology::{RedisOptions, Topology},
 };
 use crate::{
-    check::{Check, Quota, Refund},
+    check::{Check, Refund},
     decision::{Decision, RefundOutcome, Source},
     error::StoreError,
     millis::Millis,
@@ -151,7 +151,7 @@ fn decision(reply: Value, quota: &Quota) -> Result<Decision, StoreError> {
     Ok(Decision {
         source: Source::Redis,
         allowed: granted > 0,
-        limit: quota.limit.limit.get(),
+        limit: quota.limit().get(),
         capacity: unsigned(capacity)?,
         remaining: unsigned(remaining)?,
         retry_after: Millis(unsigned(retry_after)?),

@@ -2,6 +2,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::limits::{Limit, Request, Units, Window};
+use crate::log_options::LogLimit;
 use crate::sliding_window_log::LogEffect;
 use crate::state::Limiter;
 use crate::token_bucket::parts_per_unit;
@@ -37,7 +38,7 @@ fn bucket() -> TokenBucket {
 
 /// Of 1000 units a minute, 1 was granted now and 300 one and a half milliseconds later.
 fn log() -> SlidingWindowLog {
-    let limit = Limit::new(units(1_000), minute());
+    let limit = LogLimit::new(units(1_000), minute());
     let mut log = SlidingWindowLog::new();
     log.take(&limit, Request::all(units(1)), now());
     log.take(&limit, Request::all(units(300)), now().plus_micros(1_500));

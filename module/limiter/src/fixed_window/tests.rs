@@ -234,7 +234,7 @@ fn a_state_is_written_as_units_begin_and_length() {
     let limit = per(100, Period::Day);
     state.take(&limit, all(42), at(MARCH + HOUR));
     let mut written = Vec::new();
-    state.effect().encode(&mut written);
+    state.encode(&mut written);
     assert_eq!(written, b"\x02\x07\x2a\x80\x90\x8c\xf3\xbf\x34\x80\xb8\x99\x29");
     assert_eq!(FixedWindow::decode(&written), Ok(state));
 }

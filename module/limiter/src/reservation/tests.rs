@@ -36,9 +36,14 @@ fn of_bucket(bucket: &mut TokenBucket, limit: Limit, cost: u64, now: Instant) ->
     estimate(cost, Origin::TokenBucket { limit })
 }
 
+/// Returns a limit as that of a log.
+fn logged(limit: &Limit) -> LogLimit {
+    LogLimit::new(limit.limit, limit.window)
+}
+
 /// Reserves units of a log at `now`.
 fn of_log(log: &mut SlidingWindowLog, limit: Limit, cost: u64, now: Instant) -> Estimate {
-    assert_eq!(u64::from(log.take(&limit, all(cost), now).granted), cost);
+    assert_eq!(u64::from(log.take(&logged(&limit), all(cost), now).granted), cost);
     let granted_at = log.newest_time();
     estimate(cost, Origin::SlidingWindowLog { limit, resolution: None, granted_at })
 }
@@ -86,24 +91,24 @@ fn a_log_gets_its_surplus_back_in_the_entry_of_the_reservation() {
     // Two thousand are reserved at 0, another caller takes 1500 at 29, and 500 were used.
     let (limit, mut log) = (Limit::new(units(3_500), window(60)), SlidingWindowLog::new());
     let estimate = of_log(&mut log, limit, 2_000, at(0));
-    log.take(&limit, all(1_500), at(29));
+    log.take(&logged(&limit), all(1_500), at(29));
     assert_eq!(settle(&mut log, &estimate, 500, at(30)), -1_500);
-    assert_eq!(log.take(&limit, Request::partial(Units::MAX), at(31)).granted, 1_500);
-    assert_eq!(log.take(&limit, Request::partial(Units::MAX), at(60)).granted, 500);
+    assert_eq!(log.take(&logged(&limit), Request::partial(Units::MAX), at(31)).granted, 1_500);
+    assert_eq!(log.take(&logged(&limit), Request::partial(Units::MAX), at(60)).granted, 500);
 }
 
 #[test]
 fn the_surplus_of_an_entry_that_has_left_is_nothing() {
     let (limit, mut log) = (Limit::new(units(10), window(60)), SlidingWindowLog::new());
     let estimate = of_log(&mut log, limit, 5, at(0));
-    log.take(&limit, all(5), at(50));
+    log.take(&logged(&limit), all(5), at(50));
     assert_eq!(settle(&mut log, &estimate, 0, at(60)), 0);
-    assert_eq!(log.peek(&limit, units(1), at(60)).remaining, 5);
+    assert_eq!(log.peek(&logged(&limit), units(1), at(60)).remaining, 5);
     // The key has expired: nothing returns, and missing units use the limit of the reservation.
     let mut log = SlidingWindowLog::new();
     assert_eq!(settle(&mut log, &estimate, 0, at(61)), 0);
     assert_eq!(settle(&mut log, &estimate, 8, at(61)), 3);
-    assert_eq!(log.peek(&limit, units(1), at(61)).reset_after, secs(60));
+    assert_eq!(log.peek(&logged(&limit), units(1), at(61)).reset_after, secs(60));
 }
 
 #[test]
@@ -137,9 +142,9 @@ fn a_settlement_keeps_the_rate_and_the_window_of_a_present_state() {
     let mut log = SlidingWindowLog::new();
     let estimate = of_log(&mut log, old, 50, at(0));
     let mut log = SlidingWindowLog::new();
-    log.take(&new, all(9_000), at(0));
+    log.take(&logged(&new), all(9_000), at(0));
     assert_eq!(settle(&mut log, &estimate, 60, at(3_600)), 10);
-    assert_eq!(log.peek(&new, units(1), at(3_600)).remaining, 990);
+    assert_eq!(log.peek(&logged(&new), units(1), at(3_600)).remaining, 990);
     assert!(!log.has_ended(at(86_400)));
 
     let mut bucket = TokenBucket::new();

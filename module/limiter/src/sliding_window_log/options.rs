@@ -2,62 +2,50 @@
 
 use super::{LogEffect, SlidingWindowLog, View};
 use crate::decision::{Decision, Refund};
-use crate::limits::{Limit, Mode, Request, Units};
-use crate::log_options::LogOptions;
+use crate::limits::{Mode, Request, Units};
+use crate::log_options::LogLimit;
 use crate::math::Exact;
 use crate::time::{Duration, Instant};
 
 /// Calls with options. A peek has none, as the entries alone decide.
 impl SlidingWindowLog {
-    /// Decides a forced call with the usual options. Out of line, as most calls are not forced.
-    #[cold]
+    /// Decides a call that is forced or has a resolution. Out of line, as most calls have neither.
     #[inline(never)]
-    pub(super) fn take_forced(
+    pub(super) fn take_with_options(
         &mut self,
-        limit: &Limit,
+        limit: &LogLimit,
         request: Request,
         now: Instant,
     ) -> Decision {
-        self.take_with(limit, LogOptions::default(), request, now)
-    }
-
-    /// Decides a call as [`Limiter::take`](crate::Limiter::take) does, and logs it with these options.
-    pub fn take_with(
-        &mut self,
-        limit: &Limit,
-        options: LogOptions,
-        request: Request,
-        now: Instant,
-    ) -> Decision {
-        let before = self.view(limit.window, now);
-        let granted = request.granted_of(before.available(limit.limit), || before.used);
+        let LogLimit { limit, window, options } = *limit;
+        let before = self.view(window, now);
+        let granted = request.granted_of(before.available(limit), || before.used);
         let missing = request.missing_after(granted);
         let Some(units) = Units::new(u64::from(granted)) else {
-            return self.decision(limit.limit, &before, 0, missing);
+            return self.decision(limit, &before, 0, missing);
         };
         self.forget(&before);
-        let tick = options.tick_micros(limit.window);
+        let tick = options.tick_micros(window);
         if request.mode == Mode::Force && self.grants.has_entries(options.max_entries) {
             self.join(&before, units);
         } else {
             self.record(&before, units, tick);
         }
-        self.decision(limit.limit, &before.after(granted), granted, missing)
+        self.decision(limit, &before.after(granted), granted, missing)
     }
 
-    /// Returns the effect of a call with options that was granted `units`; `self` is the state
-    /// after the call.
-    #[must_use]
-    pub fn effect_of_grant_with(
+    /// Returns the effect of a call that was forced or has a resolution, and was granted `units`;
+    /// `self` is the state after the call.
+    #[inline(never)]
+    pub(super) fn effect_with_options(
         &self,
-        limit: &Limit,
-        options: LogOptions,
+        limit: &LogLimit,
         request: Request,
         units: Units,
         now: Instant,
     ) -> LogEffect {
-        let (time, window, resolution) = (now, limit.window, options.resolution);
-        let tick = options.tick_micros(window);
+        let (time, window, resolution) = (now, limit.window, limit.options.resolution);
+        let tick = limit.options.tick_micros(window);
         let is_in_tick = |first: Instant| first.tick(tick) == now.tick(tick);
         let joins =
             request.mode == Mode::Force && !self.grants.newest_first().is_some_and(is_in_tick);

@@ -4,8 +4,8 @@ use super::*;
 use crate::codec::Encode;
 
 /// `limit` units per second.
-fn per_second(limit: u64) -> Limit {
-    Limit::new(units(limit), Window::from_millis(1_000).unwrap())
+fn per_second(limit: u64) -> LogLimit {
+    LogLimit::new(units(limit), Window::from_millis(1_000).unwrap())
 }
 
 fn units(units: u64) -> Units {
@@ -109,10 +109,10 @@ fn a_grant_joins_the_newest_entry_only_in_the_tick_of_its_first_grant() {
     let mut log = SlidingWindowLog::new();
     for (micros, window) in calls {
         let window = Window::from_millis(window).unwrap();
-        log.take(&Limit::new(units(10), window), all(1), at_micros(micros));
+        log.take(&LogLimit::new(units(10), window), all(1), at_micros(micros));
     }
     assert_eq!(entries(&log), [(10_989, 4)]);
-    let limit = Limit { window: Window::from_millis(999).unwrap(), ..per_second(10) };
+    let limit = LogLimit { window: Window::from_millis(999).unwrap(), ..per_second(10) };
     log.take(&limit, all(1), at_micros(10_990));
     assert_eq!(entries(&log), [(10_989, 4), (10_990, 1)]);
 }
@@ -123,7 +123,7 @@ fn alternating_windows_do_not_keep_a_grant_alive() {
     for call in 0..5_000_u64 {
         now = 999_000_000 + call * 400;
         let window = Window::from_millis(999 + call % 2).unwrap();
-        log.take(&Limit::new(Units::MAX, window), all(1), at_micros(now));
+        log.take(&LogLimit::new(Units::MAX, window), all(1), at_micros(now));
     }
     let newest = log.grants.newest_first().unwrap();
     assert!(now - newest.as_micros() < 1_000, "{newest:?} at {now}");
@@ -145,7 +145,7 @@ fn an_entry_that_a_refund_has_made_the_newest_is_not_joined() {
 #[test]
 fn a_log_ends_when_its_newest_grant_has_left_the_window_of_the_latest_grant() {
     let mut log = log_of(&[(0, 10)]);
-    let minute = Limit { window: Window::from_millis(60_000).unwrap(), ..per_second(10) };
+    let minute = LogLimit { window: Window::from_millis(60_000).unwrap(), ..per_second(10) };
     let denied = log.take(&minute, all(1), at_millis(900));
     assert_eq!(denied.retry_after, RetryAfter::Wait(millis(100)));
     assert_eq!(denied.reset_after, millis(100));
@@ -161,7 +161,7 @@ fn a_log_ends_when_its_newest_grant_has_left_the_window_of_the_latest_grant() {
 #[test]
 fn a_wider_window_counts_what_has_left_the_narrower_one_until_the_end() {
     let mut log = log_of(&[(0, 5), (900, 2)]);
-    let minute = Limit { window: Window::from_millis(60_000).unwrap(), ..per_second(10) };
+    let minute = LogLimit { window: Window::from_millis(60_000).unwrap(), ..per_second(10) };
     let peek = |log: &SlidingWindowLog| log.peek(&minute, units(9), at_millis(1_500));
     assert_eq!(peek(&log).remaining, 3);
     assert_eq!(peek(&log).retry_after, RetryAfter::Wait(millis(400)));
@@ -317,11 +317,12 @@ fn a_debt_ends_at_the_largest_number_of_four_bytes() {
 fn a_forced_grant_joins_the_newest_entry_of_a_log_with_its_most_entries() {
     let options = LogOptions { resolution: None, max_entries: 2 };
     let mut log = log_of(&[(0, 1), (100, 1)]);
-    let forced = log.take_with(&per_second(1), options, Request::force(units(5)), at_millis(200));
+    let limit = LogLimit { options, ..per_second(1) };
+    let forced = log.take(&limit, Request::force(units(5)), at_millis(200));
     assert_eq!((forced.granted, forced.reset_after), (5, millis(1_000)));
     assert_eq!(entries(&log), [(0, 1), (200_000, 6)]);
     // An entry has left: there is room for one.
-    log.take_with(&per_second(1), options, Request::force(units(1)), at_millis(1_000));
+    log.take(&limit, Request::force(units(1)), at_millis(1_000));
     assert_eq!(entries(&log), [(200_000, 6), (1_000_000, 1)]);
 }
 
@@ -331,7 +332,7 @@ fn a_resolution_is_aligned_to_its_multiples_and_counts_from_the_latest_grant() {
     let options = LogOptions { resolution: quarter, ..LogOptions::default() };
     let mut log = SlidingWindowLog::new();
     for time in [10, 249, 250, 499, 500] {
-        log.take_with(&per_second(9), options, all(1), at_millis(time));
+        log.take(&LogLimit { options, ..per_second(9) }, all(1), at_millis(time));
     }
     assert_eq!(entries(&log), [(249_000, 2), (499_000, 2), (500_000, 1)]);
     let entries_per_window =
@@ -345,7 +346,7 @@ fn a_resolution_is_aligned_to_its_multiples_and_counts_from_the_latest_grant() {
 fn a_return_takes_units_out_of_their_own_entry() {
     // Two thousand are reserved at 0, another caller takes 1500 at 29 s, 1500 of the first return.
     let minute = Window::from_millis(60_000).unwrap();
-    let (limit, mut log) = (Limit::new(units(3_500), minute), SlidingWindowLog::new());
+    let (limit, mut log) = (LogLimit::new(units(3_500), minute), SlidingWindowLog::new());
     log.take(&limit, all(2_000), at_millis(0));
     let granted_at = log.newest_time();
     log.take(&limit, all(1_500), at_millis(29_000));
@@ -399,7 +400,7 @@ fn a_log_in_debt_is_written_as_a_kind_that_older_modules_refuse() {
     let force = |log: &mut SlidingWindowLog, cost, micros| {
         let (limit, request, now) = (per_second(1), Request::force(units(cost)), at_micros(micros));
         log.take(&limit, request, now);
-        log.effect_of_grant_with(&limit, LogOptions::default(), request, units(cost), now)
+        log.effect_of_grant(&limit, request, units(cost), now)
     };
     let (within, beyond) = (force(&mut log, 1_000_000_000, 0), force(&mut log, 1, 5));
     for (effect, kind) in [(within, [1, 3]), (beyond, [2, 10])] {

@@ -4,9 +4,9 @@
 use std::fmt::Debug;
 
 use limiter::{
-    Acquisition, BufferVisitor, Decision, Effect, Encode, Fences, Instant, Lease, LeaseEffect,
-    Leases, Limit, Mode, Refused, Request, RetryAfter, SlidingWindowLog, Stored, TokenBucket,
-    Units, Window,
+    Acquisition, BufferVisitor, Decision, Effect, Encode, Fences, FixedWindow, Instant, Lease,
+    LeaseEffect, Leases, Limit, Mode, Refused, Request, RetryAfter, SlidingWindowLog, Stored,
+    TokenBucket, Units, Window,
 };
 
 use crate::corpus::pieces;
@@ -18,6 +18,7 @@ pub(crate) fn stored(bytes: &[u8]) {
     let Ok(effect) = Effect::decode(bytes) else {
         assert_eq!(TokenBucket::decoded(bytes), None);
         assert_eq!(SlidingWindowLog::decoded(bytes), None);
+        assert_eq!(FixedWindow::decoded(bytes), None);
         return;
     };
     let again = encoded(&effect);
@@ -38,6 +39,10 @@ pub(crate) fn stored(bytes: &[u8]) {
         Key::Leases(leases) => {
             assert_eq!(TokenBucket::decoded(bytes), None);
             leases_usable(&leases);
+        }
+        Key::Window(window) => {
+            assert_eq!(TokenBucket::decoded(bytes), None);
+            usable(&window, bytes);
         }
     }
 }
@@ -171,11 +176,11 @@ fn capacity_bytes<S: Stored + Debug + PartialEq>(state: &S) -> usize {
 
 fn takes<S: State>(state: &S, quota: &Limit, request: Request, now: Instant) {
     let mut after = state.clone();
-    let taken = after.take(quota, request, now);
+    let taken = after.take(&S::of(quota), request, now);
     assert_eq!(taken.capacity, S::most(quota).get());
     assert!(taken.granted <= request.cost.get().min(taken.capacity), "{taken:?}");
     assert!(taken.remaining <= taken.capacity, "{taken:?}");
-    let peeked = state.peek(quota, request.cost, now);
+    let peeked = state.peek(&S::of(quota), request.cost, now);
     if request.mode == Mode::All {
         assert_eq!(peeked.granted, taken.granted);
     }
@@ -186,7 +191,7 @@ fn takes<S: State>(state: &S, quota: &Limit, request: Request, now: Instant) {
         return;
     };
     assert!(taken.reset_after.as_micros() > 0, "something is used");
-    makes(state.clone(), &after.effect_of_grant(quota, granted, now), &after);
+    makes(state.clone(), &after.effect_of_grant(&S::of(quota), request, granted, now), &after);
 }
 
 /// Checks that a denied call is granted after its wait. It may be granted earlier by a state that
@@ -203,7 +208,7 @@ fn wait_suffices<S: State>(
     let then = now.plus_micros(micros);
     let missing = if request.mode == Mode::Partial { Units::MIN } else { request.cost };
     if then < Instant::MAX {
-        assert_eq!(state.peek(quota, missing, then).granted, missing.get(), "{denied:?}");
+        assert_eq!(state.peek(&S::of(quota), missing, then).granted, missing.get(), "{denied:?}");
     }
 }
 
@@ -234,6 +239,7 @@ enum Key {
     Bucket(TokenBucket),
     Log(SlidingWindowLog),
     Leases(Leases),
+    Window(FixedWindow),
 }
 
 /// The bytes that replicas receive after a call.
@@ -248,7 +254,8 @@ impl Key {
         let bucket = TokenBucket::decoded(bytes).map(Self::Bucket);
         let log = || SlidingWindowLog::decoded(bytes).map(Self::Log);
         let leases = || Leases::decode(bytes).ok().map(Self::Leases);
-        bucket.or_else(log).or_else(leases).unwrap_or(Self::Missing)
+        let window = || FixedWindow::decoded(bytes).map(Self::Window);
+        bucket.or_else(log).or_else(leases).or_else(window).unwrap_or(Self::Missing)
     }
 
     fn stored_and_loaded(self) -> Self {
@@ -257,6 +264,7 @@ impl Key {
             Self::Bucket(bucket) => bucket.encoded(),
             Self::Log(log) => log.encoded(),
             Self::Leases(leases) => encoded(leases),
+            Self::Window(window) => window.encoded(),
         };
         Self::load(&bytes)
     }
@@ -282,8 +290,20 @@ impl Key {
             (Self::Leases(leases), Effect::Leases(effect)) => {
                 Self::Leases(applied_to(leases, effect)?)
             }
+            (Self::Missing, Effect::FixedWindow(effect)) => {
+                Self::Window(applied_to(FixedWindow::new(), effect)?)
+            }
+            (Self::Window(window), Effect::FixedWindow(effect)) => {
+                Self::Window(applied_to(window, effect)?)
+            }
             (_, Effect::Deletion) => Self::Missing,
-            (_, Effect::TokenBucket(_) | Effect::SlidingWindowLog(_) | Effect::Leases(_)) => {
+            (
+                _,
+                Effect::TokenBucket(_)
+                | Effect::SlidingWindowLog(_)
+                | Effect::Leases(_)
+                | Effect::FixedWindow(_),
+            ) => {
                 return Err(Refused);
             }
         };
@@ -295,8 +315,11 @@ impl Key {
         let (quota, request) = (fields.quota(), fields.request());
         *now = fields.moved(*now);
         let key = match &*self {
-            Self::Missing if fields.flag() => Self::Log(SlidingWindowLog::new()),
-            Self::Missing => Self::Bucket(TokenBucket::new()),
+            Self::Missing => match fields.integer() % 3 {
+                0 => Self::Bucket(TokenBucket::new()),
+                1 => Self::Log(SlidingWindowLog::new()),
+                _ => Self::Window(FixedWindow::new()),
+            },
             key => key.clone(),
         };
         let (key, effect) = match key {
@@ -307,6 +330,10 @@ impl Key {
             Self::Log(mut log) => {
                 let effect = taken(&mut log, &quota, request, *now);
                 (Self::Log(log), effect)
+            }
+            Self::Window(mut window) => {
+                let effect = taken(&mut window, &quota, request, *now);
+                (Self::Window(window), effect)
             }
             Self::Missing | Self::Leases(_) => (key, Replicated::Nothing),
         };
@@ -325,6 +352,7 @@ impl Key {
             Self::Missing | Self::Leases(_) => Replicated::Nothing,
             Self::Bucket(bucket) => given_back(bucket, amount, *now),
             Self::Log(log) => given_back(log, amount, *now),
+            Self::Window(window) => given_back(window, amount, *now),
         };
         if let Replicated::Deletion = effect {
             *self = Self::Missing;
@@ -334,9 +362,11 @@ impl Key {
 }
 
 fn taken<S: State>(state: &mut S, quota: &Limit, request: Request, now: Instant) -> Replicated {
-    let granted = state.take(quota, request, now).granted;
+    let granted = state.take(&S::of(quota), request, now).granted;
     match Units::new(u64::from(granted)) {
-        Some(units) => Replicated::Effect(encoded(&state.effect_of_grant(quota, units, now))),
+        Some(units) => {
+            Replicated::Effect(encoded(&state.effect_of_grant(&S::of(quota), request, units, now)))
+        }
         None => Replicated::Nothing,
     }
 }
@@ -394,6 +424,8 @@ fn moments(bytes: &[u8]) -> (Window, Vec<Instant>) {
     // which may be an age.
     let (time, millis) = match *bytes {
         [2, 6, ..] => (fields.integer(), first),
+        // A fixed window's are its units, its begin and its length.
+        [2, 7, ..] => (second.saturating_mul(1_000), fields.integer()),
         [_, 2, ..] => (second, first),
         _ => (first, second),
     };

@@ -2,10 +2,19 @@
 
 use std::fmt::Debug;
 
-use limiter::{Instant, Limit, Limiter, LogOptions, Request, SlidingWindowLog, TokenBucket, Units};
+use limiter::{
+    Bounds, FixedLimit, FixedWindow, Instant, Limit, Limiter, LogLimit, Period, SlidingWindowLog,
+    TokenBucket, Units, Window,
+};
 
 /// The state of any algorithm.
 pub(crate) trait State: Limiter + Debug + PartialEq {
+    /// The latest time for which promises about times are stated.
+    const LATEST: Instant = Instant::MAX;
+
+    /// Returns a limit of this algorithm, without options.
+    fn of(quota: &Limit) -> Self::Limit;
+
     /// Returns whether grants at these times may be recorded as if both were made at the later one.
     fn share_an_entry(limit: &Limit, earlier: Instant, later: Instant) -> bool;
 
@@ -25,13 +34,13 @@ pub(crate) trait State: Limiter + Debug + PartialEq {
 
     /// Returns the units that are used at `now`, any part of a unit as a whole one.
     fn used(&self, limit: &Limit, now: Instant) -> u32 {
-        let peek = self.peek(&Self::unbounded(limit), Units::MIN, now);
+        let peek = self.peek(&Self::of(&Self::unbounded(limit)), Units::MIN, now);
         Units::MAX.get() - peek.remaining
     }
 
-    /// Returns the effect of a call in any mode; `self` is the state after the call.
-    fn effect_of(&self, limit: &Limit, _: Request, units: Units, now: Instant) -> Self::Effect {
-        self.effect_of_grant(limit, units, now)
+    /// Returns whether a time is so late that promises about times are not stated for it.
+    fn is_beyond_promises(now: Instant) -> bool {
+        now > Self::LATEST
     }
 
     fn encoded(&self) -> Vec<u8> {
@@ -46,25 +55,37 @@ pub(crate) trait State: Limiter + Debug + PartialEq {
 }
 
 impl State for TokenBucket {
+    fn of(quota: &Limit) -> Limit {
+        *quota
+    }
+
     fn share_an_entry(_limit: &Limit, _earlier: Instant, _later: Instant) -> bool {
         false
     }
 }
 
 impl State for SlidingWindowLog {
+    fn of(quota: &Limit) -> LogLimit {
+        LogLimit::new(quota.limit, quota.window)
+    }
+
     fn share_an_entry(limit: &Limit, earlier: Instant, later: Instant) -> bool {
         let tick = limit.window.as_millis().min(1_000);
         earlier.as_micros() / tick == later.as_micros() / tick
     }
+}
 
-    fn effect_of(
-        &self,
-        limit: &Limit,
-        request: Request,
-        units: Units,
-        now: Instant,
-    ) -> Self::Effect {
-        self.effect_of_grant_with(limit, LogOptions::default(), request, units, now)
+impl State for FixedWindow {
+    /// Two of the longest windows before the last one, in which the clock stands still.
+    const LATEST: Instant =
+        Instant::from_micros(Bounds::MAX_MILLIS * 1_000 - 3 * Window::MAX.as_micros());
+
+    fn of(quota: &Limit) -> FixedLimit {
+        FixedLimit { limit: quota.limit, period: Period::every(quota.window) }
+    }
+
+    fn share_an_entry(_limit: &Limit, _earlier: Instant, _later: Instant) -> bool {
+        false
     }
 }
 
@@ -78,6 +99,7 @@ macro_rules! for_each_state {
                 limiter::Algorithm::SlidingWindow => {
                     $check::<limiter::SlidingWindowLog>($($argument),*)?;
                 }
+                limiter::Algorithm::FixedWindow => $check::<limiter::FixedWindow>($($argument),*)?,
             }
         }
     };

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use limiter::{
-    Instant, Limit, Limiter, Request, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
+    FixedLimit, FixedWindow, Instant, Limit, Limiter, LogLimit, Period, Request, RetryAfter,
+    SlidingWindowLog, TokenBucket, Units, Window,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -59,7 +60,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Entry<A: Limiter> {
     state: A,
     end: Instant,
-    limit: Limit,
+    limit: A::Limit,
     cost: Units,
 }
 
@@ -89,7 +90,7 @@ impl<A: Limiter> Pair<A> {
         others.map(|(_, known)| weight(known.state.buffers())).sum()
     }
 
-    fn take(&mut self, key: char, limit: Limit, cost: Units, now: Instant) {
+    fn take(&mut self, key: char, limit: A::Limit, cost: Units, now: Instant) {
         self.model.retain(|_, known| known.end > now);
         let (room, most) = (self.shard.room, self.shard.most);
         let taken = with_key(key, |key| self.shard.take(key, &limit, cost, now));
@@ -167,14 +168,15 @@ impl<A: Limiter> Pair<A> {
         assert!(weight <= most && entries.len() <= *room && entries.len() == places.len());
     }
 
-    fn follow(&mut self, steps: Vec<Step>) {
+    /// Makes these steps; `of` returns the limit of so many units per window.
+    fn follow(&mut self, steps: Vec<Step>, of: fn(Units, Window) -> A::Limit) {
         let mut now = NOON;
         let units = |count| Units::new(count).unwrap();
         for Step { pause, key, call } in steps {
             now = now.plus_micros(pause * 1_000);
             match call {
                 Call::Take { limit, window, cost, times } => {
-                    let limit = Limit::new(units(limit), Window::from_millis(window).unwrap());
+                    let limit = of(units(limit), Window::from_millis(window).unwrap());
                     for _ in 0..times {
                         now = now.plus_micros(1_000);
                         self.take(key, limit, units(cost), now);
@@ -212,11 +214,17 @@ fn with_key<T>(key: char, call: impl FnOnce(Key<'_>) -> T) -> T {
 proptest! {
     #[test]
     fn buckets_are_evicted_by_the_rule(room in 1..6_usize, steps in steps()) {
-        Pair::<TokenBucket>::new(room, 0).follow(steps);
+        Pair::<TokenBucket>::new(room, 0).follow(steps, Limit::new);
     }
 
     #[test]
     fn logs_are_evicted_by_the_rule(room in 1..6_usize, more in 0..3_usize, steps in steps()) {
-        Pair::<SlidingWindowLog>::new(room, more).follow(steps);
+        Pair::<SlidingWindowLog>::new(room, more).follow(steps, LogLimit::new);
+    }
+
+    #[test]
+    fn fixed_windows_are_evicted_by_the_rule(room in 1..6_usize, steps in steps()) {
+        let of = |limit, window| FixedLimit { limit, period: Period::every(window) };
+        Pair::<FixedWindow>::new(room, 0).follow(steps, of);
     }
 }
