@@ -1,5 +1,7 @@
 //! Text to validated limits and requests, and every message to a client about its arguments.
 
+pub(crate) mod leases;
+
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 
@@ -36,8 +38,9 @@ const LIMITS: &CStr = c"ERR limits must be as many as keys";
 const AMOUNT: &CStr = c"ERR amount must be an integer between 1 and 1000000000";
 const COUNT: &CStr = c"ERR count must be an integer between 1 and 10000";
 
-/// The number of keys that are listed without the option COUNT.
-const DEFAULT_COUNT: u32 = 10;
+/// The highest count of the option COUNT.
+const MAX_COUNT: u32 = 10_000;
+const _: () = assert!(MAX_COUNT == config::MAX_TOP_KEYS, "all keys that are counted can be listed");
 
 /// The place of a limit in a command, which decides the options that may follow it. COST and the
 /// option of the algorithm always may.
@@ -217,8 +220,8 @@ impl<'c, 'a> Args<'c, 'a> {
         self.units(AMOUNT)
     }
 
-    /// Reads `[COUNT count]`, up to the end: the number of keys to list.
-    pub(crate) fn count(&mut self) -> Result<usize, Error> {
+    /// Reads `[COUNT count]`, up to the end: the number of elements to list, or this default.
+    pub(crate) fn count(&mut self, default: u32) -> Result<usize, Error> {
         let mut count = None;
         while !self.is_at_end() {
             if !self.next()?.eq_ignore_ascii_case(b"COUNT") {
@@ -226,8 +229,8 @@ impl<'c, 'a> Args<'c, 'a> {
             }
             self.option(&mut count, &COUNT_OPTION, units)?;
         }
-        match count.map_or(DEFAULT_COUNT, Units::get) {
-            count if count <= config::MAX_TOP_KEYS => Ok(count as usize),
+        match count.map_or(default, Units::get) {
+            count if count <= MAX_COUNT => Ok(count as usize),
             _ => Err(Error::argument(COUNT)),
         }
     }

@@ -23,6 +23,20 @@ static SLIDING_WINDOW_MAX_LIMIT: Setting = Setting {
     apply: |_| (),
 };
 
+/// The most leases that a key holds at the same time.
+///
+/// A lease takes some 80 bytes and its holder. The highest value keeps the leases of a key, which
+/// the append-only file has as one argument after a rewrite, within the server's 512 MB for an
+/// argument.
+static LEASES_MAX: Setting = Setting {
+    name: c"leases-max",
+    default: 100_000,
+    min: 1,
+    max: 1_000_000,
+    value: AtomicI64::new(0),
+    apply: |_| (),
+};
+
 /// The number of keys that RATELIMIT.TOP can list; 0 turns it off.
 ///
 /// A key takes some 100 bytes and its own length, up to 512 bytes.
@@ -38,13 +52,19 @@ static TOP_KEYS: Setting = Setting {
 /// The highest number of keys that RATELIMIT.TOP can list.
 pub(crate) const MAX_TOP_KEYS: u32 = 10_000;
 
-static SETTINGS: [&Setting; 2] = [&SLIDING_WINDOW_MAX_LIMIT, &TOP_KEYS];
+static SETTINGS: [&Setting; 3] = [&SLIDING_WINDOW_MAX_LIMIT, &LEASES_MAX, &TOP_KEYS];
 
 /// Returns the highest limit that RATELIMIT.SW accepts now, or `None` before the server has set it.
 #[inline(always)]
 pub(crate) fn sliding_window_max_limit() -> Option<Units> {
     let limit = SLIDING_WINDOW_MAX_LIMIT.value.load(Ordering::Relaxed);
     u64::try_from(limit).ok().and_then(Units::new)
+}
+
+/// Returns the most leases that a key holds now, or `None` before the server has set it.
+pub(crate) fn leases_max() -> Option<u32> {
+    let most = LEASES_MAX.value.load(Ordering::Relaxed);
+    u32::try_from(most).ok().filter(|&most| most > 0)
 }
 
 /// The default of each setting.

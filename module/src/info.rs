@@ -15,6 +15,18 @@
 //! | `token_bucket_refunds` | calls of RATELIMIT.REFUND that gave units back |
 //! | `token_bucket_refunded_units` | units given back |
 //!
+//! For leases:
+//!
+//! | field | counts |
+//! |---|---|
+//! | `concurrency_calls` | calls of RATELIMIT.ACQUIRE: grants and denials |
+//! | `concurrency_granted` | those that were granted, repeated ones included |
+//! | `concurrency_denied` | those that were denied |
+//! | `concurrency_granted_units` | units granted |
+//! | `concurrency_renewals` | leases renewed |
+//! | `concurrency_lost` | leases that RATELIMIT.RENEW reported as lost |
+//! | `concurrency_releases` | leases released |
+//!
 //! RATELIMIT.MULTI counts once for each key that it took from, or for each key that denied it; keys
 //! that would have granted it when another did not are not counted. Refused calls are not counted:
 //! `INFO commandstats` has them. `replication_failures` is the number of changes that the server
@@ -48,6 +60,71 @@ pub(crate) fn counters(algorithm: Algorithm) -> &'static Counters {
         [const { Counters::new() }; Algorithm::ALL.len()];
     &COUNTERS[algorithm as usize]
 }
+
+/// The counters of leases, since the module was loaded.
+pub(crate) struct LeaseCounters {
+    granted: Counter,
+    granted_units: Counter,
+    denied: Counter,
+    renewals: Counter,
+    lost: Counter,
+    releases: Counter,
+}
+
+/// Returns the counters of leases.
+pub(crate) fn lease_counters() -> &'static LeaseCounters {
+    static COUNTERS: LeaseCounters = LeaseCounters {
+        granted: Counter::new(),
+        granted_units: Counter::new(),
+        denied: Counter::new(),
+        renewals: Counter::new(),
+        lost: Counter::new(),
+        releases: Counter::new(),
+    };
+    &COUNTERS
+}
+
+impl LeaseCounters {
+    /// Counts a lease of that many units that was taken, or taken again.
+    pub(crate) fn add_grant(&self, units: u32) {
+        self.granted.add(1);
+        self.granted_units.add(units);
+    }
+
+    /// Counts a denial.
+    pub(crate) fn add_denial(&self) {
+        self.denied.add(1);
+    }
+
+    /// Counts leases that were renewed, and those that were lost.
+    pub(crate) fn add_renewals(&self, renewed: usize, lost: usize) {
+        self.renewals.add(renewed as u32);
+        self.lost.add(lost as u32);
+    }
+
+    /// Counts leases that were released.
+    pub(crate) fn add_releases(&self, released: usize) {
+        self.releases.add(released as u32);
+    }
+
+    fn fill(&self, fields: &Fields) {
+        let calls = self.granted.get().wrapping_add(self.denied.get());
+        for (count, value) in [
+            ("calls", calls),
+            ("granted", self.granted.get()),
+            ("denied", self.denied.get()),
+            ("granted_units", self.granted_units.get()),
+            ("renewals", self.renewals.get()),
+            ("lost", self.lost.get()),
+            ("releases", self.releases.get()),
+        ] {
+            add(fields, CONCURRENCY, count, value);
+        }
+    }
+}
+
+/// The name of leases in INFO and in metrics.
+const CONCURRENCY: &str = "concurrency";
 
 impl Counters {
     const fn new() -> Self {
@@ -123,9 +200,10 @@ impl Section for Ratelimit {
                 ("refunds", counters.refunds.get()),
                 ("refunded_units", counters.refunded_units.get()),
             ] {
-                add(fields, algorithm, count, value);
+                add(fields, algorithm.name(), count, value);
             }
         }
+        lease_counters().fill(fields);
         fields.add(c"replication_failures", replicate::failures());
         if !in_crash_report {
             fields.add(c"top_keys_tracked", top_keys::len(clock::now()) as u64);
@@ -133,13 +211,13 @@ impl Section for Ratelimit {
     }
 }
 
-/// Adds the field of a count of one algorithm. The name is made without an allocation, as a crash
+/// Adds the field of a count of one algorithm, or of leases. The name is made without an allocation, as a crash
 /// report can be written inside the allocator.
-fn add(fields: &Fields, algorithm: Algorithm, count: &str, value: u64) {
+fn add(fields: &Fields, name_of_kind: &str, count: &str, value: u64) {
     /// More than the longest name, so that a zero follows it.
     const MAX_BYTES: usize = 64;
     let mut name = [0; MAX_BYTES];
-    let bytes = [algorithm.name(), "_", count].into_iter().flat_map(str::bytes);
+    let bytes = [name_of_kind, "_", count].into_iter().flat_map(str::bytes);
     for (place, byte) in name.iter_mut().zip(bytes) {
         *place = byte;
     }

@@ -55,6 +55,10 @@ fn init(load: &Loading) -> Result<(), LoadRefused> {
     command::register::<commands::Peek>(load)?;
     command::register::<commands::Refund>(load)?;
     command::register::<commands::Reset>(load)?;
+    command::register::<commands::Acquire>(load)?;
+    command::register::<commands::Renew>(load)?;
+    command::register::<commands::Release>(load)?;
+    command::register::<commands::Holders>(load)?;
     command::register::<commands::Top>(load)?;
     command::register::<commands::Apply>(load)?;
     ffi::info::register::<info::Ratelimit>(load)?;

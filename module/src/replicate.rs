@@ -21,7 +21,7 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use limiter::codec::DecodeError;
-use limiter::{Effect, Encode, Limiter, TokenBucket};
+use limiter::{Effect, Encode, LeaseEffect, Limiter, TokenBucket};
 
 use crate::clock;
 use crate::ffi::call::Call;
@@ -34,7 +34,22 @@ pub(crate) const APPLY: &CStr = c"ratelimit.apply";
 #[inline(always)]
 pub(crate) fn effect(call: &mut Call<'_>, key: usize, payload: impl FnOnce() -> Payload) {
     if call.has_receivers() {
-        send(call, key, &payload());
+        send(call, key, payload().bytes());
+    } else {
+        verbatim(call);
+    }
+}
+
+/// Sends an effect of a call on a key that may name any number of holders. The effect is made only
+/// if there is a receiver.
+pub(crate) fn lease_effect(
+    call: &mut Call<'_>,
+    key: usize,
+    expiry_millis: u64,
+    effect: impl FnOnce() -> LeaseEffect,
+) {
+    if call.has_receivers() {
+        send(call, key, Some(&encoded(expiry_millis, &effect())));
     } else {
         verbatim(call);
     }
@@ -62,8 +77,8 @@ pub(crate) fn payload<T: Limiter>(expiry_millis: u64, effect: &T::Effect) -> Pay
     Payload::new(expiry_millis, effect)
 }
 
-fn send(call: &mut Call<'_>, key: usize, payload: &Payload) {
-    let sent = match payload.bytes() {
+fn send(call: &mut Call<'_>, key: usize, payload: Option<&[u8]>) {
+    let sent = match payload {
         Some(bytes) => call.replicate(APPLY, key, bytes),
         None => Err(NotReplicated),
     };
@@ -100,8 +115,12 @@ fn count_failure(call: &Call<'_>) {
 
 /// Returns the payload that gives a key this value; the server itself sends the expiry.
 pub(crate) fn restore(value: &impl Encode) -> Vec<u8> {
-    let mut payload = 0_u64.to_be_bytes().to_vec();
-    value.encode(&mut payload);
+    encoded(0, value)
+}
+
+fn encoded(expiry_millis: u64, effect: &impl Encode) -> Vec<u8> {
+    let mut payload = expiry_millis.to_be_bytes().to_vec();
+    effect.encode(&mut payload);
     payload
 }
 

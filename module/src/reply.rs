@@ -1,6 +1,7 @@
-//! Decisions as replies. Times of a reply are rounded up to milliseconds here and nowhere else.
+//! Decisions as replies. Times of a reply are rounded to milliseconds here and nowhere else: up, or
+//! down for the end of a lease, so that its holder never relies on a lease that has ended.
 
-use limiter::{Decision, RetryAfter};
+use limiter::{Acquired, Decision, HeldLease, Instant, Lease, Renewed, RetryAfter};
 
 use crate::ffi::reply::{Integers, Reply};
 
@@ -12,6 +13,35 @@ pub(crate) fn decision(decision: &Decision) -> Reply {
 /// Returns the reply to a call on several keys.
 pub(crate) fn decisions<'a>(granted: bool, decisions: impl Iterator<Item = &'a Decision>) -> Reply {
     Reply::Decisions(granted, decisions.map(integers).collect())
+}
+
+/// Returns the reply to a call that takes a lease.
+pub(crate) fn acquired(acquired: &Acquired) -> Reply {
+    Reply::Lease(integers(&acquired.decision), held(acquired.lease))
+}
+
+/// Returns the reply to a call that renews leases.
+pub(crate) fn renewed(renewed: &[Renewed]) -> Reply {
+    Reply::Fences(renewed.iter().map(|renewed| held(renewed.lease)).collect())
+}
+
+/// Returns the reply to a call that lists leases, all of which count at `now`.
+pub(crate) fn holders(leases: &[Lease], now: Instant) -> Reply {
+    let row = |lease: &Lease| {
+        let held = HeldLease::of(lease, now);
+        let [fence, millis] = integers_of(held);
+        (lease.holder, [i64::from(lease.cost.get()), millis, fence])
+    };
+    Reply::Holders(leases.iter().map(row).collect())
+}
+
+/// Returns the fence of a lease and the milliseconds until it ends, or zeros if there is none.
+fn held(lease: Option<HeldLease>) -> [i64; 2] {
+    lease.map_or([0; 2], integers_of)
+}
+
+fn integers_of(lease: HeldLease) -> [i64; 2] {
+    [lease.fence.cast_signed(), lease.ends_in.floor_millis()]
 }
 
 fn integers(decision: &Decision) -> Integers {

@@ -61,8 +61,15 @@ pub enum AcquisitionError {
     NoFence,
 }
 
+impl Renewed {
+    /// The answer if the holder has no lease.
+    pub const LOST: Self = Self { lease: None, has_changed: false };
+}
+
 impl HeldLease {
-    pub(crate) fn of(lease: &Lease, now: Instant) -> Self {
+    /// Returns a lease as its holder sees it.
+    #[must_use]
+    pub fn of(lease: &Lease, now: Instant) -> Self {
         Self { fence: lease.fence, ends_in: until(lease.expiry, now) }
     }
 }

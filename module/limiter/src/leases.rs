@@ -141,7 +141,7 @@ impl Leases {
         now: Instant,
     ) -> Renewed {
         let Some(own) = self.counted_with(holder, fence, now) else {
-            return Renewed { lease: None, has_changed: false };
+            return Renewed::LOST;
         };
         let lease = lease_after(Some(own), own.holder, own.cost, ttl, own.fence, now);
         let has_changed = own != lease;
@@ -152,14 +152,11 @@ impl Leases {
     }
 
     /// Ends a lease; returns whether there was one. With a fence, only a lease with this fence is
-    /// ended. A state of which no lease counts any more is the default one again.
+    /// ended. A state of which no lease counts any more has ended: see [`Stored::has_ended`].
     pub fn release(&mut self, holder: &Holder, fence: Option<u64>, now: Instant) -> bool {
         let Some(own) = self.counted_with(holder, fence, now) else { return false };
         self.index.remove(&own);
         self.clean(now);
-        if self.index.last_expiry() <= now {
-            *self = Self::new();
-        }
         true
     }
 

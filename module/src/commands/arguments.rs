@@ -30,6 +30,15 @@ const LENGTH: &[Argument] = &[WINDOW, Argument::integer(c"anchor").after(c"ANCHO
 const BOUNDS: &[Argument] =
     &[Argument::double(c"begin").after(c"FROM"), Argument::double(c"end").after(c"UNTIL")];
 
+pub(super) const TTL: Argument = Argument::double(c"ttl");
+pub(super) const HOLDER: Argument = Argument::string(c"holder");
+pub(super) const FENCED: Argument = Argument::word(c"fenced", c"FENCED").optional();
+pub(super) const COUNT: Argument = Argument::integer(c"count").after(c"COUNT").optional();
+
+/// A lease, named by its holder and with FENCED by its fence.
+pub(super) const NAMED_LEASE: Argument =
+    Argument::block(c"lease", &[HOLDER, Argument::integer(c"fence").optional()]);
+
 /// A limit that names its algorithm.
 pub(super) const EITHER_LIMIT: Argument = Argument::one_of(c"algorithm", EITHER);
 

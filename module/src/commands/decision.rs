@@ -84,6 +84,12 @@ fn ended<T: DataType>(key: &ReadKey<'_>, now: Instant) -> bool {
 #[inline(always)]
 pub(super) fn count_denial(call: &Call<'_>, key: usize, algorithm: Algorithm, now: Instant) {
     counters(algorithm).add_denial();
+    list_denial(call, key, now);
+}
+
+/// Counts for RATELIMIT.TOP that the key which an argument names has denied a call.
+#[inline(always)]
+pub(super) fn list_denial(call: &Call<'_>, key: usize, now: Instant) {
     if let Some(key) = call.arg(key) {
         top_keys::denied(call.database(), key, now);
     }

@@ -1,26 +1,36 @@
 //! The commands, one file each: semantics, syntax, facts, run.
 //!
 //! * `decision`: the decisions of keys. `change`: the changes of keys, and their publication.
+//! * `leases`: the changes of leases, and their publication.
 //! * `arguments`: the arguments that several commands take.
 
+mod acquire;
 mod apply;
 mod arguments;
 mod change;
 mod decision;
 mod fixed_window;
+mod holders;
+mod leases;
 mod multi;
 mod peek;
 mod refund;
+mod release;
+mod renew;
 mod reset;
 mod sliding_window_log;
 mod token_bucket;
 mod top;
 
+pub(crate) use acquire::Acquire;
 pub(crate) use apply::Apply;
 pub(crate) use fixed_window::TakeFixedWindow;
+pub(crate) use holders::Holders;
 pub(crate) use multi::Multi;
 pub(crate) use peek::Peek;
 pub(crate) use refund::Refund;
+pub(crate) use release::Release;
+pub(crate) use renew::Renew;
 pub(crate) use reset::Reset;
 pub(crate) use sliding_window_log::TakeSlidingWindowLog;
 pub(crate) use token_bucket::TakeTokenBucket;

@@ -24,12 +24,16 @@
 
 use crate::args::Args;
 use crate::clock;
+use crate::commands::arguments;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Argument, Callers, Facts, Keys};
+use crate::ffi::command_info::{Callers, Facts, Keys};
 use crate::ffi::error::Error;
 use crate::ffi::reply::Reply;
 use crate::top_keys;
+
+/// The number of keys that are listed without the option COUNT.
+const DEFAULT_COUNT: u32 = 10;
 
 /// RATELIMIT.TOP.
 pub(crate) struct Top;
@@ -49,11 +53,11 @@ impl Command for Top {
         tips: Some(c"nondeterministic_output request_policy:all_nodes"),
         arity: -1,
         keys: Keys::None,
-        arguments: &[Argument::integer(c"count").after(c"COUNT").optional()],
+        arguments: &[arguments::COUNT],
     };
 
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
-        let count = Args::after_name(call).count()?;
+        let count = Args::after_name(call).count(DEFAULT_COUNT)?;
         Ok(Reply::Counts(top_keys::top(call.database(), count, clock::now())))
     }
 }

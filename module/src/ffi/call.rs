@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::ops::Range;
 use std::{process, slice};
 
+use limiter::Holder;
 use redis_module::{Context, raw};
 
 use super::api::{Api, api};
@@ -111,6 +112,9 @@ impl<'a> Call<'a> {
             Ok(Reply::Decision(integers)) => self.reply_integers(&integers),
             Ok(Reply::Decisions(granted, decisions)) => self.reply_decisions(granted, &decisions),
             Ok(Reply::Counts(counts)) => self.reply_counts(&counts),
+            Ok(Reply::Lease(integers, lease)) => self.reply_lease(&integers, &lease),
+            Ok(Reply::Fences(leases)) => self.reply_fences(&leases),
+            Ok(Reply::Holders(leases)) => self.reply_holders(&leases),
             // SAFETY: the context is that of the running callback.
             Ok(Reply::Ok) => unsafe {
                 api!(self.api, RedisModule_ReplyWithSimpleString)(self.ctx, c"OK".as_ptr())
@@ -143,8 +147,36 @@ impl<'a> Call<'a> {
         status
     }
 
+    fn reply_lease(&self, decision: &Integers, lease: &[i64; 2]) -> c_int {
+        let status = self.reply_array(decision.len() + lease.len());
+        for &integer in decision.iter().chain(lease) {
+            self.reply_integer(integer);
+        }
+        status
+    }
+
+    fn reply_fences(&self, leases: &[[i64; 2]]) -> c_int {
+        let status = self.reply_array(leases.len());
+        for lease in leases {
+            self.reply_integers(lease);
+        }
+        status
+    }
+
+    fn reply_holders(&self, leases: &[(Holder, [i64; 3])]) -> c_int {
+        let status = self.reply_array(leases.len());
+        for (holder, integers) in leases {
+            self.reply_array(1 + integers.len());
+            self.reply_bytes(holder.as_bytes());
+            for &integer in integers {
+                self.reply_integer(integer);
+            }
+        }
+        status
+    }
+
     #[inline(always)]
-    fn reply_integers(&self, integers: &Integers) -> c_int {
+    fn reply_integers<const N: usize>(&self, integers: &[i64; N]) -> c_int {
         let status = self.reply_array(integers.len());
         for &integer in integers {
             self.reply_integer(integer);

@@ -1,5 +1,7 @@
 //! The replies to calls that were not refused.
 
+use limiter::Holder;
+
 /// The reply to a call that was not refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
@@ -13,6 +15,12 @@ pub(crate) enum Reply {
     Decisions(bool, Vec<Integers>),
     /// Keys, with a number for each.
     Counts(Vec<(Vec<u8>, u64)>),
+    /// The integers of one decision, the fence of the lease, and the milliseconds until it ends.
+    Lease(Integers, [i64; 2]),
+    /// For each lease its fence, and the milliseconds until it ends.
+    Fences(Vec<[i64; 2]>),
+    /// For each lease its holder, its cost, the milliseconds until it ends, and its fence.
+    Holders(Vec<(Holder, [i64; 3])>),
 }
 
 /// granted, capacity, remaining, retry_after_ms, reset_after_ms.
