@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use limiter::{Acquisition, Fences, Holder, Units, Window};
 
-use super::{Args, COST_OPTION, LIMIT};
+use super::{Args, COST_OPTION, LIMIT, units};
 use crate::config;
 use crate::ffi::error::Error;
 use crate::number;
@@ -30,7 +30,7 @@ impl Args<'_, '_> {
             if !self.next()?.eq_ignore_ascii_case(b"COST") {
                 return Err(Error::argument(c"ERR options must be COST cost"));
             }
-            self.option(&mut cost, &COST_OPTION)?;
+            self.option(&mut cost, &COST_OPTION, units)?;
         }
         let max_leases = config::leases_max()
             .ok_or(Error::Internal(c"ERR internal error: a setting has no value"))?;
