@@ -178,12 +178,14 @@ impl Slot {
             client.decide(&format!("RATELIMIT.TB {tag}idle:bucket 1000 3600 COST 7"));
             client.decide(&format!("RATELIMIT.SW {tag}idle:log 1000 3600 COST 7"));
         }
+        client.call::<[i64; 7]>(&format!("RATELIMIT.ACQUIRE {tag}idle:leases 5 3600 a"));
         let number = client.call(&format!("CLUSTER KEYSLOT {tag}"));
         Self { tag, number }
     }
 
     fn idle(&self, client: &mut Client) -> Vec<Snapshot> {
-        Snapshot::all(client, &["idle:bucket", "idle:log"].map(|key| format!("{}{key}", self.tag)))
+        let keys = ["idle:bucket", "idle:log", "idle:leases"];
+        Snapshot::all(client, &keys.map(|key| format!("{}{key}", self.tag)))
     }
 
     fn some_keys(&self, client: &mut Client) -> Vec<String> {

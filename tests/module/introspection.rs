@@ -32,7 +32,31 @@ const VARIES: &[&str] = &["nondeterministic_output"];
 const TAKES: &[&str] = &["denyoom", "fast", "module", "write"];
 const FIRST: &str = "RW access update, index index 1, range lastkey 0 keystep 1 limit 0";
 
-const COMMANDS: [Facts; 7] = [
+const COMMANDS: [Facts; 11] = [
+    Facts {
+        name: "ratelimit.acquire",
+        arity: -5,
+        flags: TAKES,
+        positions: [1, 1, 1],
+        categories: &["@fast", "@ratelimit", "@write"],
+        tips: VARIES,
+        key_spec: FIRST,
+        summary: "Takes a lease, which its holder has until it is released or expires.",
+        since: "1.1.0",
+        syntax: "key:0 limit:integer ttl:double holder:string [COST cost:integer]",
+    },
+    Facts {
+        name: "ratelimit.holders",
+        arity: -2,
+        flags: &["fast", "module", "readonly"],
+        positions: [1, 1, 1],
+        categories: &["@fast", "@ratelimit", "@read"],
+        tips: VARIES,
+        key_spec: "RO access, index index 1, range lastkey 0 keystep 1 limit 0",
+        summary: "Lists the live leases of a key.",
+        since: "1.1.0",
+        syntax: "key:0 [COUNT count:integer]",
+    },
     Facts {
         name: "ratelimit.multi",
         arity: -6,
@@ -72,6 +96,30 @@ const COMMANDS: [Facts; 7] = [
         summary: "Gives back units that were taken and not used.",
         since: "1.0.0",
         syntax: "key:0 amount:integer",
+    },
+    Facts {
+        name: "ratelimit.release",
+        arity: -3,
+        flags: &["fast", "module", "write"],
+        positions: [1, 1, 1],
+        categories: &["@fast", "@ratelimit", "@write"],
+        tips: VARIES,
+        key_spec: FIRST,
+        summary: "Ends leases.",
+        since: "1.1.0",
+        syntax: "key:0 [FENCED] holder:string [fence:integer]...",
+    },
+    Facts {
+        name: "ratelimit.renew",
+        arity: -4,
+        flags: &["fast", "module", "write"],
+        positions: [1, 1, 1],
+        categories: &["@fast", "@ratelimit", "@write"],
+        tips: VARIES,
+        key_spec: FIRST,
+        summary: "Moves the expiry of leases.",
+        since: "1.1.0",
+        syntax: "key:0 ttl:double [FENCED] holder:string [fence:integer]...",
     },
     Facts {
         name: "ratelimit.reset",
@@ -196,6 +244,10 @@ fn the_server_finds_the_keys_of_every_call() {
         ("RATELIMIT.RESET a b a", &["a", "b", "a"], "RM delete"),
         ("RATELIMIT.MULTI 1 a TB 10 60", &["a"], "RW access update"),
         ("RATELIMIT.MULTI 3 a b c TB 1 1 SW 1 1 TB 1 1", &["a", "b", "c"], "RW access update"),
+        ("RATELIMIT.ACQUIRE a 5 60 holder COST 2", &["a"], "RW access update"),
+        ("RATELIMIT.RENEW a 60 FENCED b 1 c 2", &["a"], "RW access update"),
+        ("RATELIMIT.RELEASE a b c", &["a"], "RW access update"),
+        ("RATELIMIT.HOLDERS a COUNT 5", &["a"], "RO access"),
         ("RATELIMIT.APPLY a payload", &["a"], "RW update"),
     ] {
         let found: Vec<String> = client.call(&format!("COMMAND GETKEYS {call}"));
@@ -246,6 +298,10 @@ fn redis_cli_explains_every_command() {
             "key TB limit window [BURST capacity] [COST cost]|SW limit window [COST cost]",
         ),
         ("RATELIMIT.REFUND", "key amount"),
+        ("RATELIMIT.ACQUIRE", "key limit ttl holder [COST cost]"),
+        ("RATELIMIT.RENEW", "key ttl [FENCED] holder [fence] [holder [fence] ...]"),
+        ("RATELIMIT.RELEASE", "key [FENCED] holder [fence] [holder [fence] ...]"),
+        ("RATELIMIT.HOLDERS", "key [COUNT count]"),
         ("RATELIMIT.RESET", "key [key ...]"),
         ("RATELIMIT.TOP", "[COUNT count]"),
     ] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::harness::{NOON, Server, exchange};
 
 /// Calls, and the events of the module and of the server that each of them publishes.
-const CALLS: [(&str, &[&str]); 12] = [
+const CALLS: [(&str, &[&str]); 22] = [
     ("RATELIMIT.TB {a}bucket 10 60 COST 4", &["ratelimit.grant {a}bucket"]),
     ("RATELIMIT.TB {a}bucket 10 60 COST 9 PARTIAL", &["ratelimit.grant {a}bucket"]),
     ("RATELIMIT.TB {a}bucket 10 60", &[]),
@@ -23,6 +23,16 @@ const CALLS: [(&str, &[&str]); 12] = [
     ("RATELIMIT.REFUND {a}log 9", &["ratelimit.refund {a}log", "del {a}log"]),
     ("RATELIMIT.RESET {a}bucket missing", &["del {a}bucket"]),
     ("RATELIMIT.REFUND missing 1", &[]),
+    ("RATELIMIT.ACQUIRE {a}jobs 2 60 a", &["ratelimit.acquire {a}jobs"]),
+    ("RATELIMIT.ACQUIRE {a}jobs 2 60 a", &["ratelimit.acquire {a}jobs"]),
+    ("RATELIMIT.ACQUIRE {a}jobs 2 60 b", &["ratelimit.acquire {a}jobs"]),
+    ("RATELIMIT.ACQUIRE {a}jobs 2 60 c", &[]),
+    ("RATELIMIT.RENEW {a}jobs 90 a b c", &["ratelimit.renew {a}jobs"]),
+    ("RATELIMIT.RENEW {a}jobs 1 a c", &[]),
+    ("RATELIMIT.RELEASE {a}jobs a c", &["ratelimit.release {a}jobs"]),
+    ("RATELIMIT.RELEASE {a}jobs a", &[]),
+    ("RATELIMIT.HOLDERS {a}jobs", &[]),
+    ("RATELIMIT.RELEASE {a}jobs b", &["ratelimit.release {a}jobs", "del {a}jobs"]),
 ];
 
 /// Starts a server that publishes these classes, and a subscriber to all events.
@@ -80,6 +90,10 @@ fn nothing_is_published_for_a_key_that_is_missing() {
         ("RATELIMIT.SW missing 10 60 COST 11", false),
         ("RATELIMIT.REFUND missing 1", false),
         ("RATELIMIT.RESET missing", false),
+        ("RATELIMIT.ACQUIRE missing 1 60 a COST 2", false),
+        ("RATELIMIT.RENEW missing 60 a", false),
+        ("RATELIMIT.RELEASE missing a", false),
+        ("RATELIMIT.HOLDERS missing", true),
     ] {
         client.call::<redis::Value>(call);
         let expected: &[_] = if reads && is_redis_7_0 { &["keymiss missing"] } else { &[] };

@@ -8,6 +8,8 @@ mod arguments;
 mod decisions;
 // INFO ratelimit: its counters and its sizes.
 mod info;
+// RATELIMIT.ACQUIRE, RENEW, RELEASE and HOLDERS.
+mod leases;
 // Loading the module: each reason to refuse it.
 mod loading;
 // RATELIMIT.MULTI: several keys, all or none.
@@ -41,6 +43,8 @@ mod denied;
 mod failover;
 // Key events of grants and refunds.
 mod key_events;
+// Fences and bytes of leases over restarts, promotion and moved keys.
+mod leases_fences;
 // Memory of values: its size, its release, its defragmentation.
 mod memory;
 // Stored bytes of every version.
@@ -60,6 +64,8 @@ mod sentinel;
 
 // Decisions of the pure crate and of a server over the same history.
 mod agreement;
+// The same for leases.
+mod leases_agreement;
 // Many clients on one key.
 mod concurrency;
 // Bytes that fuzzing found, and mutations of them.
@@ -68,5 +74,7 @@ mod corpus;
 mod hostile;
 // Generic key commands on limiter keys.
 mod keyspace;
+// Many clients on one key of leases, some of which die.
+mod leases_clients;
 // Servers that are out of memory, busy or paused, and modules that are loaded and unloaded.
 mod pressure;

@@ -9,6 +9,7 @@ use crate::harness::{NOON, Server};
 
 const MAX_LIMIT: &str = "ratelimit.sliding-window-max-limit";
 const TOP_KEYS: &str = "ratelimit.top-keys";
+const LEASES_MAX: &str = "ratelimit.leases-max";
 
 #[test]
 fn the_highest_limit_of_a_log_is_a_million_unless_set() {
@@ -80,6 +81,22 @@ fn the_denied_keys_that_are_kept_are_128_unless_set() {
 }
 
 #[test]
+fn a_key_holds_100000_leases_unless_set() {
+    let server = Server::start();
+    let mut client = server.client();
+    assert_eq!(setting(&server, LEASES_MAX), "100000");
+    for right in ["1000000", "1", "5"] {
+        client.call::<()>(&format!("CONFIG SET {LEASES_MAX} {right}"));
+    }
+    for wrong in ["0", "-1", "1000001", "many", ""] {
+        client.refusal_of(&[b"CONFIG", b"SET", LEASES_MAX.as_bytes(), wrong.as_bytes()]);
+    }
+    assert_eq!(setting(&server, LEASES_MAX), "5");
+    let server = Server::builder().module_arguments(&["leases-max", "7"]).start();
+    assert_eq!(setting(&server, LEASES_MAX), "7");
+}
+
+#[test]
 fn the_modules_arguments_are_defaults_in_any_order() {
     for arguments in [
         ["sliding-window-max-limit", "7", "top-keys", "3"],
@@ -138,8 +155,8 @@ fn a_rewritten_configuration_survives_a_restart() {
 #[test]
 fn arguments_that_set_nothing_stop_the_start_with_one_line() {
     let expected = "<ratelimit> module arguments must be settings, at most once each and followed \
-                    by an integer: sliding-window-max-limit (1 to 1000000000), top-keys (0 to \
-                    10000)";
+                    by an integer: sliding-window-max-limit (1 to 1000000000), leases-max (1 to \
+                    1000000), top-keys (0 to 10000)";
     for arguments in [
         &["sliding-window-max-limit"][..],
         &["sliding-window-max-limit", "0"],
@@ -148,6 +165,8 @@ fn arguments_that_set_nothing_stop_the_start_with_one_line() {
         &["sliding-window-max-limit", "7", "sliding-window-max-limit"],
         &["sliding-window-max-limit", "7", "sliding-window-max-limit", "7"],
         &["sliding-window-limit", "7"],
+        &["leases-max", "0"],
+        &["leases-max", "1000001"],
         &["top-keys", "10001"],
         &["top-keys", "-1"],
         &["top-keys", "9223372036854775808"],
