@@ -344,7 +344,7 @@ fn calls_on_leases_are_counted() {
     let server = Server::at(NOON);
     let mut client = server.client();
     let fields = ["calls", "granted", "denied", "granted_units", "renewals", "lost", "releases"];
-    let mut counts = || {
+    let counts = || {
         fields.map(|field| {
             let field = format!("ratelimit_concurrency_{field}");
             server.client().info("ratelimit", &field).parse::<u64>().unwrap()
@@ -404,7 +404,7 @@ fn a_key_expires_when_its_last_lease_has_ended() {
     let server = Server::at(NOON);
     let mut client = server.client();
     let now = NOON.cast_signed() / 1_000;
-    let mut expiry = || server.client().call::<i64>("PEXPIRETIME jobs") - now;
+    let expiry = || server.client().call::<i64>("PEXPIRETIME jobs") - now;
     acquire(&mut client, "jobs 9 60 a");
     assert_eq!(expiry(), 61_000);
     acquire(&mut client, "jobs 9 5 b");

@@ -13,7 +13,7 @@ use crate::harness::{Client, NOON, Random, Server, Snapshot};
 
 const STEPS: usize = 6_000;
 const KEYS: [&str; 2] = ["jobs", "other"];
-const MAX_LEASES: u32 = 5;
+const MAX_LEASES: u32 = 3;
 const FULL: &str = "ERR the key has as many leases as the setting ratelimit.leases-max allows";
 
 /// The leases of one key, with the expiry of their latest change.
@@ -83,7 +83,10 @@ impl Oracle {
     /// Makes one random call on the server and on the pure code.
     fn step(&mut self, client: &mut Client, random: &mut Random, now: Instant) {
         let key = random.below(KEYS.len());
-        self.keys[key].expire(now);
+        // The test accesses all keys after each call.
+        for kept in &mut self.keys {
+            kept.expire(now);
+        }
         let ttl = Window::from_millis(random.pick(&[1, 10, 1_000, 1_001, 60_000])).unwrap();
         let call = Call { key, now, ttl, random };
         match call.random.below(10) {
@@ -96,7 +99,7 @@ impl Oracle {
 
     fn acquires(&mut self, client: &mut Client, call: Call<'_>) {
         let Call { key, now, ttl, random } = call;
-        let limit = random.pick(&[1, 2, 5, 20, 1_000_000_000]);
+        let limit = random.pick(&[1_u64, 2, 5, 20, 1_000_000_000]);
         let cost = 1 + random.bits() % limit.div_ceil(random.pick(&[1, 2, 10]));
         let (holder, [limit, cost]) = (
             random_holder(random),
@@ -190,8 +193,7 @@ impl Oracle {
         for (kept, key) in self.keys.iter().zip(KEYS) {
             let expiry: i64 = client.call(&format!("PEXPIRETIME {key}"));
             let expected = kept.expiry_millis.map_or(-2, |millis| i64::try_from(millis).unwrap());
-            // A key that has expired is found to be missing.
-            assert!(expiry == expected || expiry == -2, "{key}: {expiry}, not {expected}");
+            assert_eq!(expiry, expected, "{key}");
         }
     }
 }
@@ -243,7 +245,8 @@ fn seconds(ttl: Window) -> Vec<u8> {
 
 /// Moves the clock, mostly forwards and by less than the longest ttl.
 fn move_clock(server: &Server, random: &mut Random) {
-    let most = random.pick(&[1, 1_000, 20_000, 2_000_000, 130_000_000]);
+    let far = random.once_in(15);
+    let most = if far { 130_000_000 } else { random.pick(&[1, 1_000, 20_000, 2_000_000]) };
     let micros = random.bits() % most;
     if random.once_in(15) {
         server.clock().step_back(Duration::from_micros(micros));

@@ -88,7 +88,7 @@ fn a_copy_and_a_restored_dump_have_the_same_leases() {
     }
     assert_eq!(client.call::<i64>("COPY jobs copied"), 1);
     let dump: Vec<u8> = client.call("DUMP jobs");
-    client.send::<()>(&[b"RESTORE", b"restored", b"0", &dump]);
+    client.send::<()>(&[b"RESTORE", b"restored", b"60000", &dump]);
     let digest = |client: &mut Client, key: &str| {
         client.call::<[String; 1]>(&format!("DEBUG DIGEST-VALUE {key}"))
     };
@@ -144,7 +144,7 @@ fn an_effect_on_a_lease_is_short() {
     let replica = Server::builder().clock_of(&primary).replica_of(&primary).start();
     replica.catch_up_with(&primary);
     let mut client = primary.client();
-    let mut offset =
+    let offset =
         || -> u64 { primary.client().info("replication", "master_repl_offset").parse().unwrap() };
     for number in 0..200 {
         client.call::<[i64; 7]>(&format!("RATELIMIT.ACQUIRE user:1234 1000 60 {number:08}"));
