@@ -47,6 +47,8 @@ mod key_events;
 mod leases_fences;
 // Memory of values: its size, its release, its defragmentation.
 mod memory;
+// Keys that the server does not open.
+mod openings;
 // Stored bytes of every version.
 mod payloads;
 // Reload and restart: equal bytes before and after.

@@ -165,7 +165,7 @@ fn apply_to<T: DataType>(
 
 /// Deletes a key, and returns whether there was one. Refuses a key of another type: that can only
 /// be a mistake.
-fn delete(key: WriteKey<'_>) -> Result<bool, Error> {
+fn delete(mut key: WriteKey<'_>) -> Result<bool, Error> {
     if Kind::of(&key).is_some() {
         key.delete();
         return Ok(true);

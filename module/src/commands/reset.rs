@@ -9,6 +9,8 @@
 //! whether or not the key exists. Costs as much as there are keys; large logs are freed in the
 //! background.
 
+use limiter::Instant;
+
 use crate::clock;
 use crate::commands::arguments;
 use crate::commands::change::record_deletion;
@@ -17,6 +19,7 @@ use crate::ffi::call::Call;
 use crate::ffi::command::Command;
 use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
 use crate::ffi::error::Error;
+use crate::ffi::key::ReadKey;
 use crate::ffi::reply::Reply;
 use crate::top_keys;
 use crate::types::Kind;
@@ -40,31 +43,42 @@ impl Command for Reset {
         arguments: &[arguments::KEY.multiple()],
     };
 
-    /// Every key is opened and checked before any is changed. One key is open at a time, as a call
-    /// may name any number of them, and a name more than once.
+    /// All keys are open before any is changed, so that an error leaves them as they were.
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
-        for index in 1..call.len() {
-            let key = call.open_to_write(index)?;
-            if !key.is_missing() && Kind::of(&key).is_none() {
-                return Err(Error::WrongType);
-            }
-        }
         let now = clock::now();
-        let mut removed = 0;
-        for index in 1..call.len() {
-            let key = call.open_to_write(index)?;
-            // A name that is repeated finds no key the second time.
-            if Kind::of(&key).is_some() {
-                removed += i64::from(!has_ended(&key, now));
-                key.delete();
+        let (indexes, mut keys) = call.open_each_to_write(1..call.len())?;
+        let mut removals = Vec::with_capacity(indexes.len());
+        for position in 0..indexes.len() {
+            removals.push(removal(keys.get(position)?, now)?);
+        }
+        for (position, _) in removals.iter().enumerate().filter(|(_, removal)| removal.is_some()) {
+            keys.get(position)?.delete();
+        }
+        drop(keys);
+        for (&index, removal) in indexes.iter().zip(&removals) {
+            if removal.is_some() {
                 record_deletion(call, index);
-            } else {
-                drop(key);
             }
             if let Some(name) = call.arg(index) {
                 top_keys::forget(call.database(), name);
             }
         }
-        Ok(Reply::Integer(removed))
+        let removed = removals.iter().flatten().filter(|removal| removal.is_live).count();
+        Ok(Reply::Integer(removed as i64))
+    }
+}
+
+/// The removal of a key.
+struct Removal {
+    /// False if the state has ended: the key counts as missing.
+    is_live: bool,
+}
+
+/// Returns the removal of a key, or `None` if there is no key.
+fn removal(key: &ReadKey<'_>, now: Instant) -> Result<Option<Removal>, Error> {
+    match Kind::of(key) {
+        Some(_) => Ok(Some(Removal { is_live: !has_ended(key, now) })),
+        None if key.is_missing() => Ok(None),
+        None => Err(Error::WrongType),
     }
 }

@@ -10,6 +10,8 @@ pub(crate) enum Error {
     WrongArity,
     /// The key holds a value of another type.
     WrongType,
+    /// The server is using the key, so that it cannot be changed now.
+    InUse,
     /// The user may not call a command that is not meant for users: the whole message.
     NoPermission(Cow<'static, CStr>),
     /// An argument broke a rule: the whole message, which names the argument and the rule.
@@ -36,6 +38,8 @@ impl Error {
         match self {
             Self::WrongArity => c"ERR wrong number of arguments",
             Self::WrongType => c"WRONGTYPE Operation against a key holding the wrong kind of value",
+            // The word by which clients of a cluster repeat a call.
+            Self::InUse => c"TRYAGAIN the server is saving this key: repeat the call",
             Self::NoPermission(message) | Self::Argument(message) => message,
             Self::Internal(message) => message,
         }

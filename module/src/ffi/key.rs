@@ -81,6 +81,27 @@ impl<'a> Call<'a> {
         Ok(WriteKeys(keys))
     }
 
+    /// Opens the keys that the arguments in a range name for writing, each of them once, also if
+    /// its name is repeated. Returns the first argument of each name with the keys.
+    pub(crate) fn open_each_to_write(
+        &mut self,
+        range: Range<usize>,
+    ) -> Result<(Vec<usize>, WriteKeys<'_>), Error> {
+        let mut indexes: Vec<_> = range.collect();
+        // The sort is stable, so that the first argument of each name stays the first.
+        indexes.sort_by_key(|&index| self.arg(index));
+        indexes.dedup_by_key(|index| self.arg(*index));
+        indexes.sort_unstable();
+        let mut keys = Vec::with_capacity(indexes.len());
+        for &index in &indexes {
+            let name = self.string(index)?;
+            // SAFETY: the name is an argument of the call, which the keys borrow mutably, and is
+            // another one than those of the keys that are open already.
+            keys.push(unsafe { WriteKey::open(self, name) }?);
+        }
+        Ok((indexes, WriteKeys(keys)))
+    }
+
     /// Returns the arguments in a range as names of keys, or `None` if a name is repeated.
     pub(crate) fn key_names(&self, range: Range<usize>) -> Option<KeyNames<'a>> {
         let mut names: Vec<_> = range.clone().map(|index| self.arg(index)).collect();
@@ -215,8 +236,9 @@ impl WriteKey<'_> {
         // SAFETY: the caller vouches for it.
         let read =
             unsafe { ReadKey::open(call, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) };
-        let key = NonNull::new(read.key);
-        let key = key.ok_or(Error::Internal(c"ERR internal error: a key cannot be opened"))?;
+        // A server that saves without a fork (Valkey 9.2) refuses a key that it is saving. Such a
+        // server delays commands that name the key until then, so that no client gets the error.
+        let key = NonNull::new(read.key).ok_or(Error::InUse)?;
         Ok(Self { key, read })
     }
 
@@ -262,10 +284,11 @@ impl WriteKey<'_> {
         }
     }
 
-    /// Deletes and closes the key. A large value is freed in the background. The caller publishes
-    /// the deletion.
-    pub(crate) fn delete(self) {
-        // SAFETY: the key is open for writing; no value of it is borrowed, as `self` is owned.
+    /// Deletes the key, which stays open. A large value is freed in the background. The caller
+    /// publishes the deletion.
+    pub(crate) fn delete(&mut self) {
+        // SAFETY: the key is open for writing; no value of it is borrowed, as `self` is borrowed
+        // mutably.
         unsafe { api!(self.read.api, RedisModule_UnlinkKey)(self.key.as_ptr()) };
     }
 }

@@ -8,7 +8,8 @@
 //! | `RedisModule_X` | every call of the function fails |
 //! | `-RedisModule_X` | the server does not have the function |
 //!
-//! Of the subscriptions to events, the first succeeds: the second one fails.
+//! Of the subscriptions to events, the first succeeds: the second one fails. Of the keys that are
+//! opened for writing, every fourth one cannot be opened.
 
 use std::env;
 use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
@@ -21,6 +22,7 @@ const ERR: c_int = 1;
 
 type GetApi = unsafe extern "C" fn(*const c_char, *mut *mut c_void) -> c_int;
 type OnLoad = unsafe extern "C" fn(*mut *mut c_void, *mut *mut c_void, c_int) -> c_int;
+type OpenKey = unsafe extern "C" fn(*mut c_void, *mut c_void, c_int) -> *mut c_void;
 type Subscribe = unsafe extern "C" fn(*mut c_void, Event, *const c_void) -> c_int;
 
 /// An event as the server's functions take it.
@@ -37,6 +39,10 @@ static GET_API: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 /// The server's own function that subscribes to an event, and the number of its calls.
 static SUBSCRIBE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static SUBSCRIPTIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// The server's own function that opens a key, and the number of keys opened for writing.
+static OPEN_KEY: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+static OPENINGS: AtomicUsize = AtomicUsize::new(0);
 
 /// Loads the other module. If it refuses, it is unmapped, as a server unmaps a refused module.
 ///
@@ -102,6 +108,11 @@ unsafe extern "C" fn get_api(name: *const c_char, function: *mut *mut c_void) ->
                 SUBSCRIBE.store(unsafe { *function }, Ordering::Relaxed);
                 subscribe as Subscribe as *mut c_void
             }
+            "RedisModule_OpenKey" => {
+                // SAFETY: as above.
+                OPEN_KEY.store(unsafe { *function }, Ordering::Relaxed);
+                open_key as OpenKey as *mut c_void
+            }
             "RedisModule_CreateDataType" | "RedisModule_GetCommand" => {
                 answers_null as extern "C" fn() -> *mut c_void as *mut c_void
             }
@@ -121,6 +132,18 @@ extern "C" fn fails() -> c_int {
 /// Fails as `fails` does, for functions that return a pointer.
 extern "C" fn answers_null() -> *mut c_void {
     ptr::null_mut()
+}
+
+/// Opens a key, but not every fourth one that is to be written.
+unsafe extern "C" fn open_key(ctx: *mut c_void, name: *mut c_void, mode: c_int) -> *mut c_void {
+    const WRITE: c_int = 1 << 1;
+    if mode & WRITE != 0 && OPENINGS.fetch_add(1, Ordering::Relaxed) % 4 == 3 {
+        return ptr::null_mut();
+    }
+    // SAFETY: only a function of this type was stored there.
+    let own = unsafe { mem::transmute::<*mut c_void, OpenKey>(OPEN_KEY.load(Ordering::Relaxed)) };
+    // SAFETY: the arguments are those that the caller passed.
+    unsafe { own(ctx, name, mode) }
 }
 
 /// Subscribes to the first event, fails for the next ones, and ends any subscription.

@@ -1,0 +1,46 @@
+//! Keys that the server does not open for writing, as Valkey 9.2 does while it saves them.
+
+use redis::Value;
+
+use crate::harness::{Client, NOON, Server};
+
+#[test]
+fn a_call_that_cannot_open_one_of_its_keys_changes_none_of_them() {
+    const KEYS: [&str; 2] = ["a", "b"];
+    let server = Server::builder().clock(NOON).faults("RedisModule_OpenKey").start();
+    let mut client = server.client();
+    for line in [
+        "RATELIMIT.TB a 10 60",
+        "RATELIMIT.REFUND a 1",
+        "RATELIMIT.MULTI 2 a b TB 10 60 TB 10 60",
+        "RATELIMIT.RESET a b",
+    ] {
+        let mut refused = 0;
+        // Every fourth opening fails, and the openings between the calls are odd in number, so that
+        // each opening of a call fails in turn.
+        for _ in 0..16 {
+            for key in KEYS {
+                repeat(&mut client, &format!("RATELIMIT.TB {key} 10 60 COST 2"));
+            }
+            let before = KEYS.map(|key| stored(&mut client, key));
+            if let Err(error) = client.try_call(line) {
+                let message = "TRYAGAIN: the server is saving this key: repeat the call";
+                assert_eq!(error.to_string(), message, "{line}");
+                assert_eq!(KEYS.map(|key| stored(&mut client, key)), before, "{line}");
+                refused += 1;
+            }
+            repeat(&mut client, "RATELIMIT.RESET a b");
+            repeat(&mut client, "RATELIMIT.TB other 1000 60");
+        }
+        assert!((1..16).contains(&refused), "{line}: refused {refused} times");
+    }
+}
+
+/// Calls until the server opens the keys.
+fn repeat(client: &mut Client, line: &str) {
+    while client.try_call(line).is_err() {}
+}
+
+fn stored(client: &mut Client, key: &str) -> Value {
+    client.call(&format!("DUMP {key}"))
+}
