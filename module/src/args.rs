@@ -4,6 +4,7 @@ pub(crate) mod leases;
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
+use std::ops::Range;
 
 use limiter::{
     Algorithm, Anchor, Bounds, FixedLimit, Limit, LogLimit, LogOptions, Mode, Period, Quota,
@@ -35,6 +36,9 @@ const COST: &CStr = c"ERR cost must be an integer between 1 and 1000000000";
 const NUMKEYS: &CStr =
     c"ERR numkeys must be an integer of at least 1 and followed by that many keys";
 const LIMITS: &CStr = c"ERR limits must be as many as keys";
+const TTL: &CStr = c"ERR ttl must be a number of seconds between 0.001 and 31622400 with at most \
+                     three decimals";
+const ACTUAL_AMOUNT: &CStr = c"ERR amount must be an integer between 0 and 1000000000";
 const AMOUNT: &CStr = c"ERR amount must be an integer between 1 and 1000000000";
 const COUNT: &CStr = c"ERR count must be an integer between 1 and 10000";
 
@@ -104,6 +108,11 @@ impl<'c, 'a> Args<'c, 'a> {
         Self { call, next: 1 }
     }
 
+    /// Returns the arguments from the one with this number on.
+    pub(crate) fn from(call: &'c Call<'a>, next: usize) -> Self {
+        Self { call, next }
+    }
+
     /// Returns the arguments after the command's name and its one key.
     pub(crate) fn after_key(call: &'c Call<'a>) -> Self {
         Self { call, next: 2 }
@@ -128,13 +137,51 @@ impl<'c, 'a> Args<'c, 'a> {
 
     /// Reads `numkeys key [key ...]`. Each key may be given once.
     pub(crate) fn keys(&mut self) -> Result<KeyNames<'a>, Error> {
+        let range = self.key_range()?;
+        let names = self.call.key_names(range, None);
+        names.ok_or(Error::argument(c"ERR key may be given only once"))
+    }
+
+    /// Reads `numkeys key [key ...]`. The key that another argument names is one of the names as
+    /// well, and is none of these keys.
+    pub(crate) fn keys_beside(&mut self, reservation: usize) -> Result<KeyNames<'a>, Error> {
+        let range = self.keys()?.range();
+        let names = self.call.key_names(range, Some(reservation));
+        names.ok_or(Error::argument(c"ERR reservation must be none of the keys"))
+    }
+
+    fn key_range(&mut self) -> Result<Range<usize>, Error> {
         let count = number::integer(self.next()?).and_then(|count| usize::try_from(count).ok());
         let first = self.next;
         let end = count.filter(|&count| count > 0).and_then(|count| first.checked_add(count));
         let end = end.filter(|&end| end <= self.call.len()).ok_or(Error::argument(NUMKEYS))?;
-        let names = self.call.key_names(first..end);
         self.next = end;
-        names.ok_or(Error::argument(c"ERR key may be given only once"))
+        Ok(first..end)
+    }
+
+    /// Reads the time after which a lease or a reservation ends.
+    pub(crate) fn ttl(&mut self) -> Result<Window, Error> {
+        window(self.next()?).ok_or(Error::argument(TTL))
+    }
+
+    /// Reads `[ACTUAL amount [amount ...]]`, up to the end: one amount for each key, or none.
+    pub(crate) fn actual_amounts(&mut self, keys: usize) -> Result<Option<Vec<u32>>, Error> {
+        if self.is_at_end() {
+            return Ok(None);
+        }
+        if !self.next()?.eq_ignore_ascii_case(b"ACTUAL") {
+            return Err(Error::argument(c"ERR options must be ACTUAL amount [amount ...]"));
+        }
+        if self.call.len() - self.next != keys {
+            return Err(Error::argument(c"ERR ACTUAL must be followed by as many amounts as keys"));
+        }
+        let amounts = (0..keys).map(|_| {
+            let amount =
+                number::integer(self.next()?).and_then(|amount| u32::try_from(amount).ok());
+            let amount = amount.filter(|&amount| amount <= Units::MAX.get());
+            amount.ok_or(Error::argument(ACTUAL_AMOUNT))
+        });
+        amounts.collect::<Result<_, _>>().map(Some)
     }
 
     /// Reads `limit window [options]` of a token bucket.

@@ -27,6 +27,11 @@
 //! | `concurrency_lost` | leases that RATELIMIT.RENEW reported as lost |
 //! | `concurrency_releases` | leases released |
 //!
+//! `reservations_granted`, `reservations_denied` and `reservations_repeated` count calls of
+//! RATELIMIT.RESERVE, and `reservations_settled` those of RATELIMIT.SETTLE that found a reservation.
+//! Their keys count as those of RATELIMIT.MULTI; units that a settlement takes or gives back count
+//! as a grant or a refund.
+//!
 //! RATELIMIT.MULTI counts once for each key that it took from, or for each key that denied it; keys
 //! that would have granted it when another did not are not counted. Refused calls are not counted:
 //! `INFO commandstats` has them. `replication_failures` is the number of changes that the server
@@ -51,6 +56,47 @@ pub(crate) struct Counters {
     peeks: Counter,
     refunds: Counter,
     refunded_units: Counter,
+}
+
+/// The counters of reservations, since the module was loaded.
+pub(crate) struct ReservationCounters {
+    granted: Counter,
+    denied: Counter,
+    repeated: Counter,
+    settled: Counter,
+}
+
+/// Returns the counters of reservations.
+pub(crate) fn reservations() -> &'static ReservationCounters {
+    static COUNTERS: ReservationCounters = ReservationCounters {
+        granted: Counter::new(),
+        denied: Counter::new(),
+        repeated: Counter::new(),
+        settled: Counter::new(),
+    };
+    &COUNTERS
+}
+
+impl ReservationCounters {
+    /// Counts a reservation that was made.
+    pub(crate) fn add_grant(&self) {
+        self.granted.add(1);
+    }
+
+    /// Counts a reservation that was denied.
+    pub(crate) fn add_denial(&self) {
+        self.denied.add(1);
+    }
+
+    /// Counts a repeated call of a live reservation.
+    pub(crate) fn add_repetition(&self) {
+        self.repeated.add(1);
+    }
+
+    /// Counts a reservation that was settled.
+    pub(crate) fn add_settlement(&self) {
+        self.settled.add(1);
+    }
 }
 
 /// Returns the counters of an algorithm.
@@ -204,6 +250,11 @@ impl Section for Ratelimit {
             }
         }
         lease_counters().fill(fields);
+        let reservations = reservations();
+        fields.add(c"reservations_granted", reservations.granted.get());
+        fields.add(c"reservations_denied", reservations.denied.get());
+        fields.add(c"reservations_repeated", reservations.repeated.get());
+        fields.add(c"reservations_settled", reservations.settled.get());
         fields.add(c"replication_failures", replicate::failures());
         if !in_crash_report {
             fields.add(c"top_keys_tracked", top_keys::len(clock::now()) as u64);

@@ -59,6 +59,8 @@ fn init(load: &Loading) -> Result<(), LoadRefused> {
     command::register::<commands::Renew>(load)?;
     command::register::<commands::Release>(load)?;
     command::register::<commands::Holders>(load)?;
+    command::register::<commands::Reserve>(load)?;
+    command::register::<commands::SettleReservation>(load)?;
     command::register::<commands::Top>(load)?;
     command::register::<commands::Apply>(load)?;
     ffi::info::register::<info::Ratelimit>(load)?;

@@ -21,7 +21,7 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use limiter::codec::DecodeError;
-use limiter::{Effect, Encode, LeaseEffect, Limiter, TokenBucket};
+use limiter::{Effect, Encode, Limiter, TokenBucket};
 
 use crate::clock;
 use crate::ffi::call::Call;
@@ -40,13 +40,13 @@ pub(crate) fn effect(call: &mut Call<'_>, key: usize, payload: impl FnOnce() -> 
     }
 }
 
-/// Sends an effect of a call on a key that may name any number of holders. The effect is made only
-/// if there is a receiver.
-pub(crate) fn lease_effect(
+/// Sends an effect of any length of a call on a key. The effect is made only if there is a
+/// receiver.
+pub(crate) fn long_effect<E: Encode>(
     call: &mut Call<'_>,
     key: usize,
     expiry_millis: u64,
-    effect: impl FnOnce() -> LeaseEffect,
+    effect: impl FnOnce() -> E,
 ) {
     if call.has_receivers() {
         send(call, key, Some(&encoded(expiry_millis, &effect())));

@@ -14,6 +14,10 @@ mod leases;
 mod loading;
 // RATELIMIT.MULTI: several keys, all or none.
 mod multi;
+// RATELIMIT.RESERVE and RATELIMIT.SETTLE.
+mod reservations;
+// RATELIMIT.RESERVE and RATELIMIT.SETTLE in random histories.
+mod reservations_agreement;
 // The settings of the module: where they can be set, and the values that it refuses.
 mod settings;
 // RATELIMIT.SW, and the commands on logs.

@@ -6,7 +6,7 @@ use crate::harness::{Client, NOON, Server};
 
 #[test]
 fn a_call_that_cannot_open_one_of_its_keys_changes_none_of_them() {
-    const KEYS: [&str; 2] = ["a", "b"];
+    const KEYS: [&str; 3] = ["a", "b", "made"];
     let server = Server::builder().clock(NOON).faults("RedisModule_OpenKey").start();
     let mut client = server.client();
     for line in [
@@ -14,23 +14,26 @@ fn a_call_that_cannot_open_one_of_its_keys_changes_none_of_them() {
         "RATELIMIT.REFUND a 1",
         "RATELIMIT.MULTI 2 a b TB 10 60 TB 10 60",
         "RATELIMIT.RESET a b",
+        "RATELIMIT.RESERVE job 60 2 a b TB 10 60 TB 10 60",
+        "RATELIMIT.SETTLE made 2 a b ACTUAL 5 0",
     ] {
         let mut refused = 0;
-        // Every fourth opening fails, and the openings between the calls are odd in number, so that
-        // each opening of a call fails in turn.
-        for _ in 0..16 {
-            for key in KEYS {
-                repeat(&mut client, &format!("RATELIMIT.TB {key} 10 60 COST 2"));
-            }
+        // Every fourth opening fails. The number of openings between the calls varies, so that each
+        // opening of a call fails in one of the rounds.
+        for round in 0..16 {
+            repeat(&mut client, "RATELIMIT.RESERVE made 60 2 a b TB 10 60 COST 2 TB 10 60 COST 2");
             let before = KEYS.map(|key| stored(&mut client, key));
             if let Err(error) = client.try_call(line) {
-                let message = "TRYAGAIN: the server is saving this key: repeat the call";
-                assert_eq!(error.to_string(), message, "{line}");
+                assert_eq!(error.code(), Some("TRYAGAIN"), "{line}");
+                let detail = "the server is saving this key: repeat the call";
+                assert_eq!(error.detail(), Some(detail), "{line}");
                 assert_eq!(KEYS.map(|key| stored(&mut client, key)), before, "{line}");
                 refused += 1;
             }
-            repeat(&mut client, "RATELIMIT.RESET a b");
-            repeat(&mut client, "RATELIMIT.TB other 1000 60");
+            repeat(&mut client, "RATELIMIT.RESET a b job made");
+            for _ in 0..round % 4 {
+                repeat(&mut client, "RATELIMIT.TB other 1000 60");
+            }
         }
         assert!((1..16).contains(&refused), "{line}: refused {refused} times");
     }

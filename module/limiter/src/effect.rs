@@ -3,6 +3,7 @@
 use crate::codec::{self, DecodeError, Encode, Kind};
 use crate::fixed_window::FixedWindow;
 use crate::leases::Leases;
+use crate::reservation::Reservation;
 use crate::sliding_window_log::SlidingWindowLog;
 use crate::stored::Stored;
 use crate::time::Instant;
@@ -19,13 +20,15 @@ pub enum Effect {
     Leases(<Leases as Stored>::Effect),
     /// A change to a fixed window.
     FixedWindow(<FixedWindow as Stored>::Effect),
+    /// A change to a reservation.
+    Reservation(<Reservation as Stored>::Effect),
     /// The deletion of the key, whatever its state was.
     Deletion,
 }
 
 impl Effect {
     /// Returns the time of the change. If the effect does not have it, returns a later time for a
-    /// fixed window, and the epoch for a whole log and a deletion.
+    /// fixed window and a reservation, and the epoch for a whole log and a deletion.
     #[must_use]
     pub fn time(&self) -> Instant {
         match self {
@@ -33,6 +36,7 @@ impl Effect {
             Self::SlidingWindowLog(effect) => effect.time(),
             Self::Leases(effect) => effect.time(),
             Self::FixedWindow(window) => window.latest_time(),
+            Self::Reservation(effect) => effect.end(),
             Self::Deletion => Instant::EPOCH,
         }
     }
@@ -45,6 +49,7 @@ impl Encode for Effect {
             Self::SlidingWindowLog(effect) => effect.encode(bytes),
             Self::Leases(effect) => effect.encode(bytes),
             Self::FixedWindow(effect) => effect.encode(bytes),
+            Self::Reservation(effect) => effect.encode(bytes),
             Self::Deletion => codec::put(bytes, Kind::Deletion, &[]),
         }
     }
@@ -66,9 +71,8 @@ impl Encode for Effect {
                 Encode::decode(bytes).map(Self::Leases)
             }
             Kind::FixedWindow => Encode::decode(bytes).map(Self::FixedWindow),
+            Kind::Reservation | Kind::Extension => Encode::decode(bytes).map(Self::Reservation),
             Kind::Deletion => fields.end(Some(Self::Deletion)),
-            // The states that no server registers yet.
-            _ => Err(DecodeError::Malformed),
         }
     }
 }

@@ -21,6 +21,7 @@ use alloc::vec::Vec;
 use core::mem;
 use core::ops::Range;
 
+use crate::algorithm::Algorithm;
 use crate::buffers::BufferVisitor;
 use crate::calendar::Bounds;
 use crate::decision::Refund;
@@ -28,6 +29,7 @@ use crate::fixed_window::{FixedLimit, FixedWindow};
 use crate::limits::{Limit, Request, Units, Window};
 use crate::log_options::{LogLimit, LogOptions};
 use crate::math::Exact;
+use crate::quota::Quota;
 use crate::sliding_window_log::SlidingWindowLog;
 use crate::state::Limiter;
 use crate::stored::{Refused, Stored};
@@ -103,7 +105,12 @@ pub struct Settlement<E> {
 }
 
 /// A state that settles estimates.
-pub trait Settle: Stored {
+pub trait Settle: Limiter {
+    /// Returns the place of the units of a grant that has just been made to this state, or `None`
+    /// if nothing is used.
+    #[must_use]
+    fn origin(&self, limit: &Self::Limit) -> Option<Origin>;
+
     /// Corrects an estimate at `now`; the default state is that of a key that does not exist.
     /// `max_entries` is the bound of [`LogOptions::max_entries`].
     ///
@@ -124,10 +131,6 @@ impl Default for Reservation {
 }
 
 impl Reservation {
-    /// The most bytes of the effect that moves the end. The effect of a new reservation is the
-    /// whole of it.
-    pub const MAX_EXTENSION_BYTES: usize = 2 + 9 + 9;
-
     /// Returns a reservation of these estimates, which are at least one and of different keys.
     #[must_use]
     pub fn new(estimates: Vec<Estimate>, ttl: Window, now: Instant) -> Option<Self> {
@@ -151,14 +154,17 @@ impl Reservation {
         &self.estimates
     }
 
-    /// Returns whether a repeated call names the same keys with the same limits and costs, in the
-    /// same order. The places of the units do not matter.
+    /// Returns whether a repeated call names the same keys with the same costs and limits, in the
+    /// same order.
     #[must_use]
-    pub fn is_of(&self, estimates: &[Estimate]) -> bool {
-        let is_same = |(own, other): (&Estimate, &Estimate)| {
-            own.key == other.key && own.cost == other.cost && own.origin.is_limit_of(&other.origin)
+    pub fn is_of<'a>(
+        &self,
+        calls: impl ExactSizeIterator<Item = (&'a [u8], Units, &'a Quota)>,
+    ) -> bool {
+        let is_same = |(own, (key, cost, quota)): (&Estimate, (&[u8], Units, &Quota))| {
+            own.key == key && own.cost == cost && own.origin.is_limited_by(quota)
         };
-        self.estimates.len() == estimates.len() && self.estimates.iter().zip(estimates).all(is_same)
+        self.estimates.len() == calls.len() && self.estimates.iter().zip(calls).all(is_same)
     }
 
     /// Moves the end to `now` and the ttl, unless it is later already; returns the effect if the
@@ -174,19 +180,25 @@ impl Reservation {
 }
 
 impl Origin {
-    /// Returns true when both are of the same limit.
-    fn is_limit_of(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::TokenBucket { limit: own }, Self::TokenBucket { limit }) => own == limit,
+    /// The algorithm of the state that has granted the units.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::TokenBucket { .. } => Algorithm::TokenBucket,
+            Self::SlidingWindowLog { .. } => Algorithm::SlidingWindow,
+            Self::FixedWindow { .. } => Algorithm::FixedWindow,
+        }
+    }
+
+    /// Returns true when the units were taken from this limit.
+    fn is_limited_by(&self, quota: &Quota) -> bool {
+        match (self, quota) {
+            (Self::TokenBucket { limit: own }, Quota::TokenBucket(limit)) => own == limit,
             (
-                Self::SlidingWindowLog { limit: own, resolution: own_resolution, .. },
-                Self::SlidingWindowLog { limit, resolution, .. },
-            ) => {
-                own.limit == limit.limit
-                    && own.window == limit.window
-                    && own_resolution == resolution
-            }
-            (Self::FixedWindow { limit: own, .. }, Self::FixedWindow { limit, .. }) => own == limit,
+                Self::SlidingWindowLog { limit: own, resolution, .. },
+                Quota::SlidingWindow(LogLimit { limit, window, options }),
+            ) => own.limit == *limit && own.window == *window && *resolution == options.resolution,
+            (Self::FixedWindow { limit: own, .. }, Quota::FixedWindow(limit)) => own == limit,
             _ => false,
         }
     }
@@ -231,6 +243,10 @@ impl<E> Settlement<E> {
 }
 
 impl Settle for TokenBucket {
+    fn origin(&self, limit: &Limit) -> Option<Origin> {
+        Some(Origin::TokenBucket { limit: *limit })
+    }
+
     fn settle(
         &mut self,
         estimate: &Estimate,
@@ -255,6 +271,12 @@ impl Settle for TokenBucket {
 }
 
 impl Settle for SlidingWindowLog {
+    fn origin(&self, limit: &LogLimit) -> Option<Origin> {
+        let (granted_at, resolution) = (self.newest_time(), limit.options.resolution);
+        let limit = Limit::new(limit.limit, limit.window);
+        Some(Origin::SlidingWindowLog { limit, resolution, granted_at })
+    }
+
     fn settle(
         &mut self,
         estimate: &Estimate,
@@ -267,6 +289,15 @@ impl Settle for SlidingWindowLog {
         };
         Some(match correction {
             Correction::Nothing => Settlement::NOTHING,
+            Correction::Return(_)
+                if !self.has_entry_of(
+                    granted_at,
+                    LogOptions { resolution, max_entries },
+                    limit.window,
+                ) =>
+            {
+                Settlement::NOTHING
+            }
             Correction::Return(units) => {
                 let refund = self.give_back(granted_at, units, now);
                 let effect = |units| Self::effect_of_return(granted_at, units, now);
@@ -287,6 +318,10 @@ impl Settle for SlidingWindowLog {
 }
 
 impl Settle for FixedWindow {
+    fn origin(&self, limit: &FixedLimit) -> Option<Origin> {
+        self.bounds().map(|bounds| Origin::FixedWindow { limit: *limit, bounds })
+    }
+
     fn settle(
         &mut self,
         estimate: &Estimate,
@@ -322,6 +357,17 @@ pub enum ReservationEffect {
         /// The end.
         end: Instant,
     },
+}
+
+impl ReservationEffect {
+    /// The end of the reservation after the effect.
+    #[must_use]
+    pub const fn end(&self) -> Instant {
+        match self {
+            Self::Whole(reservation) => reservation.end,
+            Self::Extension { end, .. } => *end,
+        }
+    }
 }
 
 impl Stored for Reservation {

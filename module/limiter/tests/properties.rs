@@ -9,7 +9,7 @@ mod state;
 use arbitrary::{Call, Clock, Limits, Pause, calls, instant, pause, quota, units};
 use limiter::{
     Algorithm, Decision, Duration, Effect, Encode, FixedWindow, Instant, Leases, Limit, Limiter,
-    Mode, Request, RetryAfter, SlidingWindowLog, Stored, TokenBucket, Units,
+    Mode, Request, Reservation, RetryAfter, SlidingWindowLog, Stored, TokenBucket, Units,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -743,6 +743,7 @@ fn bytes_are_harmless(bytes: &[u8], calls: &[Call]) -> TestCaseResult {
             Effect::SlidingWindowLog(effect) => drop(SlidingWindowLog::default().apply(effect)),
             Effect::Leases(effect) => drop(Leases::default().apply(effect)),
             Effect::FixedWindow(effect) => drop(FixedWindow::default().apply(effect)),
+            Effect::Reservation(effect) => drop(Reservation::default().apply(effect)),
             Effect::Deletion => {}
         }
     }

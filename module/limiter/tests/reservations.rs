@@ -17,6 +17,8 @@ use proptest::test_runner::TestCaseResult;
 
 const LIMIT: u32 = 20;
 const WINDOW_MILLIS: u64 = 10_000;
+/// The usual resolution of a window of this length.
+const TICK_MICROS: u64 = 1_000;
 const START: u64 = 1_800_000_000_000_000;
 
 proptest! {
@@ -63,23 +65,31 @@ proptest! {
     /// the same window are at most the limit, if no settlement charges.
     #[test]
     fn returns_keep_the_promise_of_the_log(
-        calls in vec((0..=4_000_000_u64, 1..=20_u32, prop::option::of(0..5_usize), 0..=20_u32), 1..80),
+        calls in vec((0..=4_000_000_u64, 1..=20_u32, prop::option::of(0..20_usize), 0..=20_u32), 1..80),
     ) {
         let limit = limit();
         let (mut log, mut now) = (SlidingWindowLog::new(), START);
-        let (mut events, mut estimates) = (Vec::new(), Vec::<Estimate>::new());
+        let (mut events, mut estimates) = (Vec::new(), Vec::<(u64, Estimate)>::new());
         for (pause, cost, settled, actual) in calls {
             now += pause;
             let time = Instant::from_micros(now);
             let due = settled.filter(|index| *index < estimates.len());
-            if let Some(estimate) = due.map(|index| estimates.remove(index)) {
-                let correction = estimate.correction(actual.min(estimate.cost.get()));
-                events.push((now, log.settle(&estimate, correction, 9, time).unwrap().units));
+            if let Some((granted, estimate)) = due.map(|index| estimates.remove(index)) {
+                let actual = actual.min(estimate.cost.get());
+                let correction = estimate.correction(actual);
+                let units = log.settle(&estimate, correction, 9, time).unwrap().units;
+                // The surplus returns while the grant counts, and never afterwards.
+                if now < granted + WINDOW_MILLIS * 1_000 {
+                    prop_assert_eq!(units, i64::from(actual) - i64::from(estimate.cost.get()));
+                } else if now >= granted + WINDOW_MILLIS * 1_000 + TICK_MICROS {
+                    prop_assert_eq!(units, 0);
+                }
+                events.push((now, units));
             } else {
                 let cost = Units::new(cost.into()).unwrap();
                 if log.take(&log_limit(), Request::all(cost), time).granted > 0 {
                     let origin = Origin::SlidingWindowLog { limit, resolution: None, granted_at: log.newest_time() };
-                    estimates.insert(0, Estimate { key: Vec::new(), cost, origin });
+                    estimates.insert(0, (now, Estimate { key: Vec::new(), cost, origin }));
                     events.push((now, i64::from(cost.get())));
                 }
             }

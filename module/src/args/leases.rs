@@ -2,15 +2,13 @@
 
 use std::ffi::CStr;
 
-use limiter::{Acquisition, Fences, Holder, Units, Window};
+use limiter::{Acquisition, Fences, Holder, Units};
 
 use super::{Args, COST_OPTION, LIMIT, units};
 use crate::config;
 use crate::ffi::error::Error;
 use crate::number;
 
-const TTL: &CStr = c"ERR ttl must be a number of seconds between 0.001 and 31622400 with at most \
-                     three decimals";
 const HOLDER: &CStr = c"ERR holder must be 1 to 64 bytes";
 const FENCE: &CStr = c"ERR fence must be an integer between 1 and 9223372036854775807";
 const FENCED: &CStr = c"ERR FENCED must be followed by holders, each with its fence";
@@ -35,12 +33,6 @@ impl Args<'_, '_> {
         let max_leases = config::leases_max()
             .ok_or(Error::Internal(c"ERR internal error: a setting has no value"))?;
         Ok(Acquisition { holder, limit, cost: cost.unwrap_or(Units::MIN), ttl, max_leases })
-    }
-
-    /// Reads the time after which a lease expires.
-    pub(crate) fn ttl(&mut self) -> Result<Window, Error> {
-        let millis = number::millis(self.next()?);
-        millis.and_then(Window::from_millis).ok_or(Error::argument(TTL))
     }
 
     /// Reads `[FENCED] holder [fence] [holder [fence] ...]`, up to the end: with FENCED a fence

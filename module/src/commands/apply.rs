@@ -16,8 +16,8 @@ use std::ffi::CStr;
 
 use limiter::codec::DecodeError;
 use limiter::{
-    Effect, FixedWindow, Instant, LeaseEffect, Leases, Limiter, Refused, SlidingWindowLog, Stored,
-    TokenBucket,
+    Effect, FixedWindow, Instant, LeaseEffect, Leases, Limiter, Refused, Reservation,
+    SlidingWindowLog, Stored, TokenBucket,
 };
 
 use crate::commands::arguments;
@@ -89,6 +89,10 @@ impl Command for Apply {
                 let event = event_of_limiter::<FixedWindow>;
                 Some(apply(key, effect, event, time, expiry_millis)?)
             }
+            Effect::Reservation(effect) => {
+                apply::<Reservation>(key, effect, |_, _| NO_EVENT, time, expiry_millis)?;
+                None
+            }
             Effect::Deletion => {
                 if delete(key)? {
                     call.notify_deletion(KEY);
@@ -105,6 +109,9 @@ impl Command for Apply {
         Ok(Reply::Ok)
     }
 }
+
+/// The changes of a reservation are no key events.
+const NO_EVENT: &CStr = c"";
 
 const MALFORMED: &CStr = c"ERR payload must be one that ratelimit has sent to this key's replicas";
 const NEWER: &CStr = c"ERR payload was sent by a newer version of ratelimit: upgrade this server's";

@@ -5,6 +5,9 @@ use limiter::Algorithm;
 use crate::ffi::command_info::Argument;
 
 pub(super) const KEY: Argument = Argument::key();
+pub(super) const RESERVATION: Argument = Argument::named_key(c"reservation");
+/// The keys of a command whose first key is a reservation.
+pub(super) const KEYS_OF_RESERVATION: Argument = KEY.multiple().in_second_place();
 pub(super) const LIMIT: Argument = Argument::integer(c"limit");
 pub(super) const WINDOW: Argument = Argument::double(c"window");
 pub(super) const BURST: Argument = Argument::integer(c"capacity").after(c"BURST").optional();

@@ -23,6 +23,17 @@ pub(super) fn peek(
     request: &KeyRequest,
     now: Instant,
 ) -> Result<Decision, Error> {
+    with_quota!(&request.quota, T, limit => check_open::<T>(limit, now))?;
+    peek_as_it_is(key, request, now)
+}
+
+/// Returns the decision of a key also if the window that the caller gives does not contain the
+/// server's time: taking would then be an error.
+pub(super) fn peek_as_it_is(
+    key: &ReadKey<'_>,
+    request: &KeyRequest,
+    now: Instant,
+) -> Result<Decision, Error> {
     with_quota!(&request.quota, T, limit => peek_at::<T>(key, limit, request.request.cost, now))
 }
 
@@ -32,7 +43,6 @@ fn peek_at<T: DataType + Limiter>(
     cost: Units,
     now: Instant,
 ) -> Result<Decision, Error> {
-    check_open::<T>(limit, now)?;
     match key.get::<T>() {
         Ok(Some(state)) => Ok(state.peek(limit, cost, now)),
         none => {

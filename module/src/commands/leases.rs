@@ -36,7 +36,7 @@ pub(super) fn record_leases(
     expiry_millis: u64,
     effect: impl FnOnce() -> LeaseEffect,
 ) {
-    replicate::lease_effect(call, KEY, expiry_millis, effect);
+    replicate::long_effect(call, KEY, expiry_millis, effect);
     call.signal_modified(KEY);
     call.notify(KEY, event);
 }

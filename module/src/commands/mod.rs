@@ -1,10 +1,12 @@
 //! The commands, one file each: semantics, syntax, facts, run.
 //!
+//! * `all_or_none`: the units of several keys, or of none. `reservation`: the key of a reservation.
 //! * `decision`: the decisions of keys. `change`: the changes of keys, and their publication.
 //! * `leases`: the changes of leases, and their publication.
 //! * `arguments`: the arguments that several commands take.
 
 mod acquire;
+mod all_or_none;
 mod apply;
 mod arguments;
 mod change;
@@ -17,7 +19,10 @@ mod peek;
 mod refund;
 mod release;
 mod renew;
+mod reservation;
+mod reserve;
 mod reset;
+mod settle;
 mod sliding_window_log;
 mod token_bucket;
 mod top;
@@ -31,7 +36,9 @@ pub(crate) use peek::Peek;
 pub(crate) use refund::Refund;
 pub(crate) use release::Release;
 pub(crate) use renew::Renew;
+pub(crate) use reserve::Reserve;
 pub(crate) use reset::Reset;
+pub(crate) use settle::SettleReservation;
 pub(crate) use sliding_window_log::TakeSlidingWindowLog;
 pub(crate) use token_bucket::TakeTokenBucket;
 pub(crate) use top::Top;

@@ -13,24 +13,16 @@
 //! keys: those of RATELIMIT.TB, RATELIMIT.SW or RATELIMIT.FW if the call was granted, else those of
 //! RATELIMIT.PEEK. Costs as much as one of these calls for each key.
 
-use std::ops::Range;
-
-use limiter::{Decision, Instant, RetryAfter};
-
-use crate::args::{Args, KeyRequest};
+use crate::args::Args;
 use crate::clock;
+use crate::commands::all_or_none::{Outcome, count_denials, record_grants, take};
 use crate::commands::arguments;
-use crate::commands::change::{Change, record_grant, take_from};
-use crate::commands::decision::{count_denial, peek};
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
 use crate::ffi::command_info::{Argument, Callers, Facts, KeyUsage, Keys};
 use crate::ffi::error::Error;
-use crate::ffi::key::WriteKeys;
 use crate::ffi::reply::Reply;
-use crate::replicate::{self, Payload};
 use crate::reply;
-use crate::types::with_quota;
 
 /// RATELIMIT.MULTI.
 pub(crate) struct Multi;
@@ -48,7 +40,12 @@ impl Command for Multi {
         categories: c"write fast",
         tips: Some(c"nondeterministic_output"),
         arity: -6,
-        keys: Keys::Counted(KeyUsage::Update, keys),
+        keys: Keys::Counted {
+            first: None,
+            number: 1,
+            usage: KeyUsage::Update,
+            find: |call| Args::after_name(call).keys().ok(),
+        },
         arguments: &[
             Argument::integer(c"numkeys"),
             arguments::KEY.multiple(),
@@ -64,75 +61,17 @@ impl Command for Multi {
         let requests = args.requests(names.range().len())?;
         let now = clock::now();
         let mut keys = call.open_all_to_write(&names)?;
-        let mut decisions = Vec::with_capacity(requests.len());
-        for (position, request) in requests.iter().enumerate() {
-            decisions.push(peek(keys.get(position)?, request, now)?);
-        }
-        if decisions.iter().all(is_granted) {
-            let grants = take_all(&mut keys, &requests, now)?;
-            drop(keys);
-            return Ok(record_all(call, names.range(), &requests, grants));
-        }
+        let outcome = take(&mut keys, &requests, now)?;
         drop(keys);
-        for ((index, request), decision) in names.range().zip(&requests).zip(&decisions) {
-            if !is_granted(decision) {
-                count_denial(call, index, request.quota.algorithm(), now);
+        Ok(match outcome {
+            Outcome::Granted(grants) => {
+                let decisions = record_grants(call, names.range(), &requests, grants);
+                reply::decisions(true, decisions.iter())
             }
-        }
-        Ok(reply::decisions(false, decisions.iter()))
+            Outcome::Denied(decisions) => {
+                count_denials(call, names.range(), &requests, &decisions, now);
+                reply::decisions(false, decisions.iter())
+            }
+        })
     }
-}
-
-/// Returns the arguments of a call that are keys.
-fn keys(call: &Call<'_>) -> Option<Range<usize>> {
-    Args::after_name(call).keys().ok().map(|names| names.range())
-}
-
-fn is_granted(decision: &Decision) -> bool {
-    decision.retry_after == RetryAfter::Granted
-}
-
-/// The grant of one key, with the payload of its effect.
-struct Grant {
-    decision: Decision,
-    payload: Option<Payload>,
-}
-
-/// Takes the units of every key, each of which has them.
-fn take_all(
-    keys: &mut WriteKeys<'_>,
-    requests: &[KeyRequest],
-    now: Instant,
-) -> Result<Vec<Grant>, Error> {
-    let mut grants = Vec::with_capacity(requests.len());
-    for (position, KeyRequest { quota, request }) in requests.iter().enumerate() {
-        let key = keys.get(position)?;
-        grants.push(with_quota!(quota, T, limit => {
-            let (decision, change) = take_from::<T>(key, limit, *request, now)?;
-            debug_assert!(change.is_some(), "a peek has found the units");
-            let payload = change.map(|Change { expiry_millis, effect }| {
-                replicate::payload::<T>(expiry_millis, &effect)
-            });
-            Grant { decision, payload }
-        }));
-    }
-    Ok(grants)
-}
-
-/// Records the grants of all keys. Returns the reply.
-fn record_all(
-    call: &mut Call<'_>,
-    indexes: Range<usize>,
-    requests: &[KeyRequest],
-    grants: Vec<Grant>,
-) -> Reply {
-    let granted = grants.iter().all(|grant| is_granted(&grant.decision));
-    let reply = reply::decisions(granted, grants.iter().map(|grant| &grant.decision));
-    for ((index, request), Grant { decision, payload }) in indexes.zip(requests).zip(grants) {
-        if let Some(payload) = payload {
-            let algorithm = request.quota.algorithm();
-            record_grant(call, index, algorithm, decision.granted, || payload);
-        }
-    }
-    reply
 }

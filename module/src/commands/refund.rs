@@ -56,7 +56,7 @@ impl Command for Refund {
             }),
             None if key.is_missing() => 0,
             // What these keys hold is given back by commands of their own.
-            Some(Kind::Leases) | None => {
+            Some(Kind::Leases | Kind::Reservation) | None => {
                 check_missing(Some(Error::WrongType), &key, now)?;
                 0
             }

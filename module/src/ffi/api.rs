@@ -85,6 +85,7 @@ required!(
     RedisModule_ReplyWithArray,
     RedisModule_ReplyWithError,
     RedisModule_ReplyWithLongLong,
+    RedisModule_ReplyWithNull,
     RedisModule_ReplyWithSimpleString,
     RedisModule_ReplyWithStringBuffer,
     RedisModule_SaveStringBuffer,

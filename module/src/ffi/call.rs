@@ -1,7 +1,6 @@
 //! One invocation of a command: its arguments, its caller's database, its reply.
 
 use std::ffi::{c_char, c_int};
-use std::ops::Range;
 use std::{process, slice};
 
 use limiter::Holder;
@@ -9,6 +8,7 @@ use redis_module::{Context, raw};
 
 use super::api::{Api, api};
 use super::error::Error;
+use super::key::KeyNames;
 use super::reply::{Integers, Reply};
 
 /// One invocation of a command. A call lives no longer than the callback that runs the command.
@@ -97,8 +97,8 @@ impl<'a> Call<'a> {
     }
 
     /// Reports the arguments that are keys, in answer to such a request.
-    pub(super) fn report_keys(&self, indexes: Range<usize>) {
-        for index in indexes.filter_map(|index| c_int::try_from(index).ok()) {
+    pub(super) fn report_keys(&self, names: &KeyNames<'_>) {
+        for index in names.indexes().filter_map(|index| c_int::try_from(index).ok()) {
             // SAFETY: the context is that of the running callback.
             unsafe { api!(self.api, RedisModule_KeyAtPos)(self.ctx, index) };
         }
@@ -109,6 +109,9 @@ impl<'a> Call<'a> {
     pub(super) fn reply(&self, reply: Result<Reply, Error>) -> c_int {
         match reply {
             Ok(Reply::Integer(integer)) => self.reply_integer(integer),
+            Ok(Reply::Integers(integers)) => self.reply_integers(&integers),
+            // SAFETY: the context is that of the running callback.
+            Ok(Reply::Null) => unsafe { api!(self.api, RedisModule_ReplyWithNull)(self.ctx) },
             Ok(Reply::Decision(integers)) => self.reply_integers(&integers),
             Ok(Reply::Decisions(granted, decisions)) => self.reply_decisions(granted, &decisions),
             Ok(Reply::Counts(counts)) => self.reply_counts(&counts),
@@ -176,7 +179,7 @@ impl<'a> Call<'a> {
     }
 
     #[inline(always)]
-    fn reply_integers<const N: usize>(&self, integers: &[i64; N]) -> c_int {
+    fn reply_integers(&self, integers: &[i64]) -> c_int {
         let status = self.reply_array(integers.len());
         for &integer in integers {
             self.reply_integer(integer);

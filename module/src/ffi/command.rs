@@ -73,7 +73,7 @@ fn create(load: &Loading, facts: &Facts, callback: raw::RedisModuleCmdFunc) -> b
         status == raw::REDISMODULE_OK as c_int
     };
     // Before version 8, Redis does not route calls by a number of keys: it asks the command.
-    let reports_keys = matches!(facts.keys, Keys::Counted(..));
+    let reports_keys = matches!(facts.keys, Keys::Counted { .. });
     let flags = reports_keys.then(|| with_word(facts.flags, c"getkeys-api")).flatten();
     let flags = flags.as_deref().unwrap_or(facts.flags);
     match facts.callers {
@@ -129,12 +129,12 @@ unsafe extern "C" fn run<C: Command>(
     let api = unsafe { Api::of_callback() };
     // SAFETY: the pointers are those that the server passed, and the call is dropped on return.
     let mut call = unsafe { Call::new(api, ctx, argv, argc) };
-    if let Keys::Counted(_, find) = C::FACTS.keys
+    if let Keys::Counted { find, .. } = C::FACTS.keys
         && call.is_keys_request()
     {
         // A call with wrong keys is refused when it runs.
-        if let Some(keys) = find(&call) {
-            call.report_keys(keys);
+        if let Some(names) = find(&call) {
+            call.report_keys(&names);
         }
         return raw::REDISMODULE_OK as c_int;
     }

@@ -2,13 +2,13 @@
 //! redis-cli read them with COMMAND INFO and COMMAND DOCS.
 
 use std::ffi::{CStr, c_char, c_int};
-use std::ops::Range;
 use std::ptr;
 
 use redis_module::raw;
 
 use super::api::{Api, api};
 use super::call::Call;
+use super::key::KeyNames;
 
 /// The facts about a command that the server and its clients receive.
 pub(crate) struct Facts {
@@ -55,9 +55,17 @@ pub(crate) enum Keys {
     First(KeyUsage),
     /// All arguments.
     All(KeyUsage),
-    /// The first argument is the number of keys, and the keys follow it. The function returns the
-    /// arguments of a call that are keys, or `None` if the call has wrong keys.
-    Counted(KeyUsage, fn(&Call<'_>) -> Option<Range<usize>>),
+    /// An argument is the number of keys, and the keys follow it.
+    Counted {
+        /// The usage of the first argument, if that is a key as well.
+        first: Option<KeyUsage>,
+        /// The argument that is the number of the other keys.
+        number: c_int,
+        /// The usage of the other keys.
+        usage: KeyUsage,
+        /// Returns the arguments of a call that are keys, or `None` if the call has wrong keys.
+        find: for<'a> fn(&Call<'a>) -> Option<KeyNames<'a>>,
+    },
 }
 
 /// The usage of a key by a command.
@@ -69,6 +77,8 @@ pub(crate) enum KeyUsage {
     Write,
     /// The command reads the value and changes it.
     Update,
+    /// The command reads the value and removes the key.
+    Take,
     /// The command removes the key.
     Delete,
 }
@@ -81,6 +91,8 @@ pub(crate) struct Argument {
     token: Option<&'static CStr>,
     optional: bool,
     multiple: bool,
+    /// Of a key, the number of its place in the list of places.
+    place: c_int,
 }
 
 #[derive(Clone, Copy)]
@@ -98,6 +110,11 @@ impl Argument {
     /// A key, or several keys if the argument is [`multiple`](Self::multiple).
     pub(crate) const fn key() -> Self {
         Self::new(c"key", Kind::Key)
+    }
+
+    /// A key with a name of its own.
+    pub(crate) const fn named_key(name: &'static CStr) -> Self {
+        Self::new(name, Kind::Key)
     }
 
     /// An integer.
@@ -148,8 +165,14 @@ impl Argument {
         self
     }
 
+    /// The same key, in the second of the places where the command has keys.
+    pub(crate) const fn in_second_place(mut self) -> Self {
+        self.place = 1;
+        self
+    }
+
     const fn new(name: &'static CStr, kind: Kind) -> Self {
-        Self { name, kind, token: None, optional: false, multiple: false }
+        Self { name, kind, token: None, optional: false, multiple: false, place: 0 }
     }
 }
 
@@ -223,6 +246,7 @@ impl RawArguments {
         let raw = raw::RedisModuleCommandArg {
             name: argument.name.as_ptr(),
             type_,
+            key_spec_index: argument.place,
             token: address(argument.token),
             flags: (optional | multiple).cast_signed(),
             subargs: self.nest(subargs),
@@ -257,14 +281,29 @@ const NO_ARGUMENT: raw::RedisModuleCommandArg = raw::RedisModuleCommandArg {
     display_text: ptr::null(),
 };
 
-/// Returns the list of at most one place of keys, as the server takes it.
+/// Returns the list of places of keys, as the server takes it.
 fn key_specs(keys: &Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
-    let (usage, find_keys_type, fk) = match *keys {
-        Keys::None => return vec![NO_KEYS],
-        Keys::First(usage) => (usage, RANGE, up_to(0)),
-        Keys::All(usage) => (usage, RANGE, up_to(-1)),
-        Keys::Counted(usage, _) => (usage, KEYNUM, COUNTED),
-    };
+    let mut specs = vec![];
+    match *keys {
+        Keys::None => {}
+        Keys::First(usage) => specs.push(key_spec(usage, 1, RANGE, up_to(0))),
+        Keys::All(usage) => specs.push(key_spec(usage, 1, RANGE, up_to(-1))),
+        Keys::Counted { first, number, usage, .. } => {
+            specs.extend(first.map(|usage| key_spec(usage, 1, RANGE, up_to(0))));
+            specs.push(key_spec(usage, number, KEYNUM, COUNTED));
+        }
+    }
+    specs.push(NO_KEYS);
+    specs
+}
+
+/// Returns the place of keys that are found from the argument with a number.
+fn key_spec(
+    usage: KeyUsage,
+    pos: c_int,
+    find_keys_type: raw::RedisModuleKeySpecFindKeysType,
+    fk: raw::RedisModuleCommandKeySpec__bindgen_ty_2,
+) -> raw::RedisModuleCommandKeySpec {
     let flags = match usage {
         KeyUsage::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
         KeyUsage::Write => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE,
@@ -273,16 +312,21 @@ fn key_specs(keys: &Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
                 | raw::REDISMODULE_CMD_KEY_UPDATE
                 | raw::REDISMODULE_CMD_KEY_ACCESS
         }
+        KeyUsage::Take => {
+            raw::REDISMODULE_CMD_KEY_RW
+                | raw::REDISMODULE_CMD_KEY_ACCESS
+                | raw::REDISMODULE_CMD_KEY_DELETE
+        }
         KeyUsage::Delete => raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE,
     };
-    let spec = raw::RedisModuleCommandKeySpec {
+    raw::RedisModuleCommandKeySpec {
         flags: u64::from(flags),
         begin_search_type: raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX,
+        bs: begin_at(pos),
         find_keys_type,
         fk,
         ..NO_KEYS
-    };
-    vec![spec, NO_KEYS]
+    }
 }
 
 const RANGE: raw::RedisModuleKeySpecFindKeysType =
@@ -301,7 +345,7 @@ const fn up_to(lastkey: c_int) -> raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
     raw::RedisModuleCommandKeySpec__bindgen_ty_2 { range }
 }
 
-/// The arguments after the first one, whose value is their number.
+/// The arguments after the one where the search begins, whose value is their number.
 const COUNTED: raw::RedisModuleCommandKeySpec__bindgen_ty_2 =
     raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
         keynum: raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
@@ -311,14 +355,18 @@ const COUNTED: raw::RedisModuleCommandKeySpec__bindgen_ty_2 =
         },
     };
 
-/// The end of a list of places of keys. The search begins at the first argument.
+/// The search begins at the argument with this number.
+const fn begin_at(pos: c_int) -> raw::RedisModuleCommandKeySpec__bindgen_ty_1 {
+    let index = raw::RedisModuleCommandKeySpec__bindgen_ty_1__bindgen_ty_1 { pos };
+    raw::RedisModuleCommandKeySpec__bindgen_ty_1 { index }
+}
+
+/// The end of a list of places of keys.
 const NO_KEYS: raw::RedisModuleCommandKeySpec = raw::RedisModuleCommandKeySpec {
     notes: ptr::null(),
     flags: 0,
     begin_search_type: raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INVALID,
-    bs: raw::RedisModuleCommandKeySpec__bindgen_ty_1 {
-        index: raw::RedisModuleCommandKeySpec__bindgen_ty_1__bindgen_ty_1 { pos: 1 },
-    },
+    bs: begin_at(1),
     find_keys_type: raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_OMITTED,
     fk: up_to(0),
 };

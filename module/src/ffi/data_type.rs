@@ -24,6 +24,9 @@ pub(crate) trait DataType: Stored + Send + 'static {
     /// carry it.
     const NAME: &'static CStr;
 
+    /// Returns false when COPY refuses values of the type.
+    const CAN_BE_COPIED: bool = true;
+
     /// The command that gives a key a value of the type: `command key payload`.
     const RESTORE_COMMAND: &'static CStr;
 
@@ -92,7 +95,7 @@ fn methods<T: DataType>() -> raw::RedisModuleTypeMethods {
         digest: Some(digest::<T>),
         free: Some(free::<T>),
         free_effort: Some(free_effort::<T>),
-        copy: Some(copy::<T>),
+        copy: T::CAN_BE_COPIED.then_some(copy::<T>),
         // Nothing is stored outside keys: the server stores the settings, and everything else that
         // the module remembers is about this process only.
         aux_load: None,

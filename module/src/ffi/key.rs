@@ -43,6 +43,8 @@ pub(crate) struct WriteKeys<'c>(Vec<WriteKey<'c>>);
 /// Arguments of a call that name keys, each under another name.
 pub(crate) struct KeyNames<'a> {
     range: Range<usize>,
+    /// One more argument, which is the last in the order of the keys.
+    other: Option<usize>,
     /// The arguments are those of the one call that lives as long.
     call: PhantomData<&'a ()>,
 }
@@ -71,8 +73,8 @@ impl<'a> Call<'a> {
         &mut self,
         names: &KeyNames<'a>,
     ) -> Result<WriteKeys<'_>, Error> {
-        let mut keys = Vec::with_capacity(names.range.len());
-        for index in names.range() {
+        let mut keys = Vec::with_capacity(names.indexes().count());
+        for index in names.indexes() {
             let name = self.string(index)?;
             // SAFETY: the name is an argument of the call, which the keys borrow mutably, and is
             // another one than those of the keys that are open already.
@@ -102,12 +104,18 @@ impl<'a> Call<'a> {
         Ok((indexes, WriteKeys(keys)))
     }
 
-    /// Returns the arguments in a range as names of keys, or `None` if a name is repeated.
-    pub(crate) fn key_names(&self, range: Range<usize>) -> Option<KeyNames<'a>> {
-        let mut names: Vec<_> = range.clone().map(|index| self.arg(index)).collect();
+    /// Returns the arguments in a range, and one more, as names of keys, or `None` if a name is
+    /// repeated.
+    pub(crate) fn key_names(
+        &self,
+        range: Range<usize>,
+        other: Option<usize>,
+    ) -> Option<KeyNames<'a>> {
+        let keys = KeyNames { range, other, call: PhantomData };
+        let mut names: Vec<_> = keys.indexes().map(|index| self.arg(index)).collect();
         names.sort_unstable();
         let is_repeated = names.windows(2).any(|pair| matches!(pair, [name, next] if name == next));
-        (!is_repeated).then_some(KeyNames { range, call: PhantomData })
+        (!is_repeated).then_some(keys)
     }
 
     /// Publishes an event of the key that an argument names, in the class of modules, if the server
@@ -151,9 +159,14 @@ impl<'a> Call<'a> {
 }
 
 impl KeyNames<'_> {
-    /// Returns the numbers of the arguments.
+    /// Returns the numbers of the arguments, without the one that is beside the range.
     pub(crate) fn range(&self) -> Range<usize> {
         self.range.clone()
+    }
+
+    /// Returns the numbers of all arguments.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = usize> {
+        self.range().chain(self.other)
     }
 }
 

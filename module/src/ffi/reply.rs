@@ -9,6 +9,10 @@ pub(crate) enum Reply {
     Ok,
     /// An integer.
     Integer(i64),
+    /// Nothing: what the call names does not exist.
+    Null,
+    /// One integer for each key.
+    Integers(Vec<i64>),
     /// The integers of one decision.
     Decision(Integers),
     /// 1 if every key was granted its cost and 0 if none was, then the decision of each key.

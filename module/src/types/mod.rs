@@ -2,6 +2,7 @@
 
 mod fixed_window;
 mod leases;
+mod reservation;
 mod sliding_window_log;
 mod token_bucket;
 
@@ -64,6 +65,10 @@ macro_rules! with_value {
                 type $value = ::limiter::Leases;
                 $body
             }
+            $crate::types::Kind::Reservation => {
+                type $value = ::limiter::Reservation;
+                $body
+            }
         }
     };
 }
@@ -76,12 +81,14 @@ pub(crate) enum Kind {
     Limiter(Algorithm),
     /// The leases of a key.
     Leases,
+    /// Estimates of several keys.
+    Reservation,
 }
 
 impl Kind {
     /// Returns every kind.
     fn all() -> impl Iterator<Item = Self> {
-        Algorithm::ALL.into_iter().map(Self::Limiter).chain([Self::Leases])
+        Algorithm::ALL.into_iter().map(Self::Limiter).chain([Self::Leases, Self::Reservation])
     }
 
     /// Returns the kind of the value that a key holds; `None` if the key is missing or holds a value

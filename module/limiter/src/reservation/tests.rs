@@ -246,25 +246,41 @@ fn a_repeated_call_moves_the_end_and_never_back() {
 
 #[test]
 fn a_repeated_call_has_the_same_keys_limits_and_costs() {
+    /// A key, a cost and a limit.
+    type Call = (Vec<u8>, Units, Quota);
     let reservation = reservation();
-    let mut estimates = reservation.estimates().to_vec();
-    assert!(reservation.is_of(&estimates));
-    if let Origin::SlidingWindowLog { granted_at, .. } = &mut estimates[1].origin {
-        *granted_at = at(5);
-    }
-    assert!(reservation.is_of(&estimates));
-    let changes: [fn(&mut Vec<Estimate>); 5] = [
-        |estimates| estimates[0].key.push(b'x'),
-        |estimates| estimates[2].cost = units(77),
-        |estimates| drop(estimates.pop()),
-        |estimates| estimates.swap(4, 5),
-        |estimates| estimates[4].origin = estimates[5].origin,
+    let calls: Vec<Call> = reservation.estimates().iter().map(call_of).collect();
+    let is_of = |calls: &[Call]| {
+        reservation.is_of(calls.iter().map(|(key, cost, quota)| (&key[..], *cost, quota)))
+    };
+    assert!(is_of(&calls));
+    let changes: [fn(&mut Vec<Call>); 7] = [
+        |calls| calls[0].0.push(b'x'),
+        |calls| calls[2].1 = units(77),
+        |calls| drop(calls.pop()),
+        |calls| calls.push(calls[0].clone()),
+        |calls| calls.swap(4, 5),
+        |calls| calls[4].2 = calls[5].2,
+        |calls| calls[1].2 = calls[2].2,
     ];
-    for change in changes {
-        let mut other = estimates.clone();
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut other = calls.clone();
         change(&mut other);
-        assert!(!reservation.is_of(&other));
+        assert!(!is_of(&other), "change {number}");
     }
+}
+
+/// Returns the call that has reserved an estimate.
+fn call_of(estimate: &Estimate) -> (Vec<u8>, Units, Quota) {
+    let quota = match estimate.origin {
+        Origin::TokenBucket { limit } => Quota::TokenBucket(limit),
+        Origin::SlidingWindowLog { limit: Limit { limit, window, .. }, resolution, .. } => {
+            let options = LogOptions { resolution, max_entries: 9 };
+            Quota::SlidingWindow(LogLimit { limit, window, options })
+        }
+        Origin::FixedWindow { limit, .. } => Quota::FixedWindow(limit),
+    };
+    (estimate.key.clone(), estimate.cost, quota)
 }
 
 #[test]
@@ -285,7 +301,7 @@ fn a_reservation_is_written_and_read_and_damaged_bytes_are_refused_or_usable() {
     let extension = ReservationEffect::Extension { time: Instant::MAX, end: Instant::MAX };
     let mut longest = Vec::new();
     extension.encode(&mut longest);
-    assert_eq!(longest.len(), Reservation::MAX_EXTENSION_BYTES);
+    assert_eq!(longest.len(), 2 + 9 + 9);
     assert_eq!(ReservationEffect::decode(&longest), Ok(extension));
     for len in 0..bytes.len() {
         let _read = Reservation::decode(&bytes[..len]);
@@ -332,4 +348,36 @@ fn buffers_can_be_moved() {
     }
     // The first key is empty.
     assert_eq!((mover.0, &moved), (9, &reservation()));
+}
+
+#[test]
+fn a_log_gives_nothing_back_to_the_entries_of_other_grants() {
+    let limit = LogLimit::new(units(100), window(60));
+    let estimate = |log: &SlidingWindowLog| Estimate {
+        key: Vec::new(),
+        cost: units(60),
+        origin: log.origin(&limit).unwrap(),
+    };
+    let returned = |log: &mut SlidingWindowLog, estimate: &Estimate, now| {
+        log.settle(estimate, Correction::Return(units(60)), 9, now).unwrap().units
+    };
+    // The grant of the reservation has left, and a later grant has removed its entry.
+    let mut log = SlidingWindowLog::new();
+    log.take(&limit, Request::all(units(60)), at(0));
+    let left = estimate(&log);
+    log.take(&limit, Request::all(units(90)), at(60));
+    assert_eq!(returned(&mut log, &left, at(61)), 0);
+    log.take(&limit, Request::all(units(10)), at(62));
+    assert_eq!(returned(&mut log, &left, at(63)), 0);
+    // The grant has been given back by another call.
+    let mut log = SlidingWindowLog::new();
+    log.take(&limit, Request::all(units(60)), at(0));
+    let given_back = estimate(&log);
+    assert_eq!(log.refund(units(59), at(1)).refunded, 59);
+    log.take(&limit, Request::all(units(30)), at(2));
+    assert_eq!(returned(&mut log.clone(), &given_back, at(3)), -1);
+    assert_eq!(log.refund(units(31), at(3)).refunded, 31);
+    log.take(&limit, Request::all(units(30)), at(4));
+    log.take(&limit, Request::all(units(30)), at(5));
+    assert_eq!(returned(&mut log, &given_back, at(6)), 0);
 }

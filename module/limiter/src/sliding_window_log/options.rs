@@ -2,8 +2,8 @@
 
 use super::{LogEffect, SlidingWindowLog, View};
 use crate::decision::{Decision, Refund};
-use crate::limits::{Mode, Request, Units};
-use crate::log_options::LogLimit;
+use crate::limits::{Mode, Request, Units, Window};
+use crate::log_options::{LogLimit, LogOptions};
 use crate::math::Exact;
 use crate::time::{Duration, Instant};
 
@@ -60,6 +60,28 @@ impl SlidingWindowLog {
     #[must_use]
     pub fn newest_time(&self) -> Instant {
         self.grants.newest_time()
+    }
+
+    /// Returns whether the log has the entry of a grant whose recorded time this is, and which had
+    /// these options in this window.
+    ///
+    /// The entry at that time is another one if the entry of the grant has left, or was given back.
+    /// If later grants with a longer resolution have joined the entry, this returns false as well.
+    pub(crate) fn has_entry_of(
+        &self,
+        granted_at: Instant,
+        options: LogOptions,
+        window: Window,
+    ) -> bool {
+        let Some(entry) = self.grants.entry_at(granted_at) else { return false };
+        let newest_first = self.grants.newest_first().filter(|_| entry.time == self.newest_time());
+        match newest_first {
+            Some(first) => first <= granted_at,
+            None => {
+                let tick = options.tick_micros(window);
+                entry.time.tick(tick) == granted_at.tick(tick)
+            }
+        }
     }
 
     /// Gives up to `amount` units back to the entry of a grant whose recorded time this is, and

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 
 use limiter::{
     Acquisition, BufferVisitor, Decision, Effect, Encode, Fences, FixedWindow, Instant, Lease,
-    LeaseEffect, Leases, Limit, Mode, Refused, Request, RetryAfter, SlidingWindowLog, Stored,
-    TokenBucket, Units, Window,
+    LeaseEffect, Leases, Limit, Mode, Refused, Request, Reservation, RetryAfter, SlidingWindowLog,
+    Stored, TokenBucket, Units, Window,
 };
 
 use crate::corpus::pieces;
@@ -43,6 +43,10 @@ pub(crate) fn stored(bytes: &[u8]) {
         Key::Window(window) => {
             assert_eq!(TokenBucket::decoded(bytes), None);
             usable(&window, bytes);
+        }
+        Key::Reservation(reservation) => {
+            assert_eq!(TokenBucket::decoded(bytes), None);
+            assert_eq!(Reservation::decode(&encoded(&reservation)).as_ref(), Ok(&reservation));
         }
     }
 }
@@ -240,6 +244,7 @@ enum Key {
     Log(SlidingWindowLog),
     Leases(Leases),
     Window(FixedWindow),
+    Reservation(Reservation),
 }
 
 /// The bytes that replicas receive after a call.
@@ -255,7 +260,9 @@ impl Key {
         let log = || SlidingWindowLog::decoded(bytes).map(Self::Log);
         let leases = || Leases::decode(bytes).ok().map(Self::Leases);
         let window = || FixedWindow::decoded(bytes).map(Self::Window);
-        bucket.or_else(log).or_else(leases).or_else(window).unwrap_or(Self::Missing)
+        let reservation = || Reservation::decode(bytes).ok().map(Self::Reservation);
+        let key = bucket.or_else(log).or_else(leases).or_else(window).or_else(reservation);
+        key.unwrap_or(Self::Missing)
     }
 
     fn stored_and_loaded(self) -> Self {
@@ -265,6 +272,7 @@ impl Key {
             Self::Log(log) => log.encoded(),
             Self::Leases(leases) => encoded(leases),
             Self::Window(window) => window.encoded(),
+            Self::Reservation(reservation) => encoded(reservation),
         };
         Self::load(&bytes)
     }
@@ -296,13 +304,20 @@ impl Key {
             (Self::Window(window), Effect::FixedWindow(effect)) => {
                 Self::Window(applied_to(window, effect)?)
             }
+            (Self::Missing, Effect::Reservation(effect)) => {
+                Self::Reservation(applied_to(Reservation::default(), effect)?)
+            }
+            (Self::Reservation(reservation), Effect::Reservation(effect)) => {
+                Self::Reservation(applied_to(reservation, effect)?)
+            }
             (_, Effect::Deletion) => Self::Missing,
             (
                 _,
                 Effect::TokenBucket(_)
                 | Effect::SlidingWindowLog(_)
                 | Effect::Leases(_)
-                | Effect::FixedWindow(_),
+                | Effect::FixedWindow(_)
+                | Effect::Reservation(_),
             ) => {
                 return Err(Refused);
             }
@@ -335,7 +350,7 @@ impl Key {
                 let effect = taken(&mut window, &quota, request, *now);
                 (Self::Window(window), effect)
             }
-            Self::Missing | Self::Leases(_) => (key, Replicated::Nothing),
+            Self::Missing | Self::Leases(_) | Self::Reservation(_) => (key, Replicated::Nothing),
         };
         if let Replicated::Effect(_) = effect {
             *self = key;
@@ -349,7 +364,7 @@ impl Key {
         let amount = fields.units();
         *now = fields.moved(*now);
         let effect = match self {
-            Self::Missing | Self::Leases(_) => Replicated::Nothing,
+            Self::Missing | Self::Leases(_) | Self::Reservation(_) => Replicated::Nothing,
             Self::Bucket(bucket) => given_back(bucket, amount, *now),
             Self::Log(log) => given_back(log, amount, *now),
             Self::Window(window) => given_back(window, amount, *now),
