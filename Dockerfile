@@ -26,19 +26,17 @@ COPY gateway/store/Cargo.toml gateway/store/
 COPY tests/Cargo.toml tests/
 COPY tests/clock/Cargo.toml tests/clock/
 COPY tests/faults/Cargo.toml tests/faults/
+COPY tests/tokens/Cargo.toml tests/tokens/
 RUN mkdir module/src module/limiter/src gateway/src gateway/benches/baseline/src \
         gateway/calendar/src gateway/policies/src gateway/policies/benches gateway/store/src \
-        tests/benches tests/clock/src tests/faults/src \
+        tests/benches tests/clock/src tests/faults/src tests/tokens/src \
     && touch module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs \
         gateway/benches/baseline/src/main.rs gateway/calendar/src/lib.rs \
         gateway/policies/src/lib.rs gateway/policies/benches/matching.rs \
-        gateway/store/src/lib.rs tests/clock/src/lib.rs \
-        tests/faults/src/lib.rs tests/tests.rs tests/benches/outage.rs
+        gateway/store/src/lib.rs tests/clock/src/lib.rs tests/faults/src/lib.rs \
+        tests/tokens/src/lib.rs tests/tests.rs tests/benches/outage.rs
 
 FROM rust:1.95-bookworm AS module
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libclang-dev \
-    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY --from=manifests /src ./
 RUN cargo build --locked --release --package ratelimit-module \

@@ -1,9 +1,9 @@
 //! The implementation of cryptography for TLS.
 
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::ring;
 
 /// Installs the implementation for the whole process. Call it before the first connection.
 pub fn install() {
     // Fails only when an implementation is installed already.
-    let _ = aws_lc_rs::default_provider().install_default();
+    let _ = ring::default_provider().install_default();
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use jsonwebtoken::Algorithm;
+use ratelimit_test_tokens::Algorithm;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
-use jsonwebtoken::Algorithm;
+use ratelimit_test_tokens::Algorithm;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -34,7 +34,7 @@ impl Collector {
         let chain = CertificateDer::pem_file_iter(&certificate.certificate).expect("a PEM file");
         let chain = chain.collect::<Result<_, _>>().expect("a certificate");
         let key = PrivateKeyDer::from_pem_file(&certificate.key).expect("a key");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions of TLS")

@@ -4,13 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use ratelimit_test_tokens::{Algorithm, SigningKey};
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 /// A key, and its entry in a file of keys.
@@ -55,33 +50,13 @@ impl ApiKey {
 
 /// An issuer, which signs tokens.
 pub(crate) struct Issuer {
-    algorithm: Algorithm,
-    key: EncodingKey,
+    key: SigningKey,
 }
 
 impl Issuer {
-    /// Creates an issuer with a new key for HS256, RS256 or ES256.
+    /// Creates an issuer with a key for HS256, RS256 or ES256. All issuers for RS256 have the same.
     pub(crate) fn new(algorithm: Algorithm) -> Self {
-        let random = SystemRandom::new();
-        let key = match algorithm {
-            Algorithm::HS256 => {
-                let mut secret = [0; 32];
-                aws_lc_rs::rand::fill(&mut secret).expect("randomness");
-                EncodingKey::from_secret(&secret)
-            }
-            Algorithm::RS256 => {
-                let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key");
-                let pkcs8: Pkcs8V1Der<'static> = pair.as_der().expect("its encoding");
-                // The library takes the key itself, which follows the name of its algorithm.
-                EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..])
-            }
-            Algorithm::ES256 => {
-                let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
-                EncodingKey::from_ec_der(pkcs8.expect("a key of P-256").as_ref())
-            }
-            other => panic!("the gateway does not take {other:?}"),
-        };
-        Self { algorithm, key }
+        Self { key: SigningKey::new(algorithm) }
     }
 
     /// Returns a token of `subject`, for [`Issuer::AUDIENCE`] and valid for an hour, with these
@@ -100,13 +75,12 @@ impl Issuer {
         });
         let more = claims.as_object().expect("claims are an object").clone();
         all.as_object_mut().expect("claims are an object").extend(more);
-        encode(&Header::new(self.algorithm), &all, &self.key).expect("a token")
+        self.key.token(&json!({ "alg": format!("{:?}", self.key.algorithm()) }), &all)
     }
 
     /// Writes the set of the keys that verify tokens of these issuers.
     pub(crate) fn write(path: &Path, issuers: &[&Self]) {
-        let key = |issuer: &&Self| Jwk::from_encoding_key(&issuer.key, issuer.algorithm);
-        let keys: Vec<_> = issuers.iter().map(|issuer| key(issuer).expect("a key")).collect();
+        let keys: Vec<_> = issuers.iter().map(|issuer| issuer.key.jwk()).collect();
         write(path, &json!({ "keys": keys }).to_string());
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -24,7 +24,7 @@ pub(super) fn trust(authority: &Authority) -> Trust {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(authority.file()).expect("its certificate");
     roots.add(certificate).expect("an authority");
-    let mut config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+    let mut config = ClientConfig::builder_with_provider(ring::default_provider().into())
         .with_safe_default_protocol_versions()
         .expect("versions of TLS")
         .with_root_certificates(roots)

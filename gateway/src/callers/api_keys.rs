@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
+use ring::{
     digest::{SHA256, SHA256_OUTPUT_LEN, digest},
     error::Unspecified,
-    rand,
+    rand::{SecureRandom, SystemRandom},
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
+use subtle::ConstantTimeEq;
 
 use limiter::Units;
 
@@ -93,7 +93,7 @@ impl ApiKeys {
     pub(super) fn find(&self, key: &[u8]) -> Option<&Arc<Caller>> {
         let hash = digest(&SHA256, key);
         self.keys.iter().fold(None, |found, (digest, caller)| {
-            let same = verify_slices_are_equal(digest, hash.as_ref()).is_ok();
+            let same = digest.ct_eq(hash.as_ref()).into();
             if same { Some(caller) } else { found }
         })
     }
@@ -125,7 +125,9 @@ pub fn new_api_key(
     let scope_names: Vec<_> = scope_names.iter().map(AsRef::as_ref).collect();
     scopes(scope_names.iter().copied())?;
     let mut bytes = [0; KEY_BYTES];
-    rand::fill(&mut bytes).map_err(|Unspecified| "the system has no randomness".to_owned())?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|Unspecified| "the system has no randomness".to_owned())?;
     let key = format!("{KEY_PREFIX}{}", hex(&bytes));
     let hash = hex(digest(&SHA256, key.as_bytes()).as_ref());
     let entry = json!({ "name": name, "sha256": hash, "scopes": scope_names });

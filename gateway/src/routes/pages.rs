@@ -6,7 +6,6 @@ use std::{
 };
 
 use aide::{openapi::OpenApi, redoc::Redoc, swagger::Swagger};
-use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     Router,
     body::Bytes,
@@ -21,6 +20,7 @@ use axum::{
     routing::get,
 };
 use flate2::{Compression, write::GzEncoder};
+use ring::digest::{SHA256, digest};
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
 const TITLE: &str = "Rate limiter";

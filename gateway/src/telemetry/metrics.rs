@@ -15,13 +15,12 @@ use std::{
 use axum::body::Bytes;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
-use metrics_process::Collector;
 use tokio::{
     sync::Mutex,
     task::{JoinError, spawn_blocking},
 };
 
-use super::{callers, http, log};
+use super::{callers, http, log, process};
 
 const DROPPED_LINES: &str = "log_lines_dropped_total";
 const BUILD: &str = "ratelimit_build_info";
@@ -38,7 +37,6 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Metrics {
     recorder: PrometheusHandle,
-    process: Collector,
     last: Arc<Mutex<Page>>,
 }
 
@@ -63,11 +61,11 @@ impl Metrics {
         if page.start.is_some_and(|start| start >= asked) {
             return Ok(page.text.clone());
         }
-        let (recorder, process) = (self.recorder.clone(), self.process.clone());
-        // The collector reads files of the system, which can block.
+        let recorder = self.recorder.clone();
+        // `process` reads files of the system, which can block.
         let write = move || {
             page.start = Some(Instant::now());
-            process.collect();
+            process::collect();
             counter!(DROPPED_LINES).absolute(log::dropped_lines());
             page.text = recorder.render().into();
             page.text.clone()
@@ -88,8 +86,7 @@ pub fn start_metrics(
     auth_failures: &[&'static str],
 ) -> Result<Metrics, BuildError> {
     let recorder = PrometheusBuilder::new().set_buckets(&LATENCY_BUCKETS)?.install_recorder()?;
-    let process = Collector::default();
-    process.describe();
+    process::describe();
     http::start(max_connections);
     callers::start(auth_failures);
     describe_counter!(
@@ -108,5 +105,5 @@ pub fn start_metrics(
             upkeep.run_upkeep();
         }
     });
-    Ok(Metrics { recorder, process, last: Arc::default() })
+    Ok(Metrics { recorder, last: Arc::default() })
 }

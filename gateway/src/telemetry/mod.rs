@@ -8,6 +8,8 @@ mod line;
 mod log;
 mod log_context;
 mod metrics;
+mod process;
+mod trace_client;
 mod traces;
 
 pub(crate) use self::{

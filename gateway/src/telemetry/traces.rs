@@ -14,13 +14,12 @@ use std::{
 };
 
 use axum::http::{HeaderMap, StatusCode};
-use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry::{
     Context, KeyValue, global,
     propagation::TextMapPropagator,
     trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider},
 };
-use opentelemetry_http::{HeaderExtractor, hyper::HyperClient};
+use opentelemetry_http::HeaderExtractor;
 use opentelemetry_otlp::{
     ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
 };
@@ -30,12 +29,10 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{self, SdkTracer, SdkTracerProvider, SpanData},
 };
-use rustls::crypto::aws_lc_rs;
 use store::{LogThrottle, Sums};
 use tokio::runtime::Handle;
 
-/// Timeout for the receiver of a batch of spans.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+use super::trace_client::TraceClient;
 
 /// Timeout for the last spans when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -98,15 +95,11 @@ fn exporter(endpoint: &str) -> Result<SpanExporter, ExporterBuildError> {
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint);
     if !endpoint.starts_with("https:") {
-        return builder
-            .with_http_client(HyperClient::with_default_connector(EXPORT_TIMEOUT, None))
-            .build();
+        return builder.with_http_client(TraceClient::http()).build();
     }
-    let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(aws_lc_rs::default_provider())
+    let client = TraceClient::https()
         .map_err(|error| ExporterBuildError::InternalFailure(error.to_string()))?;
-    let connector = connector.https_only().enable_http1().build();
-    builder.with_http_client(HyperClient::new(connector, EXPORT_TIMEOUT, None)).build()
+    builder.with_http_client(client).build()
 }
 
 impl Drop for Traces {

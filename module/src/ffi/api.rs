@@ -6,11 +6,11 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use redis_module::raw;
+use super::raw;
 
 /// The proof that the server has every function that [`api!`] may name.
 ///
-/// The pointers are written by `Export_RedisModule_Init` alone. `load` calls it once, before any
+/// The pointers are written by `raw::initialize` alone. `load` calls it once, before any
 /// other code of the module runs, so that reading a pointer later cannot race with a write.
 #[derive(Clone, Copy)]
 pub(super) struct Api(());
@@ -107,7 +107,7 @@ macro_rules! api {
     ($api:expr, $function:ident) => {{
         let _: $crate::ffi::api::Api = $api;
         let _ = $crate::ffi::api::Required::$function;
-        redis_module::raw::$function.unwrap_unchecked()
+        $crate::ffi::raw::$function.unwrap_unchecked()
     }};
 }
 pub(super) use api;

@@ -4,11 +4,15 @@ use std::ffi::{c_char, c_int};
 use std::{process, slice};
 
 use limiter::Holder;
-use redis_module::{Context, raw};
 
 use super::api::{Api, api};
 use super::error::Error;
+<<<<<<< HEAD
 use super::key::KeyNames;
+=======
+use super::log;
+use super::raw;
+>>>>>>> c5bf34e (build: ring in place of AWS-LC, own declarations of the module API, and no crate that nothing needs)
 use super::reply::{Integers, Reply};
 
 /// One invocation of a command. A call lives no longer than the callback that runs the command.
@@ -81,7 +85,7 @@ impl<'a> Call<'a> {
 
     /// Writes a warning into the server's log.
     pub(crate) fn log_warning(&self, message: &str) {
-        Context::new(self.ctx).log_warning(message);
+        log::warn(self.ctx, message);
     }
 
     /// Ends the process with a line in the log, as the server does when it cannot load its data.

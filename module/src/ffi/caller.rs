@@ -7,10 +7,9 @@
 
 use std::ffi::{c_int, c_ulonglong};
 
-use redis_module::raw;
-
 use super::api::api;
 use super::call::Call;
+use super::raw;
 
 impl Call<'_> {
     /// Returns whether the call comes from another server, from this server's append-only file, or

@@ -1,7 +1,7 @@
 //! The clocks of the server and of the system, in microseconds since the epoch. A time before the
 //! epoch counts as the epoch.
 
-use redis_module::raw;
+use super::raw;
 
 /// Returns the server's time, or `None` if the server does not offer it.
 pub(crate) fn server_micros() -> Option<u64> {

@@ -2,13 +2,12 @@
 
 use std::ffi::{CStr, CString, c_int};
 
-use redis_module::raw;
-
 use super::api::{Api, api};
 use super::call::Call;
 use super::command_info::{Callers, Facts, Keys, describe};
 use super::error::Error;
 use super::load::{LoadRefused, Loading};
+use super::raw;
 use super::reply::Reply;
 
 /// A command: its facts, and the function that runs it.

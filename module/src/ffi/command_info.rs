@@ -4,11 +4,13 @@
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
-use redis_module::raw;
-
 use super::api::{Api, api};
 use super::call::Call;
+<<<<<<< HEAD
 use super::key::KeyNames;
+=======
+use super::raw;
+>>>>>>> c5bf34e (build: ring in place of AWS-LC, own declarations of the module API, and no crate that nothing needs)
 
 /// The facts about a command that the server and its clients receive.
 pub(crate) struct Facts {
@@ -231,15 +233,13 @@ impl RawArguments {
 
     fn push(&mut self, argument: &Argument) {
         let (type_, subargs) = match argument.kind {
-            Kind::Key => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY, &[][..]),
-            Kind::Integer => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER, &[][..]),
-            Kind::Double => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_DOUBLE, &[][..]),
-            Kind::String => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING, &[][..]),
-            Kind::Token => {
-                (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN, &[][..])
-            }
-            Kind::OneOf(list) => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF, list),
-            Kind::Block(list) => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK, list),
+            Kind::Key => (raw::REDISMODULE_ARG_TYPE_KEY, &[][..]),
+            Kind::Integer => (raw::REDISMODULE_ARG_TYPE_INTEGER, &[][..]),
+            Kind::Double => (raw::REDISMODULE_ARG_TYPE_DOUBLE, &[][..]),
+            Kind::String => (raw::REDISMODULE_ARG_TYPE_STRING, &[][..]),
+            Kind::Token => (raw::REDISMODULE_ARG_TYPE_PURE_TOKEN, &[][..]),
+            Kind::OneOf(list) => (raw::REDISMODULE_ARG_TYPE_ONEOF, list),
+            Kind::Block(list) => (raw::REDISMODULE_ARG_TYPE_BLOCK, list),
         };
         let optional = if argument.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL } else { 0 };
         let multiple = if argument.multiple { raw::REDISMODULE_CMD_ARG_MULTIPLE } else { 0 };
@@ -270,7 +270,7 @@ impl RawArguments {
 /// The end of a list of arguments.
 const NO_ARGUMENT: raw::RedisModuleCommandArg = raw::RedisModuleCommandArg {
     name: ptr::null(),
-    type_: raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
+    type_: raw::REDISMODULE_ARG_TYPE_STRING,
     key_spec_index: 0,
     token: ptr::null(),
     summary: ptr::null(),
@@ -302,7 +302,7 @@ fn key_spec(
     usage: KeyUsage,
     pos: c_int,
     find_keys_type: raw::RedisModuleKeySpecFindKeysType,
-    fk: raw::RedisModuleCommandKeySpec__bindgen_ty_2,
+    fk: raw::KeySpecFindKeys,
 ) -> raw::RedisModuleCommandKeySpec {
     let flags = match usage {
         KeyUsage::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
@@ -321,53 +321,63 @@ fn key_spec(
     };
     raw::RedisModuleCommandKeySpec {
         flags: u64::from(flags),
-        begin_search_type: raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX,
+<<<<<<< HEAD
+        begin_search_type: raw::REDISMODULE_KSPEC_BS_INDEX,
         bs: begin_at(pos),
+=======
+        begin_search_type: raw::REDISMODULE_KSPEC_BS_INDEX,
+>>>>>>> c5bf34e (build: ring in place of AWS-LC, own declarations of the module API, and no crate that nothing needs)
         find_keys_type,
         fk,
         ..NO_KEYS
     }
 }
 
-const RANGE: raw::RedisModuleKeySpecFindKeysType =
-    raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
-const KEYNUM: raw::RedisModuleKeySpecFindKeysType =
-    raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
+const RANGE: raw::RedisModuleKeySpecFindKeysType = raw::REDISMODULE_KSPEC_FK_RANGE;
+const KEYNUM: raw::RedisModuleKeySpecFindKeysType = raw::REDISMODULE_KSPEC_FK_KEYNUM;
 
 /// All arguments from the first one to the one with this number, counted from the first one; -1
 /// stands for the last one.
-const fn up_to(lastkey: c_int) -> raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
-    let range = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 {
-        lastkey,
-        keystep: 1,
-        limit: 0,
-    };
-    raw::RedisModuleCommandKeySpec__bindgen_ty_2 { range }
+const fn up_to(lastkey: c_int) -> raw::KeySpecFindKeys {
+    let range = raw::KeySpecRange { lastkey, keystep: 1, limit: 0 };
+    raw::KeySpecFindKeys { range }
 }
 
+<<<<<<< HEAD
 /// The arguments after the one where the search begins, whose value is their number.
-const COUNTED: raw::RedisModuleCommandKeySpec__bindgen_ty_2 =
-    raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
-        keynum: raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
+const COUNTED: raw::KeySpecFindKeys =
+    raw::KeySpecFindKeys {
+        keynum: raw::KeySpecKeyNum {
             keynumidx: 0,
             firstkey: 1,
             keystep: 1,
         },
     };
+=======
+/// The arguments after the first one, whose value is their number.
+const COUNTED: raw::KeySpecFindKeys =
+    raw::KeySpecFindKeys { keynum: raw::KeySpecKeyNum { keynumidx: 0, firstkey: 1, keystep: 1 } };
+>>>>>>> c5bf34e (build: ring in place of AWS-LC, own declarations of the module API, and no crate that nothing needs)
 
 /// The search begins at the argument with this number.
-const fn begin_at(pos: c_int) -> raw::RedisModuleCommandKeySpec__bindgen_ty_1 {
-    let index = raw::RedisModuleCommandKeySpec__bindgen_ty_1__bindgen_ty_1 { pos };
-    raw::RedisModuleCommandKeySpec__bindgen_ty_1 { index }
+const fn begin_at(pos: c_int) -> raw::KeySpecBeginSearch {
+    let index = raw::KeySpecIndex { pos };
+    raw::KeySpecBeginSearch { index }
 }
 
 /// The end of a list of places of keys.
 const NO_KEYS: raw::RedisModuleCommandKeySpec = raw::RedisModuleCommandKeySpec {
     notes: ptr::null(),
     flags: 0,
-    begin_search_type: raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INVALID,
+<<<<<<< HEAD
+    begin_search_type: raw::REDISMODULE_KSPEC_BS_INVALID,
     bs: begin_at(1),
-    find_keys_type: raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_OMITTED,
+    find_keys_type: raw::REDISMODULE_KSPEC_FK_OMITTED,
+=======
+    begin_search_type: raw::REDISMODULE_KSPEC_BS_INVALID,
+    bs: raw::KeySpecBeginSearch { index: raw::KeySpecIndex { pos: 1 } },
+    find_keys_type: raw::REDISMODULE_KSPEC_FK_OMITTED,
+>>>>>>> c5bf34e (build: ring in place of AWS-LC, own declarations of the module API, and no crate that nothing needs)
     fk: up_to(0),
 };
 

@@ -11,11 +11,11 @@ use std::{ptr, slice};
 
 use limiter::Stored;
 use limiter::codec::DecodeError;
-use redis_module::raw;
 
 use super::api::{Api, api};
 use super::load::{LoadRefused, Loading};
 use super::memory;
+use super::raw;
 
 /// A state that the server stores as the value of a key. The server may free a value on another
 /// thread, hence `Send`.

@@ -3,10 +3,9 @@
 use std::ffi::{CStr, c_int};
 use std::ptr;
 
-use redis_module::raw;
-
 use super::api::{Api, api};
 use super::load::{LoadRefused, Loading};
+use super::raw;
 
 /// The content of the section.
 pub(crate) trait Section {

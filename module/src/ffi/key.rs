@@ -15,12 +15,11 @@ use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::ptr::{self, NonNull};
 
-use redis_module::raw;
-
 use super::api::{Api, api};
 use super::call::Call;
 use super::data_type::DataType;
 use super::error::Error;
+use super::raw;
 
 /// A key that is open for reading. It may not exist. Closed on drop.
 pub(crate) struct ReadKey<'c> {

@@ -1,15 +1,10 @@
 //! The entry point of the module, and the proof that the server is loading it.
 
 use std::ffi::{CStr, c_int};
+use std::slice;
 
-use redis_module::alloc::RedisAlloc;
-use redis_module::{Context, RedisString, Status, decode_args, raw};
-
-use super::api::Api;
-
-/// All memory comes from the server, which counts and bounds it.
-#[global_allocator]
-static ALLOCATOR: RedisAlloc = RedisAlloc;
+use super::api::{Api, api};
+use super::{log, raw};
 
 const NAME: &CStr = c"ratelimit";
 
@@ -28,7 +23,7 @@ const VERSION: c_int = match (
 pub(crate) struct Loading {
     ctx: *mut raw::RedisModuleCtx,
     api: Api,
-    arguments: Vec<RedisString>,
+    arguments: Vec<Vec<u8>>,
 }
 
 /// The error of a load that is refused. The reason is in the server's log.
@@ -48,7 +43,7 @@ impl Loading {
 
     /// Returns the arguments that the operator gave the module.
     pub(crate) fn arguments(&self) -> Vec<&[u8]> {
-        self.arguments.iter().map(RedisString::as_slice).collect()
+        self.arguments.iter().map(Vec::as_slice).collect()
     }
 
     /// Logs the reason for which the load is refused.
@@ -68,8 +63,8 @@ macro_rules! entry_point {
         #[allow(unsafe_code, reason = "this is code of `ffi`: the server looks for a symbol")]
         #[allow(non_snake_case, reason = "the server looks for this name")]
         unsafe extern "C" fn RedisModule_OnLoad(
-            ctx: *mut redis_module::raw::RedisModuleCtx,
-            argv: *mut *mut redis_module::raw::RedisModuleString,
+            ctx: *mut $crate::ffi::raw::RedisModuleCtx,
+            argv: *mut *mut $crate::ffi::raw::RedisModuleString,
             argc: std::ffi::c_int,
         ) -> std::ffi::c_int {
             // SAFETY: the contract of the caller is that of `load`.
@@ -92,15 +87,9 @@ pub(crate) unsafe fn load(
 ) -> c_int {
     // Nothing may be allocated before this: it also fetches the allocator.
     // SAFETY: the caller vouches for the context; the name is a C string.
-    let status = unsafe {
-        raw::Export_RedisModule_Init(
-            ctx,
-            NAME.as_ptr(),
-            VERSION,
-            raw::REDISMODULE_APIVER_1 as c_int,
-        )
-    };
-    let loaded = if status == raw::REDISMODULE_OK as c_int {
+    let is_registered =
+        unsafe { raw::initialize(ctx, NAME, VERSION, raw::REDISMODULE_APIVER_1 as c_int) };
+    let loaded = if is_registered {
         // SAFETY: the caller vouches for the pointers.
         unsafe { loading(ctx, argv, argc) }.and_then(|loading| init(&loading))
     } else {
@@ -111,14 +100,14 @@ pub(crate) unsafe fn load(
              configuration file or of the command line (CONFIG REWRITE writes it into the file)",
         ))
     };
-    (if loaded.is_ok() { Status::Ok } else { Status::Err }) as c_int
+    (if loaded.is_ok() { raw::REDISMODULE_OK } else { raw::REDISMODULE_ERR }) as c_int
 }
 
 /// Checks that the server has all required functions, and sets the module options.
 ///
 /// # Safety
 ///
-/// As for [`load`], after `Export_RedisModule_Init` has succeeded.
+/// As for [`load`], after `initialize` has succeeded.
 unsafe fn loading(
     ctx: *mut raw::RedisModuleCtx,
     argv: *mut *mut raw::RedisModuleString,
@@ -130,10 +119,19 @@ unsafe fn loading(
     })?;
     // SAFETY: the caller vouches for the context.
     unsafe { api.set_options(ctx) };
-    Ok(Loading { ctx, api, arguments: decode_args(ctx, argv, argc) })
+    let arguments = (0..usize::try_from(argc).unwrap_or_default()).map(|index| {
+        let mut len = 0;
+        // SAFETY: the caller vouches for the array of `argc` strings.
+        let string = unsafe { *argv.add(index) };
+        // SAFETY: the string is an argument of the running load.
+        let bytes = unsafe { api!(api, RedisModule_StringPtrLen)(string, &raw mut len) };
+        // SAFETY: the server returns the address of `len` bytes.
+        unsafe { slice::from_raw_parts(bytes.cast::<u8>(), len) }.to_vec()
+    });
+    Ok(Loading { ctx, api, arguments: arguments.collect() })
 }
 
 fn refuse(ctx: *mut raw::RedisModuleCtx, reason: &str) -> LoadRefused {
-    Context::new(ctx).log_warning(reason);
+    log::warn(ctx, reason);
     LoadRefused
 }

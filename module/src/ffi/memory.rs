@@ -7,9 +7,9 @@ use std::ffi::{c_int, c_ulong, c_void};
 use std::mem::ManuallyDrop;
 
 use limiter::{BufferVisitor, Stored};
-use redis_module::raw;
 
 use super::api::{Api, api};
+use super::raw;
 
 /// The size of the two objects in which a server keeps a module's value: 16 bytes each.
 ///

@@ -15,9 +15,12 @@
 //! * [`setting`]: a setting that the server keeps.
 //! * [`info`]: the module's section of INFO and of crash reports.
 //! * [`data_type`]: a native data type as the rest of the module defines it, and its callbacks.
-//! * `memory`: the memory of a value.
+//! * `memory`: the memory of a value; `allocator`: the allocator of the module.
+//! * `log`: lines in the log of the server.
 //! * [`clock`]: the clocks of the server and of the system.
+//! * `raw`: the declarations of the API.
 
+mod allocator;
 mod api;
 pub(crate) mod call;
 mod caller;
@@ -29,7 +32,9 @@ pub(crate) mod error;
 pub(crate) mod info;
 pub(crate) mod key;
 pub(crate) mod load;
+mod log;
 mod memory;
+pub(crate) mod raw;
 pub(crate) mod replication;
 pub(crate) mod reply;
 pub(crate) mod setting;

@@ -23,11 +23,10 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use redis_module::raw;
-
 use super::api::api;
 use super::call::Call;
 use super::load::{LoadRefused, Loading};
+use super::raw;
 
 /// The presence of a receiver: [`UNKNOWN`], [`ABSENT`] or [`PRESENT`].
 static RECEIVERS: AtomicU8 = AtomicU8::new(UNKNOWN);

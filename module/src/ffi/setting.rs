@@ -3,10 +3,9 @@
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 use std::ptr;
 
-use redis_module::raw;
-
 use super::api::api;
 use super::load::{LoadRefused, Loading};
+use super::raw;
 
 /// A setting that is an integer between two bounds.
 pub(crate) trait Setting: Sync {

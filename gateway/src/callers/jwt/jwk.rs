@@ -2,9 +2,6 @@
 
 use std::{ops::RangeInclusive, path::Path};
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
-};
 use jsonwebtoken::{
     Algorithm, DecodingKey, DecodingKeyKind, Header,
     jwk::{
@@ -15,6 +12,7 @@ use jsonwebtoken::{
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::signature;
 use crate::callers::file_error::file_error;
 
 /// Maximum number of keys of a set that are used. A token without the id of a key is verified with all.
@@ -171,9 +169,6 @@ fn rsa_key(key: &DecodingKey) -> Result<DecodingKey, String> {
     if let Some(error) = rsa_error(n, e) {
         return Err(error.to_owned());
     }
-    RsaPublicKeyComponents { n, e }
-        .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
-        .map_err(|_| "n and e are no RSA key".to_owned())?;
     Ok(DecodingKey::from_rsa_raw_components(n, e))
 }
 
@@ -203,10 +198,10 @@ fn without_leading_zeros(number: &[u8]) -> &[u8] {
 }
 
 fn elliptic_key(key: DecodingKey) -> Result<DecodingKey, String> {
-    let point = key.try_get_as_bytes().unwrap_or_default();
-    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-        .map_err(|_| "x and y are no point of P-256".to_owned())?;
-    Ok(key)
+    match key.try_get_as_bytes() {
+        Ok(point) if signature::is_point(point) => Ok(key),
+        _ => Err("x and y are no point of P-256".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! of the head about keys are ignored.
 
 mod jwk;
+mod signature;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +58,7 @@ impl KeySet {
         options: &JwtOptions,
         limit: CallerLimit,
     ) -> Result<Self, String> {
+        signature::install();
         let keys = jwk::read(content, &options.jwks_file)?.into_iter();
         let keys = keys.map(|key| (validation(key.algorithm, options), key)).collect();
         Ok(Self { keys, scopes: options.scopes.clone(), limit })

@@ -2,14 +2,9 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::{
-    encoding::{AsDer, Pkcs8V1Der},
-    rand::SystemRandom,
-    rsa::{KeyPair as RsaKeyPair, KeySize},
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
-};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp, jwk::Jwk};
+use jsonwebtoken::get_current_timestamp;
 use limiter::{Units, Window};
+use ratelimit_test_tokens::{Algorithm, SigningKey};
 use serde_json::{Value, json};
 
 use super::{KeySet, LEEWAY_SECONDS, MAX_SUBJECT_BYTES};
@@ -25,28 +20,21 @@ const LIMIT: CallerLimit =
 
 const HOUR: u64 = 3_600;
 
-static SECRET: LazyLock<EncodingKey> = LazyLock::new(|| EncodingKey::from_secret(&[7; 32]));
-static RSA: LazyLock<EncodingKey> = LazyLock::new(new_rsa_key);
-static ELLIPTIC: LazyLock<EncodingKey> = LazyLock::new(new_elliptic_key);
+static SECRET: LazyLock<SigningKey> = LazyLock::new(|| secret(7));
+static RSA: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::rsa(0));
+static ELLIPTIC: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::new(Algorithm::ES256));
 
-fn new_rsa_key() -> EncodingKey {
-    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-    let pkcs8: Pkcs8V1Der<'static> = pair.as_der().unwrap();
-    // The key itself, which is what the library takes, follows the name of its algorithm.
-    EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..])
-}
-
-fn new_elliptic_key() -> EncodingKey {
-    let random = SystemRandom::new();
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
-    EncodingKey::from_ec_der(pkcs8.unwrap().as_ref())
+fn secret(byte: u8) -> SigningKey {
+    SigningKey::Secret(vec![byte; 32])
 }
 
 /// The part of a key that verifies, as an issuer publishes it.
-fn public(key: &EncodingKey, algorithm: Algorithm, id: Option<&str>) -> Value {
-    let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
-    jwk.common.key_id = id.map(str::to_owned);
-    json!(jwk)
+fn public(key: &SigningKey, id: Option<&str>) -> Value {
+    let mut jwk = key.jwk();
+    if let Some(id) = id {
+        jwk["kid"] = json!(id);
+    }
+    jwk
 }
 
 fn set(keys: &[Value]) -> KeySet {
@@ -86,16 +74,22 @@ fn with(name: &str, value: Value) -> Value {
     claims
 }
 
-fn header(algorithm: Algorithm, id: Option<&str>) -> Header {
-    Header { kid: id.map(str::to_owned), ..Header::new(algorithm) }
+fn header(key: &SigningKey, id: Option<&str>) -> Value {
+    let alg = format!("{:?}", key.algorithm());
+    id.map_or(json!({ "alg": alg }), |id| json!({ "alg": alg, "kid": id }))
+}
+
+/// Returns a token with these claims and the id of a key.
+fn token(key: &SigningKey, id: Option<&str>, claims: &Value) -> String {
+    key.token(&header(key, id), claims)
 }
 
 fn signed(claims: &Value) -> String {
-    encode(&header(Algorithm::HS256, None), claims, &SECRET).unwrap()
+    token(&SECRET, None, claims)
 }
 
 fn secret_set() -> KeySet {
-    set(&[public(&SECRET, Algorithm::HS256, None)])
+    set(&[public(&SECRET, None)])
 }
 
 fn outcome(set: &KeySet, token: &str) -> Result<String, Refusal> {
@@ -108,61 +102,49 @@ fn accepted() -> Result<String, Refusal> {
 
 #[test]
 fn each_algorithm_is_verified_by_the_key_for_it() {
-    let keys = [
-        (&*SECRET, Algorithm::HS256, "secret"),
-        (&*RSA, Algorithm::RS256, "rsa"),
-        (&*ELLIPTIC, Algorithm::ES256, "elliptic"),
-    ];
-    let all = set(&keys.map(|(key, algorithm, id)| public(key, algorithm, Some(id))));
-    for (key, algorithm, id) in keys {
+    let keys = [(&*SECRET, "secret"), (&*RSA, "rsa"), (&*ELLIPTIC, "elliptic")];
+    let all = set(&keys.map(|(key, id)| public(key, Some(id))));
+    for (key, id) in keys {
         for id in [None, Some(id)] {
-            let token = encode(&header(algorithm, id), &claims(), key).unwrap();
+            let token = token(key, id, &claims());
             assert_eq!(outcome(&all, &token), accepted());
             let caller = all.verify(&token).unwrap();
             assert_eq!(caller.limit, LIMIT);
         }
         // Each set accepts the tokens of its own key only.
-        let own = set(&[public(key, algorithm, None)]);
-        for (other, other_algorithm, _) in keys {
-            let token = encode(&header(other_algorithm, None), &claims(), other).unwrap();
-            let expected =
-                if other_algorithm == algorithm { accepted() } else { Err(Refusal::UnknownSigner) };
-            assert_eq!(outcome(&own, &token), expected);
+        let own = set(&[public(key, None)]);
+        for (other, _) in keys {
+            let is_own = other.algorithm() == key.algorithm();
+            let expected = if is_own { accepted() } else { Err(Refusal::UnknownSigner) };
+            assert_eq!(outcome(&own, &token(other, None, &claims())), expected);
         }
     }
 }
 
 #[test]
 fn an_rsa_modulus_may_begin_with_zero_bytes() {
-    let mut key = public(&RSA, Algorithm::RS256, None);
+    let mut key = public(&RSA, None);
     // Three zero bytes, so that the digits after them stay the same.
     key["n"] = json!(format!("AAAA{}", key["n"].as_str().unwrap()));
-    let token = encode(&header(Algorithm::RS256, None), &claims(), &RSA).unwrap();
-    assert_eq!(outcome(&set(&[key]), &token), accepted());
+    assert_eq!(outcome(&set(&[key]), &token(&RSA, None, &claims())), accepted());
 }
 
 #[test]
 fn a_key_of_another_issuer_verifies_nothing() {
-    for (key, other, algorithm) in [
-        (&*SECRET, EncodingKey::from_secret(&[8; 32]), Algorithm::HS256),
-        (&*RSA, new_rsa_key(), Algorithm::RS256),
-        (&*ELLIPTIC, new_elliptic_key(), Algorithm::ES256),
+    for (key, other) in [
+        (&*SECRET, secret(8)),
+        (&*RSA, SigningKey::rsa(1)),
+        (&*ELLIPTIC, SigningKey::new(Algorithm::ES256)),
     ] {
-        let token = encode(&header(algorithm, None), &claims(), &other).unwrap();
-        let own = set(&[public(key, algorithm, None)]);
-        assert_eq!(outcome(&own, &token), Err(Refusal::Signature));
+        let own = set(&[public(key, None)]);
+        assert_eq!(outcome(&own, &token(&other, None, &claims())), Err(Refusal::Signature));
     }
 }
 
 #[test]
 fn the_id_of_a_key_leads_to_it() {
-    let other = EncodingKey::from_secret(&[8; 32]);
-    let named = [
-        public(&other, Algorithm::HS256, Some("old")),
-        public(&SECRET, Algorithm::HS256, Some("new")),
-    ];
-    let token = |id| encode(&header(Algorithm::HS256, id), &claims(), &SECRET).unwrap();
-    let named = set(&named);
+    let named = set(&[public(&secret(8), Some("old")), public(&SECRET, Some("new"))]);
+    let token = |id| token(&SECRET, id, &claims());
     assert_eq!(outcome(&named, &token(Some("new"))), accepted());
     assert_eq!(outcome(&named, &token(Some("old"))), Err(Refusal::Signature));
     assert_eq!(outcome(&named, &token(Some("lost"))), Err(Refusal::UnknownSigner));
@@ -173,13 +155,13 @@ fn the_id_of_a_key_leads_to_it() {
 
 #[test]
 fn a_public_key_is_no_secret() {
-    let public_key = public(&RSA, Algorithm::RS256, Some("rsa"));
+    let public_key = public(&RSA, Some("rsa"));
     let modulus = public_key["n"].as_str().unwrap();
     let rsa_set = set(std::slice::from_ref(&public_key));
     for guess in [modulus.as_bytes(), public_key.to_string().as_bytes()] {
-        let forged = EncodingKey::from_secret(guess);
+        let forged = SigningKey::Secret(guess.to_vec());
         for id in [None, Some("rsa")] {
-            let token = encode(&header(Algorithm::HS256, id), &claims(), &forged).unwrap();
+            let token = token(&forged, id, &claims());
             assert_eq!(outcome(&rsa_set, &token), Err(Refusal::UnknownSigner));
         }
     }
@@ -221,9 +203,8 @@ fn what_is_no_token_is_refused() {
     {
         assert_eq!(outcome(&secret_set(), &token), Err(Refusal::Malformed), "{token}");
     }
-    let mut critical = header(Algorithm::HS256, None);
-    critical.crit = Some(vec!["b64".to_owned()]);
-    let token = encode(&critical, &claims(), &SECRET).unwrap();
+    let critical = json!({ "alg": "HS256", "crit": ["b64"] });
+    let token = SECRET.token(&critical, &claims());
     assert_eq!(outcome(&secret_set(), &token), Err(Refusal::Malformed));
 }
 
@@ -292,7 +273,7 @@ fn scopes_are_read_in_every_way_that_issuers_write_them() {
 
 #[test]
 fn scopes_are_read_from_the_claims_and_with_the_prefix_of_the_settings() {
-    let keys = [public(&SECRET, Algorithm::HS256, None)];
+    let keys = [public(&SECRET, None)];
     let claims = with("realm_access", json!({ "roles": ["rl:check", "read", "rl:reset "] }));
     let mut claims = claims.as_object().unwrap().clone();
     claims.insert("permissions".to_owned(), json!(["rl:read", "rl:check:all", "rl:"]));

@@ -5,7 +5,7 @@ use std::{fmt, fs, io, path::Path, sync::Arc};
 use redis::RedisError;
 use rustls::{
     ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
+    crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use tokio::net::TcpStream;
@@ -113,7 +113,7 @@ impl Tls {
             Some(file) => Arc::new(authorities(file)?),
             None => Arc::clone(&self.system),
         };
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsError::new(TlsOption::Protocol, error))?
             .with_root_certificates(authorities);
