@@ -7,12 +7,9 @@ use limiter::Holder;
 
 use super::api::{Api, api};
 use super::error::Error;
-<<<<<<< HEAD
 use super::key::KeyNames;
-=======
 use super::log;
 use super::raw;
->>>>>>> c5bf34e (build: ring in place of AWS-LC, own declarations of the module API, and no crate that nothing needs)
 use super::reply::{Integers, Reply};
 
 /// One invocation of a command. A call lives no longer than the callback that runs the command.

@@ -4,13 +4,11 @@
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
+
+use super::raw;
 use super::api::{Api, api};
 use super::call::Call;
-<<<<<<< HEAD
 use super::key::KeyNames;
-=======
-use super::raw;
->>>>>>> c5bf34e (build: ring in place of AWS-LC, own declarations of the module API, and no crate that nothing needs)
 
 /// The facts about a command that the server and its clients receive.
 pub(crate) struct Facts {
@@ -237,7 +235,9 @@ impl RawArguments {
             Kind::Integer => (raw::REDISMODULE_ARG_TYPE_INTEGER, &[][..]),
             Kind::Double => (raw::REDISMODULE_ARG_TYPE_DOUBLE, &[][..]),
             Kind::String => (raw::REDISMODULE_ARG_TYPE_STRING, &[][..]),
-            Kind::Token => (raw::REDISMODULE_ARG_TYPE_PURE_TOKEN, &[][..]),
+            Kind::Token => {
+                (raw::REDISMODULE_ARG_TYPE_PURE_TOKEN, &[][..])
+            }
             Kind::OneOf(list) => (raw::REDISMODULE_ARG_TYPE_ONEOF, list),
             Kind::Block(list) => (raw::REDISMODULE_ARG_TYPE_BLOCK, list),
         };
@@ -321,29 +321,30 @@ fn key_spec(
     };
     raw::RedisModuleCommandKeySpec {
         flags: u64::from(flags),
-<<<<<<< HEAD
         begin_search_type: raw::REDISMODULE_KSPEC_BS_INDEX,
         bs: begin_at(pos),
-=======
-        begin_search_type: raw::REDISMODULE_KSPEC_BS_INDEX,
->>>>>>> c5bf34e (build: ring in place of AWS-LC, own declarations of the module API, and no crate that nothing needs)
         find_keys_type,
         fk,
         ..NO_KEYS
     }
 }
 
-const RANGE: raw::RedisModuleKeySpecFindKeysType = raw::REDISMODULE_KSPEC_FK_RANGE;
-const KEYNUM: raw::RedisModuleKeySpecFindKeysType = raw::REDISMODULE_KSPEC_FK_KEYNUM;
+const RANGE: raw::RedisModuleKeySpecFindKeysType =
+    raw::REDISMODULE_KSPEC_FK_RANGE;
+const KEYNUM: raw::RedisModuleKeySpecFindKeysType =
+    raw::REDISMODULE_KSPEC_FK_KEYNUM;
 
 /// All arguments from the first one to the one with this number, counted from the first one; -1
 /// stands for the last one.
 const fn up_to(lastkey: c_int) -> raw::KeySpecFindKeys {
-    let range = raw::KeySpecRange { lastkey, keystep: 1, limit: 0 };
+    let range = raw::KeySpecRange {
+        lastkey,
+        keystep: 1,
+        limit: 0,
+    };
     raw::KeySpecFindKeys { range }
 }
 
-<<<<<<< HEAD
 /// The arguments after the one where the search begins, whose value is their number.
 const COUNTED: raw::KeySpecFindKeys =
     raw::KeySpecFindKeys {
@@ -353,11 +354,6 @@ const COUNTED: raw::KeySpecFindKeys =
             keystep: 1,
         },
     };
-=======
-/// The arguments after the first one, whose value is their number.
-const COUNTED: raw::KeySpecFindKeys =
-    raw::KeySpecFindKeys { keynum: raw::KeySpecKeyNum { keynumidx: 0, firstkey: 1, keystep: 1 } };
->>>>>>> c5bf34e (build: ring in place of AWS-LC, own declarations of the module API, and no crate that nothing needs)
 
 /// The search begins at the argument with this number.
 const fn begin_at(pos: c_int) -> raw::KeySpecBeginSearch {
@@ -369,15 +365,9 @@ const fn begin_at(pos: c_int) -> raw::KeySpecBeginSearch {
 const NO_KEYS: raw::RedisModuleCommandKeySpec = raw::RedisModuleCommandKeySpec {
     notes: ptr::null(),
     flags: 0,
-<<<<<<< HEAD
     begin_search_type: raw::REDISMODULE_KSPEC_BS_INVALID,
     bs: begin_at(1),
     find_keys_type: raw::REDISMODULE_KSPEC_FK_OMITTED,
-=======
-    begin_search_type: raw::REDISMODULE_KSPEC_BS_INVALID,
-    bs: raw::KeySpecBeginSearch { index: raw::KeySpecIndex { pos: 1 } },
-    find_keys_type: raw::REDISMODULE_KSPEC_FK_OMITTED,
->>>>>>> c5bf34e (build: ring in place of AWS-LC, own declarations of the module API, and no crate that nothing needs)
     fk: up_to(0),
 };
 
