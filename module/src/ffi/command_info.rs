@@ -4,11 +4,10 @@
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
-
-use super::raw;
 use super::api::{Api, api};
 use super::call::Call;
 use super::key::KeyNames;
+use super::raw;
 
 /// The facts about a command that the server and its clients receive.
 pub(crate) struct Facts {
@@ -235,9 +234,7 @@ impl RawArguments {
             Kind::Integer => (raw::REDISMODULE_ARG_TYPE_INTEGER, &[][..]),
             Kind::Double => (raw::REDISMODULE_ARG_TYPE_DOUBLE, &[][..]),
             Kind::String => (raw::REDISMODULE_ARG_TYPE_STRING, &[][..]),
-            Kind::Token => {
-                (raw::REDISMODULE_ARG_TYPE_PURE_TOKEN, &[][..])
-            }
+            Kind::Token => (raw::REDISMODULE_ARG_TYPE_PURE_TOKEN, &[][..]),
             Kind::OneOf(list) => (raw::REDISMODULE_ARG_TYPE_ONEOF, list),
             Kind::Block(list) => (raw::REDISMODULE_ARG_TYPE_BLOCK, list),
         };
@@ -329,31 +326,19 @@ fn key_spec(
     }
 }
 
-const RANGE: raw::RedisModuleKeySpecFindKeysType =
-    raw::REDISMODULE_KSPEC_FK_RANGE;
-const KEYNUM: raw::RedisModuleKeySpecFindKeysType =
-    raw::REDISMODULE_KSPEC_FK_KEYNUM;
+const RANGE: raw::RedisModuleKeySpecFindKeysType = raw::REDISMODULE_KSPEC_FK_RANGE;
+const KEYNUM: raw::RedisModuleKeySpecFindKeysType = raw::REDISMODULE_KSPEC_FK_KEYNUM;
 
 /// All arguments from the first one to the one with this number, counted from the first one; -1
 /// stands for the last one.
 const fn up_to(lastkey: c_int) -> raw::KeySpecFindKeys {
-    let range = raw::KeySpecRange {
-        lastkey,
-        keystep: 1,
-        limit: 0,
-    };
+    let range = raw::KeySpecRange { lastkey, keystep: 1, limit: 0 };
     raw::KeySpecFindKeys { range }
 }
 
 /// The arguments after the one where the search begins, whose value is their number.
 const COUNTED: raw::KeySpecFindKeys =
-    raw::KeySpecFindKeys {
-        keynum: raw::KeySpecKeyNum {
-            keynumidx: 0,
-            firstkey: 1,
-            keystep: 1,
-        },
-    };
+    raw::KeySpecFindKeys { keynum: raw::KeySpecKeyNum { keynumidx: 0, firstkey: 1, keystep: 1 } };
 
 /// The search begins at the argument with this number.
 const fn begin_at(pos: c_int) -> raw::KeySpecBeginSearch {
