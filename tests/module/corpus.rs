@@ -62,8 +62,8 @@ struct Target {
     client: Client,
     /// Dumps of keys of other types, which must not change.
     witnesses: Vec<Vec<u8>>,
-    /// The bytes before those of a bucket and before those of a log in a stored value.
-    heads: [Vec<u8>; 2],
+    /// The bytes before those of a state in the stored value of each kind of key.
+    heads: Vec<Vec<u8>>,
     /// The version of the server's format.
     version: Vec<u8>,
     /// The numbers of accepted and of refused values and effects.
@@ -79,16 +79,17 @@ impl Target {
         let witnesses = create_witnesses(&mut client);
         client.decide("RATELIMIT.TB bucket 100 60");
         client.decide("RATELIMIT.SW log 100 60");
-        let [bucket, log]: [Vec<u8>; 2] =
-            ["bucket", "log"].map(|key| client.call(&format!("DUMP {key}")));
-        let version = bucket[bucket.len() - TAIL + 1..bucket.len() - 8].to_vec();
+        client.call::<[i64; 7]>("RATELIMIT.ACQUIRE leases 1 60 holder");
+        let stored: [Vec<u8>; 3] =
+            ["bucket", "log", "leases"].map(|key| client.call(&format!("DUMP {key}")));
+        let version = stored[0][stored[0].len() - TAIL + 1..stored[0].len() - 8].to_vec();
         // The number of the type in the format, the name of the module in nine bytes, and the mark
         // of a string.
-        let heads = [bucket, log].map(|payload| payload[..11].to_vec());
+        let heads = stored.map(|payload| payload[..11].to_vec()).to_vec();
         Self { server, client, witnesses, heads, version, accepted: 0, refused: 0 }
     }
 
-    /// Loads the first piece as either type, applies all pieces, and uses the resulting key.
+    /// Loads the first piece as each type, applies all pieces, and uses the resulting key.
     fn feed(&mut self, pieces: &[Vec<u8>]) {
         for head in self.heads.clone() {
             self.load(&head, &pieces[0]);

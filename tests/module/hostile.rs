@@ -89,7 +89,7 @@ fn effects_as_they_are_sent_are_accepted() {
     let mut client = server.client().acting_as_a_server();
     client.decide("RATELIMIT.SW log 100 60 COST 9");
     client.decide("RATELIMIT.TB gone 100 60");
-    let keys = ["bucket", "whole log", "log", "log", "gone"];
+    let keys = ["bucket", "whole log", "log", "log", "fixed", "gone"];
     for (effect, key) in effects().iter().zip(keys) {
         assert_eq!(apply(&mut client, key, effect).unwrap(), Value::Okay, "{key}");
     }
@@ -135,7 +135,10 @@ fn encode(arguments: &[Vec<u8>], bytes: &mut Vec<u8>) {
 
 /// Returns a command of the module with any arguments, or a command of the server on its keys.
 fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
-    const OWN: [&str; 8] = ["TB", "SW", "MULTI", "PEEK", "REFUND", "RESET", "TOP", "APPLY"];
+    const OWN: [&str; 12] = [
+        "TB", "SW", "MULTI", "PEEK", "REFUND", "RESET", "TOP", "APPLY", "ACQUIRE", "RENEW",
+        "RELEASE", "HOLDERS",
+    ];
     const VALUE: [&str; 8] =
         ["DUMP", "MEMORY USAGE", "DEBUG DIGEST-VALUE", "PERSIST", "TYPE", "UNLINK", "DEL", "PTTL"];
     if random.once_in(10) {
@@ -160,7 +163,9 @@ fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
                 "3 KEY KEY KEY SW 1000000 31622400 TB 1 0.001 COST 2 SW 7 1",
             ]),
             "PEEK" => random.pick(&["KEY TB 10 60", "KEY SW 10 60", "KEY TB 1000000000 31622400"]),
-            "REFUND" | "RESET" | "APPLY" => "KEY",
+            "REFUND" | "RESET" | "APPLY" | "RELEASE" | "HOLDERS" => "KEY",
+            "ACQUIRE" => random.pick(&["KEY 10 60 a", "KEY 1000000000 31622400 b", "KEY 1 0.001"]),
+            "RENEW" => random.pick(&["KEY 60", "KEY 60 a", "KEY 0.001 FENCED"]),
             "TOP" => "COUNT",
             _ => random.pick(&["KEY 10 60", "KEY 1 0.001", "KEY 1000000 31622400", "KEY 7 1"]),
         };
@@ -187,8 +192,10 @@ fn random_key(random: &mut Random) -> Vec<u8> {
 }
 
 fn random_argument(random: &mut Random) -> Vec<u8> {
-    const WORDS: [&str; 10] =
-        ["BURST", "burst", "COST", "cost", "PARTIAL", "partial", "TB", "SW", "NaN", "-1"];
+    const WORDS: [&str; 12] = [
+        "BURST", "burst", "COST", "cost", "PARTIAL", "partial", "TB", "SW", "NaN", "-1", "FENCED",
+        "a",
+    ];
     const NUMBERS: [&str; 14] = [
         "0",
         "1",
@@ -222,7 +229,7 @@ fn random_argument(random: &mut Random) -> Vec<u8> {
 }
 
 /// Restores the payload of the key `original` with every damage.
-fn survives_damaged_payloads(server: &Server) {
+pub(crate) fn survives_damaged_payloads(server: &Server) {
     let mut client = server.client();
     let witnesses = create_witnesses(&mut client);
     let payload: Vec<u8> = client.call("DUMP original");
@@ -252,7 +259,7 @@ fn survives_damaged_payloads(server: &Server) {
 }
 
 /// Returns every truncation, every flip of a bit, and some hundred random changes.
-fn damages(bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
+pub(crate) fn damages(bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
     let truncated = (0..bytes.len()).map(|length| bytes[..length].to_vec());
     let flipped = (0..bytes.len() * 8).map(|bit| {
         let mut flipped = bytes.to_vec();
@@ -314,6 +321,10 @@ pub(crate) fn use_key(client: &mut Client, key: &str) {
         format!("RATELIMIT.TB {key} 1000000000 31622400"),
         format!("RATELIMIT.SW {key} 1000000 31622400"),
         format!("RATELIMIT.REFUND {key} 1000000000"),
+        format!("RATELIMIT.ACQUIRE {key} 1000000000 31622400 worker COST 5"),
+        format!("RATELIMIT.RENEW {key} 31622400 worker worker-1"),
+        format!("RATELIMIT.HOLDERS {key} COUNT 10000"),
+        format!("RATELIMIT.RELEASE {key} worker worker-1"),
     ] {
         let arguments: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         if let Err(error) = client.reply(&arguments) {

@@ -49,6 +49,8 @@ mod failover;
 mod key_events;
 // Fences and bytes of leases over restarts, promotion and moved keys.
 mod leases_fences;
+// Memory of leases: its size, its release, its defragmentation.
+mod leases_memory;
 // Memory of values: its size, its release, its defragmentation.
 mod memory;
 // Keys that the server does not open.
@@ -80,6 +82,8 @@ mod corpus;
 mod hostile;
 // Generic key commands on limiter keys.
 mod keyspace;
+// Stored bytes of leases: those of every version, and damaged ones.
+mod leases_hostile;
 // Many clients on one key of leases, some of which die.
 mod leases_clients;
 // Servers that are out of memory, busy or paused, and modules that are loaded and unloaded.

@@ -20,7 +20,7 @@ fn version_1(name: &str) -> Vec<u8> {
 }
 
 /// Returns the committed bytes of version 2 with this name.
-fn version_2(name: &str) -> Vec<u8> {
+pub(crate) fn version_2(name: &str) -> Vec<u8> {
     committed(include_str!("../payloads/version-2.txt"), name)
 }
 
@@ -34,7 +34,11 @@ fn committed(file: &str, name: &str) -> Vec<u8> {
 }
 
 /// Restores a value with the footer of this server, and returns the reply.
-fn restore(client: &mut Client, key: &str, value: &[u8]) -> Result<redis::Value, String> {
+pub(crate) fn restore(
+    client: &mut Client,
+    key: &str,
+    value: &[u8],
+) -> Result<redis::Value, String> {
     client.call::<()>("SET sample value");
     let sample: Vec<u8> = client.call("DUMP sample");
     let version = &sample[sample.len() - 10..][..2];
