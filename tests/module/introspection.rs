@@ -32,7 +32,7 @@ const VARIES: &[&str] = &["nondeterministic_output"];
 const TAKES: &[&str] = &["denyoom", "fast", "module", "write"];
 const FIRST: &str = "RW access update, index index 1, range lastkey 0 keystep 1 limit 0";
 
-const COMMANDS: [Facts; 11] = [
+const COMMANDS: [Facts; 13] = [
     Facts {
         name: "ratelimit.acquire",
         arity: -5,
@@ -122,6 +122,23 @@ const COMMANDS: [Facts; 11] = [
         syntax: "key:0 ttl:double [FENCED] holder:string [fence:integer]...",
     },
     Facts {
+        name: "ratelimit.reserve",
+        arity: -8,
+        flags: &["denyoom", "fast", "module", "movablekeys", "write"],
+        positions: [1, 1, 1],
+        categories: &["@fast", "@ratelimit", "@write"],
+        tips: VARIES,
+        key_spec: "RW access update, index index 1, range lastkey 0 keystep 1 limit 0; \
+                   RW access update, index index 3, keynum keynumidx 0 firstkey 1 keystep 1",
+        summary: "Takes estimated costs from several keys, or from none, to be settled once.",
+        since: "1.1.0",
+        syntax: "reservation:0 ttl:double numkeys:integer key:1... \
+                 (TB limit:integer window:double [BURST capacity:integer] [COST cost:integer]\
+                 |SW limit:integer window:double [RESOLUTION seconds:double] [COST cost:integer]\
+                 |FW limit:integer (window:double [ANCHOR anchor:integer]|DAY|WEEK|MONTH|YEAR\
+                 |FROM begin:double UNTIL end:double) [COST cost:integer])...",
+    },
+    Facts {
         name: "ratelimit.reset",
         arity: -2,
         flags: &["fast", "module", "write"],
@@ -132,6 +149,19 @@ const COMMANDS: [Facts; 11] = [
         summary: "Removes limiter keys.",
         since: "1.0.0",
         syntax: "key:0...",
+    },
+    Facts {
+        name: "ratelimit.settle",
+        arity: -4,
+        flags: &["fast", "module", "movablekeys", "write"],
+        positions: [1, 1, 1],
+        categories: &["@fast", "@ratelimit", "@write"],
+        tips: VARIES,
+        key_spec: "RW access delete, index index 1, range lastkey 0 keystep 1 limit 0; \
+                   RW access update, index index 2, keynum keynumidx 0 firstkey 1 keystep 1",
+        summary: "Corrects the estimates of a reservation, once.",
+        since: "1.1.0",
+        syntax: "reservation:0 numkeys:integer key:1... [ACTUAL amount:integer...]",
     },
     Facts {
         name: "ratelimit.sw",
@@ -249,6 +279,7 @@ fn the_server_finds_the_keys_of_every_call() {
         ("RATELIMIT.RELEASE a b c", &["a"], "RW access update"),
         ("RATELIMIT.HOLDERS a COUNT 5", &["a"], "RO access"),
         ("RATELIMIT.APPLY a payload", &["a"], "RW update"),
+        ("RATELIMIT.RESERVE r 9 2 a b TB 1 1 TB 1 1", &["r", "a", "b"], "RW access update"),
     ] {
         let found: Vec<String> = client.call(&format!("COMMAND GETKEYS {call}"));
         assert_eq!(found, keys, "{call}");
@@ -258,6 +289,12 @@ fn the_server_finds_the_keys_of_every_call() {
         let expected: Vec<_> = keys.iter().map(|key| (*key, flags.to_owned())).collect();
         assert_eq!(found, expected, "{call}");
     }
+    let call = "RATELIMIT.SETTLE r 2 a b ACTUAL 1 2";
+    let found: Vec<(String, Value)> = client.call(&format!("COMMAND GETKEYSANDFLAGS {call}"));
+    let found: Vec<_> =
+        found.iter().map(|(key, flags)| (&key[..], words(flags).join(" "))).collect();
+    let [taken, updated] = ["RW access delete", "RW access update"].map(str::to_owned);
+    assert_eq!(found, [("r", taken), ("a", updated.clone()), ("b", updated)], "{call}");
     for call in ["RATELIMIT.MULTI 0 a TB 10 60", "RATELIMIT.MULTI 9 a TB 10 60", "RATELIMIT.TB"] {
         assert!(client.refusal(&format!("COMMAND GETKEYS {call}")).starts_with("ERR "), "{call}");
     }
@@ -418,11 +455,15 @@ fn argument(facts: &BTreeMap<String, Value>) -> String {
 /// Returns the only key spec: flags, the begin of the search, and the way to find the keys.
 fn key_spec(specs: &Value) -> String {
     let specs: Vec<Value> = from_redis_value_ref(specs).unwrap();
-    let spec = match &specs[..] {
-        [] => return "none".to_owned(),
-        [spec] => map(spec),
-        more => panic!("one is enough: {more:?}"),
-    };
+    if specs.is_empty() {
+        return "none".to_owned();
+    }
+    specs.iter().map(place).collect::<Vec<_>>().join("; ")
+}
+
+/// Returns one key spec as text.
+fn place(spec: &Value) -> String {
+    let spec = map(spec);
     let step = |name| {
         let step = map(&spec[name]);
         let mut numbers: Vec<(String, Value)> = from_redis_value_ref(&step["spec"]).unwrap();

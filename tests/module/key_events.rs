@@ -42,7 +42,7 @@ fn start(classes: &str) -> (Server, TcpStream) {
     (server, subscriber)
 }
 
-fn subscriber(server: &Server) -> TcpStream {
+pub(super) fn subscriber(server: &Server) -> TcpStream {
     let mut subscriber = server.socket();
     subscriber.write_all(b"HELLO 3\r\nPSUBSCRIBE __keyevent@0__:*\r\n").unwrap();
     exchange(&mut subscriber, "");
@@ -50,7 +50,7 @@ fn subscriber(server: &Server) -> TcpStream {
 }
 
 /// Returns the events since the last call, each followed by its key.
-fn events(subscriber: &mut TcpStream) -> Vec<String> {
+pub(super) fn events(subscriber: &mut TcpStream) -> Vec<String> {
     let received = exchange(subscriber, "");
     let lines: Vec<_> = received.lines().collect();
     let event = |lines: &[&str]| {

@@ -18,6 +18,8 @@ mod multi;
 mod reservations;
 // RATELIMIT.RESERVE and RATELIMIT.SETTLE in random histories.
 mod reservations_agreement;
+// Reservations in replicas, on disk, in clusters, and as bytes of any origin.
+mod reservations_stored;
 // The settings of the module: where they can be set, and the values that it refuses.
 mod settings;
 // RATELIMIT.SW, and the commands on logs.

@@ -30,7 +30,10 @@ fn a_call_that_cannot_open_one_of_its_keys_changes_none_of_them() {
                 assert_eq!(KEYS.map(|key| stored(&mut client, key)), before, "{line}");
                 refused += 1;
             }
-            repeat(&mut client, "RATELIMIT.RESET a b job made");
+            // A call that opens four keys would be refused for ever.
+            for line in ["RATELIMIT.RESET a b", "RATELIMIT.RESET job made"] {
+                repeat(&mut client, line);
+            }
             for _ in 0..round % 4 {
                 repeat(&mut client, "RATELIMIT.TB other 1000 60");
             }

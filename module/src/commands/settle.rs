@@ -62,7 +62,7 @@ impl Command for SettleReservation {
             arguments::RESERVATION,
             Argument::integer(c"numkeys"),
             arguments::KEYS_OF_RESERVATION,
-            Argument::integer(c"amount").after(c"ACTUAL").optional().multiple(),
+            Argument::block(c"actual", AMOUNTS).after(c"ACTUAL").optional(),
         ],
     };
 
@@ -112,6 +112,8 @@ impl Command for SettleReservation {
         Ok(Reply::Integers(units))
     }
 }
+
+const AMOUNTS: &[Argument] = &[Argument::integer(c"amount").multiple()];
 
 const OTHER: &CStr = c"ERR keys must be those of the reservation, in the same order";
 
