@@ -117,7 +117,7 @@ fn run_all(examples: &[Block], what: &str, runs: bool, command: impl Fn(&Path) -
 }
 
 /// Reports a language or a client that is not installed, even when all tests pass.
-fn report_missing(what: &str) {
+pub(super) fn report_missing(what: &str) {
     // The output of a macro is not printed when all tests pass.
     let line = format!("SKIPPED: {what} or its client is not installed\n");
     io::stderr().write_all(line.as_bytes()).unwrap();
@@ -194,19 +194,20 @@ fn caller(client: &mut Client) -> Option<String> {
     caller.split(' ').next()?.strip_prefix("id=").map(str::to_owned)
 }
 
-/// Returns the examples of a language on all pages.
+/// Returns the examples of a language on all pages; recipes.rs runs those of the recipes.
 fn examples(language: &str) -> Vec<Block> {
-    let blocks = Document::all().into_iter().flat_map(|document| document.blocks);
+    let pages = Document::all().into_iter().filter(|page| !page.path.ends_with("docs/recipes.md"));
+    let blocks = pages.flat_map(|document| document.blocks);
     blocks.filter(|block| block.language == language).collect()
 }
 
 /// The Python of the system, because the package redis comes from the system too.
-fn python() -> PathBuf {
+pub(super) fn python() -> PathBuf {
     env::var_os("PYTHON").unwrap_or_else(|| "/usr/bin/python3".into()).into()
 }
 
 /// Returns whether a command can be started and succeeds.
-fn works(command: &mut Command) -> bool {
+pub(super) fn works(command: &mut Command) -> bool {
     let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
     iter::once(silent.status()).flatten().any(|status| status.success())
 }

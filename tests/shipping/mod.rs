@@ -21,6 +21,9 @@ mod languages;
 // The examples for reverse proxies.
 #[cfg(feature = "web")]
 mod proxies;
+// The programs of docs/recipes.md.
+#[cfg(feature = "web")]
+mod recipes;
 // The figures in README.md.
 mod report;
 // The list of the servers that the module is tested on.
