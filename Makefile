@@ -4,10 +4,13 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test test-web test-images test-package test-servers memcheck fuzz lint dist dist-in-container images deb bench bench-scale bench-outage
 
+# Two tests for each core: most of them wait for servers. Memcheck leaves no core without work.
+test test-web test-servers: export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
+
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-run: ## Serve on http://localhost:8000 (PORT) with a Redis of its own (REDIS_PORT)
+run: ## Serve on http://localhost:8000 (PORT) with a Redis of its own (REDIS_PORT); PROFILE=release: as fast as a release
 	@scripts/run
 
 test: ## Run the tests that need Rust and redis-server
