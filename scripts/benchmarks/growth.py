@@ -78,7 +78,9 @@ def fit(points):
 
 
 def verdict(grown):
-    return "flat" if grown["largest"] <= FLAT else f"grows to {grown['largest']:.2f} ×"
+    if grown["largest"] > FLAT:
+        return f"grows to {grown['largest']:.2f} ×"
+    return "flat" if grown["median"] >= 1 / FLAT else "falls"
 
 
 def processors(cost_us, per_second=1_000_000):

@@ -119,6 +119,8 @@ class Redis(Process):
         to other clients."""
         with suppress(redis.ResponseError):
             self.client.execute_command("DEBUG", "MARK-INTERNAL-CLIENT")
+        # A server that does not know the word has counted an error.
+        self.client.config_resetstat()
 
     def answers(self):
         try:
