@@ -1,18 +1,23 @@
 //! The requests that the store decides.
 
-use limiter::{Algorithm, Quota, Units};
+use limiter::{Algorithm, Units};
 #[cfg(test)]
-use limiter::{Limit, Window};
+use limiter::{Limit, Quota, Window};
+
+use crate::quota_rule::QuotaRule;
 
 /// A request for units of a quota.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// The limited object.
     pub identifier: String,
-    /// Its quota.
-    pub quota: Quota,
-    /// Units to take, at most the capacity; 0 to look whether one unit could be taken.
+    /// The rule of its quota.
+    pub quota: QuotaRule,
+    /// Units to take, at most the capacity unless the check is forced; 0 to look whether one unit
+    /// could be taken.
     pub cost: u32,
+    /// True if the check takes its cost also where fewer units are available.
+    pub force: bool,
 }
 
 /// A request to give units back.

@@ -14,15 +14,21 @@ pub(super) struct Clock {
 impl Clock {
     /// Returns a clock that has the time of the system now, and ignores later changes of that time.
     pub(super) fn start() -> Self {
-        // A system time before 1970 is wrong, and any start is as good.
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start: time::Instant::now(), start_micros: micros(unix) }
+        Self { start: time::Instant::now(), start_micros: system_time().as_micros() }
     }
 
     /// Returns the time now.
     pub(super) fn now(&self) -> Instant {
         Instant::from_micros(self.start_micros.saturating_add(micros(self.start.elapsed())))
     }
+}
+
+/// Returns the time of the system, which can step back. Fixed windows follow it, because they end at
+/// the times of people.
+pub(super) fn system_time() -> Instant {
+    // A system time before 1970 is wrong, and any time is as good.
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Instant::from_micros(micros(unix))
 }
 
 fn micros(duration: time::Duration) -> u64 {

@@ -36,10 +36,14 @@ impl Source {
 pub struct Decision {
     /// The part that decided.
     pub source: Source,
-    /// True if the whole cost was taken; without a cost, if one unit could be taken.
+    /// True if the whole cost was taken, or of a forced cost as much as the limiter can count;
+    /// without a cost, if one unit could be taken.
     pub allowed: bool,
     /// Units per window of the decision: the limit of the quota, or a share of it.
     pub limit: u32,
+    /// The length of the window of the quota, which is the present one if its windows differ in
+    /// length; `None` for leases.
+    pub window: Option<Millis>,
     /// Most units that can be taken at once.
     pub capacity: u64,
     /// Whole units that can be taken now, at most `capacity`.

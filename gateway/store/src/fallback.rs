@@ -10,6 +10,7 @@ use crate::{
     millis::Millis,
     options::{FailMode, Thousandths},
     outage_log::OutageLog,
+    quota_rule::QuotaRule,
 };
 
 /// The wait of a check that costs more than this process may ever grant. Redis may answer again by
@@ -35,7 +36,7 @@ impl Fallback {
         self.mode != FailMode::Closed
     }
 
-    /// Decides a check. Returns `None` with [`FailMode::Closed`].
+    /// Decides a check. Returns `None` with [`FailMode::Closed`], and for a forced check.
     pub(super) fn check(
         &self,
         check: &Check,
@@ -44,7 +45,9 @@ impl Fallback {
     ) -> Option<Result<Decision, StoreError>> {
         match self.mode {
             FailMode::Closed => None,
-            FailMode::Open => Some(Ok(grant(check))),
+            // Debt that Redis does not count is lost.
+            _ if check.force => None,
+            FailMode::Open => Some(grant(check, now)),
             FailMode::Local => Some(self.check_share(check, local, now)),
         }
     }
@@ -53,7 +56,7 @@ impl Fallback {
     pub(super) fn peek(
         &self,
         identifier: &str,
-        quota: &Quota,
+        quota: &QuotaRule,
         local: &LocalStore,
         now: Instant,
     ) -> Option<Result<Decision, StoreError>> {
@@ -91,13 +94,19 @@ impl Fallback {
     }
 
     /// Returns the share of a quota that this process may grant: at least one unit.
-    fn share_of(&self, quota: &Quota) -> Quota {
+    fn share_of(&self, rule: &QuotaRule) -> QuotaRule {
         let part = |units: Units| {
             let part = u64::from(units.get()) * u64::from(self.share.0) / 1000;
             // A part is at most the whole, so that only a part of less than one unit has no units.
             Units::new(part).unwrap_or(Units::MIN)
         };
-        match *quota {
+        let quota = match rule {
+            QuotaRule::Calendar { limit, calendar } => {
+                return QuotaRule::Calendar { limit: part(*limit), calendar: calendar.clone() };
+            }
+            QuotaRule::Constant(quota) => quota,
+        };
+        QuotaRule::Constant(match *quota {
             Quota::TokenBucket(Limit { limit, window, capacity }) => {
                 Quota::TokenBucket(Limit { limit: part(limit), window, capacity: part(capacity) })
             }
@@ -111,27 +120,29 @@ impl Fallback {
             Quota::FixedWindow(limit) => {
                 Quota::FixedWindow(FixedLimit { limit: part(limit.limit), ..limit })
             }
-        }
+        })
     }
 }
 
 /// Returns the decision that grants a check as if it were the first one of its quota.
-fn grant(check: &Check) -> Decision {
+fn grant(check: &Check, now: Instant) -> Result<Decision, StoreError> {
     let capacity = check.quota.capacity().get();
-    Decision {
+    Ok(Decision {
         source: Source::Open,
         allowed: true,
         limit: check.quota.limit().get(),
+        window: Some(check.quota.at(|| now)?.window),
         capacity: capacity.into(),
         remaining: capacity.saturating_sub(check.cost).into(),
         retry_after: Millis(0),
         reset_after: Millis(0),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use limiter::{Algorithm, Instant, Quota};
+    use calendar::Calendar;
+    use limiter::{Algorithm, Instant, Quota, Units};
 
     use super::{Fallback, OUTAGE_RETRY};
     use crate::{
@@ -140,13 +151,14 @@ mod tests {
         local::{LocalStore, MOST_ENTRIES},
         millis::Millis,
         options::{FailMode, Thousandths},
+        quota_rule::QuotaRule,
     };
 
     const NOW: Instant = Instant::from_micros(1_800_014_400_000_000);
 
     fn check(limit: u32, capacity: Option<u32>, cost: u32) -> Check {
-        let quota = bucket(limit, 60_000, capacity.unwrap_or(limit));
-        Check { identifier: "user".to_owned(), quota, cost }
+        let quota = bucket(limit, 60_000, capacity.unwrap_or(limit)).into();
+        Check { identifier: "user".to_owned(), quota, cost, force: false }
     }
 
     fn local(share: u32) -> (Fallback, LocalStore) {
@@ -169,6 +181,7 @@ mod tests {
                 source: Source::Open,
                 allowed: true,
                 limit: 100,
+                window: Some(Millis(60_000)),
                 capacity: 40,
                 remaining: 10,
                 retry_after: Millis(0),
@@ -194,12 +207,35 @@ mod tests {
 
     #[test]
     fn a_limit_that_only_redis_accepts_is_reduced_to_the_local_maximum() {
-        let share = |quota: Quota| local(1000).0.share_of(&quota);
+        let share = |quota: Quota| match local(1000).0.share_of(&quota.into()) {
+            QuotaRule::Constant(quota) => quota,
+            rule => panic!("{rule:?}"),
+        };
         let daily = |limit| quota(Algorithm::SlidingWindow, limit, 86_400_000);
         assert_eq!(share(daily(5_000_000)), daily(MOST_ENTRIES.get()));
         // A minute has fewer ticks than that.
         let minutely = quota(Algorithm::SlidingWindow, 5_000_000, 60_000);
         assert_eq!(share(minutely), minutely);
+    }
+
+    #[test]
+    fn a_share_of_a_calendar_window_has_the_same_windows() {
+        let calendar = Calendar::in_utc(calendar::unit("month", None).unwrap());
+        let of = |limit| {
+            let limit = Units::new(limit).unwrap();
+            QuotaRule::Calendar { limit, calendar: calendar.clone() }
+        };
+        assert_eq!(local(250).0.share_of(&of(10)), of(2));
+        assert_eq!(local(250).0.share_of(&of(1)), of(1));
+    }
+
+    #[test]
+    fn a_forced_check_is_decided_by_no_mode() {
+        for mode in [FailMode::Closed, FailMode::Open, FailMode::Local] {
+            let fallback = Fallback::new(mode, Thousandths(1000));
+            let forced = Check { force: true, ..check(100, None, 1) };
+            assert_eq!(fallback.check(&forced, &LocalStore::new(10), NOW), None);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //!
-//! * `check`, `decision`, `error`, `millis`: the vocabulary of requests and answers.
+//! * `check`, `quota_rule`, `decision`, `error`, `millis`: the vocabulary of requests and answers.
 //! * `options`: the options of a store.
 //! * `redis`: the commands, the connections and the topologies of Redis; `key`: its keys.
 //! * `local`: decisions of this process, by the limiter.
@@ -38,6 +38,7 @@ mod millis;
 mod options;
 mod outage_log;
 pub mod pem;
+mod quota_rule;
 mod redis;
 mod redis_error;
 mod store;
@@ -51,6 +52,7 @@ pub use self::{
     metrics::count_decision,
     millis::Millis,
     options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
+    quota_rule::QuotaRule,
     redis::{
         tls::{TlsError, TlsOption},
         topology::{RedisOptions, RedisTls, SentinelTopology, Topology},

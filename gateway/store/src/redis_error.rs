@@ -102,6 +102,16 @@ fn refused_argument(error: &RedisError) -> Option<Argument> {
     Argument::from_name(name)
 }
 
+/// Returns the time of the server in the error about a window that does not contain this time.
+pub(crate) fn server_time(error: &RedisError) -> Option<limiter::Instant> {
+    const RULE: &str = "FROM and UNTIL must contain the server's time, ";
+    let sentence = error.detail().filter(|_| error.code() == Some("ERR"))?;
+    let (seconds, millis) = sentence.strip_prefix(RULE)?.split_once('.')?;
+    let millis = millis.parse::<u64>().ok().filter(|_| millis.len() == 3)?;
+    let micros = seconds.parse::<u64>().ok()?.checked_mul(1_000)?.checked_add(millis)?;
+    Some(limiter::Instant::from_micros(micros.checked_mul(1_000)?))
+}
+
 impl RedisErrorKind {
     /// Every kind, in the order of the variants.
     pub(crate) const ALL: [Self; 18] = [
@@ -267,7 +277,7 @@ mod tests {
 
     use redis::{RedisError, parse_redis_value};
 
-    use super::{RedisErrorKind, explain};
+    use super::{RedisErrorKind, explain, server_time};
     use crate::error::{Argument, StoreError};
 
     fn server_error(line: &str) -> RedisError {
@@ -282,6 +292,23 @@ mod tests {
             explain(&server_error(&format!("ERR {rule}"))),
             StoreError::Refused { argument: Argument::Limit, rule: rule.to_owned() }
         );
+    }
+
+    #[test]
+    fn an_error_about_a_window_has_the_time_of_the_server() {
+        let time = |text: &str| server_time(&server_error(text)).map(limiter::Instant::as_micros);
+        let rule = "FROM and UNTIL must contain the server's time";
+        assert_eq!(time(&format!("ERR {rule}, 1800014400.025")), Some(1_800_014_400_025_000));
+        for other in [
+            format!("ERR {rule}"),
+            format!("ERR {rule}, 1800014400"),
+            format!("ERR {rule}, 1800014400.25"),
+            format!("ERR {rule}, 99999999999999999999.025"),
+            format!("WRONGTYPE {rule}, 1800014400.025"),
+            "ERR limit must be an integer between 1 and 1000000000".to_owned(),
+        ] {
+            assert_eq!(time(&other), None, "{other}");
+        }
     }
 
     #[test]

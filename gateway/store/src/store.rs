@@ -2,12 +2,12 @@
 
 use std::{str::Utf8Error, sync::Arc};
 
-use limiter::{Algorithm, Instant, Quota};
+use limiter::{Algorithm, Instant};
 use tokio::task::yield_now;
 
 use crate::{
     check::{Check, Refund},
-    clock::Clock,
+    clock::{Clock, system_time},
     decision::{Decision, RefundOutcome},
     deny_cache::{DenyCache, Ticket},
     error::StoreError,
@@ -15,6 +15,7 @@ use crate::{
     local::LocalStore,
     metrics,
     options::{DenyCacheOptions, LocalOptions, Location, StoreOptions},
+    quota_rule::QuotaRule,
     redis::{Redis, connection_check, tls::TlsError},
     redis_error::{self, LastFailure, error_kinds},
     top_denied::{DeniedIdentifier, TopDenied},
@@ -140,7 +141,7 @@ impl Store {
     pub async fn check(&self, check: &Check) -> Result<Decision, StoreError> {
         let now = self.clock.now();
         let Some(redis) = &self.redis else {
-            return self.record(check, self.local.check(check, now), now);
+            return self.record(check, self.check_locally(check), now);
         };
         if let Some(denial) = self.deny_cache.denial(check, now) {
             return self.record(check, Ok(denial), now);
@@ -171,7 +172,7 @@ impl Store {
         let now = self.clock.now();
         let Some(redis) = &self.redis else {
             for check in checks {
-                decisions.push(self.record(check, self.local.check(check, now), now));
+                decisions.push(self.record(check, self.check_locally(check), now));
             }
             return;
         };
@@ -210,13 +211,14 @@ impl Store {
     }
 
     /// Returns the answer to a check of one unit. Takes and writes nothing.
-    pub async fn peek(&self, identifier: &str, quota: &Quota) -> Result<Decision, StoreError> {
-        tracing::debug!(identifier, algorithm = quota.algorithm().name(), "peeking");
+    pub async fn peek(&self, identifier: &str, quota: &QuotaRule) -> Result<Decision, StoreError> {
+        let algorithm = quota.algorithm();
+        tracing::debug!(identifier, algorithm = algorithm.name(), "peeking");
         let Some(redis) = &self.redis else {
-            return self.local.peek(identifier, quota, self.clock.now());
+            return self.local.peek(identifier, quota, self.local_time(algorithm));
         };
         let answer = redis.peek(identifier, quota).await;
-        let now = self.clock.now();
+        let now = self.local_time(algorithm);
         self.or_fallback(answer, || self.fallback.peek(identifier, quota, &self.local, now))
     }
 
@@ -230,11 +232,11 @@ impl Store {
             "refunding"
         );
         let Some(redis) = &self.redis else {
-            return Ok(self.local.refund(refund, self.clock.now()));
+            return Ok(self.local.refund(refund, self.local_time(*algorithm)));
         };
         let answer = redis.refund(refund).await;
         self.deny_cache.release(&refund.identifier);
-        let now = self.clock.now();
+        let now = self.local_time(*algorithm);
         self.or_fallback(answer, || self.fallback.refund(refund, &self.local, now))
     }
 
@@ -243,11 +245,11 @@ impl Store {
     pub async fn reset(&self, identifier: &str, algorithm: Algorithm) -> Result<bool, StoreError> {
         tracing::debug!(identifier, algorithm = algorithm.name(), "resetting");
         let answer = match &self.redis {
-            None => Ok(self.local.reset(identifier, algorithm, self.clock.now())),
+            None => Ok(self.local.reset(identifier, algorithm, self.local_time(algorithm))),
             Some(redis) => {
                 let answer = redis.reset(identifier, algorithm).await;
                 self.deny_cache.release(identifier);
-                self.local.reset(identifier, algorithm, self.clock.now());
+                self.local.reset(identifier, algorithm, self.local_time(algorithm));
                 self.or_fallback(answer, || None)
             }
         };
@@ -265,6 +267,18 @@ impl Store {
         }
     }
 
+    /// Returns the time of the decisions of this process by an algorithm.
+    fn local_time(&self, algorithm: Algorithm) -> Instant {
+        match algorithm {
+            Algorithm::FixedWindow => system_time(),
+            Algorithm::TokenBucket | Algorithm::SlidingWindow => self.clock.now(),
+        }
+    }
+
+    fn check_locally(&self, check: &Check) -> Result<Decision, StoreError> {
+        self.local.check(check, self.local_time(check.quota.algorithm()))
+    }
+
     /// Returns the decision on a check that was sent to Redis and answered at `now`.
     fn conclude(
         &self,
@@ -274,7 +288,8 @@ impl Store {
         now: Instant,
     ) -> Result<Decision, StoreError> {
         let decision = self.or_fallback(answer, || {
-            let replacement = self.fallback.check(check, &self.local, now);
+            let time = self.local_time(check.quota.algorithm());
+            let replacement = self.fallback.check(check, &self.local, time);
             if let Some(Ok(decision)) = &replacement
                 && self.serves_requests
             {
@@ -323,7 +338,7 @@ impl Store {
     ) -> Result<Decision, StoreError> {
         let Ok(Decision { allowed, source, .. }) = decision else { return decision };
         if self.serves_requests {
-            let Check { identifier, quota, cost } = check;
+            let Check { identifier, quota, cost, .. } = check;
             let (algorithm, source) = (quota.algorithm(), source.name());
             let name = algorithm.name();
             tracing::debug!(identifier, algorithm = name, cost, allowed, source, "decided");

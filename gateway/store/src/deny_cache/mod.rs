@@ -25,7 +25,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use limiter::{Algorithm, Instant, Quota};
+use limiter::{Algorithm, Instant};
 use quick_cache::{Equivalent, sync::Cache};
 
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     decision::{Decision, Source},
     millis::Millis,
     options::DenyCacheOptions,
+    quota_rule::QuotaRule,
 };
 
 /// Number of release counters. Identifiers are hashed onto them; a collision only evicts a cached
@@ -62,7 +63,7 @@ pub(crate) struct Ticket {
 /// A denial, with its check.
 #[derive(Debug, Clone)]
 struct Denial {
-    quota: Quota,
+    quota: QuotaRule,
     cost: u32,
     decision: Decision,
     arrived_at: Instant,
@@ -104,7 +105,7 @@ impl DenyCache {
 
     /// Returns a denial if Redis would deny the check at `now` as well.
     pub(crate) fn denial(&self, check: &Check, now: Instant) -> Option<Decision> {
-        let denials = self.denials.as_ref().filter(|_| check.cost > 0)?;
+        let denials = self.denials.as_ref().filter(|_| is_repeated(check))?;
         let key =
             KeyRef { algorithm: check.quota.algorithm(), identifier: check.identifier.as_str() };
         let denial = denials.get(&key)?;
@@ -133,7 +134,7 @@ impl DenyCache {
         now: Instant,
     ) {
         let Some(denials) = &self.denials else { return };
-        if decision.allowed || decision.source != Source::Redis || check.cost == 0 {
+        if decision.allowed || decision.source != Source::Redis || !is_repeated(check) {
             return;
         }
         let wait = decision.retry_after.0.saturating_sub(1).saturating_mul(1_000);
@@ -141,11 +142,11 @@ impl DenyCache {
         if end <= now {
             return;
         }
-        let Check { identifier, quota, cost } = check;
+        let Check { identifier, quota, cost, .. } = check;
         let key = Key { algorithm: quota.algorithm(), identifier: identifier.as_str().into() };
         let Ticket { releases, .. } = ticket;
         let denial = Denial {
-            quota: *quota,
+            quota: quota.clone(),
             cost: *cost,
             decision: *decision,
             arrived_at: now,
@@ -164,6 +165,12 @@ impl DenyCache {
         let hash = self.hasher.hash_one(identifier) as usize;
         &self.releases[hash % RELEASE_COUNTERS]
     }
+}
+
+/// Returns whether the denial of a check is repeated: not that of a forced one, which takes its cost
+/// also where Redis denies others.
+fn is_repeated(check: &Check) -> bool {
+    check.cost > 0 && !check.force
 }
 
 impl Denial {

@@ -22,8 +22,8 @@ fn cache(size: usize, max_age_millis: u64) -> DenyCache {
 }
 
 fn check() -> Check {
-    let quota = quota(Algorithm::TokenBucket, 100, 60_000);
-    Check { identifier: "user".to_owned(), quota, cost: 1 }
+    let quota = quota(Algorithm::TokenBucket, 100, 60_000).into();
+    Check { identifier: "user".to_owned(), quota, cost: 1, force: false }
 }
 
 fn denied(retry_after: u64) -> Decision {
@@ -31,6 +31,7 @@ fn denied(retry_after: u64) -> Decision {
         source: Source::Redis,
         allowed: false,
         limit: 100,
+        window: Some(Millis(60_000)),
         capacity: 100,
         remaining: 0,
         retry_after: Millis(retry_after),
@@ -97,10 +98,11 @@ fn a_wait_that_is_over_at_arrival_is_not_stored() {
 #[test]
 fn another_cost_or_algorithm_or_identifier_is_another_check() {
     let cache = with_denial(10_000, 600);
-    let sliding = quota(Algorithm::SlidingWindow, 100, 60_000);
+    let sliding = quota(Algorithm::SlidingWindow, 100, 60_000).into();
     for other in [
         Check { cost: 2, ..check() },
         Check { cost: 0, ..check() },
+        Check { force: true, ..check() },
         Check { quota: sliding, ..check() },
         Check { identifier: "other".to_owned(), ..check() },
     ] {
@@ -112,7 +114,7 @@ fn another_cost_or_algorithm_or_identifier_is_another_check() {
 #[test]
 fn a_check_with_another_quota_ends_a_denial() {
     let cache = with_denial(10_000, 600);
-    let other = Check { quota: quota(Algorithm::TokenBucket, 200, 60_000), ..check() };
+    let other = Check { quota: quota(Algorithm::TokenBucket, 200, 60_000).into(), ..check() };
     assert_eq!(cache.denial(&other, after(2_500)), None);
     assert_eq!(cache.denial(&check(), after(2_500)), None);
 }

@@ -16,7 +16,7 @@ use std::{
 
 use limiter::{
     Algorithm, Duration, FixedWindow, Instant, LogLimit, Quota, RetryAfter, SlidingWindowLog,
-    TokenBucket, Units,
+    Request, TokenBucket, Units,
 };
 
 use self::{shard::NoRoom, states::States};
@@ -27,6 +27,7 @@ use crate::{
     log_throttle::{LogThrottle, Sums},
     metrics::count_no_room,
     millis::Millis,
+    quota_rule::{DatedQuota, QuotaRule},
 };
 
 /// The most entries of a log: the default of Redis.
@@ -100,19 +101,21 @@ impl LocalStore {
     ///
     /// [`StoreError::Refused`] where the module would refuse an argument as well.
     pub(super) fn check(&self, check: &Check, now: Instant) -> Result<Decision, StoreError> {
-        let Check { identifier, quota, cost } = check;
+        let Check { identifier, quota, cost, force } = check;
+        let dated = quota.at(|| now)?;
         if *cost == 0 {
-            return decision(quota, self.look(identifier, quota, now)?);
+            return decision(&dated, false, self.look(identifier, &dated.quota, now)?);
         }
         let cost = units(*cost)?;
-        check_entries(quota)?;
-        let outcome = with_limit!(self, quota, states, limit => {
-            states.take(identifier, limit, cost, now)
+        let request = if *force { Request::force(cost) } else { Request::all(cost) };
+        check_entries(&dated.quota)?;
+        let outcome = with_limit!(self, &dated.quota, states, limit => {
+            states.take(identifier, limit, request, now)
         });
         if outcome.is_err() {
             self.report_no_room();
         }
-        decision(quota, outcome)
+        decision(&dated, *force, outcome)
     }
 
     /// Returns the answer to a check of one unit. Takes nothing. A quota for which there is no room is
@@ -124,12 +127,13 @@ impl LocalStore {
     pub(super) fn peek(
         &self,
         identifier: &str,
-        quota: &Quota,
+        rule: &QuotaRule,
         now: Instant,
     ) -> Result<Decision, StoreError> {
-        let outcome = self.look(identifier, quota, now)?;
+        let dated = rule.at(|| now)?;
+        let outcome = self.look(identifier, &dated.quota, now)?;
         let has_room = outcome.is_ok();
-        let decision = decision(quota, outcome)?;
+        let decision = decision(&dated, false, outcome)?;
         if has_room {
             return Ok(decision);
         }
@@ -199,7 +203,8 @@ fn units(units: u32) -> Result<Units, StoreError> {
 }
 
 fn decision(
-    quota: &Quota,
+    DatedQuota { quota, window }: &DatedQuota,
+    force: bool,
     outcome: Result<limiter::Decision, NoRoom>,
 ) -> Result<Decision, StoreError> {
     let decision = outcome.unwrap_or_else(|NoRoom { wait }| limiter::Decision {
@@ -212,6 +217,8 @@ fn decision(
     let retry_after = match decision.retry_after {
         RetryAfter::Granted => Millis(0),
         RetryAfter::Wait(time) => millis(time),
+        // The limiter counts no more debt, and will again at the latest when all of it has gone.
+        RetryAfter::Never if force => millis(decision.reset_after),
         RetryAfter::Never => {
             let rule = format!("cost must be at most the capacity, {}", decision.capacity);
             return Err(StoreError::Refused { argument: Argument::Cost, rule });
@@ -221,6 +228,7 @@ fn decision(
         source: Source::Local,
         allowed: decision.granted > 0,
         limit: quota.limit().get(),
+        window: Some(*window),
         capacity: decision.capacity.into(),
         remaining: decision.remaining.into(),
         retry_after,

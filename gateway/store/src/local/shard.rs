@@ -18,7 +18,7 @@
 mod tests;
 
 use hashbrown::HashTable;
-use limiter::{Decision, Duration, Instant, Limiter, Request, RetryAfter, Units};
+use limiter::{Decision, Duration, Instant, Limiter, Mode, Request, RetryAfter, Units};
 use slab::Slab;
 
 use super::eviction_order::{EvictionOrder, Times};
@@ -61,7 +61,8 @@ struct Entry<A: Limiter> {
     identifier: Box<str>,
     hash: u64,
     state: A,
-    /// The limit and the cost of the latest call. A key denies if it would deny this call now.
+    /// The limit and the cost of the latest call, or one unit if that call was forced. A key denies
+    /// if it would deny this call now.
     limit: A::Limit,
     cost: Units,
     times: Times,
@@ -81,7 +82,7 @@ impl<A: Limiter> Shard<A> {
         }
     }
 
-    /// Takes `cost`, all or nothing.
+    /// Takes the cost of a request.
     ///
     /// # Errors
     ///
@@ -90,13 +91,13 @@ impl<A: Limiter> Shard<A> {
         &mut self,
         key: Key<'_>,
         limit: &A::Limit,
-        cost: Units,
+        request: Request,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
         self.order.advance(now);
         let Some(place) = self.find(key, now) else {
-            let mut entry = Entry::new(key, *limit, cost);
-            let decision = entry.take(limit, cost, now);
+            let mut entry = Entry::new(key, *limit);
+            let decision = entry.take(limit, request, now);
             if decision.granted > 0 {
                 self.make_room(entry.weight, self.room, None)?;
                 self.insert(entry);
@@ -106,10 +107,11 @@ impl<A: Limiter> Shard<A> {
         let entry = &self.entries[place];
         let growth = entry.growth();
         let lacks_room = growth > 0 && self.weight + growth > self.room;
-        if lacks_room && entry.state.peek(limit, cost, now).granted > 0 {
+        let grants = || entry.state.peek(limit, request.cost, now).granted > 0;
+        if lacks_room && (request.mode == Mode::Force || grants()) {
             self.make_room(growth, self.most, Some(place))?;
         }
-        Ok(self.change(place, |entry| entry.take(limit, cost, now)))
+        Ok(self.change(place, |entry| entry.take(limit, request, now)))
     }
 
     /// Returns the answer to a call that takes one unit.
@@ -235,18 +237,20 @@ impl<A: Limiter> Shard<A> {
 }
 
 impl<A: Limiter> Entry<A> {
-    fn new(key: Key<'_>, limit: A::Limit, cost: Units) -> Self {
+    fn new(key: Key<'_>, limit: A::Limit) -> Self {
         let times = Times { grants_from: Instant::EPOCH, end: Instant::EPOCH };
         let (identifier, hash) = (key.identifier.into(), key.hash);
-        Self { identifier, hash, state: A::default(), limit, cost, times, weight: weight(0) }
+        let (state, cost) = (A::default(), Units::MIN);
+        Self { identifier, hash, state, limit, cost, times, weight: weight(0) }
     }
 
-    fn take(&mut self, limit: &A::Limit, cost: Units, now: Instant) -> Decision {
-        let decision = self.state.take(limit, Request::all(cost), now);
-        if decision.retry_after == RetryAfter::Never {
+    fn take(&mut self, limit: &A::Limit, request: Request, now: Instant) -> Decision {
+        let decision = self.state.take(limit, request, now);
+        if decision.granted == 0 && decision.retry_after == RetryAfter::Never {
             // A call that can never be granted does not show whether the key denies.
             return decision;
         }
+        let cost = if request.mode == Mode::Force { Units::MIN } else { request.cost };
         (self.limit, self.cost) = (*limit, cost);
         if decision.granted > 0 {
             self.times.end = end(decision.reset_after, now);

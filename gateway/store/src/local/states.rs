@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use limiter::{Decision, Instant, Limiter, Units};
+use limiter::{Decision, Instant, Limiter, Request, Units};
 
 use super::shard::{Key, LONGEST_LOG, NoRoom, Shard};
 
@@ -35,11 +35,11 @@ impl<A: Limiter> States<A> {
         &self,
         identifier: &str,
         limit: &A::Limit,
-        cost: Units,
+        request: Request,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
         let (mut shard, key) = self.find(identifier);
-        shard.take(key, limit, cost, now)
+        shard.take(key, limit, request, now)
     }
 
     /// As [`Shard::peek`].

@@ -18,7 +18,7 @@ fn at(millis: u64) -> Instant {
 }
 
 fn check(identifier: &str, quota: &Quota, cost: u32) -> Check {
-    Check { identifier: identifier.to_owned(), quota: *quota, cost }
+    Check { identifier: identifier.to_owned(), quota: (*quota).into(), cost, force: false }
 }
 
 fn refund(identifier: &str, algorithm: Algorithm, amount: u32) -> Refund {

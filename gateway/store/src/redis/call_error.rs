@@ -2,11 +2,12 @@
 
 use std::io;
 
+use limiter::Instant;
 use redis::RedisError;
 
 use crate::{
     error::StoreError,
-    redis_error::{RedisErrorKind, explain},
+    redis_error::{RedisErrorKind, explain, server_time},
 };
 
 /// The reason why a call has no answer.
@@ -31,6 +32,14 @@ impl CallError {
         match self {
             Self::Redis(error) => explain(&error),
             Self::GatewayLate => RedisErrorKind::GatewayLate.report(),
+        }
+    }
+
+    /// Returns the time of the server, if the server refused a window that does not contain it.
+    pub(super) fn server_time(&self) -> Option<Instant> {
+        match self {
+            Self::Redis(error) => server_time(error),
+            Self::GatewayLate => None,
         }
     }
 

@@ -17,8 +17,9 @@ pub(super) struct KeyedCommand {
 }
 
 /// Returns the command that takes the cost of a check, or looks when the cost is 0.
-pub(super) fn check(key_prefix: &str, check: &Check) -> KeyedCommand {
-    let Check { identifier, quota, cost } = check;
+/// `quota` is that of the check now.
+pub(super) fn check(key_prefix: &str, check: &Check, quota: &Quota) -> KeyedCommand {
+    let Check { identifier, cost, force, .. } = check;
     if *cost == 0 {
         return peek(key_prefix, identifier, quota);
     }
@@ -29,6 +30,9 @@ pub(super) fn check(key_prefix: &str, check: &Check) -> KeyedCommand {
     // The command takes one unit by default.
     if *cost > 1 {
         command.arg("COST").arg(*cost);
+    }
+    if *force {
+        command.arg("FORCE");
     }
     KeyedCommand { key, command }
 }
@@ -124,7 +128,9 @@ fn append_seconds(command: &mut Cmd, millis: u64) {
 
 #[cfg(test)]
 mod tests {
-    use limiter::Algorithm;
+    use limiter::{
+        Algorithm, Bounds, FixedLimit, LogLimit, LogOptions, Period, Quota, Units, Window,
+    };
 
     use super::{KeyedCommand, check, peek};
     use crate::check::{Check, bucket, quota};
@@ -142,7 +148,16 @@ mod tests {
         let of = |algorithm| quota(algorithm, 100, 1_500);
         let (plain, log) = (of(Algorithm::TokenBucket), of(Algorithm::SlidingWindow));
         let (burst, fixed) = (bucket(100, 1_500, 7), of(Algorithm::FixedWindow));
+        let log_limit = LogLimit::new(Units::MIN, Window::from_millis(60_000).unwrap());
+        let options = LogOptions { resolution: Window::from_millis(500), ..LogOptions::USUAL };
+        let coarse = Quota::SlidingWindow(LogLimit { options, ..log_limit });
+        let windows = |period| Quota::FixedWindow(FixedLimit { limit: Units::MIN, period });
+        let bounds = Bounds::from_millis(1_799_967_600_000, 1_800_054_000_500).unwrap();
+        let (month, bounds) = (windows(Period::Month), windows(Period::Bounds(bounds)));
         for (quota, cost, expected) in [
+            (&coarse, 1, "RATELIMIT.SW p:sliding_window:{user} 1 60 RESOLUTION 0.5"),
+            (&month, 1, "RATELIMIT.FW p:fixed_window:{user} 1 MONTH"),
+            (&bounds, 0, "RATELIMIT.PEEK p:fixed_window:{user} FW 1 FROM 1799967600 UNTIL 1800054000.5"),
             (&plain, 1, "RATELIMIT.TB p:token_bucket:{user} 100 1.5"),
             (&plain, 2, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 COST 2"),
             (&burst, 1, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 BURST 7"),
@@ -151,10 +166,19 @@ mod tests {
             (&log, 0, "RATELIMIT.PEEK p:sliding_window:{user} SW 100 1.5"),
             (&fixed, 1, "RATELIMIT.FW p:fixed_window:{user} 100 1.5"),
         ] {
-            let check_of = Check { identifier: "user".to_owned(), quota: *quota, cost };
-            let command = check("p:", &check_of);
+            let check_of = Check {
+                identifier: "user".to_owned(),
+                quota: (*quota).into(),
+                cost,
+                force: false,
+            };
+            let command = check("p:", &check_of, quota);
             assert_eq!(words(&command), expected);
             assert!(expected.contains(&command.key));
+            if cost > 0 {
+                let command = check("p:", &Check { force: true, ..check_of }, quota);
+                assert_eq!(words(&command), format!("{expected} FORCE"));
+            }
         }
         assert_eq!(
             words(&peek("", "user", &log)),

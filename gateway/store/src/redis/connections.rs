@@ -128,21 +128,20 @@ impl Connections {
     /// Sends commands in one pipeline to each server that has some of their keys, each command once.
     /// Answers in the order of the commands. All commands count against the backlog, which refuses
     /// them together.
-    pub(super) async fn send_all(
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    pub(super) async fn call_all(
         &self,
         commands: Vec<KeyedCommand>,
-    ) -> Vec<Result<Value, StoreError>> {
-        let count = commands.len();
-        let _permit = match self.enter(count) {
-            Ok(permit) => permit,
-            Err(error) => return vec![Err(error); count],
-        };
+    ) -> Result<Vec<Result<Value, CallError>>, StoreError> {
+        let _permit = self.enter(commands.len())?;
         let deadline = Instant::now() + self.timeout;
-        let answers = match &self.servers {
+        Ok(match &self.servers {
             Servers::One { node, .. } => send_all(node, commands, deadline).await,
             Servers::Many(cluster) => cluster.send_all(commands, deadline).await,
-        };
-        answers.into_iter().map(|answer| answer.map_err(CallError::report)).collect()
+        })
     }
 
     /// Takes `count` permits of the backlog. More commands than the backlog has permits take all of

@@ -26,20 +26,23 @@ mod write_batching;
 
 use std::sync::Arc;
 
-use limiter::{Algorithm, Quota};
+use limiter::{Algorithm, Instant, Quota};
 use redis::{FromRedisValue, Value};
 
 use self::{
     call_error::CallError,
+    commands::KeyedCommand,
     connections::Connections,
     tls::TlsError,
     topology::{RedisOptions, Topology},
 };
 use crate::{
     check::{Check, Refund},
+    clock::system_time,
     decision::{Decision, RefundOutcome, Source},
     error::StoreError,
     millis::Millis,
+    quota_rule::{DatedQuota, QuotaRule},
     redis_error::{RedisErrorKind, explain, missing_answer},
 };
 
@@ -53,6 +56,9 @@ pub(crate) struct Redis {
 /// The five integers in the answer of TB, SW and PEEK: granted, capacity, remaining, and the
 /// milliseconds until a retry and until the whole quota is available.
 type Reply = (i64, i64, i64, i64, i64);
+
+/// The wait of a call that can never be granted.
+const NEVER: i64 = -1;
 
 impl Redis {
     /// Starts to connect in the background, also while Redis does not run.
@@ -83,8 +89,8 @@ impl Redis {
 
     /// Takes the cost of a check, all or none; takes nothing when the cost is 0.
     pub(crate) async fn check(&self, check: &Check) -> Result<Decision, StoreError> {
-        let reply = self.connections.send(commands::check(&self.key_prefix, check)).await?;
-        decision(reply, &check.quota)
+        let command = |quota: &Quota| commands::check(&self.key_prefix, check, quota);
+        self.decide(&check.quota, check.force, command).await
     }
 
     /// Decides checks, each as if alone. Answers in their order.
@@ -92,27 +98,77 @@ impl Redis {
         if checks.is_empty() {
             return Vec::new();
         }
-        let mut commands = Vec::with_capacity(checks.len());
-        for check in checks {
-            commands.push(commands::check(&self.key_prefix, check));
+        let calls = checks.iter().map(|check| (*check, check.quota.at(system_time)));
+        let mut decisions = self.call_all(calls.collect()).await;
+        let is_outside = |(place, decision): (usize, &Result<Decision, CheckError>)| match decision {
+            Err(CheckError::Outside(time)) => Some((place, *time)),
+            _ => None,
+        };
+        let outside: Vec<_> = decisions.iter().enumerate().filter_map(is_outside).collect();
+        if !outside.is_empty() {
+            let again = outside.iter().map(|(place, time)| {
+                let check = checks[*place];
+                (check, check.quota.at(|| *time))
+            });
+            let again = self.call_all(again.collect()).await;
+            for ((place, _), decision) in outside.into_iter().zip(again) {
+                decisions[place] = decision;
+            }
         }
-        let mut replies = self.connections.send_all(commands).await.into_iter();
-        let mut decisions = Vec::with_capacity(checks.len());
-        for check in checks {
-            let reply = replies.next().unwrap_or_else(|| Err(missing_answer()));
-            decisions.push(reply.and_then(|reply| decision(reply, &check.quota)));
-        }
-        decisions
+        decisions.into_iter().map(|decision| decision.map_err(CheckError::report)).collect()
+    }
+
+    /// Sends each check with its quota, all in one pipeline, and answers in their order.
+    async fn call_all(
+        &self,
+        calls: Vec<(&Check, Result<DatedQuota, StoreError>)>,
+    ) -> Vec<Result<Decision, CheckError>> {
+        let commands = calls.iter().filter_map(|(check, dated)| {
+            let quota = &dated.as_ref().ok()?.quota;
+            Some(commands::check(&self.key_prefix, check, quota))
+        });
+        let mut replies = match self.connections.call_all(commands.collect()).await {
+            Ok(replies) => replies.into_iter(),
+            Err(error) => return vec![Err(CheckError::Undecided(error)); calls.len()],
+        };
+        let decide = |(check, dated): (&Check, Result<DatedQuota, StoreError>)| {
+            let dated = dated?;
+            let reply = replies.next().ok_or_else(missing_answer)?;
+            Ok(decision(reply?, &dated, check.force)?)
+        };
+        calls.into_iter().map(decide).collect()
     }
 
     /// Returns the answer to a check of one unit. Takes and writes nothing.
     pub(crate) async fn peek(
         &self,
         identifier: &str,
-        quota: &Quota,
+        rule: &QuotaRule,
     ) -> Result<Decision, StoreError> {
-        let command = commands::peek(&self.key_prefix, identifier, quota);
-        decision(self.connections.send(command).await?, quota)
+        let command = |quota: &Quota| commands::peek(&self.key_prefix, identifier, quota);
+        self.decide(rule, false, command).await
+    }
+
+    /// Sends a command with the quota of now. If the time of the server is outside its window, the
+    /// server has done nothing, and the command is sent once more with the quota of that time.
+    async fn decide(
+        &self,
+        rule: &QuotaRule,
+        force: bool,
+        command: impl Fn(&Quota) -> KeyedCommand,
+    ) -> Result<Decision, StoreError> {
+        let dated = rule.at(system_time)?;
+        match self.connections.call(command(&dated.quota)).await? {
+            Ok(reply) => decision(reply, &dated, force),
+            Err(error) => match error.server_time() {
+                Some(time) => {
+                    let dated = rule.at(|| time)?;
+                    let reply = self.connections.send(command(&dated.quota)).await?;
+                    decision(reply, &dated, force)
+                }
+                None => Err(error.report()),
+            },
+        }
     }
 
     /// Gives back units, at most those that count.
@@ -144,14 +200,50 @@ impl Redis {
     }
 }
 
-fn decision(reply: Value, quota: &Quota) -> Result<Decision, StoreError> {
+/// The reason why a check of a pipeline has no decision.
+#[derive(Debug, Clone)]
+enum CheckError {
+    /// The time of the server, which is outside the window of the check.
+    Outside(Instant),
+    /// The error of the call, which is not reported yet.
+    Call(CallError),
+    Undecided(StoreError),
+}
+
+impl From<CallError> for CheckError {
+    fn from(error: CallError) -> Self {
+        error.server_time().map_or(Self::Call(error), Self::Outside)
+    }
+}
+
+impl From<StoreError> for CheckError {
+    fn from(error: StoreError) -> Self {
+        Self::Undecided(error)
+    }
+}
+
+impl CheckError {
+    fn report(self) -> StoreError {
+        match self {
+            // The clock of the server has moved on once more.
+            Self::Outside(_) => RedisErrorKind::Unexpected.report(),
+            Self::Call(error) => error.report(),
+            Self::Undecided(error) => error,
+        }
+    }
+}
+
+fn decision(reply: Value, dated: &DatedQuota, force: bool) -> Result<Decision, StoreError> {
     let (granted, capacity, remaining, retry_after, reset_after): Reply = read(reply)?;
     let unsigned =
         |value: i64| u64::try_from(value).map_err(|_| RedisErrorKind::Unexpected.report());
+    // The module counts no more debt, and will again at the latest when all of it has gone.
+    let retry_after = if force && retry_after == NEVER { reset_after } else { retry_after };
     Ok(Decision {
         source: Source::Redis,
         allowed: granted > 0,
-        limit: quota.limit().get(),
+        limit: dated.quota.limit().get(),
+        window: Some(dated.window),
         capacity: unsigned(capacity)?,
         remaining: unsigned(remaining)?,
         retry_after: Millis(unsigned(retry_after)?),

@@ -93,7 +93,7 @@ impl<A: Limiter> Pair<A> {
     fn take(&mut self, key: char, limit: A::Limit, cost: Units, now: Instant) {
         self.model.retain(|_, known| known.end > now);
         let (room, most) = (self.shard.room, self.shard.most);
-        let taken = with_key(key, |key| self.shard.take(key, &limit, cost, now));
+        let taken = with_key(key, |key| self.shard.take(key, &limit, Request::all(cost), now));
         let known = self.model.remove(&key);
         let is_new = known.is_none();
         let mut known =
