@@ -96,7 +96,7 @@ enum Action {
     NewApiKey {
         /// The name of the caller
         name: String,
-        /// The scopes of the caller, with commas between them: check, read, reset
+        /// The scopes of the caller, with commas between them: check, read, reset, force
         scopes: String,
     },
     /// Print a script that completes these words in a shell

@@ -9,11 +9,10 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use limiter::Quota;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use store::{Argument, Millis, StoreError};
+use store::{Argument, Millis, QuotaRule, StoreError};
 
 use crate::{
     callers::scope::Scope,
@@ -94,7 +93,7 @@ impl Error {
     pub(crate) fn of_store(
         error: StoreError,
         mut loc: Vec<Place>,
-        quota: &Quota,
+        quota: &QuotaRule,
         cost: u32,
     ) -> Self {
         let StoreError::Refused { argument, rule } = error else {
@@ -102,9 +101,7 @@ impl Error {
         };
         let (name, input) = match argument {
             Argument::Limit => ("limit", json!(quota.limit().get())),
-            Argument::Window => {
-                ("window_seconds", json!(quota.window().map(|window| Seconds(window.into()))))
-            }
+            Argument::Window => ("window_seconds", json!(window_of(quota).map(Seconds))),
             Argument::Capacity => ("burst", json!(quota.capacity().get())),
             Argument::Cost => ("cost", json!(cost)),
         };
@@ -211,6 +208,14 @@ impl IntoResponse for Error {
             Self::BodyCut => (status, Extension(ClientGone), Json(self.body())).into_response(),
             _ => (status, self.header().map(|header| [header]), Json(self.body())).into_response(),
         }
+    }
+}
+
+/// Returns the window of a quota that has the same window at all times.
+fn window_of(quota: &QuotaRule) -> Option<Millis> {
+    match quota {
+        QuotaRule::Constant(quota) => quota.window().map(Millis::from),
+        QuotaRule::Calendar { .. } => None,
     }
 }
 

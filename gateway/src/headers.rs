@@ -5,8 +5,7 @@ use axum::http::{
     HeaderName, HeaderValue,
     header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use limiter::Quota;
-use store::{Decision, Millis, Source};
+use store::{Decision, Millis, QuotaRule, Source};
 
 use crate::next_unit;
 
@@ -71,7 +70,7 @@ const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
 
 /// Returns the headers of a decision on a check of this cost.
 pub(crate) fn of_decision(
-    quota: &Quota,
+    quota: &QuotaRule,
     cost: u32,
     decision: &Decision,
 ) -> [(HeaderName, HeaderValue); 6] {
@@ -81,10 +80,7 @@ pub(crate) fn of_decision(
     [
         (
             POLICY,
-            item(&[
-                (";q=", Some(limit)),
-                (";w=", quota.window().map(|window| Millis::from(window).whole_seconds())),
-            ]),
+            item(&[(";q=", Some(limit)), (";w=", decision.window.map(Millis::whole_seconds))]),
         ),
         (STATE, item(&[(";r=", Some(decision.remaining)), (";t=", next)])),
         (X_LIMIT, decision.capacity.into()),
@@ -125,13 +121,13 @@ pub(crate) fn of_source(source: Source) -> Option<[(HeaderName, HeaderValue); 1]
 #[cfg(test)]
 mod tests {
     use limiter::{Algorithm, Quota, Units, Window};
-    use store::{Decision, Millis, Source};
+    use store::{Decision, Millis, QuotaRule, Source};
 
     use super::{of_decision, of_denial};
 
-    fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
+    fn quota(algorithm: Algorithm, limit: u32, window: u64) -> QuotaRule {
         let limit = Units::new(limit.into()).unwrap();
-        Quota::new(algorithm, limit, Window::from_millis(window).unwrap())
+        Quota::new(algorithm, limit, Window::from_millis(window).unwrap()).into()
     }
 
     fn decision(remaining: u64, retry_after: u64, reset_after: u64) -> Decision {
@@ -139,6 +135,7 @@ mod tests {
             source: Source::Redis,
             allowed: retry_after == 0,
             limit: 100,
+            window: Some(Millis(60_000)),
             capacity: 100,
             remaining,
             retry_after: Millis(retry_after),
@@ -168,7 +165,8 @@ mod tests {
     #[test]
     fn a_whole_quota_has_no_time_of_the_next_unit() {
         let quota = quota(Algorithm::TokenBucket, 100, 250);
-        let headers = of_decision(&quota, 1, &decision(100, 0, 0));
+        let window = Some(Millis(250));
+        let headers = of_decision(&quota, 1, &Decision { window, ..decision(100, 0, 0) });
         assert_eq!(headers[0].1, "\"default\";q=100;w=1");
         assert_eq!(headers[1].1, "\"default\";r=100");
     }

@@ -5,7 +5,7 @@
 //! returns before its end.
 
 use limiter::{Limit, Quota};
-use store::{Decision, Millis};
+use store::{Decision, Millis, QuotaRule};
 
 /// Times in replies are at most this: a longer one is cut.
 const LONGEST: u64 = (1 << 53) - 1;
@@ -16,15 +16,17 @@ const LONGEST: u64 = (1 << 53) - 1;
 /// Of a log only two times are known: after a denial, the time until the oldest grants have made
 /// room for the cost, and otherwise, the time until the newest grant has left. More comes by then at
 /// the latest.
-pub(crate) fn wait(quota: &Quota, cost: u32, decision: &Decision) -> Option<Millis> {
+pub(crate) fn wait(quota: &QuotaRule, cost: u32, decision: &Decision) -> Option<Millis> {
     if decision.remaining >= decision.capacity {
         return None;
     }
     let wait = match quota {
-        Quota::TokenBucket(limit) => Bucket::new(limit, cost, decision).wait(),
-        Quota::SlidingWindow(_) if decision.allowed => decision.reset_after.0,
-        Quota::SlidingWindow(_) => decision.retry_after.0,
-        Quota::FixedWindow(_) => decision.reset_after.0,
+        QuotaRule::Constant(Quota::TokenBucket(limit)) => Bucket::new(limit, cost, decision).wait(),
+        QuotaRule::Constant(Quota::SlidingWindow(_)) if decision.allowed => decision.reset_after.0,
+        QuotaRule::Constant(Quota::SlidingWindow(_)) => decision.retry_after.0,
+        QuotaRule::Constant(Quota::FixedWindow(_)) | QuotaRule::Calendar { .. } => {
+            decision.reset_after.0
+        }
     };
     Some(Millis(wait.max(1)))
 }
@@ -114,13 +116,13 @@ impl<'a> Bucket<'a> {
 #[cfg(test)]
 mod tests {
     use limiter::{Algorithm, Limit, Quota, Units, Window};
-    use store::{Decision, Millis, Source};
+    use store::{Decision, Millis, QuotaRule, Source};
 
     use super::{LONGEST, wait};
 
-    fn quota(algorithm: Algorithm, limit: u32, window: u64) -> Quota {
+    fn quota(algorithm: Algorithm, limit: u32, window: u64) -> QuotaRule {
         let limit = Units::new(limit.into()).unwrap();
-        Quota::new(algorithm, limit, Window::from_millis(window).unwrap())
+        Quota::new(algorithm, limit, Window::from_millis(window).unwrap()).into()
     }
 
     fn decision(limit: u32, remaining: u64, retry_after: u64, reset_after: u64) -> Decision {
@@ -128,6 +130,7 @@ mod tests {
             source: Source::Redis,
             allowed: retry_after == 0,
             limit,
+            window: Some(Millis(60_000)),
             capacity: limit.into(),
             remaining,
             retry_after: Millis(retry_after),
@@ -179,7 +182,7 @@ mod tests {
         let year = 31_622_400_000;
         let window = Window::from_millis(year).unwrap();
         let limit = Limit { capacity: Units::MAX, ..Limit::new(Units::MIN, window) };
-        let quota = Quota::TokenBucket(limit);
+        let quota = QuotaRule::Constant(Quota::TokenBucket(limit));
         let of = |cost, remaining, retry_after| {
             let decision = decision(1_000_000_000, remaining, retry_after, LONGEST);
             wait(&quota, cost, &Decision { limit: 1, ..decision }).unwrap().0

@@ -450,7 +450,7 @@ fn a_new_key_works_with_its_printed_entry() {
         ),
         (
             &["new-api-key", "shop", "check,admin"],
-            "new-api-key: \"admin\" is not a scope; those are check, read, reset\n",
+            "new-api-key: \"admin\" is not a scope; those are check, read, reset, force\n",
         ),
         (
             &["new-api-key", "shop"],

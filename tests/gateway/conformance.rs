@@ -65,7 +65,7 @@ fn answers_match_the_description() {
 fn answers_to_callers_match_the_description() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("keys.json");
-    let key = ApiKey::new("schemathesis", &["check", "read", "reset"]);
+    let key = ApiKey::new("schemathesis", &["check", "read", "reset", "force"]);
     ApiKey::write(&path, &[&key]);
     let (_server, gateway) = start(|builder| {
         let builder = builder.env("API_KEYS_FILE", &path.display().to_string());

@@ -35,7 +35,7 @@ fn a_check_lists_all_faults_at_once() {
         assert_eq!(response.status, 422);
         let faults = [
             r#"{"type":"missing","loc":["body","identifier"],"msg":"Field required","input":{"algorithm":"fixed","burst":0,"cost":1.5,"limit":"many","window_seconds":0.0001}}"#,
-            r#"{"type":"enum","loc":["body","algorithm"],"msg":"Input should be 'token_bucket' or 'sliding_window'","input":"fixed","ctx":{"expected":"'token_bucket' or 'sliding_window'"}}"#,
+            r#"{"type":"enum","loc":["body","algorithm"],"msg":"Input should be 'token_bucket' or 'sliding_window' or 'fixed_window'","input":"fixed","ctx":{"expected":"'token_bucket' or 'sliding_window' or 'fixed_window'"}}"#,
             r#"{"type":"int_parsing","loc":["body","limit"],"msg":"Input should be a valid integer, unable to parse string as an integer","input":"many"}"#,
             r#"{"type":"decimal_max_places","loc":["body","window_seconds"],"msg":"Decimal input should have no more than 3 decimal places","input":0.0001,"ctx":{"decimal_places":3}}"#,
             r#"{"type":"greater_than_equal","loc":["body","burst"],"msg":"Input should be greater than or equal to 1","input":0,"ctx":{"ge":1}}"#,

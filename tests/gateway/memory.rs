@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, Random, Response, Server, eventually, health};
+use crate::harness::{Gateway, NOON, Random, Response, Server, eventually, health};
 
 /// Starts a gateway that stores states itself, and a gateway that stores states in Redis. Neither
 /// has a deny cache, because `remaining` in a cached denial would be older than `remaining` in an
@@ -14,6 +14,15 @@ fn both() -> (Server, [Gateway; 2]) {
     let server = Server::start();
     let redis = Gateway::builder().redis(&server);
     let gateways = [memory(), redis.env("DENY_CACHE_SIZE", "0").start()];
+    (server, gateways)
+}
+
+/// Starts both gateways with one clock, which stands still: fixed windows of both are the same.
+fn both_at_noon() -> (Server, [Gateway; 2]) {
+    let server = Server::at(NOON);
+    let builder = || Gateway::builder().clock(server.clock());
+    let redis = builder().redis(&server).env("DENY_CACHE_SIZE", "0");
+    let gateways = [builder().env("REDIS_URL", "memory://").start(), redis.start()];
     (server, gateways)
 }
 
@@ -127,7 +136,7 @@ fn a_restart_removes_all_states() {
 fn two_hundred_callers_at_once_get_exactly_the_limit() {
     let (_server, gateways) = both();
     for gateway in &gateways {
-        for algorithm in ["token_bucket", "sliding_window"] {
+        for algorithm in ALGORITHMS {
             let quota = json!({ "identifier": "user", "algorithm": algorithm, "limit": 70,
                 "window_seconds": 31_622_400 });
             let allowed = thread::scope(|scope| {
@@ -173,7 +182,17 @@ struct Call {
 }
 
 const WINDOWS: [&str; 3] = ["31622400", "\"30000000.0\"", "25000000.5"];
-const ALGORITHMS: [&str; 2] = ["token_bucket", "sliding_window"];
+const ALGORITHMS: [&str; 3] = ["token_bucket", "sliding_window", "fixed_window"];
+
+/// Windows of the calendar, some of which are not valid.
+const PERIODS: [&str; 6] = [
+    r#""period":"day""#,
+    r#""period":"week","starts":"sunday""#,
+    r#""period":"month","timezone":"Asia/Kolkata""#,
+    r#""period":"month","starts":31,"timezone":"America/New_York""#,
+    r#""period":"year","starts":"04-01","timezone":"Europe/London""#,
+    r#""period":"month","starts":32"#,
+];
 
 impl Call {
     fn any(random: &mut Random) -> Self {
@@ -227,12 +246,18 @@ impl Call {
         let too_long = algorithm == "sliding_window" && random.once_in(15);
         let limit = if too_long { 1_000_001 } else { random.below(13) };
         let cost = random.below(5);
-        let burst = match random.below(4) {
+        let option = match random.below(8) {
             0 => format!(r#""burst":{},"#, random.below(13)),
+            1 => format!(r#""resolution_seconds":{},"#, random.pick(&["60", "86400", "30000000"])),
+            2 => format!(r#""force":{},"#, random.pick(&["true", "false", "1"])),
             _ => String::new(),
         };
+        let window = match algorithm {
+            "fixed_window" if random.once_in(2) => random.pick(&PERIODS).to_owned(),
+            _ => format!(r#""window_seconds":{window}"#),
+        };
         format!(
-            r#"{{"identifier":"{identifier}","algorithm":"{algorithm}","limit":{limit},{burst}"window_seconds":{window},"cost":{cost}}}"#
+            r#"{{"identifier":"{identifier}","algorithm":"{algorithm}","limit":{limit},{option}{window},"cost":{cost}}}"#
         )
     }
 
@@ -266,7 +291,7 @@ fn agree(a: &Value, b: &Value, name: &str) -> bool {
 
 #[test]
 fn random_calls_are_answered_as_with_redis() {
-    let (_server, gateways) = both();
+    let (_server, gateways) = both_at_noon();
     let mut random = Random::new();
     let mut allowed = [0; 2];
     for number in 0..1_500 {

@@ -12,6 +12,10 @@ mod callers;
 // Requests and answers as the OpenAPI document describes them.
 #[cfg(feature = "web")]
 mod conformance;
+// Fixed windows, of a length and of the calendar.
+mod fixed_window;
+// Checks that take more than there is.
+mod force;
 // Every endpoint, its bodies and its headers.
 mod http_api;
 // Invalid and hostile requests.

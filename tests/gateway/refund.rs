@@ -25,7 +25,7 @@ fn refund(gateway: &Gateway, body: &str) -> Response {
 #[test]
 fn a_refund_returns_used_units_and_their_number() {
     let (server, gateway) = start();
-    for algorithm in ["token_bucket", "sliding_window"] {
+    for algorithm in ["token_bucket", "sliding_window", "fixed_window"] {
         let body =
             |rest: &str| format!(r#"{{"identifier": "user", "algorithm": "{algorithm}", {rest}}}"#);
         for (amount, refunded, left) in [("3", 3, 6), ("\"10\"", 4, 10), ("1", 0, 10)] {
@@ -70,7 +70,7 @@ fn a_refund_lists_all_its_faults() {
     let response = refund(&gateway, r#"{"algorithm": "fixed", "amount": 0}"#);
     let faults = [
         r#"{"type":"missing","loc":["body","identifier"],"msg":"Field required","input":{"algorithm":"fixed","amount":0}}"#,
-        r#"{"type":"enum","loc":["body","algorithm"],"msg":"Input should be 'token_bucket' or 'sliding_window'","input":"fixed","ctx":{"expected":"'token_bucket' or 'sliding_window'"}}"#,
+        r#"{"type":"enum","loc":["body","algorithm"],"msg":"Input should be 'token_bucket' or 'sliding_window' or 'fixed_window'","input":"fixed","ctx":{"expected":"'token_bucket' or 'sliding_window' or 'fixed_window'"}}"#,
         r#"{"type":"greater_than_equal","loc":["body","amount"],"msg":"Input should be greater than or equal to 1","input":0,"ctx":{"ge":1}}"#,
     ];
     let detail = format!(r#"{{"detail":[{}]}}"#, faults.join(","));

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::artifacts;
 use super::certificates::{Authority, Certificate};
+use super::clock::Clock;
 use super::http::{self, Connection, Response};
 use super::https::{self, TlsStream, Trust};
 use super::process::{Process, log_tail};
@@ -28,6 +29,7 @@ pub(crate) const UNAVAILABLE: &str =
 #[derive(Debug)]
 pub(crate) struct Builder {
     variables: Vec<(String, String)>,
+    clock: Option<Clock>,
     directory: TempDir,
     trust: Option<Trust>,
     without_reader: bool,
@@ -46,6 +48,12 @@ impl Builder {
     /// test.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets the gateway read this clock as the time of the system.
+    pub(crate) fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = Some(clock.clone());
         self
     }
 
@@ -145,6 +153,9 @@ impl Builder {
         // No load balancer routes to the gateways of a test, so a gateway need not delay its end.
         command.env("SHUTDOWN_DELAY_MS", "0").env("REDIS_TIMEOUT_MS", REDIS_TIMEOUT_MS);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        if let Some(clock) = &self.clock {
+            clock.preload(&mut command);
+        }
         command
     }
 
@@ -181,6 +192,7 @@ impl Gateway {
         let directory = TempDir::new().expect("a directory for the gateway");
         Builder {
             variables: vec![],
+            clock: None,
             directory,
             trust: None,
             without_reader: false,

@@ -44,7 +44,7 @@ pub(crate) use artifacts::gateway as gateway_program;
 pub(crate) use artifacts::module as module_library;
 pub(crate) use certificates::{Authority, Certificate};
 pub(crate) use client::Client;
-pub(crate) use clock::NOON;
+pub(crate) use clock::{Clock, NOON};
 pub(crate) use cluster::Cluster;
 pub(crate) use collector::{Collector, attribute};
 pub(crate) use credentials::{ApiKey, Issuer};

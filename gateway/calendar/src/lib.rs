@@ -1,6 +1,6 @@
 //! Windows of the calendar in a time zone: days, weeks, months and years.
 //!
-//! [`unit`] reads the words of a file or of a request, and [`zone`] the name of a time zone. A
+//! [`Unit`] reads the words of a file or of a request, and [`zone`] the name of a time zone. A
 //! [`Calendar`] of both returns the window that contains a time.
 //!
 //! A window begins at a local time. Where a clock change skips that time, the window begins at the
@@ -16,6 +16,19 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
 use limiter::{Bounds, Instant, Period, Window};
+
+/// The unit of a calendar window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A day.
+    Day,
+    /// A week.
+    Week,
+    /// A month.
+    Month,
+    /// A year.
+    Year,
+}
 
 /// The unit of a calendar window and the local time at which it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,43 +205,73 @@ pub fn end_of_day(zone: &TimeZone, date: Date) -> Option<i64> {
     instant(zone, midnight(date.tomorrow().ok()?))
 }
 
-/// Returns the unit that these words describe: the unit, and its start where it is given.
-///
-/// # Errors
-///
-/// The accepted values, when the unit is unknown or the start does not fit the unit.
-pub fn unit(per: &str, starts: Option<Starts<'_>>) -> Result<CalendarUnit, &'static str> {
-    match (per, starts) {
-        ("day", None) => Ok(CalendarUnit::Day(Time::midnight())),
-        ("day", Some(Starts::Text(text))) => {
-            let time = two_numbers(text, ':').and_then(|(h, m)| Time::new(h, m, 0, 0).ok());
-            time.map(CalendarUnit::Day).ok_or("a time from \"00:00\" to \"23:59\"")
+impl Unit {
+    /// Every unit.
+    pub const ALL: [Self; 4] = [Self::Day, Self::Week, Self::Month, Self::Year];
+
+    /// Returns the word for the unit.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
         }
-        ("day", Some(Starts::Day(_))) => Err("a time from \"00:00\" to \"23:59\""),
-        ("week", None) => Ok(CalendarUnit::Week(Weekday::Monday)),
-        ("week", Some(starts)) => match starts {
-            Starts::Text(text) => weekday(text).map(CalendarUnit::Week),
-            Starts::Day(_) => None,
+    }
+
+    /// Returns the unit of a word.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.name() == name)
+    }
+
+    /// Returns the unit with the usual start: midnight, Monday, or the first day.
+    #[must_use]
+    pub const fn with_usual_start(self) -> CalendarUnit {
+        match self {
+            Self::Day => CalendarUnit::Day(Time::midnight()),
+            Self::Week => CalendarUnit::Week(Weekday::Monday),
+            Self::Month => CalendarUnit::Month { day: 1 },
+            Self::Year => CalendarUnit::Year { month: 1, day: 1 },
         }
-        .ok_or("a day from `monday` to `sunday`"),
-        ("month", None) => Ok(CalendarUnit::Month { day: 1 }),
-        ("month", Some(Starts::Day(day @ 1..=31))) => Ok(CalendarUnit::Month { day: day as i8 }),
-        ("month", Some(_)) => Err("a day from 1 to 31"),
-        ("year", None) => Ok(CalendarUnit::Year { month: 1, day: 1 }),
-        ("year", Some(Starts::Text(text))) => {
-            // A leap year has every date.
-            let date = two_numbers(text, '-').and_then(|(m, d)| Date::new(2024, m, d).ok());
-            let unit = |date: Date| CalendarUnit::Year { month: date.month(), day: date.day() };
-            date.map(unit).ok_or("a date from \"01-01\" to \"12-31\"")
+    }
+
+    /// Returns the unit with this start, or `None` if the start does not fit the unit.
+    #[must_use]
+    pub fn with_start(self, start: Start<'_>) -> Option<CalendarUnit> {
+        match (self, start) {
+            (Self::Day, Start::Text(text)) => {
+                let (hour, minute) = two_numbers(text, ':')?;
+                Some(CalendarUnit::Day(Time::new(hour, minute, 0, 0).ok()?))
+            }
+            (Self::Week, Start::Text(text)) => weekday(text).map(CalendarUnit::Week),
+            (Self::Month, Start::Day(day @ 1..=31)) => Some(CalendarUnit::Month { day: day as i8 }),
+            (Self::Year, Start::Text(text)) => {
+                let (month, day) = two_numbers(text, '-')?;
+                // A leap year has every date.
+                let date = Date::new(2024, month, day).ok()?;
+                Some(CalendarUnit::Year { month: date.month(), day: date.day() })
+            }
+            _ => None,
         }
-        ("year", Some(Starts::Day(_))) => Err("a date from \"01-01\" to \"12-31\""),
-        _ => Err("`day`, `week`, `month` or `year`"),
+    }
+
+    /// Returns the accepted starts, for messages.
+    #[must_use]
+    pub const fn starts(self) -> &'static str {
+        match self {
+            Self::Day => "a time from \"00:00\" to \"23:59\"",
+            Self::Week => "a day from `monday` to `sunday`",
+            Self::Month => "a day from 1 to 31",
+            Self::Year => "a date from \"01-01\" to \"12-31\"",
+        }
     }
 }
 
 /// The start of a window as written.
 #[derive(Clone, Copy, Debug)]
-pub enum Starts<'s> {
+pub enum Start<'s> {
     /// A time, a day of the week, or a date.
     Text(&'s str),
     /// A day of the month.
@@ -261,9 +304,13 @@ fn weekday(text: &str) -> Option<Weekday> {
 mod tests {
     use super::*;
 
-    fn window(per: &str, starts: Option<Starts<'_>>, name: &str, now: &str) -> (String, String) {
-        let zone = zone(name).unwrap();
-        let calendar = Calendar::new(unit(per, starts).unwrap(), zone.clone());
+    fn unit(per: &str, start: Option<Start<'_>>) -> Option<CalendarUnit> {
+        let unit = Unit::from_name(per)?;
+        start.map_or(Some(unit.with_usual_start()), |start| unit.with_start(start))
+    }
+
+    fn window(per: &str, starts: Option<Start<'_>>, name: &str, now: &str) -> (String, String) {
+        let calendar = Calendar::new(unit(per, starts).unwrap(), zone(name).unwrap());
         let now: Timestamp = now.parse().unwrap();
         let now = Instant::from_micros(now.as_microsecond().try_into().unwrap());
         let bounds = calendar.window(now).unwrap();
@@ -287,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_window_that_begins_in_a_gap_begins_at_the_clock_change() {
-        let starts = Some(Starts::Text("02:30"));
+        let starts = Some(Start::Text("02:30"));
         let found = window("day", starts, "Europe/Berlin", "2026-03-29T05:00:00Z");
         assert_eq!(found.0, "2026-03-29T01:00:00Z");
         // Midnight does not exist on this day.
@@ -302,16 +349,16 @@ mod tests {
     fn windows_start_when_the_file_says() {
         let now = "2026-04-30T12:00:00Z";
         for (per, starts, from, until) in [
-            ("day", Some(Starts::Text("18:00")), "2026-04-29T18:00:00Z", "2026-04-30T18:00:00Z"),
+            ("day", Some(Start::Text("18:00")), "2026-04-29T18:00:00Z", "2026-04-30T18:00:00Z"),
             ("week", None, "2026-04-27T00:00:00Z", "2026-05-04T00:00:00Z"),
-            ("week", Some(Starts::Text("sunday")), "2026-04-26T00:00:00Z", "2026-05-03T00:00:00Z"),
-            ("week", Some(Starts::Text("friday")), "2026-04-24T00:00:00Z", "2026-05-01T00:00:00Z"),
+            ("week", Some(Start::Text("sunday")), "2026-04-26T00:00:00Z", "2026-05-03T00:00:00Z"),
+            ("week", Some(Start::Text("friday")), "2026-04-24T00:00:00Z", "2026-05-01T00:00:00Z"),
             ("month", None, "2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z"),
-            ("month", Some(Starts::Day(15)), "2026-04-15T00:00:00Z", "2026-05-15T00:00:00Z"),
-            ("month", Some(Starts::Day(31)), "2026-04-30T00:00:00Z", "2026-05-31T00:00:00Z"),
+            ("month", Some(Start::Day(15)), "2026-04-15T00:00:00Z", "2026-05-15T00:00:00Z"),
+            ("month", Some(Start::Day(31)), "2026-04-30T00:00:00Z", "2026-05-31T00:00:00Z"),
             ("year", None, "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
-            ("year", Some(Starts::Text("04-01")), "2026-04-01T00:00:00Z", "2027-04-01T00:00:00Z"),
-            ("year", Some(Starts::Text("02-29")), "2026-02-28T00:00:00Z", "2027-02-28T00:00:00Z"),
+            ("year", Some(Start::Text("04-01")), "2026-04-01T00:00:00Z", "2027-04-01T00:00:00Z"),
+            ("year", Some(Start::Text("02-29")), "2026-02-28T00:00:00Z", "2027-02-28T00:00:00Z"),
         ] {
             let found = window(per, starts, "UTC", now);
             assert_eq!(found, (from.to_owned(), until.to_owned()), "{per} {starts:?}");
@@ -321,19 +368,19 @@ mod tests {
     #[test]
     fn a_start_must_fit_the_unit() {
         for (per, starts) in [
-            ("day", Starts::Text("24:00")),
-            ("day", Starts::Text("6:00")),
-            ("day", Starts::Day(6)),
-            ("week", Starts::Text("Monday")),
-            ("week", Starts::Day(1)),
-            ("month", Starts::Day(0)),
-            ("month", Starts::Day(32)),
-            ("month", Starts::Text("15")),
-            ("year", Starts::Text("02-30")),
-            ("year", Starts::Day(4)),
-            ("hour", Starts::Day(4)),
+            ("day", Start::Text("24:00")),
+            ("day", Start::Text("6:00")),
+            ("day", Start::Day(6)),
+            ("week", Start::Text("Monday")),
+            ("week", Start::Day(1)),
+            ("month", Start::Day(0)),
+            ("month", Start::Day(32)),
+            ("month", Start::Text("15")),
+            ("year", Start::Text("02-30")),
+            ("year", Start::Day(4)),
+            ("hour", Start::Day(4)),
         ] {
-            assert!(unit(per, Some(starts)).is_err(), "{per} {starts:?}");
+            assert_eq!(unit(per, Some(starts)), None, "{per} {starts:?}");
         }
     }
 
@@ -407,11 +454,11 @@ mod tests {
             assert_eq!(berlin.period(now), berlin.window(now).map(Period::Bounds));
         }
         for (per, starts) in [
-            ("day", Starts::Text("00:01")),
-            ("week", Starts::Text("sunday")),
-            ("month", Starts::Day(2)),
-            ("year", Starts::Text("01-02")),
-            ("year", Starts::Text("02-01")),
+            ("day", Start::Text("00:01")),
+            ("week", Start::Text("sunday")),
+            ("month", Start::Day(2)),
+            ("year", Start::Text("01-02")),
+            ("year", Start::Text("02-01")),
         ] {
             let calendar = Calendar::in_utc(unit(per, Some(starts)).unwrap());
             assert_eq!(calendar.period(now), calendar.window(now).map(Period::Bounds), "{per}");

@@ -234,7 +234,7 @@ mod tests {
         let keys = keys.unwrap();
         let caller = keys.find(b"abc").unwrap();
         assert_eq!(caller.to_string(), "key:shop");
-        assert_eq!(Scope::ALL.map(|scope| caller.has(scope)), [true, true, false]);
+        assert_eq!(Scope::ALL.map(|scope| caller.has(scope)), [true, true, false, false]);
         for wrong in [&b""[..], b"ab", b"abcd", b"ABC", ABC.as_bytes()] {
             assert!(keys.find(wrong).is_none());
         }
@@ -250,7 +250,7 @@ mod tests {
         let keys = keys.unwrap();
         let caller = keys.find(key.as_bytes()).unwrap();
         assert_eq!(caller.to_string(), "key:shop");
-        assert_eq!(Scope::ALL.map(|scope| caller.has(scope)), [true, false, true]);
+        assert_eq!(Scope::ALL.map(|scope| caller.has(scope)), [true, false, true, false]);
         assert_eq!(keys.find(other_key.as_bytes()).unwrap().to_string(), "key:other");
         let digits = key.strip_prefix("ratelimit_").unwrap();
         assert!(digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -293,11 +293,12 @@ mod tests {
             (entry("sha256", json!("é".repeat(32))), format!(r#"key 1 ("shop"): {digits}"#)),
             (
                 entry("scopes", json!([])),
-                r#"key 1 ("shop"): scopes is empty; name some of check, read, reset"#.to_owned(),
+                r#"key 1 ("shop"): scopes is empty; name some of check, read, reset, force"#
+                    .to_owned(),
             ),
             (
                 entry("scopes", json!(["check", "admin"])),
-                r#"key 1 ("shop"): "admin" is not a scope; those are check, read, reset"#
+                r#"key 1 ("shop"): "admin" is not a scope; those are check, read, reset, force"#
                     .to_owned(),
             ),
             (

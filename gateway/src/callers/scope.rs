@@ -9,11 +9,13 @@ pub enum Scope {
     Read,
     /// To return units: a refund, or a reset.
     Reset,
+    /// To take units that are not left: a check with `force`.
+    Force,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 3] = [Self::Check, Self::Read, Self::Reset];
+    pub const ALL: [Self; 4] = [Self::Check, Self::Read, Self::Reset, Self::Force];
 
     /// The name in files, tokens and answers.
     #[must_use]
@@ -22,6 +24,7 @@ impl Scope {
             Self::Check => "check",
             Self::Read => "read",
             Self::Reset => "reset",
+            Self::Force => "force",
         }
     }
 
@@ -66,8 +69,8 @@ mod tests {
     #[test]
     fn a_set_has_its_scopes_and_no_other() {
         let set: Scopes = [Scope::Check, Scope::Reset].into_iter().collect();
-        assert_eq!(Scope::ALL.map(|scope| set.contains(scope)), [true, false, true]);
-        assert_eq!(Scope::ALL.map(|scope| Scopes::default().contains(scope)), [false; 3]);
+        assert_eq!(Scope::ALL.map(|scope| set.contains(scope)), [true, false, true, false]);
+        assert_eq!(Scope::ALL.map(|scope| Scopes::default().contains(scope)), [false; 4]);
     }
 
     #[test]

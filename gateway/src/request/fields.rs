@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
-use limiter::{Algorithm, Limit, Quota, Units, Window};
+use limiter::{Units, Window};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
@@ -38,7 +38,7 @@ pub(crate) struct Fields<'a> {
 }
 
 /// Marker error: a field is invalid, and its error is in the list.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Invalid;
 
 impl<'a> Fields<'a> {
@@ -141,34 +141,10 @@ impl<'a> Fields<'a> {
         self.required(name, |value| value::list(value, length))
     }
 
-    fn value(&self, name: &'static str) -> Option<&Input<'a>> {
+    /// Returns the value of a field, as it came.
+    pub(super) fn value(&self, name: &'static str) -> Option<&Input<'a>> {
         debug_assert!(json::known_name(name).is_some(), "{name} is skipped");
         self.values.iter().rfind(|(other, _)| *other == name).map(|(_, value)| value)
-    }
-
-    /// Reads a quota, with defaults for fields that are left out.
-    pub(crate) fn quota(&mut self, defaults: Defaults) -> Result<Quota, Invalid> {
-        let algorithm = self.optional("algorithm", value::algorithm);
-        let limit = self.optional("limit", value::units);
-        let window = self.optional("window_seconds", value::window);
-        let burst = self.optional("burst", value::units_or_null);
-        let (algorithm, burst) = (algorithm?, burst?.flatten());
-        let algorithm = algorithm.unwrap_or(Algorithm::TokenBucket);
-        if burst.is_some() && !algorithm.facts().takes_capacity {
-            let with_burst = Algorithm::ALL.into_iter().filter(|each| each.facts().takes_capacity);
-            let names = with_burst.map(Algorithm::name).collect::<Vec<_>>().join(" or ");
-            let rule = format!("Value error, burst is for {names} only");
-            return Err(self.add_error("burst", BrokenRule::new("value_error", rule)));
-        }
-        let limit = limit?.unwrap_or(defaults.limit);
-        let window = window?.unwrap_or(defaults.window);
-        Ok(match Quota::new(algorithm, limit, window) {
-            Quota::TokenBucket(bucket) => {
-                let capacity = burst.unwrap_or(limit);
-                Quota::TokenBucket(Limit { capacity, ..bucket })
-            }
-            quota => quota,
-        })
     }
 
     /// Adds an error of a field.
@@ -216,8 +192,9 @@ fn offset(body: &[u8], error: &serde_json::Error) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use limiter::{Algorithm, Quota, Units, Window};
+    use limiter::{Limit, Quota, Units, Window};
     use serde_json::{Value, json};
+    use store::QuotaRule;
 
     use super::{Defaults, Fields};
     use crate::{error::Error, request::value};
@@ -231,18 +208,11 @@ mod tests {
     }
 
     /// Returns the quota in a body, or all errors of the body.
-    fn quota(body: &Value) -> Result<Quota, Value> {
+    fn quota(body: &Value) -> Result<QuotaRule, Value> {
         let body = body.to_string();
         let mut fields = Fields::from_body(body.as_bytes()).map_err(field_errors)?;
         let quota = fields.quota(DEFAULTS);
         fields.finish(quota).map_err(field_errors)
-    }
-
-    #[test]
-    fn a_missing_field_has_its_default_and_an_unknown_one_is_ignored() {
-        let expected = Quota::new(Algorithm::TokenBucket, DEFAULTS.limit, DEFAULTS.window);
-        assert_eq!(quota(&json!({})), Ok(expected));
-        assert_eq!(quota(&json!({ "user": 1, "Limit": 2 })), Ok(expected));
     }
 
     #[test]
@@ -283,8 +253,8 @@ mod tests {
         let mut fields = Fields::from_path("x".to_owned());
         fields.continue_with_query(Some("limit=1&limit=%32&window_seconds=0.5"));
         let quota = fields.quota(DEFAULTS).unwrap();
-        let expected = (2, 500);
-        assert_eq!((quota.limit().get(), quota.window().unwrap().as_millis()), expected);
+        let expected = Limit::new(Units::new(2).unwrap(), Window::from_millis(500).unwrap());
+        assert_eq!(quota, Quota::TokenBucket(expected).into());
     }
 
     #[test]

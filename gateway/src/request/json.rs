@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 /// Every field that any request has. All others are skipped.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 14] = [
     "identifier",
     "algorithm",
     "limit",
@@ -16,6 +16,11 @@ const NAMES: [&str; 9] = [
     "amount",
     "checks",
     "count",
+    "resolution_seconds",
+    "period",
+    "timezone",
+    "starts",
+    "force",
 ];
 
 /// A field of a request: its name and its value.

@@ -6,4 +6,5 @@ pub(crate) mod input;
 pub(crate) mod json;
 pub(crate) mod number;
 pub(crate) mod quota;
+pub(crate) mod quota_fields;
 pub(crate) mod value;

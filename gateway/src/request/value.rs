@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use calendar::{CalendarUnit, Start, Unit};
+use jiff::tz::TimeZone;
 use limiter::{Algorithm, Units, Window};
 use serde_json::{Value, json, value::RawValue};
 
@@ -11,7 +13,7 @@ use crate::{
         input::Input,
         json,
         number::{NumberError, thousandths},
-        quota::{COST, UNITS},
+        quota::{COST, DAYS, UNITS},
     },
     seconds::Seconds,
 };
@@ -49,19 +51,64 @@ pub(crate) fn identifier(value: &Input<'_>) -> Result<String, BrokenRule> {
 
 /// Reads the name of an algorithm.
 pub(crate) fn algorithm(value: &Input<'_>) -> Result<Algorithm, BrokenRule> {
+    named(value, Algorithm::from_name, || Algorithm::ALL.map(Algorithm::name).to_vec())
+}
+
+/// Reads the unit of a calendar window.
+pub(crate) fn period(value: &Input<'_>) -> Result<Unit, BrokenRule> {
+    named(value, Unit::from_name, || Unit::ALL.map(Unit::name).to_vec())
+}
+
+/// Reads one of several names.
+fn named<T>(
+    value: &Input<'_>,
+    from_name: impl FnOnce(&str) -> Option<T>,
+    names: impl FnOnce() -> Vec<&'static str>,
+) -> Result<T, BrokenRule> {
     let named = match value {
-        Input::Text(text) => Algorithm::from_name(text),
+        Input::Text(text) => from_name(text),
         _ => None,
     };
     named.ok_or_else(|| {
-        let expected = Algorithm::ALL.map(|algorithm| format!("'{}'", algorithm.name()));
-        let expected = expected.join(" or ");
+        let expected = names().into_iter().map(|name| format!("'{name}'"));
+        let expected = expected.collect::<Vec<_>>().join(" or ");
         BrokenRule::with_ctx(
             "enum",
             format!("Input should be {expected}"),
             json!({ "expected": expected }),
         )
     })
+}
+
+/// Reads the IANA name of a time zone.
+pub(crate) fn time_zone(value: &Input<'_>) -> Result<TimeZone, BrokenRule> {
+    let zone = match value {
+        Input::Text(name) => calendar::zone(name),
+        _ => None,
+    };
+    let rule = "Value error, a time zone has a name such as Europe/Berlin";
+    zone.ok_or_else(|| BrokenRule::new("value_error", rule))
+}
+
+/// Reads the start of a calendar window of this unit.
+pub(crate) fn calendar_unit(unit: Unit, value: &Input<'_>) -> Result<CalendarUnit, BrokenRule> {
+    let start = match (value, unit) {
+        (_, Unit::Month) => Some(Start::Day(whole(value, &DAYS)?.into())),
+        (Input::Text(text), _) => Some(Start::Text(text)),
+        _ => None,
+    };
+    start.and_then(|start| unit.with_start(start)).ok_or_else(|| {
+        let rule = format!("Value error, a {} starts at {}", unit.name(), unit.starts());
+        BrokenRule::new("value_error", rule)
+    })
+}
+
+/// Reads a truth value.
+pub(crate) fn boolean(value: &Input<'_>) -> Result<bool, BrokenRule> {
+    match value {
+        Input::Bool(value) => Ok(*value),
+        _ => Err(BrokenRule::new("bool_type", "Input should be a valid boolean")),
+    }
 }
 
 /// Reads a number of units, at least 1.
@@ -105,11 +152,6 @@ fn whole(value: &Input<'_>, range: &RangeInclusive<u32>) -> Result<u32, BrokenRu
         _ if number < i128::from(*range.start()) => Err(too_small(&json!(range.start()))),
         _ => Err(too_large(&json!(range.end()))),
     }
-}
-
-/// Reads a number of units, or null.
-pub(crate) fn units_or_null(value: &Input<'_>) -> Result<Option<Units>, BrokenRule> {
-    if *value == Input::Null { Ok(None) } else { units(value).map(Some) }
 }
 
 /// Reads a window in seconds with at most three decimals.
@@ -206,7 +248,7 @@ mod tests {
     use serde_json::Value;
     use serde_json::json;
 
-    use super::{Input, algorithm, cost, identifier, units, units_or_null, window};
+    use super::{Input, algorithm, boolean, cost, identifier, units, window};
 
     /// Returns the input of a JSON value.
     fn input(value: &Value) -> Input<'_> {
@@ -324,8 +366,11 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_can_be_null() {
-        assert_eq!(units_or_null(&input(&json!(null))), Ok(None));
-        assert_eq!(units_or_null(&input(&json!(5))), Ok(Units::new(5)));
+    fn truth_values_are_not_written_as_texts_or_numbers() {
+        assert_eq!(boolean(&input(&json!(true))), Ok(true));
+        assert_eq!(boolean(&input(&json!(false))), Ok(false));
+        for value in [json!("true"), json!(1), json!(null), json!([])] {
+            assert_eq!(boolean(&input(&value)).unwrap_err().kind, "bool_type");
+        }
     }
 }

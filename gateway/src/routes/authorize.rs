@@ -187,10 +187,8 @@ impl Authorizer {
             Error::Unauthenticated { has_credential: refusal != Refusal::Missing }
         })?;
         telemetry::log_caller(caller.to_string());
-        if !caller.has(self.requirement.scope) {
-            return Err(Error::Forbidden(self.requirement.scope));
-        }
         let caller = AuthorizedCaller { caller, limits: Arc::clone(&self.limits) };
+        caller.require(self.requirement.scope)?;
         if self.requirement.limited {
             caller.count(self.cost).await?;
         }
@@ -203,6 +201,11 @@ impl AuthorizedCaller {
     pub(super) fn most_requests(&self) -> usize {
         let quota = self.caller.quota();
         quota.map_or(usize::MAX, |quota| usize::try_from(quota.limit().get()).unwrap_or(usize::MAX))
+    }
+
+    /// Returns an error unless the caller has this scope.
+    pub(super) fn require(&self, scope: Scope) -> Result<(), Error> {
+        if self.caller.has(scope) { Ok(()) } else { Err(Error::Forbidden(scope)) }
     }
 
     /// Counts this number of requests, all or none of them.
@@ -219,7 +222,8 @@ impl AuthorizedCaller {
     /// Counts requests. With 0 it counts nothing, and fails unless the limit has room for one.
     async fn count(&self, requests: u32) -> Result<(), Error> {
         let Some(quota) = self.caller.quota() else { return Ok(()) };
-        let check = Check { identifier: self.caller.to_string(), quota, cost: requests };
+        let (identifier, quota) = (self.caller.to_string(), quota.into());
+        let check = Check { identifier, quota, cost: requests, force: false };
         // The limit of a caller is within the bounds of the module, so the module never refuses it.
         let decided = self.limits.check(&check).await;
         let decision = decided.map_err(|error| Error::without_answer(&error))?;

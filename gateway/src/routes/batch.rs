@@ -138,7 +138,7 @@ struct InvalidResult {
 #[derive(Debug, Serialize, JsonSchema)]
 struct FailedResult {
     /// The status that the check would have alone.
-    #[schemars(extend("const" = 503))]
+    #[schemars(extend("enum" = [403, 503]))]
     status: u16,
     #[serde(flatten)]
     body: ErrorBody,
@@ -256,9 +256,11 @@ impl FromRequest<Arc<AppState>> for Batch {
         let permit = work::begin(bytes.len()).await?;
         let most = caller.as_ref().map_or(usize::MAX, AuthorizedCaller::most_requests);
         let (most, defaults) = (most.min(*CHECKS.end()), state.defaults);
-        let items = work::parse(bytes, move |bytes| read_checks(bytes, most, defaults)).await?;
+        let mut items = work::parse(bytes, move |bytes| read_checks(bytes, most, defaults)).await?;
         if let Some(caller) = caller {
             caller.count_all(items.len()).await?;
+            let authorize = |check| check::authorize(check, Some(&caller));
+            items = items.into_iter().map(|item| item.and_then(authorize)).collect();
         }
         Ok(Self { items, room, permit })
     }

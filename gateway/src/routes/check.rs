@@ -18,8 +18,9 @@ use serde::Serialize;
 use serde_json::json;
 use store::{Check, Decision, Millis, StoreError};
 
-use super::body;
+use super::{authorize::AuthorizedCaller, body};
 use crate::{
+    callers::scope::Scope,
     error::Error,
     headers, openapi,
     request::{
@@ -46,15 +47,20 @@ pub(super) struct CheckSchema {
     identifier: String,
     #[schemars(flatten)]
     quota: QuotaSchema,
-    /// Units to take, all or none; at most the capacity. 0 takes nothing.
+    /// Units to take, all or none; at most the capacity, unless `force` is true. 0 takes nothing.
     #[schemars(range(min = *COST.start(), max = *COST.end()), default = "one")]
     cost: u32,
+    /// True takes the cost also where fewer units are left, for a cost that is known only afterwards.
+    /// Later checks are denied until the debt is gone. Callers need the scope `force`.
+    #[schemars(default)]
+    force: bool,
 }
 
 /// The decision on a check.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CheckAnswer {
-    /// True when the units were taken; with a cost of 0, when one unit could be taken.
+    /// True when the units were taken; with a cost of 0, when one unit could be taken. With `force`
+    /// false means that the debt is 4,294,967,295 units already.
     pub(crate) allowed: bool,
     /// Whole units that could be taken now.
     pub(crate) remaining: u64,
@@ -115,22 +121,34 @@ pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Check,
     let identifier = fields.required("identifier", value::identifier);
     let quota = fields.quota(defaults);
     let cost = fields.optional("cost", value::cost);
-    let (quota, cost) = (quota?, cost?.unwrap_or(one()));
+    let force = fields.optional("force", value::boolean);
+    let (quota, cost, force) = (quota?, cost?.unwrap_or(one()), force?.unwrap_or(false));
     let capacity = quota.capacity().get();
-    if cost > capacity {
+    if cost > capacity && !force {
         return Err(fields.add_error("cost", above_capacity(capacity)));
     }
-    Ok(Check { identifier: identifier?, quota, cost })
+    Ok(Check { identifier: identifier?, quota, cost, force })
+}
+
+/// Returns the check, or an error if it is forced and its caller lacks the scope.
+pub(super) fn authorize(check: Check, caller: Option<&AuthorizedCaller>) -> Result<Check, Error> {
+    if let Some(caller) = caller
+        && check.force
+    {
+        caller.require(Scope::Force)?;
+    }
+    Ok(check)
 }
 
 impl FromRequest<Arc<AppState>> for CheckRequest {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
-        let body = body::SINGLE.read(request.into_body()).await?;
+        let (parts, body) = request.into_parts();
+        let body = body::SINGLE.read(body).await?;
         let mut fields = Fields::from_body(&body.bytes)?;
         let check = read(&mut fields, state.defaults);
-        fields.finish(check).map(Self)
+        authorize(fields.finish(check)?, parts.extensions.get()).map(Self)
     }
 }
 
@@ -158,7 +176,10 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .description(
             "Takes `cost` units, all or none. The status of a denial is 200, or 429 where the \
              service runs with DENY_STATUS=429. A `cost` of 0 takes and writes nothing, and \
-             answers if one unit could be taken.",
+             answers if one unit could be taken. `resolution_seconds` is for `sliding_window`, \
+             `burst` for `token_bucket`, and `period` with `timezone` and `starts` for \
+             `fixed_window`, in place of `window_seconds`. While Redis does not answer, a check \
+             with `force` gets status 503.",
         )
         .response_with::<200, Json<CheckAnswer>, _>(|response| {
             with_headers(response).description("A decision.").example(CheckAnswer {

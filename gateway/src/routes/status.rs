@@ -11,10 +11,10 @@ use axum::{
     http::request::Parts,
     response::{IntoResponse, Response},
 };
-use limiter::{Algorithm, Quota};
+use limiter::Algorithm;
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::Millis;
+use store::{Millis, QuotaRule};
 
 use super::path;
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct StatusRequest {
     identifier: String,
-    quota: Quota,
+    quota: QuotaRule,
 }
 
 /// The state of a quota.
@@ -45,9 +45,8 @@ pub(crate) struct StatusAnswer {
     pub(crate) requests_used: u64,
     /// The capacity: the most units that can be taken at once.
     pub(crate) limit: u64,
-    /// The window in seconds; left out when windows differ in length.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) window_seconds: Option<Seconds>,
+    /// The length of the window in seconds; that of the present window if windows differ in length.
+    pub(crate) window_seconds: Seconds,
     /// The algorithm.
     #[serde(serialize_with = "AlgorithmName::serialize")]
     #[schemars(with = "AlgorithmName")]
@@ -70,7 +69,7 @@ pub(crate) async fn status(
         identifier,
         requests_used: decision.capacity.saturating_sub(decision.remaining),
         limit: decision.capacity,
-        window_seconds: quota.window().map(|window| Seconds(window.into())),
+        window_seconds: Seconds(decision.window.ok_or(Error::Internal)?),
         algorithm: quota.algorithm(),
         reset_in_seconds: Seconds(decision.reset_after),
     });
@@ -111,7 +110,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
                     identifier: "user_123".to_owned(),
                     requests_used: 55,
                     limit: 100,
-                    window_seconds: Some(Seconds(Millis(60_000))),
+                    window_seconds: Seconds(Millis(60_000)),
                     algorithm: Algorithm::TokenBucket,
                     reset_in_seconds: Seconds(Millis(32_800)),
                 })

@@ -141,7 +141,7 @@ fn grant(check: &Check, now: Instant) -> Result<Decision, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use calendar::Calendar;
+    use calendar::{Calendar, Unit};
     use limiter::{Algorithm, Instant, Quota, Units};
 
     use super::{Fallback, OUTAGE_RETRY};
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_share_of_a_calendar_window_has_the_same_windows() {
-        let calendar = Calendar::in_utc(calendar::unit("month", None).unwrap());
+        let calendar = Calendar::in_utc(Unit::Month.with_usual_start());
         let of = |limit| {
             let limit = Units::new(limit).unwrap();
             QuotaRule::Calendar { limit, calendar: calendar.clone() }

@@ -1,7 +1,7 @@
 //! The quotas of checks, some of which depend on the time.
 
 use calendar::Calendar;
-use limiter::{Algorithm, Bounds, FixedLimit, Instant, Period, Quota, Units};
+use limiter::{Algorithm, Bounds, FixedLimit, Instant, Quota, Units};
 
 use crate::{error::StoreError, millis::Millis};
 
@@ -89,7 +89,7 @@ fn length(bounds: Bounds) -> Millis {
 
 #[cfg(test)]
 mod tests {
-    use calendar::{Calendar, Starts};
+    use calendar::{Calendar, Start, Unit};
     use limiter::{Bounds, Instant, Period, Quota, Units};
 
     use super::{DatedQuota, QuotaRule};
@@ -109,12 +109,12 @@ mod tests {
 
     #[test]
     fn months_of_utc_are_those_of_redis_and_others_have_bounds() {
-        let month = calendar::unit("month", None).unwrap();
+        let month = Unit::Month.with_usual_start();
         let days = |days: u64| Millis(days * 86_400_000);
         assert_eq!(period(&rule(Calendar::in_utc(month)), NOW), (Period::Month, days(31)));
 
         // 2027-01-15T12:00:00Z is in the month from 2026-12-31 to 2027-01-31.
-        let billing = calendar::unit("month", Some(Starts::Day(31))).unwrap();
+        let billing = Unit::Month.with_start(Start::Day(31)).unwrap();
         let bounds = Bounds::from_millis(1_798_675_200_000, 1_801_353_600_000).unwrap();
         let expected = (Period::Bounds(bounds), days(31));
         assert_eq!(period(&rule(Calendar::in_utc(billing)), NOW), expected);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn there_is_no_quota_after_the_calendar() {
-        let day = Calendar::in_utc(calendar::unit("day", Some(Starts::Text("06:00"))).unwrap());
+        let day = Calendar::in_utc(Unit::Day.with_start(Start::Text("06:00")).unwrap());
         assert_eq!(rule(day).at(|| Instant::MAX), Err(StoreError::Internal));
     }
 }

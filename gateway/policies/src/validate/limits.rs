@@ -1,6 +1,6 @@
 //! Limits of a file: the numbers of each kind, and costs.
 
-use calendar::{Calendar, Starts};
+use calendar::{Calendar, Start, Unit};
 use limiter::{Units, Window};
 
 use crate::attribute::AttributeName;
@@ -18,9 +18,6 @@ use super::{MAX_LIMITS, Validator};
 
 /// The accepted numbers of units, for messages.
 const UNITS: &str = "1 to 1000000000";
-
-/// The words for calendar windows.
-const CALENDAR_WORDS: [&str; 4] = ["day", "week", "month", "year"];
 
 impl Validator<'_> {
     /// Returns the limits of a list, and the parts with which a policy has to agree.
@@ -172,7 +169,7 @@ impl Validator<'_> {
             self.problems.add(place, "the key `per` is missing");
             return None;
         };
-        if CALENDAR_WORDS.contains(&per.value.as_str()) {
+        if Unit::from_name(&per.value).is_some() {
             let problem = format!("`per: {}` does not fit the algorithm", per.value);
             self.problems.expect(per.place, problem, "`algorithm: fixed_window` with it");
             return None;
@@ -186,7 +183,7 @@ impl Validator<'_> {
             return None;
         };
         let zone = document.timezone.as_ref().map(|name| self.zone(name));
-        if !CALENDAR_WORDS.contains(&per.value.as_str()) {
+        let Some(unit) = Unit::from_name(&per.value) else {
             let starts = document.starts.as_ref().map(|at| at.place);
             let zone = document.timezone.as_ref().map(|at| at.place);
             for place in [starts, zone].into_iter().flatten() {
@@ -195,26 +192,24 @@ impl Validator<'_> {
             }
             self.warn_calendar(per);
             return self.duration(per).map(FixedWindow::Length);
-        }
-        let starts = document.starts.as_ref().map(|at| match &at.value {
-            StartsDocument::Text(text) => Starts::Text(text),
-            StartsDocument::Day(day) => Starts::Day(*day),
-        });
-        match (calendar::unit(&per.value, starts), &document.starts) {
-            (Ok(unit), _) => {
-                let zone = zone.unwrap_or_else(|| Some(self.zone.clone()))?;
-                Some(FixedWindow::Calendar(Calendar::new(unit, zone)))
+        };
+        let unit = match &document.starts {
+            None => unit.with_usual_start(),
+            Some(At { value, place }) => {
+                let start = match value {
+                    StartsDocument::Text(text) => Start::Text(text),
+                    StartsDocument::Day(day) => Start::Day(*day),
+                };
+                let Some(started) = unit.with_start(start) else {
+                    let problem = format!("`starts` does not fit `per: {}`", per.value);
+                    self.problems.expect(*place, problem, unit.starts());
+                    return None;
+                };
+                started
             }
-            (Err(expected), Some(starts)) => {
-                let problem = format!("`starts` does not fit `per: {}`", per.value);
-                self.problems.expect(starts.place, problem, expected);
-                None
-            }
-            (Err(expected), None) => {
-                self.problems.expect(per.place, format!("`per: {}`", per.value), expected);
-                None
-            }
-        }
+        };
+        let zone = zone.unwrap_or_else(|| Some(self.zone.clone()))?;
+        Some(FixedWindow::Calendar(Calendar::new(unit, zone)))
     }
 
     /// Warns about a duration of whole days: a fixed window with a duration starts at multiples of

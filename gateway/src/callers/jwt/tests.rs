@@ -255,15 +255,16 @@ fn every_claim_is_checked() {
 #[test]
 fn scopes_are_read_in_every_way_that_issuers_write_them() {
     for (name, value, expected) in [
-        ("scope", json!("check read"), [true, true, false]),
-        ("scope", json!("openid  reset"), [false, false, true]),
-        ("scope", json!(["check"]), [true, false, false]),
-        ("scope", json!(""), [false; 3]),
-        ("scope", json!(null), [false; 3]),
-        ("scope", json!("Check,read"), [false; 3]),
-        ("scp", json!(["read", "other"]), [true, true, false]),
-        ("scp", json!("read reset"), [true, true, true]),
-        ("scopes", json!(["reset"]), [true, false, true]),
+        ("scope", json!("check read"), [true, true, false, false]),
+        ("scope", json!("check force"), [true, false, false, true]),
+        ("scope", json!("openid  reset"), [false, false, true, false]),
+        ("scope", json!(["check"]), [true, false, false, false]),
+        ("scope", json!(""), [false; 4]),
+        ("scope", json!(null), [false; 4]),
+        ("scope", json!("Check,read"), [false; 4]),
+        ("scp", json!(["read", "other"]), [true, true, false, false]),
+        ("scp", json!("read reset"), [true, true, true, false]),
+        ("scopes", json!(["reset"]), [true, false, true, false]),
     ] {
         let caller = secret_set().verify(&signed(&with(name, value.clone()))).unwrap();
         let scopes = Scope::ALL.map(|scope| caller.has(scope));
@@ -281,14 +282,14 @@ fn scopes_are_read_from_the_claims_and_with_the_prefix_of_the_settings() {
     claims.insert("https://example.com/app".to_owned(), json!({ "a.b": { "c": "rl:reset" } }));
     let token = signed(&json!(claims));
     for (names, prefix, expected) in [
-        (&["permissions"][..], "rl:", [false, true, false]),
-        (&["realm_access.roles"], "rl:", [true, false, false]),
-        (&["realm_access.roles"], "", [false, true, false]),
-        (&["permissions", "realm_access.roles"], "rl:", [true, true, false]),
-        (&["https://example.com/roles"], "rl:", [false, false, true]),
-        (&["https://example.com/app.a.b.c"], "rl:", [false, false, true]),
-        (&["realm_access.missing", "missing.roles", "sub.scope"], "", [false; 3]),
-        (&["scope"], "", [true, false, false]),
+        (&["permissions"][..], "rl:", [false, true, false, false]),
+        (&["realm_access.roles"], "rl:", [true, false, false, false]),
+        (&["realm_access.roles"], "", [false, true, false, false]),
+        (&["permissions", "realm_access.roles"], "rl:", [true, true, false, false]),
+        (&["https://example.com/roles"], "rl:", [false, false, true, false]),
+        (&["https://example.com/app.a.b.c"], "rl:", [false, false, true, false]),
+        (&["realm_access.missing", "missing.roles", "sub.scope"], "", [false; 4]),
+        (&["scope"], "", [true, false, false, false]),
     ] {
         let caller = set_with(&keys, names, prefix).verify(&token).unwrap();
         assert_eq!(Scope::ALL.map(|scope| caller.has(scope)), expected, "{names:?} {prefix}");

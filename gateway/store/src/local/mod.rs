@@ -15,8 +15,8 @@ use std::{
 };
 
 use limiter::{
-    Algorithm, Duration, FixedWindow, Instant, LogLimit, Quota, RetryAfter, SlidingWindowLog,
-    Request, TokenBucket, Units,
+    Algorithm, Duration, FixedWindow, Instant, LogLimit, Quota, Request, RetryAfter,
+    SlidingWindowLog, TokenBucket, Units,
 };
 
 use self::{shard::NoRoom, states::States};

@@ -157,7 +157,11 @@ mod tests {
         for (quota, cost, expected) in [
             (&coarse, 1, "RATELIMIT.SW p:sliding_window:{user} 1 60 RESOLUTION 0.5"),
             (&month, 1, "RATELIMIT.FW p:fixed_window:{user} 1 MONTH"),
-            (&bounds, 0, "RATELIMIT.PEEK p:fixed_window:{user} FW 1 FROM 1799967600 UNTIL 1800054000.5"),
+            (
+                &bounds,
+                0,
+                "RATELIMIT.PEEK p:fixed_window:{user} FW 1 FROM 1799967600 UNTIL 1800054000.5",
+            ),
             (&plain, 1, "RATELIMIT.TB p:token_bucket:{user} 100 1.5"),
             (&plain, 2, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 COST 2"),
             (&burst, 1, "RATELIMIT.TB p:token_bucket:{user} 100 1.5 BURST 7"),
@@ -166,12 +170,8 @@ mod tests {
             (&log, 0, "RATELIMIT.PEEK p:sliding_window:{user} SW 100 1.5"),
             (&fixed, 1, "RATELIMIT.FW p:fixed_window:{user} 100 1.5"),
         ] {
-            let check_of = Check {
-                identifier: "user".to_owned(),
-                quota: (*quota).into(),
-                cost,
-                force: false,
-            };
+            let check_of =
+                Check { identifier: "user".to_owned(), quota: (*quota).into(), cost, force: false };
             let command = check("p:", &check_of, quota);
             assert_eq!(words(&command), expected);
             assert!(expected.contains(&command.key));

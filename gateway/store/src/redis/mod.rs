@@ -100,7 +100,8 @@ impl Redis {
         }
         let calls = checks.iter().map(|check| (*check, check.quota.at(system_time)));
         let mut decisions = self.call_all(calls.collect()).await;
-        let is_outside = |(place, decision): (usize, &Result<Decision, CheckError>)| match decision {
+        let is_outside = |(place, decision): (usize, &Result<Decision, CheckError>)| match decision
+        {
             Err(CheckError::Outside(time)) => Some((place, *time)),
             _ => None,
         };
