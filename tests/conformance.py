@@ -10,7 +10,18 @@ import schemathesis
 RULES = (
     "Decimal input should have no more than 3 decimal places",
     "Input should be less than or equal to the capacity, ",
+    "Input should be less than or equal to the window, ",
     "Value error, burst is for token_bucket only",
+    "Value error, resolution_seconds is for sliding_window only",
+    "Value error, period is for fixed_window only",
+    "Value error, timezone is for ",
+    "Value error, starts is for ",
+    "Value error, window_seconds is for windows without a period only",
+    "Value error, a time zone has a name such as Europe/Berlin",
+    "Value error, a day starts at ",
+    "Value error, a week starts at ",
+    "Value error, a month starts at ",
+    "Value error, a year starts at ",
 )
 
 REFUSAL_OF_A_VALID_REQUEST = "ST202"

@@ -26,7 +26,8 @@ pub(crate) fn start() -> OpenApi {
         info: Info {
             title: "Rate limiter".to_owned(),
             description: Some(
-                "Rate limits with token buckets and sliding windows, decided in Redis.\n\n\
+                "Rate limits with token buckets, sliding windows and fixed windows, decided in \
+                 Redis.\n\n\
                  Every answer has `X-Request-Id`, that of the request or a new one, and \
                  `X-Process-Time` in milliseconds."
                     .to_owned(),

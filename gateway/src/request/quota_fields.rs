@@ -262,7 +262,7 @@ mod tests {
             ),
             (
                 json!({ "period": "month", "starts": 32 }),
-                &["starts: Input should be less than or equal to 31"],
+                &["starts: Value error, a month starts at a day from 1 to 31"],
             ),
             (
                 json!({ "period": "week", "starts": 1 }),

@@ -93,7 +93,7 @@ pub(crate) fn time_zone(value: &Input<'_>) -> Result<TimeZone, BrokenRule> {
 /// Reads the start of a calendar window of this unit.
 pub(crate) fn calendar_unit(unit: Unit, value: &Input<'_>) -> Result<CalendarUnit, BrokenRule> {
     let start = match (value, unit) {
-        (_, Unit::Month) => Some(Start::Day(whole(value, &DAYS)?.into())),
+        (_, Unit::Month) => whole(value, &DAYS).ok().map(|day| Start::Day(day.into())),
         (Input::Text(text), _) => Some(Start::Text(text)),
         _ => None,
     };
