@@ -1,6 +1,6 @@
 use std::fs;
 
-use limiter::{Algorithm, Instant, LogLimit, Quota, SlidingWindowLog, Units, Window};
+use limiter::{Algorithm, Instant, LogLimit, Quota, Request, SlidingWindowLog, Units, Window};
 
 use super::{LocalStore, NO_ROOM_ADVICE, states::States};
 use crate::{
@@ -21,6 +21,15 @@ fn check(identifier: &str, quota: &Quota, cost: u32) -> Check {
     Check { identifier: identifier.to_owned(), quota: (*quota).into(), cost, force: false }
 }
 
+fn peek(
+    store: &LocalStore,
+    identifier: &str,
+    quota: &Quota,
+    now: Instant,
+) -> Result<Decision, StoreError> {
+    store.peek(identifier, &(*quota).into(), now)
+}
+
 fn refund(identifier: &str, algorithm: Algorithm, amount: u32) -> Refund {
     let amount = Units::new(amount.into()).unwrap();
     Refund { identifier: identifier.to_owned(), algorithm, amount }
@@ -34,6 +43,7 @@ fn a_bucket_answers_as_the_module_does() {
         source: Source::Local,
         allowed: true,
         limit: 100,
+        window: Some(Millis(60_000)),
         capacity: 100,
         remaining: 99,
         retry_after: Millis(0),
@@ -80,7 +90,7 @@ fn a_peek_takes_nothing_and_returns_whether_a_unit_is_available() {
         for remaining in [2, 2] {
             let look = store.check(&check("user", &quota, 0), at(0)).unwrap();
             assert_eq!((look.allowed, look.remaining), (true, remaining));
-            assert_eq!(store.peek("user", &quota, at(0)), Ok(look));
+            assert_eq!(peek(&store, "user", &quota, at(0)), Ok(look));
         }
         store.check(&check("user", &quota, 2), at(0)).unwrap();
         let look = store.check(&check("user", &quota, 0), at(0)).unwrap();
@@ -98,7 +108,7 @@ fn a_refund_gives_back_at_most_the_used_units() {
         store.check(&check("user", &quota, 7), at(0)).unwrap();
         // A moment later a part of a unit has come back to the bucket, and still counts as used.
         assert_eq!(store.refund(&refund("user", algorithm, 3), at(1)).units, 3);
-        assert_eq!(store.peek("user", &quota, at(1)).unwrap().remaining, 6);
+        assert_eq!(peek(&store, "user", &quota, at(1)).unwrap().remaining, 6);
         assert_eq!(store.refund(&refund("user", algorithm, 10), at(1)).units, 4);
         assert!(!store.reset("user", algorithm, at(0)), "nothing is left of {algorithm:?}");
     }
@@ -113,7 +123,7 @@ fn a_reset_returns_whether_there_was_a_state() {
         store.check(&check("user", &quota, 10), at(0)).unwrap();
         assert!(!store.reset("other", algorithm, at(0)));
         assert!(store.reset("user", algorithm, at(0)));
-        assert_eq!(store.peek("user", &quota, at(0)).unwrap().remaining, 10);
+        assert_eq!(peek(&store, "user", &quota, at(0)).unwrap().remaining, 10);
     }
 }
 
@@ -136,7 +146,7 @@ fn a_state_counts_as_missing_from_its_end_on_to_the_microsecond() {
         };
         let looked = |micros| {
             let (store, now) = after(micros);
-            store.peek("user", &other, now).unwrap().remaining
+            peek(&store, "user", &other, now).unwrap().remaining
         };
         assert_eq!([looked(life - 1), looked(life)], [99, 100], "{algorithm:?}");
         let took = |micros| {
@@ -200,7 +210,7 @@ fn the_local_store_refuses_as_the_module_does_with_the_same_text() {
     let rule = "limit must be an integer between 1 and 1000000 with this resolution".to_owned();
     let refused = Err(StoreError::Refused { argument: Argument::Limit, rule });
     assert_eq!(store.check(&check("user", &quota, 1), at(0)), refused);
-    assert_eq!(store.peek("user", &quota, at(0)), refused);
+    assert_eq!(peek(&store, "user", &quota, at(0)), refused);
 }
 
 #[test]
@@ -285,6 +295,7 @@ fn new_quotas_are_denied_while_all_stored_quotas_deny() {
             source: Source::Local,
             allowed: false,
             limit: 100,
+            window: Some(Millis(60_000)),
             capacity: 100,
             remaining: 0,
             // Now the first quota may be evicted.
@@ -294,11 +305,25 @@ fn new_quotas_are_denied_while_all_stored_quotas_deny() {
         assert_eq!(store.check(&check("new", &new, 1), at(3_000)), Ok(denied));
         assert_eq!(store.check(&check("new", &new, 0), at(3_000)), Ok(denied));
         let unused = Decision { remaining: 100, reset_after: Millis(0), ..denied };
-        assert_eq!(store.peek("new", &new, at(3_000)), Ok(unused));
+        assert_eq!(peek(&store, "new", &new, at(3_000)), Ok(unused));
         assert!(!store.check(&check("second", &once, 1), at(59_999)).unwrap().allowed);
         assert!(!store.check(&check("new", &new, 1), at(59_999)).unwrap().allowed);
         assert!(store.check(&check("new", &new, 1), at(60_000)).unwrap().allowed);
         assert!(!store.check(&check("second", &once, 1), at(60_000)).unwrap().allowed);
+    }
+}
+
+#[test]
+fn a_quota_in_debt_is_kept() {
+    for algorithm in Algorithm::ALL {
+        let store = LocalStore::new(1);
+        let quota = quota(algorithm, 10, 60_000);
+        let forced = Check { force: true, ..check("debtor", &quota, 25) };
+        assert!(store.check(&forced, at(0)).unwrap().allowed);
+        // The debt would be forgotten, although the forced check itself would be granted again.
+        assert!(!store.check(&check("other", &quota, 1), at(0)).unwrap().allowed);
+        let decision = store.check(&check("debtor", &quota, 1), at(0)).unwrap();
+        assert_eq!((decision.allowed, decision.remaining), (false, 0), "{algorithm:?}");
     }
 }
 
@@ -335,7 +360,7 @@ fn a_state_in_use_is_not_evicted_by_other_identifiers() {
         store.check(&check("user", &quota, 1), at(0)).unwrap();
         store.check(&check(&number.to_string(), &quota, 1), at(0)).unwrap();
     }
-    assert_eq!(store.peek("user", &quota, at(0)).unwrap().remaining, 990_000);
+    assert_eq!(peek(&store, "user", &quota, at(0)).unwrap().remaining, 990_000);
 }
 
 #[test]
@@ -346,7 +371,7 @@ fn the_longest_log_does_not_evict_itself() {
     let mut remaining = 0;
     for number in 0..1_000_000 {
         let now = at(number * 31_622);
-        remaining = states.take("user", &limit, Units::MIN, now).unwrap().remaining;
+        remaining = states.take("user", &limit, Request::all(Units::MIN), now).unwrap().remaining;
     }
     assert_eq!(remaining, 0);
 }
