@@ -83,7 +83,7 @@ fn a_forced_check_needs_a_scope_of_its_own() {
     };
     for (key, scope) in [(&checks, "force"), (&forces, "check")] {
         let refused = send(key, "/rate-limit/check", &forced);
-        assert_eq!((refused.status, refused.body), (403, refusal(scope)));
+        assert_eq!((refused.status, &refused.body), (403, &refusal(scope)));
         let challenge =
             format!(r#"Bearer realm="ratelimit", error="insufficient_scope", scope="{scope}""#);
         assert_eq!(refused.header("WWW-Authenticate"), Some(challenge.as_str()));
