@@ -39,14 +39,14 @@ def start(stack, count):
     """Starts gateways over one Redis on the core of the load."""
     redis = stack.enter_context(Redis(core=LOAD_CORE))
     gateways = [
-        stack.enter_context(Gateway(OURS, "token_bucket", redis.url)) for _ in range(count)
+        stack.enter_context(Gateway(OURS, BASE, redis.url)) for _ in range(count)
     ]
     return redis, gateways
 
 
 def by_connections(stack, sizes):
     redis, (ours,) = start(stack, 1)
-    base = stack.enter_context(baseline(BASE, redis.url))
+    base = stack.enter_context(baseline(BASE, BASE, redis.url))
     return {
         size: {
             service.name: lambda size=size, service=service: timed(redis, [service], size)

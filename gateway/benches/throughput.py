@@ -1,91 +1,128 @@
-"""Requests per second and their latency under wrk: all services are up, every round has each
-service once, and the medians of the rounds count. Then the memory of a gateway."""
+"""Processor time, rate and latency of requests under wrk, each service beside the least that such a
+service can be. Then a flood of denials, and the memory of a gateway."""
 
-import json
 import subprocess
-import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
-from module.benches.throughput import compared
-from scripts.benchmarks.servers import LOAD_CORE, ROOT, Failure, Redis, pinned
+from scripts.benchmarks.paired import compared, rounds_of, spread
+from scripts.benchmarks.servers import LOAD_CORE, Redis
 
-from .services import Gateway, baseline, original
+from .load import IDENTIFIERS, load, measured_by_wrk, words_of_wrk
+from .services import BUCKET, FLOOD, LOG, Gateway, Throttlecrab, baseline, original
 
-IDENTIFIERS = 10_000
-CONNECTIONS = (50, 500)
-ROUNDS = 3
-SECONDS = 5
+# Connections: seconds of a run. With more connections, opening them is a greater part of a run.
+SECONDS = {50: 1, 500: 2}
+ROUNDS = 7
+THREADS = (2, 4)
 REQUESTS = 1_000_000  # during which the memory must not grow
+ALONE = "axum alone"
 BASE = "axum and one INCR"
+OVER_REDIS = "gateway over Redis, token bucket"
+FLOODED = "gateway over Redis, a flood of denials"
+# Connections of the clients beside a flood.
+OTHERS = 4
 
 
-def load(service, connections, seconds, meanwhile=None):
-    """Runs wrk, in which every answer has status 200, and calls `meanwhile` late in the run."""
-    wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--timeout", "10"]
-    script = ["-s", ROOT / "gateway/benches/identifiers.lua"]
-    url = f"http://127.0.0.1:{service.port}"
-    words = [*pinned(LOAD_CORE, wrk), *script, url, "--", service.algorithm, IDENTIFIERS]
-    with subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, text=True) as running:
-        if meanwhile:
-            time.sleep(seconds * 0.8)
-            meanwhile()
-        printed = running.stdout.read()
-    measured = json.loads(printed.splitlines()[-1])
-    if measured["status"] or measured["broken"] or not measured["requests"]:
-        raise Failure(f"{service.name}: {printed}")
-    return {
-        "per_second": measured["requests"] / measured["micros"] * 1e6,
-        "p50_ms": measured["p50"] / 1e3,
-        "p95_ms": measured["p95"] / 1e3,
-        "p99_ms": measured["p99"] / 1e3,
-        "requests": measured["requests"],
-    }
-
-
-def start_all(stack):
-    """Starts all services, over one Redis on the core of the load."""
-    url = stack.enter_context(Redis(core=LOAD_CORE)).url
-    tb, sw = "token_bucket", "sliding_window"
-    starts = [
-        lambda: baseline("axum alone"),
-        lambda: baseline(BASE, url),
-        lambda: Gateway("gateway over Redis, token bucket", tb, url),
-        lambda: Gateway("gateway over Redis, sliding window", sw, url),
-        lambda: Gateway("gateway over Redis, a log line each", tb, url, LOG_LEVEL="INFO"),
-        lambda: Gateway("gateway with memory://", tb, "memory://"),
-        lambda: original("FastAPI and Lua, token bucket", tb, url),
-        lambda: original("FastAPI and Lua, sliding window", sw, url),
+def one_thread_each(url):
+    """Returns the starts of services with one worker thread each, on the core of the servers."""
+    name = "gateway over Redis"
+    with_log = {"LOG_LEVEL": "INFO"}
+    return [
+        lambda: baseline(ALONE, ALONE),
+        lambda: Gateway("gateway with memory://", ALONE, "memory://"),
+        lambda: Throttlecrab("throttlecrab in memory", ALONE),
+        lambda: Gateway(FLOODED, ALONE, url, FLOOD),
+        lambda: baseline(BASE, BASE, url),
+        lambda: Gateway(OVER_REDIS, BASE, url),
+        lambda: Gateway(f"{name}, sliding window", BASE, url, LOG),
+        lambda: Gateway(f"{name}, a log line each", BASE, url, settings=with_log),
+        lambda: original("FastAPI and Lua, token bucket", BASE, BUCKET, url),
+        lambda: original("FastAPI and Lua, sliding window", BASE, LOG, url),
     ]
-    return [stack.enter_context(start()) for start in starts]
 
 
-def measure(rounds=ROUNDS, seconds=SECONDS, requests=REQUESTS):
+def several_threads_each(url):
+    """Returns the starts of services with several worker threads each, on all cores."""
+    starts = []
+    for count in THREADS:
+        options = {"threads": count, "core": None}
+        alone, base = (f"{name}, {count} threads" for name in (ALONE, BASE))
+        in_memory = f"gateway with memory://, {count} threads"
+        over_redis = f"{OVER_REDIS}, {count} threads"
+        starts += [
+            partial(baseline, alone, alone, **options),
+            partial(Gateway, in_memory, alone, "memory://", **options),
+            partial(baseline, base, base, url, **options),
+            partial(Gateway, over_redis, base, url, **options),
+        ]
+    return starts
+
+
+@contextmanager
+def running(starts):
+    """Starts services over one Redis on the core of the load."""
     with ExitStack() as stack:
-        services = start_all(stack)
-        measured = {
-            str(connections): measure_at(services, connections, rounds, seconds)
-            for connections in CONNECTIONS
-        }
-        memory = measure_memory(services[2], requests)
+        url = stack.enter_context(Redis(core=LOAD_CORE)).url
+        services = [stack.enter_context(start()) for start in starts(url)]
+        yield {service.name: service for service in services}
+
+
+def measure(rounds=ROUNDS, requests=REQUESTS):
+    with running(one_thread_each) as services:
+        connections = {str(count): measure_at(services, count, rounds) for count in SECONDS}
+        flood = measure_flood(services, rounds)
+        memory = measure_memory(services[OVER_REDIS], requests)
+    with running(several_threads_each) as services:
+        threads = measure_at(services, min(SECONDS), rounds)
     return {
         "identifiers": IDENTIFIERS,
         "rounds": rounds,
-        "seconds": seconds,
-        "connections": measured,
+        "seconds": SECONDS,
+        "connections": connections,
+        "threads": threads,
+        "flood": flood,
         "memory": memory,
     }
 
 
-def measure_at(services, connections, rounds, seconds):
-    runs = {service.name: [] for service in services}
-    for round_number in range(rounds):
-        for service in services:
-            if round_number == 0:
-                load(service, connections, 1)
-            run = load(service, connections, seconds)
-            service.verify(run.pop("requests"))
-            runs[service.name].append(run)
-    return compared(runs, BASE)
+def measure_at(services, connections, rounds):
+    for service in services.values():
+        load(service, connections, 1)
+    runs = {name: partial(measure_one, each, connections) for name, each in services.items()}
+    bases = {name: service.base for name, service in services.items()}
+    return compared(rounds_of(runs, rounds), bases)
+
+
+def measure_one(service, connections):
+    measured = load(service, connections, SECONDS[connections])
+    service.verify(measured.pop("requests"))
+    return measured
+
+
+def measure_flood(services, rounds):
+    """Returns the p99 of checks of other clients: beside a flood of denials at the gateway, and
+    beside as many connections of any requests at the base."""
+    gateway, base = services[OVER_REDIS], services[BASE]
+
+    def run(service, body):
+        flood_words = words_of_wrk(service, 50, 2)
+        flood_words[flood_words.index(service.body)] = body
+        words = words_of_wrk(service, OTHERS, 1)
+        with subprocess.Popen(flood_words, stdout=subprocess.PIPE) as flood:
+            others = subprocess.run(words, check=True, capture_output=True, text=True)
+            flood.communicate()
+        return measured_by_wrk(service, others.stdout)["p99_ms"]
+
+    flood = services[FLOODED].body
+    runs = {"gateway": lambda: run(gateway, flood), "base": lambda: run(base, base.body)}
+    pairs = rounds_of(runs, rounds)
+    return {
+        "connections": OTHERS,
+        "gateway": spread(each["gateway"] for each in pairs),
+        "base": spread(each["base"] for each in pairs),
+        "ratio": spread(each["gateway"] / each["base"] for each in pairs),
+    }
 
 
 def measure_memory(gateway, requests):
@@ -99,6 +136,6 @@ def resident_under_load(gateway, requests):
     """Returns the most resident bytes in runs with 500 connections."""
     resident = []
     while requests > 0:
-        run = load(gateway, CONNECTIONS[-1], 2, lambda: resident.append(gateway.resident_bytes()))
+        run = load(gateway, max(SECONDS), 2, lambda: resident.append(gateway.resident_bytes()))
         requests -= run["requests"]
     return max(resident)

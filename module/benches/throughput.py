@@ -1,21 +1,22 @@
-"""Calls per second and their latency under redis-benchmark, as ratios to INCR in the same run:
-every round has each command once, and the medians of the rounds count."""
+"""Processor time, rate and latency of calls under redis-benchmark, as ratios to INCR in the same
+round."""
 
 import csv
 import io
 import random
-import statistics
 import subprocess
+from functools import partial
 
+from scripts.benchmarks.paired import compared, rounds_of
 from scripts.benchmarks.servers import LOAD_CORE, Failure, Redis, pinned
 
 from . import commands
 
 CONNECTIONS = 50
 KEYS = 100_000
-ROUNDS = 5
-CALLS = {1: 80_000, 16: 500_000}  # pipeline: calls of a round
-SCRIPT_CALLS = {1: 50_000, 16: 100_000}
+ROUNDS = 7
+CALLS = {1: 50_000, 16: 400_000}  # pipeline: calls of a round
+SCRIPT_CALLS = {1: 30_000, 16: 60_000}
 SAMPLE = 500
 
 FIELDS = {
@@ -83,24 +84,16 @@ def measure(rounds=ROUNDS):
 
 
 def measure_pipeline(server, scripts, pipeline, rounds):
-    runs = {call.name: [] for call in CALLS_COMPARED}
-    for _ in range(rounds):
-        for call in CALLS_COMPARED:
-            count = SCRIPT_CALLS if call.words[0] == "EVALSHA" else CALLS
-            words = call.on(key_of(call, "__rand_int__"), scripts)
-            runs[call.name].append(load(server, words, count[pipeline], pipeline))
-    return compared(runs, "INCR")
+    runs = {
+        call.name: partial(measure_call, server, scripts, pipeline, call) for call in CALLS_COMPARED
+    }
+    return compared(rounds_of(runs, rounds), dict.fromkeys(runs, "INCR"))
 
 
-def compared(runs, first):
-    """Returns the medians of each field, and of the ratios of the rates within a round."""
-    measured = {}
-    for name, rounds in runs.items():
-        measured[name] = {
-            field: statistics.median(run[field] for run in rounds) for field in rounds[0]
-        }
-        measured[name]["ratio"] = statistics.median(
-            run["per_second"] / base["per_second"]
-            for run, base in zip(rounds, runs[first], strict=True)
-        )
-    return measured
+def measure_call(server, scripts, pipeline, call):
+    """Returns a run, with the processor time that the server spent on each call."""
+    calls = (SCRIPT_CALLS if call.words[0] == "EVALSHA" else CALLS)[pipeline]
+    words = call.on(key_of(call, "__rand_int__"), scripts)
+    before = server.cpu_seconds()
+    run = load(server, words, calls, pipeline)
+    return {**run, "cpu_us": (server.cpu_seconds() - before) / calls * 1e6}

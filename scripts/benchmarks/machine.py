@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from .servers import ROOT
+from .servers import ROOT, THROTTLECRAB
 
 
 def first_line(*words):
@@ -44,6 +44,7 @@ def describe():
         "valgrind": first_line("valgrind", "--version"),
         "wrk": first_line("wrk", "-v").split(" [")[0],
         "rustc": first_line("rustc", "--version"),
+        "throttlecrab-server": first_line(THROTTLECRAB, "--version").split()[-1],
         "python": platform.python_version(),
         "FastAPI": version("fastapi"),
         "uvicorn": version("uvicorn"),

@@ -4,6 +4,8 @@ import io
 
 from matplotlib import pyplot
 
+from .paired import ratio
+
 INK = "#7d8590"
 OURS, SCRIPT, OTHER = "#2f81f7", "#d97b29", "#9aa4af"
 
@@ -88,6 +90,10 @@ def ratios(measured):
     return {name: each["ratio"] for name, each in measured.items()}
 
 
+def time_ratios(measured):
+    return {name: ratio(each) for name, each in measured.items()}
+
+
 def lengths(results, start, end=" entries"):
     """Returns ratios over the length of a log, of the commands whose names begin with `start`."""
     commands = results["instructions"]["commands"]
@@ -135,10 +141,11 @@ def all_plots(results):
             logarithmic=True,
         ),
     }
-    for pipeline, rates in results["throughput"]["pipelines"].items():
-        title = f"Calls per second, pipeline {pipeline}, × INCR"
-        plots[f"throughput-{pipeline}.svg"] = bars(title, ratios(rates))
-    for connections, rates in results["gateway"]["connections"].items():
-        title = f"Requests per second, {connections} connections, × axum and one INCR"
-        plots[f"gateway-{connections}.svg"] = bars(title, ratios(rates))
+    for pipeline, times in results["throughput"]["pipelines"].items():
+        title = f"Processor time of a call, pipeline {pipeline}, × INCR"
+        plots[f"throughput-{pipeline}.svg"] = bars(title, time_ratios(times))
+    for connections, services in results["gateway"]["connections"].items():
+        title = f"Processor time of a request, {connections} connections, µs"
+        times = {name: each["cpu_us"] for name, each in services.items()}
+        plots[f"gateway-{connections}.svg"] = bars(title, times, "{:.1f}")
     return plots

@@ -2,7 +2,8 @@
 
 import re
 
-from .plots import ratios
+from .paired import ratio
+from .plots import ratios, time_ratios
 from .report import table
 from .servers import ROOT
 
@@ -20,10 +21,11 @@ NAMES = {
     "sliding window log in Lua, granted, 1,000 entries": "sliding window log in Lua, granted",
 }
 SERVICES = (
-    "axum and one INCR",
     "gateway over Redis, token bucket",
-    "gateway with memory://",
     "FastAPI and Lua, token bucket",
+    "gateway with memory://",
+    "throttlecrab in memory",
+    "gateway over Redis, a flood of denials",
 )
 
 
@@ -45,19 +47,21 @@ def write(results):
 
 
 def block(results, commands):
-    throughput = ratios(results["throughput"]["pipelines"]["16"])
+    times = time_ratios(results["throughput"]["pipelines"]["16"])
     rows = [
-        (shown, f"{commands[name]:.2f}", f"{throughput[shown]:.2f}")
-        for name, shown in NAMES.items()
+        (shown, f"{commands[name]:.2f}", f"{times[shown]:.2f}") for name, shown in NAMES.items()
     ]
-    head = ("command", "instructions, × INCR", "calls per second (pipeline 16), × INCR")
-    services = ratios(results["gateway"]["connections"]["50"])
-    served = [(name, f"{services[name]:.2f}") for name in SERVICES]
+    head = ("command", "instructions, × INCR", "processor time (pipeline 16), × INCR")
+    services = results["gateway"]["connections"]["50"]
+    served = [
+        (name, f"{ratio(services[name]):.2f}", services[name]["base"])
+        for name in SERVICES
+    ]
     return "\n".join(
         [
             "",
             table(head, rows),
-            table(("service", "requests per second, × axum and one INCR"), served),
+            table(("service, 50 connections", "processor time of a request", "× that of"), served),
             "",
         ]
     )

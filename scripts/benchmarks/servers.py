@@ -17,9 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "target" / "release"
 MODULE = BUILT / "libratelimit.so"
 PROGRAM = os.environ.get("REDIS_SERVER_BIN", "redis-server")
+THROTTLECRAB = ROOT / "target" / "tools" / "bin" / "throttlecrab-server"
 
 # Servers and load have a core each, on machines with two cores or more.
 SERVER_CORE, LOAD_CORE = (0, 1) if (os.cpu_count() or 1) > 1 else (None, None)
+
+# The clock of the processor time of a process: its number has these bits beside the process id.
+PROCESS_CLOCK = 2
 
 
 class Failure(Exception):
@@ -80,19 +84,27 @@ class Process:
         return 1024 * int(status.split("VmRSS:")[1].split()[0])
 
     def cpu_seconds(self):
+        """Returns the processor time of all threads, which the system counts in nanoseconds."""
+        return time.clock_gettime(~self.pid << 3 | PROCESS_CLOCK)
+
+    def user_seconds(self):
+        """Returns the part in user space (utime), which the system counts in ticks of 10 ms."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return int(fields[11]) / os.sysconf("SC_CLK_TCK")
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def stop(self):
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def __exit__(self, *_):
+        self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
