@@ -40,6 +40,10 @@ const TTL: &CStr = c"ERR ttl must be a number of seconds between 0.001 and 31622
                      three decimals";
 const ACTUAL_AMOUNT: &CStr = c"ERR amount must be an integer between 0 and 1000000000";
 const AMOUNT: &CStr = c"ERR amount must be an integer between 1 and 1000000000";
+const MAX_BURST: &CStr = c"ERR max_burst must be an integer between 0 and 999999999";
+const COUNT_PER_PERIOD: &CStr = c"ERR count must be an integer between 1 and 1000000000";
+const PERIOD: &CStr = c"ERR period must be an integer between 1 and 31622400";
+const QUANTITY: &CStr = c"ERR quantity must be an integer between 0 and 1000000000";
 const COUNT: &CStr = c"ERR count must be an integer between 1 and 10000";
 
 /// The highest count of the option COUNT.
@@ -260,6 +264,29 @@ impl<'c, 'a> Args<'c, 'a> {
         let millis = self.call.arg(self.next).and_then(number::millis);
         self.next += 1;
         millis.filter(|&millis| millis <= Bounds::MAX_MILLIS).ok_or(Error::argument(rule))
+    }
+
+    /// Reads `max_burst count period [quantity]`, up to the end: the limit of a bucket, and the
+    /// units to take if there are any.
+    pub(crate) fn throttle(&mut self) -> Result<(Limit, Option<Units>), Error> {
+        let max_burst = number::integer(self.next()?).and_then(|burst| burst.checked_add(1));
+        let capacity = max_burst.and_then(Units::new).ok_or(Error::argument(MAX_BURST))?;
+        let (limit, period) = (self.units(COUNT_PER_PERIOD)?, number::integer(self.next()?));
+        let millis = period.and_then(|seconds| seconds.checked_mul(1_000));
+        let window = millis.and_then(Window::from_millis).ok_or(Error::argument(PERIOD))?;
+        let quantity = if self.is_at_end() {
+            Some(Units::MIN)
+        } else {
+            match number::integer(self.next()?) {
+                Some(0) => None,
+                units => Some(units.and_then(Units::new).ok_or(Error::argument(QUANTITY))?),
+            }
+        };
+        if self.is_at_end() {
+            Ok((Limit { limit, window, capacity }, quantity))
+        } else {
+            Err(Error::WrongArity)
+        }
     }
 
     /// Reads an amount of units to give back.

@@ -10,10 +10,10 @@ use crate::ffi::setting;
 use crate::number;
 use crate::top_keys;
 
-/// The highest limit that RATELIMIT.SW accepts.
+/// The most entries of a log.
 ///
-/// A log may hold as many entries as its limit has units, with five to eight bytes each. So this
-/// setting bounds the memory that a caller can make the server use for one key.
+/// A log may hold as many entries as its limit has units or its window has ticks, with five to eight
+/// bytes each. So this setting bounds the memory that a caller can make the server use for one key.
 static SLIDING_WINDOW_MAX_LIMIT: Setting = Setting {
     name: c"sliding-window-max-limit",
     default: 1_000_000,
@@ -54,7 +54,7 @@ pub(crate) const MAX_TOP_KEYS: u32 = 10_000;
 
 static SETTINGS: [&Setting; 3] = [&SLIDING_WINDOW_MAX_LIMIT, &LEASES_MAX, &TOP_KEYS];
 
-/// Returns the highest limit that RATELIMIT.SW accepts now, or `None` before the server has set it.
+/// Returns the most entries of a log, or `None` before the server has set it.
 #[inline(always)]
 pub(crate) fn sliding_window_max_limit() -> Option<Units> {
     let limit = SLIDING_WINDOW_MAX_LIMIT.value.load(Ordering::Relaxed);
@@ -68,43 +68,58 @@ pub(crate) fn leases_max() -> Option<u32> {
 }
 
 /// The default of each setting.
-pub(crate) type Defaults = [i64; SETTINGS.len()];
+type Defaults = [i64; SETTINGS.len()];
 
-/// Returns the defaults that the module's arguments set.
+/// The values that the module's arguments set.
+pub(crate) struct Arguments {
+    defaults: Defaults,
+    /// True if the module adds the command CL.THROTTLE. This is fixed at load, since a server
+    /// accepts no command later.
+    pub(crate) has_cl_throttle: bool,
+}
+
+/// The name of the argument that adds the command CL.THROTTLE.
+const CL_THROTTLE: &[u8] = b"cl-throttle";
+
+/// Returns the values that the module's arguments set.
 ///
-/// Arguments are defaults, so that a value which CONFIG REWRITE has written overrides them.
+/// Those of settings are defaults, so that a value which CONFIG REWRITE has written overrides them.
 /// Arguments that set nothing are refused: the server would start with other settings than its
 /// operator believes.
-pub(crate) fn defaults(load: &Loading) -> Result<Defaults, LoadRefused> {
+pub(crate) fn arguments(load: &Loading) -> Result<Arguments, LoadRefused> {
     parse(&load.arguments()).ok_or_else(|| {
         let settings = SETTINGS.map(Setting::range).join(", ");
         load.refuse(&format!(
-            "module arguments must be settings, at most once each and followed by an integer: \
-             {settings}"
+            "module arguments must be settings, at most once each and followed by a value: \
+             {settings}, cl-throttle (yes or no)"
         ))
     })
 }
 
 /// Registers the settings with the server, which sets them from its configuration.
-pub(crate) fn register(load: &Loading, defaults: Defaults) -> Result<(), LoadRefused> {
-    for (setting, default) in SETTINGS.into_iter().zip(defaults) {
+pub(crate) fn register(load: &Loading, arguments: &Arguments) -> Result<(), LoadRefused> {
+    for (setting, default) in SETTINGS.into_iter().zip(arguments.defaults) {
         setting::register(load, setting, default)?;
     }
     setting::load(load)
 }
 
-/// Returns the default of each setting, or `None` if the arguments are not names and their values.
-fn parse(arguments: &[&[u8]]) -> Option<Defaults> {
-    let mut given = SETTINGS.map(|_| None);
+/// Returns the values that the arguments set, or `None` if the arguments are not names and their
+/// values.
+fn parse(arguments: &[&[u8]]) -> Option<Arguments> {
+    let (mut given, mut cl_throttle) = (SETTINGS.map(|_| None), None);
     for argument in arguments.chunks(2) {
         let [name, value] = *argument else {
             return None;
         };
-        let (setting, given) = SETTINGS
-            .into_iter()
-            .zip(&mut given)
-            .find(|(setting, _)| setting.name.to_bytes() == name)?;
-        if given.replace(setting.parse(value)?).is_some() {
+        let is_repeated = if name == CL_THROTTLE {
+            cl_throttle.replace(yes_or_no(value)?).is_some()
+        } else {
+            let mut settings = SETTINGS.into_iter().zip(&mut given);
+            let (setting, given) = settings.find(|(setting, _)| setting.name.to_bytes() == name)?;
+            given.replace(setting.parse(value)?).is_some()
+        };
+        if is_repeated {
             return None;
         }
     }
@@ -112,7 +127,15 @@ fn parse(arguments: &[&[u8]]) -> Option<Defaults> {
     for (default, given) in defaults.iter_mut().zip(given) {
         *default = given.unwrap_or(*default);
     }
-    Some(defaults)
+    Some(Arguments { defaults, has_cl_throttle: cl_throttle.unwrap_or(false) })
+}
+
+fn yes_or_no(text: &[u8]) -> Option<bool> {
+    match text {
+        b"yes" => Some(true),
+        b"no" => Some(false),
+        _ => None,
+    }
 }
 
 /// A setting: an integer between two bounds.

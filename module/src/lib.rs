@@ -45,7 +45,7 @@ ffi::load::entry_point!(init);
 /// fork for example (redis/redis#12808). So the subscriptions come last, and undo themselves when
 /// one of them fails.
 fn init(load: &Loading) -> Result<(), LoadRefused> {
-    let defaults = config::defaults(load)?;
+    let arguments = config::arguments(load)?;
     types::register(load)?;
     command::add_category(load);
     command::register::<commands::TakeTokenBucket>(load)?;
@@ -63,7 +63,10 @@ fn init(load: &Loading) -> Result<(), LoadRefused> {
     command::register::<commands::SettleReservation>(load)?;
     command::register::<commands::Top>(load)?;
     command::register::<commands::Apply>(load)?;
+    if arguments.has_cl_throttle {
+        command::register::<commands::Throttle>(load)?;
+    }
     ffi::info::register::<info::Ratelimit>(load)?;
-    config::register(load, defaults)?;
+    config::register(load, &arguments)?;
     replication::subscribe(load)
 }

@@ -1,7 +1,8 @@
-//! Decisions as replies. Times of a reply are rounded to milliseconds here and nowhere else: up, or
-//! down for the end of a lease, so that its holder never relies on a lease that has ended.
+//! Decisions as replies. Times of a reply are rounded here and nowhere else, to milliseconds or to
+//! seconds: up, or down for the end of a lease, so that its holder never relies on a lease that has
+//! ended.
 
-use limiter::{Acquired, Decision, HeldLease, Instant, Lease, Renewed, RetryAfter};
+use limiter::{Acquired, Decision, Duration, HeldLease, Instant, Lease, Renewed, RetryAfter};
 
 use crate::ffi::reply::{Integers, Reply};
 
@@ -42,6 +43,28 @@ fn held(lease: Option<HeldLease>) -> [i64; 2] {
 
 fn integers_of(lease: HeldLease) -> [i64; 2] {
     [lease.fence.cast_signed(), lease.ends_in.floor_millis()]
+}
+
+/// Returns the reply of CL.THROTTLE: times in whole seconds.
+pub(crate) fn throttle(is_limited: bool, retry_after: RetryAfter, decision: &Decision) -> Reply {
+    let retry_after = match retry_after {
+        RetryAfter::Wait(time) if is_limited => ceil_seconds(time),
+        _ => -1,
+    };
+    Reply::Decision([
+        i64::from(is_limited),
+        i64::from(decision.capacity),
+        i64::from(decision.remaining),
+        retry_after,
+        ceil_seconds(decision.reset_after),
+    ])
+}
+
+/// Returns whole seconds, rounded up.
+fn ceil_seconds(time: Duration) -> i64 {
+    // At least 0, so that a rest means one second more.
+    let millis = time.ceil_millis();
+    millis / 1_000 + i64::from(millis % 1_000 > 0)
 }
 
 fn integers(decision: &Decision) -> Integers {

@@ -93,7 +93,7 @@ fn an_invalid_check_has_a_result_of_its_own() {
             { "limit": 0 },
             "user",
             { "identifier": "user", "limit": 10, "cost": 11 },
-            { "identifier": "user", "algorithm": "sliding_window", "limit": 1_000_001 },
+            { "identifier": "user", "algorithm": "sliding_window", "limit": 1_000_001, "window_seconds": 86_400 },
             { "identifier": "user" },
         ]),
     );
@@ -123,7 +123,7 @@ fn an_invalid_check_has_a_result_of_its_own() {
     let by_redis = fault(
         "value_error",
         json!(["body", "checks", 4, "limit"]),
-        "Value error, limit must be an integer between 1 and 1000000",
+        "Value error, limit must be an integer between 1 and 1000000 with this resolution",
         json!(1_000_001),
     );
     assert_eq!(decided[4], json!({ "status": 422, "detail": [by_redis] }));

@@ -81,8 +81,8 @@ fn a_check_names_the_one_fault_there_is() {
                 r#"{"type":"value_error","loc":["body","burst"],"msg":"Value error, burst is for token_bucket only","input":5}"#.to_owned(),
             ),
             (
-                r#"{"identifier":"x","algorithm":"sliding_window","limit":1000001}"#.to_owned(),
-                r#"{"type":"value_error","loc":["body","limit"],"msg":"Value error, limit must be an integer between 1 and 1000000","input":1000001}"#.to_owned(),
+                r#"{"identifier":"x","algorithm":"sliding_window","limit":1000001,"window_seconds":86400}"#.to_owned(),
+                r#"{"type":"value_error","loc":["body","limit"],"msg":"Value error, limit must be an integer between 1 and 1000000 with this resolution","input":1000001}"#.to_owned(),
             ),
             (
                 r#"["x"]"#.to_owned(),
@@ -113,8 +113,10 @@ fn a_status_and_a_reset_name_faults_of_query_and_path() {
         ];
         assert_eq!((response.status, response.body), (422, detail(&faults.join(","))));
 
-        let response = gateway.get("/rate-limit/status/x?algorithm=sliding_window&limit=1000001");
-        let fault = r#"{"type":"value_error","loc":["query","limit"],"msg":"Value error, limit must be an integer between 1 and 1000000","input":1000001}"#;
+        let response = gateway.get(
+            "/rate-limit/status/x?algorithm=sliding_window&limit=1000001&window_seconds=86400",
+        );
+        let fault = r#"{"type":"value_error","loc":["query","limit"],"msg":"Value error, limit must be an integer between 1 and 1000000 with this resolution","input":1000001}"#;
         assert_eq!((response.status, response.body), (422, detail(fault)));
 
         let too_long = "%C3%A9".repeat(129);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use limiter::{
-    Decision, FixedLimit, FixedWindow, Instant, Limit, Limiter, LogLimit, Period, Request,
-    RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
+    Anchor, Bounds, Decision, FixedLimit, FixedWindow, Instant, Limit, Limiter, LogLimit,
+    LogOptions, Mode, Period, Request, RetryAfter, SlidingWindowLog, TokenBucket, Units, Window,
 };
 
 use crate::harness::{Client, NOON, Random, Server};
@@ -31,26 +31,95 @@ fn fixed_windows_agree() {
 }
 
 /// A state whose limit has the parameters of a call.
-trait State: Limiter {
-    fn limit(call: Call) -> Self::Limit;
+trait State: Limiter + PartialEq {
+    fn limit(call: Call, now: Instant) -> Self::Limit;
+
+    /// Returns the limit, the window and the options of the algorithm as a client writes them.
+    fn parameters(call: Call, now: Instant) -> String;
 }
 
 impl State for TokenBucket {
-    fn limit(call: Call) -> Limit {
+    fn limit(call: Call, _: Instant) -> Limit {
         let limit = Limit::new(Call::units(call.limit), call.window());
         Limit { capacity: call.burst.map_or(limit.limit, Call::units), ..limit }
+    }
+
+    fn parameters(call: Call, _: Instant) -> String {
+        let burst = call.burst.map(|capacity| format!(" BURST {capacity}"));
+        format!("{} {}{}", call.limit, seconds(call.window_ms), burst.unwrap_or_default())
     }
 }
 
 impl State for SlidingWindowLog {
-    fn limit(call: Call) -> LogLimit {
-        LogLimit::new(Call::units(call.limit), call.window())
+    fn limit(call: Call, _: Instant) -> LogLimit {
+        let resolution = call.resolution_ms.and_then(Window::from_millis);
+        let options = LogOptions { resolution, ..LogOptions::USUAL };
+        LogLimit { options, ..LogLimit::new(Call::units(call.limit), call.window()) }
+    }
+
+    fn parameters(call: Call, _: Instant) -> String {
+        let resolution =
+            call.resolution_ms.map(|millis| format!(" RESOLUTION {}", seconds(millis)));
+        format!("{} {}{}", call.limit, seconds(call.window_ms), resolution.unwrap_or_default())
     }
 }
 
 impl State for FixedWindow {
-    fn limit(call: Call) -> FixedLimit {
-        FixedLimit { limit: Call::units(call.limit), period: Period::every(call.window()) }
+    fn limit(call: Call, now: Instant) -> FixedLimit {
+        let period = match call.lay {
+            Lay::Length(anchor) => {
+                Period::Length(call.window(), Anchor::from_secs(anchor).expect("an anchor"))
+            }
+            Lay::Named("DAY") => Period::Day,
+            Lay::Named("WEEK") => Period::Week,
+            Lay::Named("MONTH") => Period::Month,
+            Lay::Named(_) => Period::Year,
+            Lay::Around(..) => {
+                let (begin, end) = call.bounds(now);
+                Period::Bounds(Bounds::from_millis(begin, end).expect("bounds"))
+            }
+        };
+        FixedLimit { limit: Call::units(call.limit), period }
+    }
+
+    fn parameters(call: Call, now: Instant) -> String {
+        let window = match call.lay {
+            Lay::Length(0) => seconds(call.window_ms),
+            Lay::Length(anchor) => format!("{} ANCHOR {anchor}", seconds(call.window_ms)),
+            Lay::Named(name) => name.to_owned(),
+            Lay::Around(..) => {
+                let (begin, end) = call.bounds(now);
+                format!("FROM {} UNTIL {}", seconds(begin), seconds(end))
+            }
+        };
+        format!("{} {window}", call.limit)
+    }
+}
+
+/// The rule that lays the fixed windows of a call.
+#[derive(Clone, Copy, Debug)]
+enum Lay {
+    /// Windows of the length of the call, from this anchor.
+    Length(u64),
+    /// A unit of the calendar.
+    Named(&'static str),
+    /// A window that begins so many milliseconds before now, or after now if negative, and is as
+    /// long as that of the call.
+    Around(i64),
+}
+
+impl Lay {
+    fn random(random: &mut Random, window_ms: u64) -> Self {
+        match random.below(8) {
+            0 => Self::Named(random.pick(&["DAY", "WEEK", "MONTH", "YEAR"])),
+            1 => Self::Length(random.bits() % 253_402_300_800),
+            // Sometimes the present millisecond is just outside.
+            2 | 3 => {
+                let before = random.bits() % (window_ms + 2);
+                Self::Around(i64::try_from(before).expect("a short time") - 1)
+            }
+            _ => Self::Length(0),
+        }
     }
 }
 
@@ -60,8 +129,10 @@ struct Call {
     limit: u64,
     window_ms: u64,
     burst: Option<u64>,
+    resolution_ms: Option<u64>,
+    lay: Lay,
     cost: u64,
-    partial: bool,
+    mode: Mode,
 }
 
 impl Call {
@@ -71,9 +142,16 @@ impl Call {
         let window_ms =
             random.pick(&[1, 2, 7, 250, 1_000, 1_001, 60_000, 3_600_000, 31_622_400_000]);
         let burst = random.once_in(4).then(|| 1 + random.bits() % (3 * limit));
+        let resolution_ms = random.once_in(3).then(|| 1 + random.bits() % window_ms);
+        let lay = Lay::random(random, window_ms);
         let cost = 1 + random.bits() % limit.div_ceil(random.pick(&[1, 2, 10, 1_000]));
         let cost = if random.once_in(20) { cost * 2 } else { cost };
-        Self { limit, window_ms, burst, cost, partial: random.once_in(4) }
+        let mode = match random.below(16) {
+            0..4 => Mode::Partial,
+            4 => Mode::Force,
+            _ => Mode::All,
+        };
+        Self { limit, window_ms, burst, resolution_ms, lay, cost, mode }
     }
 
     fn units(units: u64) -> Units {
@@ -85,21 +163,29 @@ impl Call {
     }
 
     fn request(self) -> Request {
-        let cost = Self::units(self.cost);
-        if self.partial { Request::partial(cost) } else { Request::all(cost) }
+        Request { cost: Self::units(self.cost), mode: self.mode }
     }
 
-    /// The limit, window and options of an algorithm.
-    fn parameters<S: Limiter>(self) -> String {
-        let burst = self.burst.filter(|_| S::ALGORITHM.facts().takes_capacity);
-        let burst = burst.map(|capacity| format!(" BURST {capacity}"));
-        self.text() + &burst.unwrap_or_default()
+    /// Returns the bounds of a window in milliseconds.
+    fn bounds(self, now: Instant) -> (u64, u64) {
+        let Lay::Around(before) = self.lay else { panic!("the caller does not give the window") };
+        let begin = (now.as_micros() / 1_000).saturating_add_signed(-before);
+        (begin, begin + self.window_ms)
     }
 
-    /// `limit window` as a client writes them.
-    fn text(self) -> String {
-        format!("{} {}.{:03}", self.limit, self.window_ms / 1_000, self.window_ms % 1_000)
+    /// Returns the option of the mode.
+    fn mode(self) -> &'static str {
+        match self.mode {
+            Mode::All => "",
+            Mode::Partial => " PARTIAL",
+            Mode::Force => " FORCE",
+        }
     }
+}
+
+/// Returns a number of seconds as a client writes them.
+fn seconds(millis: u64) -> String {
+    format!("{}.{:03}", millis / 1_000, millis % 1_000)
 }
 
 /// A state as a server stores it, with the expiry of its latest change.
@@ -120,7 +206,7 @@ impl<S: State> Kept<S> {
     }
 
     fn take(&mut self, call: Call, now: Instant) -> Decision {
-        let decision = self.state.take(&S::limit(call), call.request(), now);
+        let decision = self.state.take(&S::limit(call, now), call.request(), now);
         if decision.granted > 0 {
             self.expiry_millis = Some(expiry_millis(now, decision.reset_after));
         }
@@ -146,7 +232,7 @@ fn expiry_millis(now: Instant, reset_after: limiter::Duration) -> u64 {
 
 /// Runs a random history on a server and on the pure code, and compares every answer.
 fn agrees<S: State>() {
-    let server = Server::at(NOON);
+    let server = Server::builder().clock(NOON).config("appendonly", "yes").start();
     let mut client = server.client();
     // The server must remove keys when a call accesses them, as the pure code here does, and not at
     // times of its own between two steps of the clock.
@@ -162,26 +248,19 @@ fn agrees<S: State>() {
         move_clock(&server, call, &mut random);
         let now = Instant::from_micros(server.clock().micros());
         kept.expire(now);
+        if random.once_in(5_000) {
+            client.call::<()>(random.pick(&["DEBUG RELOAD", "DEBUG LOADAOF"]));
+        }
         match random.below(10) {
             0 => refunds_alike(&mut client, &mut kept, &mut random, now),
-            1 | 2 => {
-                let peek = "RATELIMIT.PEEK key";
-                let (command, parameters) = (S::ALGORITHM.word(), call.parameters::<S>());
-                let line = format!("{peek} {command} {parameters} COST {}", call.cost);
-                let expected = reply(&kept.state.peek(&S::limit(call), call.request().cost, now));
-                assert_eq!(client.decide(&line), expected, "step {step}: {line}");
-            }
+            1 | 2 => peeks_alike(&mut client, &kept, call, now),
             _ => {
-                let partial = if call.partial { " PARTIAL" } else { "" };
-                let parameters = call.parameters::<S>();
-                let command = S::ALGORITHM.word();
-                let line =
-                    format!("RATELIMIT.{command} key {parameters} COST {}{partial}", call.cost);
-                let expected = kept.take(call, now);
-                assert_eq!(client.decide(&line), reply(&expected), "step {step}: {line}");
-                *if expected.granted > 0 { &mut granted } else { &mut denied } += 1;
-                if expected.granted == 0 && random.once_in(10) {
-                    waits_as_told::<S>(&server, &mut client, call, &expected);
+                let Some(decision) = takes_alike(&mut client, &mut kept, call, now) else {
+                    continue;
+                };
+                *if decision.granted > 0 { &mut granted } else { &mut denied } += 1;
+                if decision.granted == 0 && random.once_in(10) {
+                    waits_as_told::<S>(&server, &mut client, call, &decision);
                     kept.expire(Instant::from_micros(server.clock().micros()));
                 }
             }
@@ -194,6 +273,41 @@ fn agrees<S: State>() {
     assert!(granted > enough && denied > enough, "{granted} granted, {denied} denied");
 }
 
+/// Makes a call on both sides. Returns the decision, or `None` if the window of the call does not
+/// contain now.
+fn takes_alike<S: State>(
+    client: &mut Client,
+    kept: &mut Kept<S>,
+    call: Call,
+    now: Instant,
+) -> Option<Decision> {
+    let (word, parameters) = (S::ALGORITHM.word(), S::parameters(call, now));
+    let line = format!("RATELIMIT.{word} key {parameters} COST {}{}", call.cost, call.mode());
+    if !S::is_open(&S::limit(call, now), now) {
+        assert!(client.refusal(&line).contains("the server's time"), "{line}");
+        return None;
+    }
+    let expected = kept.take(call, now);
+    assert_eq!(client.decide(&line), reply(&expected), "{line}");
+    Some(expected)
+}
+
+fn peeks_alike<S: State>(client: &mut Client, kept: &Kept<S>, call: Call, now: Instant) {
+    let line = peek::<S>(call, call.cost, now);
+    let limit = S::limit(call, now);
+    if !S::is_open(&limit, now) {
+        assert!(client.refusal(&line).contains("the server's time"), "{line}");
+        return;
+    }
+    let expected = reply(&kept.state.peek(&limit, call.request().cost, now));
+    assert_eq!(client.decide(&line), expected, "{line}");
+}
+
+fn peek<S: State>(call: Call, cost: u64, now: Instant) -> String {
+    let (word, parameters) = (S::ALGORITHM.word(), S::parameters(call, now));
+    format!("RATELIMIT.PEEK key {word} {parameters} COST {cost}")
+}
+
 /// Waits for the `retry_after` of a denied call, and asserts that the server grants the call then
 /// and not a millisecond earlier. The state may have ended by then.
 fn waits_as_told<S: State>(server: &Server, client: &mut Client, call: Call, denied: &Decision) {
@@ -202,14 +316,14 @@ fn waits_as_told<S: State>(server: &Server, client: &mut Client, call: Call, den
     if millis > LONGEST_WAIT {
         return;
     }
-    let cost = if call.partial { 1 } else { call.cost };
-    let (command, parameters) = (S::ALGORITHM.word(), call.parameters::<S>());
-    let peek = format!("RATELIMIT.PEEK key {command} {parameters} COST {cost}");
-    server.clock().advance(Duration::from_millis(millis - 1));
-    assert_eq!(client.decide(&peek)[0], 0, "a millisecond before {wait:?}: {peek}");
-    server.clock().advance(Duration::from_millis(1));
-    let granted = client.decide(&peek)[0];
-    assert_eq!(granted.unsigned_abs(), cost, "after {wait:?}: {peek}");
+    let cost = if call.mode == Mode::Partial { 1 } else { call.cost };
+    let mut granted = |advance| {
+        server.clock().advance(Duration::from_millis(advance));
+        let now = Instant::from_micros(server.clock().micros());
+        client.decide(&peek::<S>(call, cost, now))[0].unsigned_abs()
+    };
+    assert_eq!(granted(millis - 1), 0, "a millisecond before {wait:?}: {call:?}");
+    assert_eq!(granted(1), cost, "after {wait:?}: {call:?}");
 }
 
 fn refunds_alike<S: State>(

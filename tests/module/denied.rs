@@ -4,11 +4,15 @@ use std::io::Write;
 
 use crate::harness::{Client, NOON, Server, eventually, exchange};
 
-/// Calls that fill a bucket and a log, except for two units each.
-const FILL: [&str; 2] = ["RATELIMIT.TB bucket 10 60 COST 8", "RATELIMIT.SW log 10 60 COST 8"];
+/// Calls that fill a bucket, a log and a fixed window, except for two units each.
+const FILL: [&str; 3] = [
+    "RATELIMIT.TB bucket 10 60 COST 8",
+    "RATELIMIT.SW log 10 60 COST 8",
+    "RATELIMIT.FW window 10 60 COST 8",
+];
 
 /// Calls that must change nothing.
-const FREE: [&str; 16] = [
+const FREE: [&str; 24] = [
     "RATELIMIT.TB bucket 10 60 COST 3",
     "RATELIMIT.TB bucket 10 60 COST 11",
     "RATELIMIT.TB bucket 7 60 COST 5 PARTIAL",
@@ -18,6 +22,14 @@ const FREE: [&str; 16] = [
     "RATELIMIT.SW log 10 60 COST 11",
     "RATELIMIT.SW log 7 60 COST 5 PARTIAL",
     "RATELIMIT.SW missing 10 60 COST 11",
+    "RATELIMIT.SW log 10 60 RESOLUTION 1 COST 3",
+    "RATELIMIT.FW window 10 60 COST 3",
+    "RATELIMIT.FW window 10 60 COST 11",
+    "RATELIMIT.FW window 7 DAY COST 5 PARTIAL",
+    "RATELIMIT.FW window 8 MONTH",
+    "RATELIMIT.FW missing 10 YEAR COST 11",
+    "RATELIMIT.MULTI 2 log window SW 10 60 FW 10 60 COST 3",
+    "RATELIMIT.PEEK window FW 10 60",
     "RATELIMIT.MULTI 2 bucket log TB 10 60 SW 10 60 COST 3",
     "RATELIMIT.MULTI 2 log missing SW 10 60 TB 10 60 COST 11",
     "RATELIMIT.PEEK bucket TB 10 60",
@@ -28,12 +40,18 @@ const FREE: [&str; 16] = [
 ];
 
 /// Calls that change something, so that a test that cannot detect a change fails.
-const CHANGING: [&str; 7] = [
+const CHANGING: [&str; 13] = [
     "RATELIMIT.TB bucket 10 60",
     "RATELIMIT.TB bucket 10 60 COST 9 PARTIAL",
     "RATELIMIT.SW log 10 60",
     "RATELIMIT.SW log 10 60 COST 9 PARTIAL",
     "RATELIMIT.MULTI 2 bucket log TB 10 60 SW 10 60",
+    "RATELIMIT.FW window 10 60",
+    "RATELIMIT.FW window 10 60 COST 9 PARTIAL",
+    "RATELIMIT.TB bucket 10 60 COST 9 FORCE",
+    "RATELIMIT.SW log 10 60 COST 9 FORCE",
+    "RATELIMIT.FW window 10 60 COST 9 FORCE",
+    "RATELIMIT.REFUND window 1",
     "RATELIMIT.REFUND bucket 1",
     "RATELIMIT.RESET log",
 ];
@@ -85,7 +103,7 @@ fn a_free_call_leaves_watched_keys_unchanged() {
     for (calls, changes) in [(&FREE[..], false), (&CHANGING[..], true)] {
         for call in calls {
             fill(&mut client);
-            watcher.call::<()>("WATCH bucket log missing");
+            watcher.call::<()>("WATCH bucket log window missing");
             client.call::<redis::Value>(call);
             watcher.call::<()>("MULTI");
             watcher.call::<()>("PING");
@@ -104,7 +122,7 @@ fn a_free_call_invalidates_no_client_side_cache() {
     for (calls, changes) in [(&FREE[..], false), (&CHANGING[..], true)] {
         for call in calls {
             fill(&mut client);
-            exchange(&mut tracker, "EXISTS bucket log missing");
+            exchange(&mut tracker, "EXISTS bucket log window missing");
             client.call::<redis::Value>(call);
             let received = exchange(&mut tracker, "");
             assert_eq!(received.contains("invalidate"), changes, "{call}: {received}");
@@ -130,14 +148,14 @@ fn a_free_call_publishes_no_key_event() {
 }
 
 fn fill(client: &mut Client) {
-    client.call::<i64>("RATELIMIT.RESET bucket log");
+    client.call::<i64>("RATELIMIT.RESET bucket log window");
     for call in FILL {
         client.decide(call);
     }
 }
 
 fn values(client: &mut Client) -> Vec<(Option<Vec<u8>>, i64)> {
-    ["bucket", "log", "missing"]
+    ["bucket", "log", "window", "missing"]
         .map(|key| {
             (client.call(&format!("DUMP {key}")), client.call(&format!("PEXPIRETIME {key}")))
         })

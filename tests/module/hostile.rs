@@ -135,8 +135,8 @@ fn encode(arguments: &[Vec<u8>], bytes: &mut Vec<u8>) {
 
 /// Returns a command of the module with any arguments, or a command of the server on its keys.
 fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
-    const OWN: [&str; 12] = [
-        "TB", "SW", "MULTI", "PEEK", "REFUND", "RESET", "TOP", "APPLY", "ACQUIRE", "RENEW",
+    const OWN: [&str; 13] = [
+        "TB", "SW", "FW", "MULTI", "PEEK", "REFUND", "RESET", "TOP", "APPLY", "ACQUIRE", "RENEW",
         "RELEASE", "HOLDERS",
     ];
     const VALUE: [&str; 8] =
@@ -161,12 +161,20 @@ fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
                 "1 KEY TB 10 60",
                 "2 KEY KEY TB 10 60 SW 10 60",
                 "3 KEY KEY KEY SW 1000000 31622400 TB 1 0.001 COST 2 SW 7 1",
+                "2 KEY KEY FW 10 DAY FW 7 60 ANCHOR 1 COST 2",
             ]),
-            "PEEK" => random.pick(&["KEY TB 10 60", "KEY SW 10 60", "KEY TB 1000000000 31622400"]),
+            "PEEK" => random.pick(&[
+                "KEY TB 10 60",
+                "KEY SW 10 60",
+                "KEY TB 1000000000 31622400",
+                "KEY FW 10 60",
+                "KEY FW 10 FROM 0 UNTIL 1",
+            ]),
             "REFUND" | "RESET" | "APPLY" | "RELEASE" | "HOLDERS" => "KEY",
             "ACQUIRE" => random.pick(&["KEY 10 60 a", "KEY 1000000000 31622400 b", "KEY 1 0.001"]),
             "RENEW" => random.pick(&["KEY 60", "KEY 60 a", "KEY 0.001 FENCED"]),
             "TOP" => "COUNT",
+            "FW" => random.pick(&["KEY 10 60", "KEY 1 MONTH", "KEY 1000000000 YEAR", "KEY 7 FROM"]),
             _ => random.pick(&["KEY 10 60", "KEY 1 0.001", "KEY 1000000 31622400", "KEY 7 1"]),
         };
         command.extend(start.split(' ').map(|word| match word {
@@ -192,8 +200,30 @@ fn random_key(random: &mut Random) -> Vec<u8> {
 }
 
 fn random_argument(random: &mut Random) -> Vec<u8> {
-    const WORDS: [&str; 12] = [
-        "BURST", "burst", "COST", "cost", "PARTIAL", "partial", "TB", "SW", "NaN", "-1", "FENCED",
+    const WORDS: [&str; 24] = [
+        "BURST",
+        "burst",
+        "COST",
+        "cost",
+        "PARTIAL",
+        "partial",
+        "TB",
+        "SW",
+        "NaN",
+        "-1",
+        "FW",
+        "FORCE",
+        "force",
+        "RESOLUTION",
+        "ANCHOR",
+        "FROM",
+        "UNTIL",
+        "DAY",
+        "week",
+        "MONTH",
+        "YEAR",
+        "until",
+        "FENCED",
         "a",
     ];
     const NUMBERS: [&str; 14] = [
@@ -219,7 +249,7 @@ fn random_argument(random: &mut Random) -> Vec<u8> {
         3..=6 => random.pick(&WORDS).into(),
         7 => (random.bits() >> random.below(64)).to_string().into_bytes(),
         8 => {
-            let mut effect = effects()[random.below(5)].clone();
+            let mut effect = effects()[random.below(6)].clone();
             let length = effect.len();
             effect[random.below(length)] ^= 1 << random.below(8);
             effect
@@ -315,11 +345,15 @@ pub(crate) fn use_key(client: &mut Client, key: &str) {
     for line in [
         format!("RATELIMIT.PEEK {key} TB 100 60"),
         format!("RATELIMIT.PEEK {key} SW 100 60"),
+        format!("RATELIMIT.PEEK {key} FW 100 60"),
         format!("DUMP {key}"),
         format!("DEBUG DIGEST-VALUE {key}"),
         format!("MEMORY USAGE {key}"),
         format!("RATELIMIT.TB {key} 1000000000 31622400"),
         format!("RATELIMIT.SW {key} 1000000 31622400"),
+        format!("RATELIMIT.SW {key} 1 60 RESOLUTION 7 COST 1000000000 FORCE"),
+        format!("RATELIMIT.FW {key} 1000000000 YEAR"),
+        format!("RATELIMIT.FW {key} 1 60 COST 1000000000 FORCE"),
         format!("RATELIMIT.REFUND {key} 1000000000"),
         format!("RATELIMIT.ACQUIRE {key} 1000000000 31622400 worker COST 5"),
         format!("RATELIMIT.RENEW {key} 31622400 worker worker-1"),

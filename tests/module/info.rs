@@ -4,6 +4,7 @@ use crate::harness::{Client, NOON, Server, eventually};
 
 const BUCKET: &str = "token_bucket";
 const LOG: &str = "sliding_window";
+const WINDOW: &str = "fixed_window";
 
 /// The fields of one algorithm.
 const FIELDS: [&str; 7] =
@@ -15,14 +16,14 @@ fn grants_denials_peeks_and_refunds_are_counted_for_each_algorithm() {
     let mut client = server.client();
     assert_eq!(counts(&mut client, BUCKET), [0; 7]);
     assert_eq!(counts(&mut client, LOG), [0; 7]);
-    for (name, peeked, algorithm) in [("TB", "TB", BUCKET), ("SW", "SW", LOG)] {
+    for (name, algorithm) in [("TB", BUCKET), ("SW", LOG), ("FW", WINDOW)] {
         for call in [
             format!("RATELIMIT.{name} {name} 10 60 COST 7"),
             format!("RATELIMIT.{name} {name} 10 60 COST 4"),
             format!("RATELIMIT.{name} {name} 10 60 COST 4 PARTIAL"),
             format!("RATELIMIT.{name} {name} 10 60 COST 4 PARTIAL"),
             format!("RATELIMIT.{name} missing 10 60 COST 11"),
-            format!("RATELIMIT.PEEK {name} {peeked} 10 60"),
+            format!("RATELIMIT.PEEK {name} {name} 10 60"),
         ] {
             client.decide(&call);
         }
@@ -88,6 +89,7 @@ fn the_section_is_shown_when_it_is_asked_for() {
         assert_eq!(text.matches("# ratelimit\r\n").count(), 1, "{section}: {text}");
         assert_eq!(text.matches("ratelimit_token_bucket_").count(), FIELDS.len(), "{section}");
         assert_eq!(text.matches("ratelimit_sliding_window_").count(), FIELDS.len(), "{section}");
+        assert_eq!(text.matches("ratelimit_fixed_window_").count(), FIELDS.len(), "{section}");
         assert!(text.contains("ratelimit_replication_failures:0\r\n"), "{section}: {text}");
     }
     for section in ["", "all", "replication", "commandstats"] {

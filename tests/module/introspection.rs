@@ -32,7 +32,7 @@ const VARIES: &[&str] = &["nondeterministic_output"];
 const TAKES: &[&str] = &["denyoom", "fast", "module", "write"];
 const FIRST: &str = "RW access update, index index 1, range lastkey 0 keystep 1 limit 0";
 
-const COMMANDS: [Facts; 13] = [
+const COMMANDS: [Facts; 14] = [
     Facts {
         name: "ratelimit.acquire",
         arity: -5,
@@ -44,6 +44,19 @@ const COMMANDS: [Facts; 13] = [
         summary: "Takes a lease, which its holder has until it is released or expires.",
         since: "1.1.0",
         syntax: "key:0 limit:integer ttl:double holder:string [COST cost:integer]",
+    },
+    Facts {
+        name: "ratelimit.fw",
+        arity: -4,
+        flags: TAKES,
+        positions: [1, 1, 1],
+        categories: &["@fast", "@ratelimit", "@write"],
+        tips: VARIES,
+        key_spec: FIRST,
+        summary: "Takes units from a fixed window.",
+        since: "1.1.0",
+        syntax: "key:0 limit:integer (window:double [ANCHOR anchor:integer]|DAY|WEEK|MONTH|YEAR\
+                 |FROM begin:double UNTIL end:double) [COST cost:integer] [(PARTIAL|FORCE)]",
     },
     Facts {
         name: "ratelimit.holders",
@@ -69,7 +82,9 @@ const COMMANDS: [Facts; 13] = [
         since: "1.0.0",
         syntax: "numkeys:integer key:0... \
                  (TB limit:integer window:double [BURST capacity:integer] [COST cost:integer]\
-                 |SW limit:integer window:double [COST cost:integer])...",
+                 |SW limit:integer window:double [RESOLUTION seconds:double] [COST cost:integer]\
+                 |FW limit:integer (window:double [ANCHOR anchor:integer]|DAY|WEEK|MONTH|YEAR\
+                 |FROM begin:double UNTIL end:double) [COST cost:integer])...",
     },
     Facts {
         name: "ratelimit.peek",
@@ -79,11 +94,13 @@ const COMMANDS: [Facts; 13] = [
         categories: &["@fast", "@ratelimit", "@read"],
         tips: VARIES,
         key_spec: "RO access, index index 1, range lastkey 0 keystep 1 limit 0",
-        summary: "Returns the reply of RATELIMIT.TB or RATELIMIT.SW without taking units.",
+        summary: "Returns the reply of RATELIMIT.TB, RATELIMIT.SW or RATELIMIT.FW without taking units.",
         since: "1.0.0",
         syntax: "key:0 \
                  (TB limit:integer window:double [BURST capacity:integer] [COST cost:integer]\
-                 |SW limit:integer window:double [COST cost:integer])",
+                 |SW limit:integer window:double [RESOLUTION seconds:double] [COST cost:integer]\
+                 |FW limit:integer (window:double [ANCHOR anchor:integer]|DAY|WEEK|MONTH|YEAR\
+                 |FROM begin:double UNTIL end:double) [COST cost:integer])",
     },
     Facts {
         name: "ratelimit.refund",
@@ -173,7 +190,8 @@ const COMMANDS: [Facts; 13] = [
         key_spec: FIRST,
         summary: "Takes units from a sliding window log.",
         since: "1.0.0",
-        syntax: "key:0 limit:integer window:double [COST cost:integer] [PARTIAL]",
+        syntax: "key:0 limit:integer window:double [RESOLUTION seconds:double] \
+                 [COST cost:integer] [(PARTIAL|FORCE)]",
     },
     Facts {
         name: "ratelimit.tb",
@@ -186,7 +204,7 @@ const COMMANDS: [Facts; 13] = [
         summary: "Takes units from a token bucket.",
         since: "1.0.0",
         syntax: "key:0 limit:integer window:double [BURST capacity:integer] [COST cost:integer] \
-                 [PARTIAL]",
+                 [(PARTIAL|FORCE)]",
     },
     Facts {
         name: "ratelimit.top",
@@ -201,6 +219,20 @@ const COMMANDS: [Facts; 13] = [
         syntax: "[COUNT count:integer]",
     },
 ];
+
+/// The command that exists only with the module argument `cl-throttle yes`.
+const THROTTLE: Facts = Facts {
+    name: "cl.throttle",
+    arity: -5,
+    flags: TAKES,
+    positions: [1, 1, 1],
+    categories: &["@fast", "@ratelimit", "@write"],
+    tips: VARIES,
+    key_spec: FIRST,
+    summary: "Takes units from a token bucket, as redis-cell does.",
+    since: "1.1.0",
+    syntax: "key:0 max_burst:integer count:integer period:integer [quantity:integer]",
+};
 
 /// The only command that is not for users.
 const APPLY: Facts = Facts {
@@ -218,11 +250,11 @@ const APPLY: Facts = Facts {
 
 #[test]
 fn command_info_is_complete_and_true() {
-    let server = Server::at(NOON);
+    let server = Server::builder().module_arguments(&["cl-throttle", "yes"]).start();
     let mut client = server.client().acting_as_a_server();
     let categories: Vec<String> = client.call("ACL CAT");
     let has_own = categories.iter().any(|category| category == "ratelimit");
-    for facts in COMMANDS.iter().chain([&APPLY]) {
+    for facts in COMMANDS.iter().chain([&APPLY, &THROTTLE]) {
         let name = facts.name;
         let [info]: [Vec<Value>; 1] = client.call(&format!("COMMAND INFO {name}"));
         assert_eq!(text(&info[0]), name);
@@ -246,9 +278,9 @@ fn command_info_is_complete_and_true() {
 
 #[test]
 fn command_docs_are_complete_and_true() {
-    let server = Server::at(NOON);
+    let server = Server::builder().module_arguments(&["cl-throttle", "yes"]).start();
     let mut client = server.client().acting_as_a_server();
-    for facts in COMMANDS.iter().chain([&APPLY]) {
+    for facts in COMMANDS.iter().chain([&APPLY, &THROTTLE]) {
         let name = facts.name;
         let docs: BTreeMap<String, Value> = client.call(&format!("COMMAND DOCS {name}"));
         let docs = map(&docs[name]);
@@ -268,6 +300,7 @@ fn the_server_finds_the_keys_of_every_call() {
     for (call, keys, flags) in [
         ("RATELIMIT.TB a 10 60 COST 2", &["a"][..], "RW access update"),
         ("RATELIMIT.SW a 10 60 PARTIAL", &["a"], "RW access update"),
+        ("RATELIMIT.FW a 10 FROM 1 UNTIL 2 COST 3", &["a"], "RW access update"),
         ("RATELIMIT.PEEK a SW 10 60", &["a"], "RO access"),
         ("RATELIMIT.REFUND a 1", &["a"], "RW access update"),
         ("RATELIMIT.RESET a", &["a"], "RM delete"),
@@ -328,11 +361,18 @@ fn the_server_lists_the_commands_and_the_module() {
 fn redis_cli_explains_every_command() {
     let server = Server::at(NOON);
     for (name, syntax) in [
-        ("RATELIMIT.TB", "key limit window [BURST capacity] [COST cost] [PARTIAL]"),
-        ("RATELIMIT.SW", "key limit window [COST cost] [PARTIAL]"),
+        ("RATELIMIT.TB", "key limit window [BURST capacity] [COST cost] [PARTIAL|FORCE]"),
+        ("RATELIMIT.SW", "key limit window [RESOLUTION seconds] [COST cost] [PARTIAL|FORCE]"),
+        (
+            "RATELIMIT.FW",
+            "key limit window [ANCHOR anchor]|DAY|WEEK|MONTH|YEAR|FROM begin UNTIL end [COST cost] \
+             [PARTIAL|FORCE]",
+        ),
         (
             "RATELIMIT.PEEK",
-            "key TB limit window [BURST capacity] [COST cost]|SW limit window [COST cost]",
+            "key TB limit window [BURST capacity] [COST cost]|SW limit window [RESOLUTION seconds] \
+             [COST cost]|FW limit window [ANCHOR anchor]|DAY|WEEK|MONTH|YEAR|FROM begin UNTIL end \
+             [COST cost]",
         ),
         ("RATELIMIT.REFUND", "key amount"),
         ("RATELIMIT.ACQUIRE", "key limit ttl holder [COST cost]"),
@@ -356,9 +396,12 @@ fn redis_cli_shows_the_arguments_while_one_types() {
     let mut terminal = Terminal::start(&server);
     terminal.shows("> ");
     for (keys, line) in [
-        ("RATELIMIT.TB ", "RATELIMIT.TB key limit window [BURST capacity] [COST cost] [PARTIAL]"),
-        ("user 10 ", "RATELIMIT.TB user 10 window [BURST capacity] [COST cost] [PARTIAL]"),
-        ("60 ", "RATELIMIT.TB user 10 60 [BURST capacity] [COST cost] [PARTIAL]"),
+        (
+            "RATELIMIT.TB ",
+            "RATELIMIT.TB key limit window [BURST capacity] [COST cost] [PARTIAL|FORCE]",
+        ),
+        ("user 10 ", "RATELIMIT.TB user 10 window [BURST capacity] [COST cost] [PARTIAL|FORCE]"),
+        ("60 ", "RATELIMIT.TB user 10 60 [BURST capacity] [COST cost] [PARTIAL|FORCE]"),
     ] {
         terminal.types(keys);
         terminal.shows(line);

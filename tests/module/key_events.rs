@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::harness::{NOON, Server, exchange};
 
 /// Calls, and the events of the module and of the server that each of them publishes.
-const CALLS: [(&str, &[&str]); 22] = [
+const CALLS: [(&str, &[&str]); 26] = [
     ("RATELIMIT.TB {a}bucket 10 60 COST 4", &["ratelimit.grant {a}bucket"]),
     ("RATELIMIT.TB {a}bucket 10 60 COST 9 PARTIAL", &["ratelimit.grant {a}bucket"]),
     ("RATELIMIT.TB {a}bucket 10 60", &[]),
@@ -20,6 +20,10 @@ const CALLS: [(&str, &[&str]); 22] = [
         &["ratelimit.grant {a}bucket", "ratelimit.grant {a}log"],
     ),
     ("RATELIMIT.MULTI 2 {a}bucket {a}log TB 10 60 SW 10 60 COST 9", &[]),
+    ("RATELIMIT.FW {a}window 10 DAY COST 4", &["ratelimit.grant {a}window"]),
+    ("RATELIMIT.FW {a}window 10 DAY COST 9 FORCE", &["ratelimit.grant {a}window"]),
+    ("RATELIMIT.FW {a}window 10 DAY", &[]),
+    ("RATELIMIT.REFUND {a}window 2", &["ratelimit.refund {a}window"]),
     ("RATELIMIT.REFUND {a}log 9", &["ratelimit.refund {a}log", "del {a}log"]),
     ("RATELIMIT.RESET {a}bucket missing", &["del {a}bucket"]),
     ("RATELIMIT.REFUND missing 1", &[]),

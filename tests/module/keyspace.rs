@@ -6,10 +6,11 @@ use redis::Value;
 
 use crate::harness::{Client, NOON, Server, Snapshot, eventually};
 
-const KEYS: [&str; 2] = ["bucket", "log"];
+const KEYS: [&str; 3] = ["bucket", "log", "window"];
 
 /// The replies to a peek of five units after [`fill`].
-const LEFT: [[i64; 5]; 2] = [[0, 10, 4, 6_000, 36_000], [0, 10, 4, 60_000, 60_000]];
+const LEFT: [[i64; 5]; 3] =
+    [[0, 10, 4, 6_000, 36_000], [0, 10, 4, 60_000, 60_000], [0, 10, 4, 60_000, 60_000]];
 
 #[test]
 fn a_copy_is_equal_and_lives_its_own_life() {
@@ -175,7 +176,7 @@ fn limiters_are_found_by_their_type() {
     let mut client = server.client();
     fill(&mut client);
     client.call::<()>("SET text value");
-    for (key, name) in [("bucket", "ratelimTB"), ("log", "ratelimSW")] {
+    for (key, name) in [("bucket", "ratelimTB"), ("log", "ratelimSW"), ("window", "ratelimFW")] {
         assert_eq!(client.call::<String>(&format!("TYPE {key}")), name);
         let scan: (String, Vec<String>) = client.call(&format!("SCAN 0 COUNT 100 TYPE {name}"));
         assert_eq!(scan, ("0".into(), vec![key.into()]));
@@ -183,7 +184,7 @@ fn limiters_are_found_by_their_type() {
     client.call::<i64>("DEL text");
     let any: String = client.call("RANDOMKEY");
     assert!(KEYS.contains(&any.as_str()), "{any}");
-    assert_eq!(client.call::<i64>("TOUCH bucket log missing"), 2);
+    assert_eq!(client.call::<i64>("TOUCH bucket log window missing"), 3);
 }
 
 #[test]
@@ -301,9 +302,9 @@ fn a_dumped_value_is_restored_with_any_expiry() {
     }
 }
 
-/// Creates a bucket and a log, each with six of ten units in use.
+/// Creates a bucket, a log and a fixed window, each with six of ten units in use.
 fn fill(client: &mut Client) {
-    client.call::<i64>("DEL bucket log");
+    client.call::<i64>("DEL bucket log window");
     for key in KEYS {
         assert_eq!(client.decide(&take(key, 6))[0], 6);
     }
@@ -323,7 +324,11 @@ fn peek(client: &mut Client, key: &str, cost: u32) -> [i64; 5] {
 }
 
 fn algorithm(key: &str) -> &'static str {
-    if key == "bucket" { "TB" } else { "SW" }
+    match key {
+        "bucket" => "TB",
+        "log" => "SW",
+        _ => "FW",
+    }
 }
 
 /// Returns the digest and the expiry of a value, without the name of its key.

@@ -16,6 +16,7 @@ enum Kind {
     /// an expiry.
     Number,
     Bucket,
+    Window,
     /// A log with this number of entries.
     Log(u32),
 }
@@ -33,6 +34,10 @@ impl Kind {
             }
             Self::Bucket => {
                 let take = |name| format!("RATELIMIT.TB {name} 100 86400 COST 50");
+                client.calls::<[i64; 5]>(&names.map(take).collect::<Vec<_>>());
+            }
+            Self::Window => {
+                let take = |name| format!("RATELIMIT.FW {name} 100 86400 COST 50");
                 client.calls::<[i64; 5]>(&names.map(take).collect::<Vec<_>>());
             }
             Self::Log(entries) => {
@@ -120,6 +125,13 @@ fn memory_usage_agrees_with_the_allocator() {
         let error = bucket.told - (bucket.grown - untold);
         assert!((-60.0..20.0).contains(&error), "{bucket:?} {number:?}");
     }
+    let window = Bytes::of(Kind::Window, 20_000);
+    // 16 bytes of state, and not 32.
+    assert_close(bucket.told - window.told, bucket.grown - window.grown, "window");
+    assert!(window.grown <= bucket.grown - 16.0, "{window:?} {bucket:?}");
+    if apart {
+        assert_close(window.told, window.grown - untold, "window");
+    }
     for (kind, keys) in Kind::LOGS {
         let log = Bytes::of(kind, keys);
         let Kind::Log(entries) = kind else { continue };
@@ -160,7 +172,7 @@ fn a_large_log_is_freed_in_the_background_and_a_bucket_at_once() {
 fn all_keys_can_be_freed_in_the_background() {
     let server = Server::at(NOON);
     let mut client = server.client();
-    for kind in [Kind::Bucket, Kind::Log(1_000)] {
+    for kind in [Kind::Bucket, Kind::Window, Kind::Log(1_000)] {
         kind.fill(1_000, &mut client);
         let flush = |client: &mut Client| client.call::<()>("FLUSHALL ASYNC");
         assert_eq!(freed_in_background(&mut client, flush), 1_000);
@@ -313,7 +325,8 @@ fn many_limiters_are_as_unremarkable_as_many_strings() {
     let (mut client, mut other) = (limiters.client(), strings.client());
     for batch in (0..keys).collect::<Vec<u32>>().chunks(10_000) {
         let take = |&key: &u32| match key % 10 {
-            0..=6 => format!("RATELIMIT.TB {} 100 86400 COST 50", name(key)),
+            0..=1 => format!("RATELIMIT.FW {} 100 86400 COST 50", name(key)),
+            2..=6 => format!("RATELIMIT.TB {} 100 86400 COST 50", name(key)),
             _ => format!("RATELIMIT.SW {} 100 86400 COST 50", name(key)),
         };
         client.calls::<[i64; 5]>(&batch.iter().map(take).collect::<Vec<_>>());
@@ -335,7 +348,7 @@ fn many_limiters_are_as_unremarkable_as_many_strings() {
     assert_eq!(u32::from_redis_value_ref(&stats["keys.count"]).unwrap(), keys);
     for option in ["--bigkeys", "--memkeys"] {
         let told = redis_cli(&limiters, option);
-        for name in ["ratelimTB", "ratelimSW"] {
+        for name in ["ratelimTB", "ratelimSW", "ratelimFW"] {
             assert!(told.contains(name), "{option} does not name {name}:\n{told}");
         }
     }

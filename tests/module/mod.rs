@@ -4,8 +4,14 @@
 
 // The range of every argument, and the exact text of every error.
 mod arguments;
+// CL.THROTTLE: the command of redis-cell.
+mod cl_throttle;
 // The replies that all algorithms have in common.
 mod decisions;
+// RATELIMIT.FW, and the commands on fixed windows.
+mod fixed_window;
+// FORCE: units that are taken in every case.
+mod force;
 // INFO ratelimit: its counters and its sizes.
 mod info;
 // RATELIMIT.ACQUIRE, RENEW, RELEASE and HOLDERS.
@@ -20,6 +26,8 @@ mod reservations;
 mod reservations_agreement;
 // Reservations in replicas, on disk, in clusters, and as bytes of any origin.
 mod reservations_stored;
+// RESOLUTION: logs in bounded memory.
+mod resolution;
 // The settings of the module: where they can be set, and the values that it refuses.
 mod settings;
 // RATELIMIT.SW, and the commands on logs.

@@ -8,7 +8,7 @@ use crate::harness::{Client, NOON, Server, eventually, slowdown};
 /// The digest and the expiry of a value.
 type Snapshot = (String, i64);
 
-const KEYS: [&str; 4] = ["bucket", "burst", "log", "large"];
+const KEYS: [&str; 5] = ["bucket", "burst", "log", "large", "window"];
 
 /// A number of entries that exceeds one buffer of every format on the way, unless servers are slow.
 static LARGE: LazyLock<u64> = LazyLock::new(|| 100_000 / u64::from(slowdown().unwrap_or(1)));
@@ -147,7 +147,7 @@ fn grow_large_log(server: &Server) {
     }
 }
 
-/// Creates keys of both types, with fractions, bursts, refunds and a large log.
+/// Creates keys of all types, with fractions, bursts, refunds and a large log.
 fn fill(server: &Server) {
     let mut client = server.client();
     client.send::<()>(&[b"RESTORE", b"large", b"86400000", &LARGE_LOG]);
@@ -156,6 +156,7 @@ fn fill(server: &Server) {
         client.decide("RATELIMIT.TB burst 3 1 BURST 90 COST 20");
         client.decide("RATELIMIT.SW log 100 60 COST 4");
         client.decide("RATELIMIT.SW large 1000000 86400 COST 2");
+        client.decide("RATELIMIT.FW window 100 60 COST 4");
         server.clock().advance(Duration::from_micros(1_234_567));
     }
     client.call::<i64>("RATELIMIT.REFUND log 5");
@@ -175,6 +176,7 @@ fn decides_as_if_never_restarted(server: &Server) {
     assert_eq!(client.decide("RATELIMIT.TB bucket 7 60 COST 4"), [0, 7, 3, 3_634, 29_348]);
     assert_eq!(client.decide("RATELIMIT.TB burst 3 1 BURST 90"), [1, 90, 23, 0, 22_062]);
     assert_eq!(client.decide("RATELIMIT.SW log 100 60 COST 90"), [0, 100, 89, 55_062, 57_531]);
+    assert_eq!(client.decide("RATELIMIT.FW window 100 60 COST 90"), [0, 100, 84, 55_062, 55_062]);
     let large = i64::try_from(*LARGE).unwrap();
     assert_eq!(client.decide("RATELIMIT.PEEK large SW 1000000 86400")[2], 999_992 - large);
     let full = format!("RATELIMIT.PEEK large SW {} 86400", large + 8);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::harness::{Builder, Client, NOON, Server, Snapshot};
 
-const KEYS: [&str; 4] = ["bucket", "burst", "log", "refunded"];
+const KEYS: [&str; 7] = ["bucket", "burst", "log", "refunded", "window", "month", "coarse"];
 
 /// A primary and a replica that share a clock, and are in step.
 struct Pair {
@@ -72,7 +72,8 @@ fn a_replica_runs_one_effect_for_each_change_and_no_call() {
     let effects: u32 = calls.iter().map(|(_, stats)| number(stats, "calls=")).sum();
     assert_eq!(effects, changes, "{calls:?}");
     for (name, stats) in &calls {
-        let own = ["tb", "sw", "peek", "refund", "reset"].map(|name| format!("ratelimit.{name}"));
+        let own =
+            ["tb", "sw", "fw", "peek", "refund", "reset"].map(|name| format!("ratelimit.{name}"));
         assert!(!own.iter().any(|own| own == name), "{name} decides again on the replica");
         assert_eq!(number(stats, "rejected_calls="), 0, "{name}");
         assert_eq!(number(stats, "failed_calls="), 0, "{name}");
@@ -282,6 +283,9 @@ fn change(primary: &Server, client: &mut Client) -> u32 {
         client.decide("RATELIMIT.SW log 1000 60 COST 3");
         client.decide("RATELIMIT.SW refunded 1000 60 COST 2 PARTIAL");
         client.call::<i64>("RATELIMIT.REFUND refunded 1");
+        client.decide("RATELIMIT.FW window 1000 30 COST 9");
+        client.decide("RATELIMIT.FW month 1 MONTH COST 70000000 FORCE");
+        client.decide("RATELIMIT.SW coarse 10 60 RESOLUTION 7 FORCE");
         primary.clock().advance(Duration::from_micros(1_234_567));
     }
     client.decide("RATELIMIT.TB bucket 1000 30 BURST 2000");
@@ -290,7 +294,7 @@ fn change(primary: &Server, client: &mut Client) -> u32 {
     client.call::<i64>("RATELIMIT.RESET gone");
     client.decide("RATELIMIT.SW gone 10 60");
     client.call::<i64>("RATELIMIT.REFUND gone 1");
-    50 * 5 + 6
+    50 * 8 + 6
 }
 
 fn held(server: &Server) -> Vec<Snapshot> {

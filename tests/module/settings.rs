@@ -17,8 +17,8 @@ fn the_highest_limit_of_a_log_is_a_million_unless_set() {
     let mut client = server.client();
     assert_eq!(setting(&server, MAX_LIMIT), "1000000");
     assert_eq!(client.decide("RATELIMIT.SW log 1000000 60")[1], 1_000_000);
-    let refusal = client.refusal("RATELIMIT.SW log 1000001 60");
-    assert_eq!(refusal, "ERR limit must be an integer between 1 and 1000000");
+    let refusal = client.refusal("RATELIMIT.SW log 1000001 86400");
+    assert_eq!(refusal, "ERR limit must be an integer between 1 and 1000000 with this resolution");
 }
 
 #[test]
@@ -42,9 +42,9 @@ fn a_running_server_takes_another_highest_limit() {
     client.decide("RATELIMIT.SW log 10 60 COST 10");
     client.call::<()>(&format!("CONFIG SET {MAX_LIMIT} 5"));
     let refusal = client.refusal("RATELIMIT.SW log 6 60");
-    assert_eq!(refusal, "ERR limit must be an integer between 1 and 5");
+    assert_eq!(refusal, "ERR limit must be an integer between 1 and 5 with this resolution");
     let refusal = client.refusal("RATELIMIT.PEEK log SW 6 60");
-    assert_eq!(refusal, "ERR limit must be an integer between 1 and 5");
+    assert_eq!(refusal, "ERR limit must be an integer between 1 and 5 with this resolution");
     assert_eq!(client.decide("RATELIMIT.SW log 5 60")[..3], [0, 5, 0]);
     assert_eq!(client.decide("RATELIMIT.TB bucket 6 60")[0], 1, "a bucket has no such bound");
 }
@@ -126,7 +126,7 @@ fn the_configuration_wins_over_the_modules_arguments() {
         let mut client = server.client();
         client.decide("RATELIMIT.TB key 1 60 COST 2");
         assert_eq!(kept(&server), if top_keys == "0" { "0" } else { "1" });
-        client.decide(&format!("RATELIMIT.SW key {max_limit} 60"));
+        client.decide(&format!("RATELIMIT.SW key {max_limit} 86400"));
     }
 }
 
@@ -155,8 +155,8 @@ fn a_rewritten_configuration_survives_a_restart() {
 #[test]
 fn arguments_that_set_nothing_stop_the_start_with_one_line() {
     let expected = "<ratelimit> module arguments must be settings, at most once each and followed \
-                    by an integer: sliding-window-max-limit (1 to 1000000000), leases-max (1 to \
-                    1000000), top-keys (0 to 10000)";
+                    by a value: sliding-window-max-limit (1 to 1000000000), leases-max (1 to \
+                    1000000), top-keys (0 to 10000), cl-throttle (yes or no)";
     for arguments in [
         &["sliding-window-max-limit"][..],
         &["sliding-window-max-limit", "0"],
@@ -172,6 +172,11 @@ fn arguments_that_set_nothing_stop_the_start_with_one_line() {
         &["top-keys", "9223372036854775808"],
         &["top-keys", "7", "sliding-window-max-limit", "7", "top-keys", "7"],
         &["7", "top-keys"],
+        &["cl-throttle"],
+        &["cl-throttle", "1"],
+        &["cl-throttle", "YES"],
+        &["cl-throttle", "yes", "cl-throttle", "no"],
+        &["cl-throttle", "yes", "top-keys", "-1"],
     ] {
         let log = Server::builder().module_arguments(arguments).start_in_vain();
         let lines = log.lines().filter(|line| line.contains("<ratelimit>"));

@@ -51,6 +51,8 @@
 //! to it drains the bucket as time does. So a key that was used while the clock was far ahead is
 //! usable again at most two windows after the clock has been corrected.
 
+mod debt;
+
 use core::num::{NonZeroU32, NonZeroU64, NonZeroU128};
 use core::ops::Range;
 

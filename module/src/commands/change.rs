@@ -13,10 +13,8 @@ use crate::ffi::call::Call;
 use crate::ffi::data_type::DataType;
 use crate::ffi::error::Error;
 use crate::ffi::key::WriteKey;
-use crate::ffi::reply::Reply;
 use crate::info::counters;
 use crate::replicate::{self, Payload};
-use crate::reply;
 
 /// The key event of units that were taken.
 pub(super) const GRANT_EVENT: &CStr = c"ratelimit.grant";
@@ -48,7 +46,7 @@ pub(super) fn take<T: DataType + Limiter>(
     call: &mut Call<'_>,
     limit: &T::Limit,
     request: Request,
-) -> Result<Reply, Error> {
+) -> Result<Decision, Error> {
     let now = clock::now();
     check_open::<T>(limit, now)?;
     let mut key = call.open_to_write(KEY)?;
@@ -60,7 +58,7 @@ pub(super) fn take<T: DataType + Limiter>(
     } else {
         count_denial(call, KEY, T::ALGORITHM, now);
     }
-    Ok(reply::decision(&decision))
+    Ok(decision)
 }
 
 /// Takes units from an open key.

@@ -24,6 +24,7 @@ use crate::ffi::command::Command;
 use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
 use crate::ffi::error::Error;
 use crate::ffi::reply::Reply;
+use crate::reply;
 
 /// RATELIMIT.FW.
 pub(crate) struct TakeFixedWindow;
@@ -51,6 +52,6 @@ impl Command for TakeFixedWindow {
 
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let (limit, request) = Args::after_key(call).fixed_window(Syntax::Take)?;
-        take::<FixedWindow>(call, &limit, request)
+        take::<FixedWindow>(call, &limit, request).map(|decision| reply::decision(&decision))
     }
 }

@@ -24,6 +24,7 @@ mod reserve;
 mod reset;
 mod settle;
 mod sliding_window_log;
+mod throttle;
 mod token_bucket;
 mod top;
 
@@ -40,5 +41,6 @@ pub(crate) use reserve::Reserve;
 pub(crate) use reset::Reset;
 pub(crate) use settle::SettleReservation;
 pub(crate) use sliding_window_log::TakeSlidingWindowLog;
+pub(crate) use throttle::Throttle;
 pub(crate) use token_bucket::TakeTokenBucket;
 pub(crate) use top::Top;

@@ -21,6 +21,7 @@ use crate::ffi::command::Command;
 use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
 use crate::ffi::error::Error;
 use crate::ffi::reply::Reply;
+use crate::reply;
 
 /// RATELIMIT.SW.
 pub(crate) struct TakeSlidingWindowLog;
@@ -50,6 +51,6 @@ impl Command for TakeSlidingWindowLog {
 
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let (limit, request) = Args::after_key(call).sliding_window(Syntax::Take)?;
-        take::<SlidingWindowLog>(call, &limit, request)
+        take::<SlidingWindowLog>(call, &limit, request).map(|decision| reply::decision(&decision))
     }
 }

@@ -19,6 +19,7 @@ use crate::ffi::command::Command;
 use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
 use crate::ffi::error::Error;
 use crate::ffi::reply::Reply;
+use crate::reply;
 
 /// RATELIMIT.TB.
 pub(crate) struct TakeTokenBucket;
@@ -47,6 +48,6 @@ impl Command for TakeTokenBucket {
 
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let (limit, request) = Args::after_key(call).token_bucket(Syntax::Take)?;
-        take::<TokenBucket>(call, &limit, request)
+        take::<TokenBucket>(call, &limit, request).map(|decision| reply::decision(&decision))
     }
 }

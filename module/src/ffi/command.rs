@@ -39,7 +39,9 @@ pub(crate) fn register<C: Command>(load: &Loading) -> Result<(), LoadRefused> {
     let facts = &C::FACTS;
     if !create(load, facts, Some(run::<C>)) {
         let name = facts.name.to_string_lossy();
-        return Err(load.refuse(&format!("cannot register the command {name}")));
+        return Err(load.refuse(&format!(
+            "cannot register the command {name}: another module may have one of this name"
+        )));
     }
     // SAFETY: the context is that of the running OnLoad, the name a C string.
     let command =
