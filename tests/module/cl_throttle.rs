@@ -172,7 +172,7 @@ fn arguments_out_of_their_bounds_are_refused_with_their_rule() {
         (4, "period", 1, 31_622_400),
         (5, "quantity", 0, 1_000_000_000),
     ] {
-        let (below, above) = (min.to_string(), (max + 1).to_string());
+        let above = (max + 1).to_string();
         let below = (min > 0).then_some("0");
         for value in bad.into_iter().chain([above.as_str()]).chain(below) {
             let mut call = ["CL.THROTTLE", "user", "4", "1", "1", "1"].map(str::as_bytes);

@@ -78,7 +78,7 @@ fn databases_that_are_swapped_take_their_limiters_along() {
     fill(&mut client);
     let original = KEYS.map(|key| held(&mut client, key));
     client.call::<()>("SWAPDB 0 3");
-    assert_eq!(KEYS.map(|key| peek(&mut client, key, 10)[0]), [10, 10]);
+    assert_eq!(KEYS.map(|key| peek(&mut client, key, 10)[0]), [10; 3]);
     client.call::<()>("SELECT 3");
     assert_eq!(KEYS.map(|key| held(&mut client, key)), original);
     assert_eq!([take_all(&mut client, KEYS[0]), take_all(&mut client, KEYS[1])], [4, 4]);
@@ -95,7 +95,7 @@ fn what_is_flushed_starts_afresh() {
         }
         client.call::<()>(flush);
         assert_eq!(client.call::<i64>("DBSIZE"), 0, "{flush}");
-        assert_eq!(KEYS.map(|key| peek(&mut client, key, 10)[0]), [10, 10], "{flush}");
+        assert_eq!(KEYS.map(|key| peek(&mut client, key, 10)[0]), [10; 3], "{flush}");
         eventually("everything is freed", || {
             (client.info("memory", "lazyfree_pending_objects") == "0").then_some(())
         });

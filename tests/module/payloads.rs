@@ -67,6 +67,55 @@ fn values_of_version_1_are_restored_and_decide_as_they_did() {
 }
 
 #[test]
+fn values_of_version_2_are_restored_and_decide_as_they_did() {
+    let server = Server::builder().clock(NOON).config("rdbcompression", "no").start();
+    let mut client = server.client();
+    for key in ["window", "debt-bucket", "debt-log", "age-log"] {
+        let value = version_2(&format!("{key}-value"));
+        restore(&mut client, key, &value).unwrap();
+        let stored: Vec<u8> = client.call(&format!("DUMP {key}"));
+        assert_eq!(stored[..stored.len() - 10], value, "{key}");
+    }
+    assert_decides_as_version_2(&mut client);
+}
+
+#[test]
+fn effects_of_version_2_are_applied_and_decide_as_they_did() {
+    let server = Server::at(NOON);
+    let mut client = server.client().acting_as_a_server();
+    let mut apply = |key: &str, name: &str| {
+        let effect = version_2(name);
+        client.send::<()>(&[b"RATELIMIT.APPLY", key.as_bytes(), &effect]);
+        let expiry: u64 = client.call(&format!("PEXPIRETIME {key}"));
+        assert_eq!(expiry, EXPIRY_MILLIS, "{name}");
+    };
+    for key in ["window", "debt-bucket", "debt-log", "age-log"] {
+        apply(key, &format!("{key}-effect"));
+    }
+    let mut other = server.client();
+    assert_decides_as_version_2(&mut other);
+    for (name, left) in
+        [("resolution-grant-effect", 694), ("joining-grant-effect", 689), ("return-effect", 690)]
+    {
+        apply("age-log", name);
+        let answer = other.decide("RATELIMIT.PEEK age-log SW 1000 60");
+        assert_eq!(answer, [1, 1_000, left, 0, 60_001], "{name}");
+    }
+}
+
+fn assert_decides_as_version_2(client: &mut Client) {
+    for (peek, expected) in [
+        ("window FW 100 60", [1, 100, 58, 0, 60_000]),
+        ("window FW 42 MONTH", [0, 42, 0, 60_000, 60_000]),
+        ("debt-bucket TB 100 60", [0, 100, 0, 599_999_941_200, 600_000_000_600]),
+        ("debt-log SW 1000 60", [0, 1_000, 0, 60_000, 60_000]),
+        ("age-log SW 1000 60", [1, 1_000, 699, 0, 60_000]),
+    ] {
+        assert_eq!(client.decide(&format!("RATELIMIT.PEEK {peek}")), expected, "{peek}");
+    }
+}
+
+#[test]
 fn effects_of_version_1_are_applied_and_decide_as_they_did() {
     let server = Server::at(NOON);
     let mut client = server.client().acting_as_a_server();

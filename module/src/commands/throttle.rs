@@ -67,7 +67,7 @@ impl Command for Throttle {
 }
 
 /// Returns the answer to a call that takes nothing.
-fn look(call: &Call<'_>, limit: &Limit) -> Result<Reply, Error> {
+fn look(call: &mut Call<'_>, limit: &Limit) -> Result<Reply, Error> {
     let now = clock::now();
     let key = call.open_to_read(KEY)?;
     let answer = |state: &TokenBucket| -> (Decision, Duration) {
