@@ -144,7 +144,7 @@ fn assert_is_whole(server: &Server) {
     let mut client = server.client();
     assert_eq!(client.decide("RATELIMIT.TB bucket 10 60")[..3], [1, 10, 9]);
     assert_eq!(client.decide("RATELIMIT.SW log 10 60")[..3], [1, 10, 9]);
-    assert_eq!(client.call::<Vec<String>>("CONFIG GET ratelimit.*").len(), 4);
+    assert_eq!(client.call::<Vec<String>>("CONFIG GET ratelimit.*").len(), 6);
     assert_eq!(client.call::<i64>("RATELIMIT.RESET bucket log"), 2);
     client.info("ratelimit", "ratelimit_token_bucket_calls");
 }
