@@ -294,7 +294,7 @@ fn random_calls_are_answered_as_with_redis() {
     let (_server, gateways) = both_at_noon();
     let mut random = Random::new();
     let mut allowed = [0; 2];
-    for number in 0..1_500 {
+    for number in 0..3_000 {
         let call = Call::any(&mut random);
         let [memory, redis] = gateways.each_ref().map(|gateway| call.send(gateway));
         let context = || {
