@@ -26,6 +26,17 @@ impl Holder {
         (!name.is_empty()).then_some(Self { bytes, len: name.len() as u8 })
     }
 
+    /// Returns a hash that is the same in every process. Holders with the same hash are no harm:
+    /// the order of the bytes distinguishes them.
+    pub(crate) fn hash(&self) -> u32 {
+        let words = usize::from(self.len).div_ceil(8);
+        let (chunks, _) = self.bytes.as_chunks::<8>();
+        let hash = chunks.iter().take(words).fold(0_u64, |hash, chunk| {
+            (hash.rotate_left(5) ^ u64::from_le_bytes(*chunk)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
+        (hash >> 32) as u32
+    }
+
     /// The bytes of the name.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

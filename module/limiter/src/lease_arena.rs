@@ -18,6 +18,7 @@ use crate::time::Instant;
 /// The order of a tree.
 #[derive(Clone, Copy)]
 pub(crate) enum Tree {
+    /// By a hash of the holder, and then by holder: most steps compare two integers.
     Holder = 0,
     /// By expiry, and then by holder.
     Expiry = 1,
@@ -51,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) latest_start: Instant,
     pub(crate) expiry: Instant,
     fence: u64,
+    /// The hash of the holder.
+    hash: u32,
     /// The ttl in milliseconds, which has 35 bits.
     ttl_low: u32,
     cost: Units,
@@ -58,6 +61,18 @@ pub(crate) struct Node {
     text: u16,
     text_len: u8,
     ttl_high: u8,
+}
+
+/// The keys of a lease in both trees.
+pub(crate) struct Key<'l> {
+    pub(crate) lease: &'l Lease,
+    hash: u32,
+}
+
+impl<'l> Key<'l> {
+    pub(crate) fn of(lease: &'l Lease) -> Self {
+        Self { lease, hash: lease.holder.hash() }
+    }
 }
 
 /// Nodes, and the bytes of their holders, in any order.
@@ -102,6 +117,14 @@ impl LeaseArena {
     pub(crate) fn node_mut(&mut self, index: Index) -> Option<&mut Node> {
         let index = index as usize;
         self.chunks.get_mut(index / CHUNK_NODES)?.nodes.get_mut(index % CHUNK_NODES)
+    }
+
+    /// Compares the key of a node with that of a lease.
+    pub(crate) fn order(&self, tree: Tree, index: Index, key: &Key<'_>) -> Ordering {
+        let by_holder =
+            || self.node_and_text(index).map(|(_, text)| text.cmp(key.lease.holder.as_bytes()));
+        let order = self.node(index).map_or(Ordering::Equal, |node| node.order(tree, key));
+        order.then_with(|| by_holder().unwrap_or(Ordering::Equal))
     }
 
     /// Returns a node and the bytes of its holder.
@@ -246,6 +269,7 @@ impl Node {
             latest_start: lease.start(),
             expiry: lease.expiry,
             fence: lease.fence,
+            hash: lease.holder.hash(),
             ttl_low: 0,
             cost: lease.cost,
             text,
@@ -287,13 +311,16 @@ impl Node {
         lease.start() < self.latest_start
     }
 
-    /// Compares the key of the node, whose holder has these bytes, with that of a lease.
-    pub(crate) fn order(&self, tree: Tree, text: &[u8], lease: &Lease) -> Ordering {
-        let by_holder = || text.cmp(lease.holder.as_bytes());
+    /// Compares the key of the node with that of a lease; where both are equal, the holders decide.
+    pub(crate) fn order(&self, tree: Tree, key: &Key<'_>) -> Ordering {
         match tree {
-            Tree::Holder => by_holder(),
-            Tree::Expiry => self.expiry.cmp(&lease.expiry).then_with(by_holder),
+            Tree::Holder => self.hash.cmp(&key.hash),
+            Tree::Expiry => self.expiry.cmp(&key.lease.expiry),
         }
+    }
+
+    pub(crate) fn hash(&self) -> u32 {
+        self.hash
     }
 
     pub(crate) fn cost(&self) -> u64 {

@@ -3,7 +3,7 @@
 //! ```text
 //!  chunks: [56 nodes, text of their holders] [56 nodes, text] ...
 //!
-//!  two trees over the same nodes:     by holder            by expiry
+//!  two trees over the same nodes:  by hash of holder       by expiry
 //!                                    ╭── m ──╮            ╭── 9 ──╮   each with the number, the
 //!                                    c       t            4       12  costs and the latest start
 //!                                                                     of all below it
@@ -17,7 +17,7 @@ use core::cmp::Ordering;
 
 use crate::holder::Holder;
 use crate::lease::Lease;
-use crate::lease_arena::{Index, LeaseArena, Links, NONE, Tree};
+use crate::lease_arena::{Index, Key, LeaseArena, Links, NONE, Tree};
 use crate::math::Exact;
 use crate::time::Instant;
 
@@ -45,20 +45,20 @@ impl LeaseIndex {
 
     /// Adds a lease, of whose holder there is none.
     pub(crate) fn insert(&mut self, lease: &Lease) {
-        let new = self.len();
+        let (new, key) = (self.len(), Key::of(lease));
         self.arena.push(lease);
-        self.insert_into(Tree::Holder, new, lease);
-        self.insert_into(Tree::Expiry, new, lease);
+        self.insert_into(Tree::Holder, new, &key);
+        self.insert_into(Tree::Expiry, new, &key);
     }
 
     /// Puts a lease in the place of that of the same holder, of which `old` is a copy.
     pub(crate) fn replace(&mut self, old: &Lease, lease: &Lease) {
         let index = self.index_of(&old.holder);
-        self.remove_from(Tree::Expiry, index, old);
+        self.remove_from(Tree::Expiry, index, &Key::of(old));
         if let Some(node) = self.arena.node_mut(index) {
             node.set(lease);
         }
-        self.insert_into(Tree::Expiry, index, lease);
+        self.insert_into(Tree::Expiry, index, &Key::of(lease));
     }
 
     /// Removes a lease, of which this is a copy.
@@ -67,8 +67,9 @@ impl LeaseIndex {
         if self.arena.node(index).is_none() {
             return;
         }
-        self.remove_from(Tree::Holder, index, lease);
-        self.remove_from(Tree::Expiry, index, lease);
+        let key = Key::of(lease);
+        self.remove_from(Tree::Holder, index, &key);
+        self.remove_from(Tree::Expiry, index, &key);
         self.fill(index);
     }
 
@@ -119,35 +120,36 @@ impl LeaseIndex {
 
     /// Returns the number and the costs of the leases that expire after `time`.
     pub(crate) fn after(&self, time: Instant) -> (u32, u64) {
-        let (mut count, mut costs) = (0_u32, 0_u64);
+        // Those that have expired are subtracted from all: usually they are few.
         let mut index = self.root(Tree::Expiry);
+        let (mut count, mut costs) = (self.count(Tree::Expiry, index), self.costs(index));
         while let Some(node) = self.arena.node(index) {
             let Links { left, right, .. } = *node.links(Tree::Expiry);
             if node.expiry > time {
-                if let Some(right) = self.arena.node(right) {
-                    count = count.plus(right.links(Tree::Expiry).count);
-                    costs = costs.plus(right.costs);
-                }
-                (count, costs) = (count.plus(1), costs.plus(node.cost()));
                 index = left;
-            } else {
-                index = right;
+                continue;
             }
+            if let Some(left) = self.arena.node(left) {
+                count = count.minus(left.links(Tree::Expiry).count);
+                costs = costs.minus(left.costs);
+            }
+            (count, costs) = (count.minus(1), costs.minus(node.cost()));
+            index = right;
         }
         (count, costs)
     }
 
     /// Returns the first time from which the leases that have not expired cost at most `costs`,
-    /// without that of one holder; the epoch if they never cost more.
-    pub(crate) fn time_of_costs(&self, costs: u64, without: &Holder) -> Instant {
-        // The lease of this holder, while it is in the subtree that is left to search.
-        let mut without = self.find(without);
+    /// without one of them; the epoch if they never cost more.
+    pub(crate) fn time_of_costs(&self, costs: u64, without: Option<&Lease>) -> Instant {
+        // The key of this lease, while the lease is in the subtree that is left to search.
         let cost_without = without.map_or(0, |lease| u64::from(lease.cost.get()));
+        let mut without = without.map(Key::of);
         let (mut later, mut time) = (0_u64, Instant::EPOCH);
         let mut index = self.root(Tree::Expiry);
-        while let Some((node, text)) = self.arena.node_and_text(index) {
+        while let Some(node) = self.arena.node(index) {
             let order = match &without {
-                Some(lease) => node.order(Tree::Expiry, text, lease).reverse(),
+                Some(key) => self.arena.order(Tree::Expiry, index, key).reverse(),
                 None => Ordering::Less,
             };
             let Links { left, right, .. } = *node.links(Tree::Expiry);
@@ -235,10 +237,15 @@ impl LeaseIndex {
     }
 
     fn index_of(&self, holder: &Holder) -> Index {
+        let hash = holder.hash();
         let mut index = self.root(Tree::Holder);
-        while let Some((node, text)) = self.arena.node_and_text(index) {
+        while let Some(node) = self.arena.node(index) {
             let Links { left, right, .. } = *node.links(Tree::Holder);
-            index = match holder.as_bytes().cmp(text) {
+            let by_holder = || {
+                let text = self.arena.node_and_text(index).map(|(_, text)| text);
+                text.map_or(Ordering::Equal, |text| holder.as_bytes().cmp(text))
+            };
+            index = match hash.cmp(&node.hash()).then_with(by_holder) {
                 Ordering::Less => left,
                 Ordering::Equal => break,
                 Ordering::Greater => right,
@@ -247,43 +254,79 @@ impl LeaseIndex {
         index
     }
 
-    fn insert_into(&mut self, tree: Tree, new: Index, lease: &Lease) {
-        let root = self.insert_below(tree, self.root(tree), new, lease);
-        self.set_root(tree, root);
-    }
-
-    fn remove_from(&mut self, tree: Tree, gone: Index, lease: &Lease) {
-        let root = self.remove_below(tree, self.root(tree), gone, lease);
-        self.set_root(tree, root);
-    }
-
-    /// Adds a node to a subtree; returns the root of the subtree then.
-    fn insert_below(&mut self, tree: Tree, root: Index, new: Index, lease: &Lease) -> Index {
-        let Some((node, text)) = self.arena.node_and_text(root) else { return new };
-        let is_left = node.order(tree, text, lease) == Ordering::Greater;
-        let Links { left, right, count } = *node.links(tree);
-        let child = self.insert_below(tree, if is_left { left } else { right }, new, lease);
-        if let Some(node) = self.arena.node_mut(root) {
-            node.add(tree, lease);
-            *node.links_mut(tree).child_mut(is_left) = child;
+    /// Adds a node, which is in the arena already.
+    ///
+    /// Counts the node on the way down to its place. Only where a side of a node has then become too
+    /// heavy, which is rare, the way is followed back up.
+    fn insert_into(&mut self, tree: Tree, new: Index, key: &Key<'_>) {
+        let mut path = [NONE; MAX_DEPTH];
+        let (mut depth, mut heavy, mut index, mut above) = (0_usize, 0_u128, self.root(tree), 0);
+        while let Some(is_left) = self.insertion_side(tree, index, key) {
+            let Some(node) = self.arena.node_mut(index) else { break };
+            node.add(tree, key.lease);
+            let Links { left, right, count } = *node.links(tree);
+            if depth > 0 && is_heavier(count, above_other(above, count)) {
+                heavy |= 1 << depth.minus(1);
+            }
+            if let Some(place) = path.get_mut(depth) {
+                *place = index;
+            }
+            (depth, above) = (depth.plus(1), count);
+            let child = if is_left { left } else { right };
+            if child == NONE {
+                *node.links_mut(tree).child_mut(is_left) = new;
+                break;
+            }
+            index = child;
         }
-        // The other side has what is neither the root nor in the child.
-        let grown = self.count(tree, child);
-        if is_heavier(grown, count.minus(grown)) { self.balance(tree, root) } else { root }
+        if depth == 0 {
+            self.set_root(tree, new);
+        }
+        while heavy > 0 {
+            let depth = heavy.ilog2() as usize;
+            heavy ^= 1 << depth;
+            self.balance_on_path(tree, &path, depth);
+        }
+    }
+
+    /// Returns whether a lease is to the left of a node; `None` if there is no such node.
+    fn insertion_side(&self, tree: Tree, index: Index, key: &Key<'_>) -> Option<bool> {
+        self.arena.node(index)?;
+        Some(self.arena.order(tree, index, key) == Ordering::Greater)
+    }
+
+    /// Makes the rotations that the node at this depth of a path needs.
+    fn balance_on_path(&mut self, tree: Tree, path: &[Index], depth: usize) {
+        let at = |depth: usize| path.get(depth).copied().unwrap_or(NONE);
+        let old = at(depth);
+        let root = self.balance(tree, old);
+        let Some(parent) = depth.checked_sub(1).map(at) else {
+            self.set_root(tree, root);
+            return;
+        };
+        if let Some(node) = self.arena.node_mut(parent) {
+            let links = node.links_mut(tree);
+            *links.child_mut(links.left == old) = root;
+        }
+    }
+
+    fn remove_from(&mut self, tree: Tree, gone: Index, key: &Key<'_>) {
+        let root = self.remove_below(tree, self.root(tree), gone, key);
+        self.set_root(tree, root);
     }
 
     /// Removes a node from a subtree that has it; returns the root of the subtree then.
-    fn remove_below(&mut self, tree: Tree, root: Index, gone: Index, lease: &Lease) -> Index {
-        let Some((node, text)) = self.arena.node_and_text(root) else { return root };
+    fn remove_below(&mut self, tree: Tree, root: Index, gone: Index, key: &Key<'_>) -> Index {
+        let Some(node) = self.arena.node(root) else { return root };
         let Links { left, right, count } = *node.links(tree);
         if root == gone {
             return self.join(tree, left, right);
         }
-        let is_left = node.order(tree, text, lease) == Ordering::Greater;
-        let child = self.remove_below(tree, if is_left { left } else { right }, gone, lease);
+        let is_left = self.arena.order(tree, root, key) == Ordering::Greater;
+        let child = self.remove_below(tree, if is_left { left } else { right }, gone, key);
         let is_exact = self.arena.node_mut(root).is_some_and(|node| {
             *node.links_mut(tree).child_mut(is_left) = child;
-            node.subtract(tree, lease)
+            node.subtract(tree, key.lease)
         });
         if !is_exact {
             self.update(tree, root);
@@ -393,8 +436,9 @@ impl LeaseIndex {
         if last != hole
             && let Some(lease) = self.arena.lease(last)
         {
-            self.replace_link(Tree::Holder, last, hole, &lease);
-            self.replace_link(Tree::Expiry, last, hole, &lease);
+            let key = Key::of(&lease);
+            self.replace_link(Tree::Holder, last, hole, &key);
+            self.replace_link(Tree::Expiry, last, hole, &key);
         }
         let Some((node, holder)) = self.arena.pop() else { return };
         if last != hole {
@@ -403,15 +447,15 @@ impl LeaseIndex {
     }
 
     /// Makes the link to a node, which has this lease, one to another place.
-    fn replace_link(&mut self, tree: Tree, from: Index, to: Index, lease: &Lease) {
+    fn replace_link(&mut self, tree: Tree, from: Index, to: Index, key: &Key<'_>) {
         let mut index = self.root(tree);
         if index == from {
             self.set_root(tree, to);
             return;
         }
-        while let Some((node, text)) = self.arena.node_and_text(index) {
-            let is_left = node.order(tree, text, lease) == Ordering::Greater;
+        while let Some(node) = self.arena.node(index) {
             let Links { left, right, .. } = *node.links(tree);
+            let is_left = self.arena.order(tree, index, key) == Ordering::Greater;
             let next = if is_left { left } else { right };
             if next == from {
                 if let Some(node) = self.arena.node_mut(index) {
@@ -422,6 +466,15 @@ impl LeaseIndex {
             index = next;
         }
     }
+}
+
+/// The most nodes on a path from a root: 2.41 log2 of the number of leases is less, for as many
+/// leases as there are indexes.
+const MAX_DEPTH: usize = 80;
+
+/// The nodes of a subtree of `above` nodes that are neither its root nor in the child of `count`.
+fn above_other(above: u32, count: u32) -> u32 {
+    above.minus(count).minus(1)
 }
 
 /// Returns true when a subtree of `side` nodes is too heavy beside one of `other` nodes.

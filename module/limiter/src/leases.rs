@@ -93,7 +93,8 @@ impl Leases {
         fences: &mut Fences,
         now: Instant,
     ) -> Result<Acquired, AcquisitionError> {
-        let (census, own) = (self.census(now), self.counted(&call.holder, now));
+        let (census, found) = (self.census(now), self.index.find(&call.holder));
+        let own = found.filter(|lease| lease.counts(now));
         let others = census.costs.minus(own.map_or(0, |own| u64::from(own.cost.get())));
         let costs = others.plus(u64::from(call.cost.get()));
         let is_repeated = own.is_some_and(|own| call.cost <= own.cost);
@@ -102,7 +103,7 @@ impl Leases {
                 granted: 0,
                 capacity: call.limit.get(),
                 remaining: remaining(call.limit, census.costs),
-                retry_after: self.retry_after(call, now),
+                retry_after: self.retry_after(call, own.as_ref(), now),
                 reset_after: until(census.last_expiry, now),
             };
             let lease = own.map(|own| HeldLease::of(&own, now));
@@ -118,7 +119,7 @@ impl Leases {
         let lease = lease_after(own, call.holder, call.cost, call.ttl, fence, now);
         let has_changed = own != Some(lease);
         if has_changed {
-            self.set(&lease, now);
+            self.set(found, &lease, now);
         }
         let last_expiry = census.last_expiry.max(lease.expiry);
         let decision = Decision {
@@ -146,7 +147,7 @@ impl Leases {
         let lease = lease_after(Some(own), own.holder, own.cost, ttl, own.fence, now);
         let has_changed = own != lease;
         if has_changed {
-            self.set(&lease, now);
+            self.set(Some(own), &lease, now);
         }
         Renewed { lease: Some(HeldLease::of(&lease, now)), has_changed }
     }
@@ -226,7 +227,7 @@ impl Leases {
     }
 
     /// The time until enough leases of other holders have ended.
-    fn retry_after(&self, call: &Acquisition, now: Instant) -> RetryAfter {
+    fn retry_after(&self, call: &Acquisition, own: Option<&Lease>, now: Instant) -> RetryAfter {
         let Some(room) = call.limit.get().checked_sub(call.cost.get()) else {
             return RetryAfter::Never;
         };
@@ -234,7 +235,7 @@ impl Leases {
         let time = if self.has_leases_ahead(now) {
             self.time_of_costs_one_by_one(room, &call.holder, now)
         } else {
-            self.index.time_of_costs(room, &call.holder)
+            self.index.time_of_costs(room, own)
         };
         RetryAfter::Wait(until(time, now))
     }
@@ -254,9 +255,10 @@ impl Leases {
         time
     }
 
-    /// Puts a lease in the place of that of its holder, and removes some that do not count.
-    fn set(&mut self, lease: &Lease, now: Instant) {
-        match self.index.find(&lease.holder) {
+    /// Puts a lease in the place of that of its holder, if one was found, and removes some that do
+    /// not count.
+    fn set(&mut self, found: Option<Lease>, lease: &Lease, now: Instant) {
+        match found {
             Some(own) if own.counts(now) => {
                 self.clean(now);
                 self.index.replace(&own, lease);
@@ -397,12 +399,13 @@ impl Stored for Leases {
         match effect {
             LeaseEffect::Whole(leases) => *self = leases,
             LeaseEffect::Acquisition { time, ttl, cost, fence, holder } => {
-                let own = self.counted(&holder, time);
+                let found = self.index.find(&holder);
+                let own = found.filter(|lease| lease.counts(time));
                 if own.is_some_and(|own| own.fence != fence) {
                     return Err(Refused);
                 }
                 let lease = lease_after(own, holder, cost, ttl, fence, time);
-                self.set(&lease, time);
+                self.set(found, &lease, time);
             }
             LeaseEffect::Renewal { time, ttl, holders } => {
                 let expiry = time.plus_micros(ttl.as_micros());
