@@ -3,6 +3,7 @@ with a check of its reply."""
 
 from dataclasses import dataclass
 
+from .leases import new_holders, whole_leases
 from .logs import DAY, grant_times, sorted_set, whole_log
 
 TOKEN_BUCKET = "module/benches/token_bucket.lua"
@@ -21,7 +22,8 @@ def denied(reply):
 
 @dataclass(frozen=True)
 class Call:
-    """A command with "KEY" in place of its key; `fill` makes each key, unless it is None. A call
+    """A command with "KEY" in place of its key, and with functions in place of words that are
+    different in each call; `fill` makes each key, unless it is None. A call
     that is not made at random times has the seconds between two calls on a key."""
 
     name: str
@@ -32,7 +34,8 @@ class Call:
     interval: float = None
 
     def on(self, key, scripts):
-        return [key if word == "KEY" else scripts.get(word, word) for word in self.words]
+        words = (word() if callable(word) else word for word in self.words)
+        return [key if word == "KEY" else scripts.get(word, word) for word in words]
 
     def prepare(self, server, scripts, keys):
         for key in keys:
@@ -95,6 +98,20 @@ def log_calls(entries, keys):
     return [
         Call("RATELIMIT.SW denied", (*words, entries, DAY), denied, fill, keys),
         Call("RATELIMIT.SW granted", (*words, LIMIT, DAY), granted, fill, keys),
+    ]
+
+
+def lease_calls(leases, keys):
+    """Returns calls with both outcomes on keys with this number of live leases, or a few more."""
+    made = whole_leases(leases)
+    fill = lambda key: ("RATELIMIT.APPLY", key, made)
+    acquire = ("RATELIMIT.ACQUIRE", "KEY")
+    new = new_holders(leases)
+    return [
+        Call("RATELIMIT.ACQUIRE denied", (*acquire, leases, DAY, new), denied, fill, keys),
+        Call("RATELIMIT.ACQUIRE granted", (*acquire, LIMIT, DAY, new), granted, fill, keys),
+        Call("RATELIMIT.ACQUIRE repeated", (*acquire, LIMIT, DAY, b"worker:%09d" % (leases // 2)), granted, fill, keys),
+        Call("RATELIMIT.RENEW", ("RATELIMIT.RENEW", "KEY", DAY, b"worker:%09d" % (leases // 2)), None, fill, keys),
     ]
 
 
