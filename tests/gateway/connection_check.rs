@@ -76,7 +76,8 @@ fn a_server_without_the_module_is_reported() {
 #[test]
 fn rights_that_the_user_does_not_have_are_listed() {
     let server = Server::start();
-    let all = "+ratelimit.tb +ratelimit.sw +ratelimit.peek +ratelimit.refund +ratelimit.reset";
+    let all = "+ratelimit.tb +ratelimit.sw +ratelimit.fw +ratelimit.peek +ratelimit.refund \
+               +ratelimit.reset";
     let url = format!("redis://app:pass-word@127.0.0.1:{}/", server.port());
     let as_user = |rights: &str| {
         let rights = format!("ACL SETUSER app RESET ON >pass-word {rights}");
@@ -87,11 +88,12 @@ fn rights_that_the_user_does_not_have_are_listed() {
     assert_eq!(check(as_user(&format!("~app:* -@all {all}"))), well);
 
     let settings = as_user("~app:* -@all +ratelimit.tb +ratelimit.peek");
-    let refused = "refuses the user RATELIMIT.REFUND, RATELIMIT.RESET, RATELIMIT.SW: ";
+    let refused =
+        "refuses the user RATELIMIT.FW, RATELIMIT.REFUND, RATELIMIT.RESET, RATELIMIT.SW: ";
     assert_fails(settings, &[refused, RIGHTS]);
     let settings = as_user(&format!("~app:health ~app:token_bucket:* -@all {all}"));
-    let refused =
-        "refuses the user RATELIMIT.PEEK, RATELIMIT.REFUND, RATELIMIT.RESET, RATELIMIT.SW";
+    let refused = "refuses the user RATELIMIT.FW, RATELIMIT.PEEK, RATELIMIT.REFUND, \
+                   RATELIMIT.RESET, RATELIMIT.SW";
     assert_fails(settings, &[refused, RIGHTS]);
 
     let with_database = as_user(&format!("~app:* -@all {all}"));

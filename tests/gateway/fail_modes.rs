@@ -160,7 +160,8 @@ fn errors_of_redis_have_no_fail_mode() {
     let server = Server::start();
     for fail_mode in ["open", "local"] {
         let gateway = settings(&server, fail_mode).start();
-        let body = r#"{"identifier": "user", "algorithm": "sliding_window", "limit": 1000001}"#;
+        let body = r#"{"identifier": "user", "algorithm": "sliding_window", "limit": 1000001,
+            "window_seconds": 86400}"#;
         let response = gateway.post("/rate-limit/check", body);
         assert_eq!(response.status, 422, "{}", response.body);
         assert!(response.body.contains("limit must be an integer"), "{}", response.body);

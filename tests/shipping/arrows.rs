@@ -224,8 +224,9 @@ impl Package {
         let is_of_repository = |name: &str| PACKAGES.iter().any(|package| package.name == name);
         let mut turned = vec![];
         for (file, name) in &sources.crates {
-            // A program names the library beside it.
-            let is_allowed = self.uses.contains(&name.as_str()) || name == self.name;
+            // A program names the library beside it, and a root names its own parts.
+            let is_part = sources.arrows.keys().any(|file| part_of(file) == name);
+            let is_allowed = self.uses.contains(&name.as_str()) || name == self.name || is_part;
             if is_of_repository(name) && !is_allowed {
                 turned.push(format!("{file} names the crate {name}"));
             }
