@@ -3,7 +3,7 @@ with a check of its reply."""
 
 from dataclasses import dataclass
 
-from .leases import new_holders, whole_leases
+from .leases import holder, new_holders, whole_leases
 from .logs import DAY, grant_times, sorted_set, whole_log
 
 TOKEN_BUCKET = "module/benches/token_bucket.lua"
@@ -102,16 +102,19 @@ def log_calls(entries, keys):
 
 
 def lease_calls(leases, keys):
-    """Returns calls with both outcomes on keys with this number of live leases, or a few more."""
+    """Returns calls with every outcome on keys with this number of live leases, or a few more."""
     made = whole_leases(leases)
-    fill = lambda key: ("RATELIMIT.APPLY", key, made)
+
+    def fill(key):
+        return "RATELIMIT.APPLY", key, made
+
     acquire = ("RATELIMIT.ACQUIRE", "KEY")
-    new = new_holders(leases)
+    new, own = new_holders(leases), holder(leases // 2)
     return [
         Call("RATELIMIT.ACQUIRE denied", (*acquire, leases, DAY, new), denied, fill, keys),
         Call("RATELIMIT.ACQUIRE granted", (*acquire, LIMIT, DAY, new), granted, fill, keys),
-        Call("RATELIMIT.ACQUIRE repeated", (*acquire, LIMIT, DAY, b"worker:%09d" % (leases // 2)), granted, fill, keys),
-        Call("RATELIMIT.RENEW", ("RATELIMIT.RENEW", "KEY", DAY, b"worker:%09d" % (leases // 2)), None, fill, keys),
+        Call("RATELIMIT.ACQUIRE repeated", (*acquire, LIMIT, DAY, own), granted, fill, keys),
+        Call("RATELIMIT.RENEW", ("RATELIMIT.RENEW", "KEY", DAY, own), None, fill, keys),
     ]
 
 

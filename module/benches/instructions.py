@@ -17,6 +17,7 @@ CALLS = 10_000
 SCRIPT_CALLS = 4_000
 ROUNDS = 10  # of calls that have an interval
 LENGTHS = {10: 4_000, 1_000: 1_000, 100_000: 20, 1_000_000: 10}  # entries: keys
+LEASES = {1_000: 20}  # live leases: keys
 SCRIPT_LENGTHS = {10: 4_000, 1_000: 200, 100_000: 5}
 
 PLAIN = [
@@ -131,6 +132,9 @@ def measure():
             for entries, keys in lengths.items():
                 for call in calls(entries, keys):
                     counts[f"{call.name}, {entries:,} entries"] = counter.count(call)
+        for leases, keys in LEASES.items():
+            for call in commands.lease_calls(leases, keys):
+                counts[f"{call.name}, {leases:,} leases"] = counter.count(call)
     measured = {"calls": CALLS, "script_calls": SCRIPT_CALLS, "commands": compared(counts)}
     measured["servers"] = {
         program.parent.name.replace("-", " "): measure_server(program)

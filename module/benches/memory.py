@@ -3,6 +3,7 @@
 from scripts.benchmarks.servers import Failure, Redis
 
 from . import commands
+from .leases import holder, whole_leases
 from .logs import HOUR, grant_times, one_grant, sorted_set
 
 KEYS = 1_000_000
@@ -101,10 +102,22 @@ def bytes_per_grant():
     return measured
 
 
+def bytes_per_lease(leases=1_000, keys=100):
+    """Returns the growth for each live lease of a key, without the bytes of its holder."""
+    made = whole_leases(leases)
+
+    def fill(server):
+        for number in range(keys):
+            server.client.execute_command("RATELIMIT.APPLY", f"jobs:{number}", made)
+
+    return grown(fill, keys) / keys / leases - len(holder(0))
+
+
 def measure():
     return {
         "keys": KEYS,
         "grants_per_tick": PER_TICK,
         "per_key": bytes_per_key(),
         "per_grant": bytes_per_grant(),
+        "per_lease": bytes_per_lease(),
     }
