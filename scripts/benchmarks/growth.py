@@ -1,63 +1,52 @@
 """How a cost grows with a size, and how many processors a rate of calls takes.
 
-A machine becomes faster and slower from second to second. So every round measures every size once,
-and a growth is the median of the ratios of two costs of the same round."""
+Every round measures every size once, and a growth is the median of the ratios of two costs of the same
+round."""
 
 import math
 import statistics
+
+from . import paired
 
 # A cost is flat when it grows by at most this factor over all sizes.
 FLAT = 1.05
 
 
 def rounds_of(runs, count):
-    """Returns rounds of the runs, which are functions by size and name. Every second round is in the
-    opposite order, so that what changes steadily adds to no ratio."""
-    order = [(size, name) for size, calls in runs.items() for name in calls]
-    rounds = []
-    for number in range(count):
-        measured = {size: {} for size in runs}
-        for size, name in order if number % 2 == 0 else order[::-1]:
-            measured[size][name] = runs[size][name]()
-        rounds.append(measured)
-    return rounds
+    """Returns rounds of the runs, which are functions by size and name."""
+    return paired.rounds_of(
+        {(size, name): run for size, calls in runs.items() for name, run in calls.items()}, count
+    )
 
 
 def summarize(rounds):
     """Returns the medians of each field by size and name, and the growth of each name."""
-    sizes = {
-        str(size): {
-            name: {
-                field: statistics.median(each[size][name][field] for each in rounds)
-                for field in calls[name]
-            }
-            for name in calls
-        }
-        for size, calls in rounds[0].items()
+    sizes, names = {}, {}
+    for size, name in rounds[0]:
+        runs = [each[size, name] for each in rounds]
+        medians = {field: statistics.median(run[field] for run in runs) for field in runs[0]}
+        sizes.setdefault(str(size), {})[name] = medians
+        names.setdefault(name, []).append(size)
+    return {
+        "sizes": sizes,
+        "growth": {name: growth(rounds, name, measured) for name, measured in names.items()},
     }
-    return {"sizes": sizes, "growth": {name: growth(rounds, name) for name in common_names(rounds)}}
 
 
-def common_names(rounds):
-    """Returns the names that every size has."""
-    sizes = list(rounds[0].values())
-    return [name for name in sizes[0] if all(name in calls for calls in sizes)]
-
-
-def growth(rounds, name):
+def growth(rounds, name, sizes):
     """Returns the ratio of the cost at the largest size to that at the smallest one, and the line
     through the ratios over the logarithm of the size: its slope, and the error that it leaves."""
-    first, *_, last = rounds[0]
     ratios = {
-        size: [each[size][name]["cpu_us"] / each[first][name]["cpu_us"] for each in rounds]
-        for size in rounds[0]
+        size: paired.spread(
+            each[size, name]["cpu_us"] / each[sizes[0], name]["cpu_us"] for each in rounds
+        )
+        for size in sizes
     }
-    slope, error = fit({size: statistics.median(each) for size, each in ratios.items()})
+    medians = {size: each["median"] for size, each in ratios.items()}
+    slope, error = fit(medians)
     return {
-        "median": statistics.median(ratios[last]),
-        "low": min(ratios[last]),
-        "high": max(ratios[last]),
-        "largest": max(statistics.median(each) for each in ratios.values()),
+        **ratios[sizes[-1]],
+        "largest": max(medians.values()),
         "per_tenfold": slope,
         "error": error,
     }
