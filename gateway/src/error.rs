@@ -59,6 +59,8 @@ pub enum Error {
     MethodNotAllowed,
     /// There is nothing to reset for this identifier.
     NothingStored(String),
+    /// The lease does not exist any more, or has another fence.
+    LeaseLost,
     /// Redis gave no decision.
     Unavailable,
     /// The service has no room, or no time, for another request now. Nothing was decided. FAIL_MODE
@@ -135,6 +137,7 @@ impl Error {
             Self::Unavailable | Self::Overloaded | Self::TooManyConnections => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::LeaseLost => StatusCode::CONFLICT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -156,6 +159,7 @@ impl Error {
             Self::Unavailable => "Rate limiting service temporarily unavailable".to_owned(),
             Self::Overloaded => "The service is overloaded".to_owned(),
             Self::TooManyConnections => "Too many connections".to_owned(),
+            Self::LeaseLost => "The lease is lost".to_owned(),
             Self::Internal => "Internal server error".to_owned(),
             Self::NothingStored(identifier) => {
                 format!("No rate limit data found for {identifier}")
@@ -170,6 +174,7 @@ impl Error {
             Self::Unauthenticated { .. } => Some("UNAUTHENTICATED"),
             Self::Forbidden(_) => Some("FORBIDDEN"),
             Self::CallerLimited(_) => Some("CALLER_LIMITED"),
+            Self::LeaseLost => Some("LEASE_LOST"),
             Self::Unavailable => Some("REDIS_ERROR"),
             Self::Overloaded => Some("OVERLOADED"),
             Self::TooManyConnections => Some("TOO_MANY_CONNECTIONS"),

@@ -90,6 +90,23 @@ pub(crate) fn of_decision(
     ]
 }
 
+/// Returns the headers of a decision on a lease. The policy has no window: its unit is the lease.
+pub(crate) fn of_lease(decision: &Decision) -> [(HeaderName, HeaderValue); 6] {
+    let wait = if decision.allowed { decision.reset_after } else { decision.retry_after };
+    let next = (decision.remaining < decision.capacity)
+        .then(|| wait.whole_seconds().clamp(1, MAX_FIELD_INTEGER));
+    let policy = format!("\"default\";q={};qu=\"concurrent-requests\"", decision.limit);
+    [
+        // The text is ASCII, so that this cannot fail.
+        (POLICY, HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"default\""))),
+        (STATE, item(&[(";r=", Some(decision.remaining)), (";t=", next)])),
+        (X_LIMIT, decision.capacity.into()),
+        (X_REMAINING, decision.remaining.into()),
+        (X_RESET, decision.reset_after.whole_seconds().into()),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ]
+}
+
 /// Returns a structured field of one item, with the parameters that have a value.
 fn item(parameters: &[(&str, Option<u64>)]) -> HeaderValue {
     let mut text = String::with_capacity(64);

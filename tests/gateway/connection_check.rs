@@ -77,7 +77,7 @@ fn a_server_without_the_module_is_reported() {
 fn rights_that_the_user_does_not_have_are_listed() {
     let server = Server::start();
     let all = "+ratelimit.tb +ratelimit.sw +ratelimit.fw +ratelimit.peek +ratelimit.refund \
-               +ratelimit.reset";
+        +ratelimit.reset +ratelimit.acquire +ratelimit.renew +ratelimit.release +ratelimit.holders";
     let url = format!("redis://app:pass-word@127.0.0.1:{}/", server.port());
     let as_user = |rights: &str| {
         let rights = format!("ACL SETUSER app RESET ON >pass-word {rights}");
@@ -88,12 +88,13 @@ fn rights_that_the_user_does_not_have_are_listed() {
     assert_eq!(check(as_user(&format!("~app:* -@all {all}"))), well);
 
     let settings = as_user("~app:* -@all +ratelimit.tb +ratelimit.peek");
-    let refused =
-        "refuses the user RATELIMIT.FW, RATELIMIT.REFUND, RATELIMIT.RESET, RATELIMIT.SW: ";
+    let refused = "refuses the user RATELIMIT.ACQUIRE, RATELIMIT.FW, RATELIMIT.HOLDERS, \
+        RATELIMIT.REFUND, RATELIMIT.RELEASE, RATELIMIT.RENEW, RATELIMIT.RESET, RATELIMIT.SW: ";
     assert_fails(settings, &[refused, RIGHTS]);
     let settings = as_user(&format!("~app:health ~app:token_bucket:* -@all {all}"));
-    let refused = "refuses the user RATELIMIT.FW, RATELIMIT.PEEK, RATELIMIT.REFUND, \
-                   RATELIMIT.RESET, RATELIMIT.SW";
+    let refused = "refuses the user RATELIMIT.ACQUIRE, RATELIMIT.FW, RATELIMIT.HOLDERS, \
+        RATELIMIT.PEEK, RATELIMIT.REFUND, RATELIMIT.RELEASE, RATELIMIT.RENEW, RATELIMIT.RESET, \
+        RATELIMIT.SW: ";
     assert_fails(settings, &[refused, RIGHTS]);
 
     let with_database = as_user(&format!("~app:* -@all {all}"));
@@ -101,7 +102,8 @@ fn rights_that_the_user_does_not_have_are_listed() {
     assert_fails(with_database, &["give the user of Redis the right +select"]);
 
     // The gateway counts the requests of callers in separate keys.
-    let keys = "~app:health ~app:token_bucket:* ~app:sliding_window:*";
+    let keys = "~app:health ~app:token_bucket:* ~app:sliding_window:* ~app:fixed_window:* \
+        ~app:concurrency:*";
     assert_eq!(check(as_user(&format!("{keys} -@all {all}"))), well);
     let directory = tempfile::TempDir::new().unwrap();
     let file = directory.path().join("keys.json");

@@ -20,6 +20,8 @@ mod force;
 mod http_api;
 // Invalid and hostile requests.
 mod invalid_requests;
+// Leases.
+mod leases;
 // Refunds, peeks and resets.
 mod refund;
 // The identifiers with the most denied checks.

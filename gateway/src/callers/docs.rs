@@ -53,8 +53,8 @@ pub(crate) fn document(callers: &Callers, requirements: &[Requirement], api: &mu
         else {
             continue;
         };
-        let PathItem { get, post, delete, .. } = item;
-        for operation in [get, post, delete].into_iter().flatten() {
+        let PathItem { get, post, put, delete, .. } = item;
+        for operation in [get, post, put, delete].into_iter().flatten() {
             for (name, _) in &schemes {
                 let requirement = [((*name).to_owned(), vec![scope.name().to_owned()])];
                 operation.security.push(requirement.into_iter().collect());

@@ -80,11 +80,19 @@ impl<'a> Fields<'a> {
         Ok(Self { loc, part, values: values.collect(), errors: Vec::new() })
     }
 
-    /// Returns the identifier in the path of a request as a field.
-    pub(crate) fn from_path(identifier: String) -> Self {
+    /// Returns the parameters in the path of a request as fields.
+    pub(crate) fn from_path(parameters: Vec<(&'static str, String)>) -> Self {
         let loc = vec![Place::Name("path")];
-        let values = vec![("identifier", Input::Text(Cow::Owned(identifier)))];
+        let field = |(name, value)| (name, Input::Text(Cow::Owned(value)));
+        let values = parameters.into_iter().map(field).collect();
         Self { loc, part: Input::Null, values, errors: Vec::new() }
+    }
+
+    /// Replaces the fields with those in the JSON body of the same request, and keeps the errors.
+    pub(crate) fn continue_with_body(&mut self, body: &'a [u8]) -> Result<(), Error> {
+        let Self { loc, part, values, errors: _ } = Self::from_body(body)?;
+        (self.loc, self.part, self.values) = (loc, part, values);
+        Ok(())
     }
 
     /// Reads the fields in the query of a request.
@@ -250,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_last_of_equal_names_in_a_query_counts() {
-        let mut fields = Fields::from_path("x".to_owned());
+        let mut fields = Fields::from_path(vec![("identifier", "x".to_owned())]);
         fields.continue_with_query(Some("limit=1&limit=%32&window_seconds=0.5"));
         let quota = fields.quota(DEFAULTS).unwrap();
         let expected = Limit::new(Units::new(2).unwrap(), Window::from_millis(500).unwrap());

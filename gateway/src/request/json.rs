@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 /// Every field that any request has. All others are skipped.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 20] = [
     "identifier",
     "algorithm",
     "limit",
@@ -21,6 +21,12 @@ const NAMES: [&str; 14] = [
     "timezone",
     "starts",
     "force",
+    "lease",
+    "ttl_seconds",
+    "fence",
+    "reservation",
+    "limits",
+    "actual",
 ];
 
 /// A field of a request: its name and its value.

@@ -4,6 +4,7 @@ pub mod field_error;
 pub mod fields;
 pub(crate) mod input;
 pub(crate) mod json;
+pub(crate) mod lease;
 pub(crate) mod number;
 pub(crate) mod quota;
 pub(crate) mod quota_fields;

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use calendar::{CalendarUnit, Start, Unit};
 use jiff::tz::TimeZone;
 use limiter::{Algorithm, Units, Window};
+use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
@@ -29,6 +30,11 @@ const _: () = assert!(MAX_IDENTIFIER_BYTES <= store::MAX_IDENTIFIER_BYTES);
 
 /// Reads a text of 1 to 256 bytes.
 pub(crate) fn identifier(value: &Input<'_>) -> Result<String, BrokenRule> {
+    text(value, MAX_IDENTIFIER_BYTES)
+}
+
+/// Reads a text of 1 to `max_bytes` bytes.
+pub(crate) fn text(value: &Input<'_>, max_bytes: usize) -> Result<String, BrokenRule> {
     let Input::Text(text) = value else {
         return Err(BrokenRule::new("string_type", "Input should be a valid string"));
     };
@@ -39,11 +45,11 @@ pub(crate) fn identifier(value: &Input<'_>) -> Result<String, BrokenRule> {
             json!({ "min_length": 1 }),
         ));
     }
-    if text.len() > MAX_IDENTIFIER_BYTES {
+    if text.len() > max_bytes {
         return Err(BrokenRule::with_ctx(
             "string_too_long",
-            format!("String should have at most {MAX_IDENTIFIER_BYTES} bytes"),
-            json!({ "max_length": MAX_IDENTIFIER_BYTES }),
+            format!("String should have at most {max_bytes} bytes"),
+            json!({ "max_length": max_bytes }),
         ));
     }
     Ok(text.clone().into_owned())
@@ -60,7 +66,7 @@ pub(crate) fn period(value: &Input<'_>) -> Result<Unit, BrokenRule> {
 }
 
 /// Reads one of several names.
-fn named<T>(
+pub(crate) fn named<T>(
     value: &Input<'_>,
     from_name: impl FnOnce(&str) -> Option<T>,
     names: impl FnOnce() -> Vec<&'static str>,
@@ -128,7 +134,10 @@ pub(crate) fn top_count(value: &Input<'_>) -> Result<u32, BrokenRule> {
 }
 
 /// Reads an integer within a range.
-fn whole(value: &Input<'_>, range: &RangeInclusive<u32>) -> Result<u32, BrokenRule> {
+pub(crate) fn whole<T>(value: &Input<'_>, range: &RangeInclusive<T>) -> Result<T, BrokenRule>
+where
+    T: Copy + Into<i128> + TryFrom<i128> + PartialOrd + Serialize,
+{
     let number = match (number(value), value) {
         (Some(Ok(number)), _) if number % 1000 == 0 => number / 1000,
         (Some(_), Input::Text(_)) => {
@@ -147,9 +156,9 @@ fn whole(value: &Input<'_>, range: &RangeInclusive<u32>) -> Result<u32, BrokenRu
             return Err(BrokenRule::new("int_type", "Input should be a valid integer"));
         }
     };
-    match u32::try_from(number) {
+    match T::try_from(number) {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ if number < i128::from(*range.start()) => Err(too_small(&json!(range.start()))),
+        _ if number < (*range.start()).into() => Err(too_small(&json!(range.start()))),
         _ => Err(too_large(&json!(range.end()))),
     }
 }

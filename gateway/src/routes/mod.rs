@@ -6,6 +6,9 @@ mod body;
 mod check;
 mod completion;
 mod health;
+mod lease;
+mod lease_list;
+mod leases;
 pub(crate) mod listener_kind;
 mod metrics;
 mod pages;
@@ -19,7 +22,7 @@ mod work;
 use std::sync::Arc;
 
 use aide::{
-    axum::routing::{delete_with, get_with, post_with},
+    axum::routing::{delete_with, get_with, post_with, put_with},
     openapi::OpenApi,
 };
 use axum::{Router, http::Method};
@@ -76,6 +79,18 @@ fn operations() -> Sitemap {
         .route("/rate-limit/refund", RESET, post_with(refund::refund, refund::docs))
         .route("/rate-limit/status/{identifier}", READ, get_with(status::status, status::docs))
         .route("/rate-limit/reset/{identifier}", RESET, delete_with(reset::reset, reset::docs))
+        .route("/rate-limit/leases", CHECK, post_with(leases::acquire, leases::docs))
+        .route(
+            "/rate-limit/leases/{identifier}",
+            READ,
+            get_with(lease_list::list, lease_list::docs),
+        )
+        .route(
+            "/rate-limit/leases/{identifier}/{lease}",
+            CHECK,
+            put_with(lease::renew, lease::renew_docs)
+                .delete_with(lease::release, lease::release_docs),
+        )
         .route("/rate-limit/top", AccessRule::Inspection, get_with(top::top, top::docs))
         .route("/health", AccessRule::Probes, get_with(health::health, health::docs))
         .route("/health/live", AccessRule::Probes, get_with(health::live, health::live_docs))
@@ -90,7 +105,7 @@ fn page_rules(origins: &Origins) -> PageRules {
     };
     let cors = CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         // A wildcard does not cover Authorization.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(headers::EXPOSED);

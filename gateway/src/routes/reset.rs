@@ -1,6 +1,6 @@
-//! Resets the quotas of an identifier.
+//! Resets the quotas of an identifier, and ends its leases.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use aide::{
     OperationInput, generate::GenContext, openapi::Operation, transform::TransformOperation,
@@ -11,7 +11,7 @@ use axum::{
     http::request::Parts,
 };
 use limiter::Algorithm;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use store::{Store, StoreError};
 
@@ -19,7 +19,7 @@ use super::{completion::complete, path};
 use crate::{
     error::{Error, ErrorBody},
     openapi,
-    request::{quota::AlgorithmName, value},
+    request::{field_error::BrokenRule, input::Input, value},
     state::AppState,
 };
 
@@ -27,17 +27,37 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ResetRequest {
     identifier: String,
-    algorithm: Option<Algorithm>,
+    target: Option<Target>,
+}
+
+/// The states that a reset deletes.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Quota(Algorithm),
+    Leases,
 }
 
 /// The query of a reset.
 #[derive(JsonSchema)]
 #[schemars(inline)]
 struct ResetQuery {
-    /// The algorithm whose quota is reset; all when left out.
+    /// The algorithm whose quota is reset, or `concurrency` for the leases; all when left out.
     #[expect(dead_code, reason = "describes the parameter; its value is read into Fields")]
-    #[schemars(with = "Option<AlgorithmName>")]
-    algorithm: Option<Algorithm>,
+    #[schemars(with = "Option<TargetName>")]
+    algorithm: Option<Target>,
+}
+
+/// The name of a target in a query, for `schemars(with)`.
+struct TargetName;
+
+impl JsonSchema for TargetName {
+    fn schema_name() -> Cow<'static, str> {
+        "ResetTarget".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "enum": target_names().collect::<Vec<_>>() })
+    }
 }
 
 /// The answer to a reset.
@@ -50,12 +70,12 @@ pub(crate) struct ResetAnswer {
 /// `DELETE /rate-limit/reset/{identifier}`
 pub(crate) async fn reset(
     State(state): State<Arc<AppState>>,
-    ResetRequest { identifier, algorithm }: ResetRequest,
+    ResetRequest { identifier, target }: ResetRequest,
 ) -> Result<Json<ResetAnswer>, Error> {
-    let reset = ResetRequest { identifier: identifier.clone(), algorithm };
+    let reset = ResetRequest { identifier: identifier.clone(), target };
     let done = complete(async move { reset.run(&state.store).await }).await?;
     let was_stored = done.map_err(|error| Error::without_answer(&error))?;
-    if algorithm.is_some() && !was_stored {
+    if target.is_some() && !was_stored {
         return Err(Error::NothingStored(identifier));
     }
     Ok(Json(ResetAnswer { message: format!("Rate limit reset for {identifier}") }))
@@ -64,15 +84,34 @@ pub(crate) async fn reset(
 impl ResetRequest {
     /// Deletes the states. Returns true when there was one.
     async fn run(&self, store: &Store) -> Result<bool, StoreError> {
-        if let Some(algorithm) = self.algorithm {
-            return store.reset(&self.identifier, algorithm).await;
+        match self.target {
+            Some(Target::Quota(algorithm)) => {
+                return store.reset(&self.identifier, algorithm).await;
+            }
+            Some(Target::Leases) => return store.reset_leases(&self.identifier).await,
+            None => {}
         }
-        // One command for each algorithm, all at once, because a cluster can refuse one command with
-        // several keys. If one fails, the others still run to their end: each resets its own quota.
+        // One command for each key, all at once, because a cluster can refuse one command with several
+        // keys. If one fails, the others still run to their end: each resets its own key.
         let [bucket, log, window] = Algorithm::ALL.map(|each| store.reset(&self.identifier, each));
-        let (bucket, log, window) = tokio::join!(bucket, log, window);
-        Ok(bucket? | log? | window?)
+        let leases = store.reset_leases(&self.identifier);
+        let (bucket, log, window, leases) = tokio::join!(bucket, log, window, leases);
+        Ok(bucket? | log? | window? | leases?)
     }
+}
+
+/// Returns the names of all targets.
+fn target_names() -> impl Iterator<Item = &'static str> {
+    Algorithm::ALL.into_iter().map(Algorithm::name).chain([store::CONCURRENCY])
+}
+
+/// Reads the name of a target.
+fn target(value: &Input<'_>) -> Result<Target, BrokenRule> {
+    let from_name = |name: &str| match name {
+        store::CONCURRENCY => Some(Target::Leases),
+        _ => Algorithm::from_name(name).map(Target::Quota),
+    };
+    value::named(value, from_name, || target_names().collect())
 }
 
 impl FromRequestParts<Arc<AppState>> for ResetRequest {
@@ -82,9 +121,8 @@ impl FromRequestParts<Arc<AppState>> for ResetRequest {
         let mut fields = path::fields(parts).await?;
         let identifier = fields.required("identifier", value::identifier);
         fields.continue_with_query(parts.uri.query());
-        let algorithm = fields.optional("algorithm", value::algorithm);
-        let request =
-            algorithm.and_then(|algorithm| Ok(Self { identifier: identifier?, algorithm }));
+        let target = fields.optional("algorithm", target);
+        let request = target.and_then(|target| Ok(Self { identifier: identifier?, target }));
         fields.finish(request)
     }
 }
@@ -101,7 +139,9 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .id("reset")
         .tag("rate limit")
         .summary("Reset a quota")
-        .description("The whole quota can be taken again at once.")
+        .description(
+            "The whole quota can be taken again at once, and no holder has a lease any more.",
+        )
         .response_with::<200, Json<ResetAnswer>, _>(|response| {
             response
                 .description("Done.")

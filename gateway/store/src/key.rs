@@ -2,23 +2,37 @@
 
 use limiter::Algorithm;
 
+/// The name of leases in JSON, in keys and in metrics.
+pub const CONCURRENCY: &str = "concurrency";
+
 /// Returns the key that holds the state of an identifier.
 ///
 /// The identifier is its hash tag: both keys of an identifier are in one slot of a cluster, unless
 /// the identifier begins with a closing brace.
 pub(crate) fn key(prefix: &str, algorithm: Algorithm, identifier: &str) -> String {
-    format!("{prefix}{}:{{{identifier}}}", algorithm.name())
+    tagged_key(prefix, algorithm.name(), identifier)
+}
+
+/// Returns the key that holds the leases of an identifier. It is in the slot of the other keys of the
+/// identifier.
+pub(crate) fn concurrency_key(prefix: &str, identifier: &str) -> String {
+    tagged_key(prefix, CONCURRENCY, identifier)
+}
+
+fn tagged_key(prefix: &str, name: &str, identifier: &str) -> String {
+    format!("{prefix}{name}:{{{identifier}}}")
 }
 
 #[cfg(test)]
 mod tests {
     use limiter::Algorithm;
 
-    use super::key;
+    use super::{concurrency_key, key};
 
     #[test]
     fn keys_hold_the_identifier_in_braces() {
         assert_eq!(key("", Algorithm::TokenBucket, "a/b"), "token_bucket:{a/b}");
         assert_eq!(key("app:", Algorithm::SlidingWindow, "x"), "app:sliding_window:{x}");
+        assert_eq!(concurrency_key("app:", "x"), "app:concurrency:{x}");
     }
 }

@@ -9,6 +9,7 @@
 //! * `options`: the options of a store.
 //! * `redis`: the commands, the connections and the topologies of Redis; `key`: its keys.
 //! * `local`: decisions of this process, by the limiter.
+//! * `lease`: requests for leases, and their answers; `lease_keys`: the leases of this process.
 //! * `fallback`: decisions while Redis does not answer; `outage_log`: the log of that time.
 //! * `deny_cache`: denials that are repeated without a call to Redis.
 //! * `top_denied`: the identifiers that were denied most often lately.
@@ -31,6 +32,8 @@ mod deny_cache;
 mod error;
 mod fallback;
 mod key;
+mod lease;
+mod lease_keys;
 mod local;
 mod log_throttle;
 mod metrics;
@@ -48,8 +51,12 @@ pub use self::{
     check::{Check, Refund},
     decision::{Decision, RefundOutcome, Source},
     error::{Argument, StoreError},
+    key::CONCURRENCY,
+    lease::{
+        HeldLease, LeaseDecision, LeaseList, LeaseName, LeaseRequest, ListedLease, Release, Renewal,
+    },
     log_throttle::{LogThrottle, Sums},
-    metrics::count_decision,
+    metrics::{count_decision, count_lease_decision},
     millis::Millis,
     options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
     quota_rule::QuotaRule,

@@ -11,7 +11,7 @@ use metrics::{
     gauge, histogram,
 };
 
-use crate::decision::Source;
+use crate::{decision::Source, key::CONCURRENCY};
 
 const DECISIONS: &str = "ratelimit_decisions_total";
 const NO_ROOM: &str = "ratelimit_local_no_room_total";
@@ -46,11 +46,21 @@ static DECISION_COUNTERS: LazyLock<DecisionCounters> = LazyLock::new(|| {
     })
 });
 
+/// The decisions on leases by outcome (denied, allowed) and source, each in the order of its `ALL`.
+static LEASE_COUNTERS: LazyLock<[[Counter; Source::ALL.len()]; 2]> = LazyLock::new(|| {
+    ["denied", "allowed"].map(|outcome| {
+        Source::ALL.map(|source| {
+            counter!(DECISIONS, "algorithm" => CONCURRENCY, "outcome" => outcome,
+                "source" => source.name())
+        })
+    })
+});
+
 /// Describes all metrics, and registers each with 0.
 pub(crate) fn register(max_backlog: usize, error_kinds: impl Iterator<Item = &'static str>) {
     describe_counter!(
         DECISIONS,
-        "Checks that were decided, by algorithm, outcome, and source: redis, local (this process), \
+        "Checks and requests for leases that were decided, by algorithm, outcome, and source: redis, local (this process), \
          cache (an earlier denial) or open (no decision: Redis could not answer)."
     );
     describe_counter!(
@@ -71,6 +81,7 @@ pub(crate) fn register(max_backlog: usize, error_kinds: impl Iterator<Item = &'s
         "1 while a Redis server is left alone because it does not answer, else 0."
     );
     LazyLock::force(&DECISION_COUNTERS);
+    LazyLock::force(&LEASE_COUNTERS);
     counter!(NO_ROOM).increment(0);
     LazyLock::force(&CALLS);
     gauge!(MAX_BACKLOG).set(max_backlog as f64);
@@ -82,6 +93,11 @@ pub(crate) fn register(max_backlog: usize, error_kinds: impl Iterator<Item = &'s
 /// Counts a decision.
 pub fn count_decision(algorithm: Algorithm, allowed: bool, source: Source) {
     DECISION_COUNTERS[algorithm as usize][usize::from(allowed)][source as usize].increment(1);
+}
+
+/// Counts a decision on a lease.
+pub fn count_lease_decision(allowed: bool, source: Source) {
+    LEASE_COUNTERS[usize::from(allowed)][source as usize].increment(1);
 }
 
 /// Counts a check that was denied because the local store has no room for its quota.

@@ -37,6 +37,10 @@ pub(crate) enum RedisErrorKind {
     Unexpected,
 }
 
+/// The error of a lease that fits a limit above the number of leases that a key can have.
+pub(crate) const TOO_MANY_LEASES: &str =
+    "the key has as many leases as the setting ratelimit.leases-max allows";
+
 /// One throttle for each kind: thousands of calls in a second that fail alike are one line.
 static THROTTLES: [Mutex<LogThrottle>; RedisErrorKind::ALL.len()] =
     [const { Mutex::new(LogThrottle::new()) }; RedisErrorKind::ALL.len()];
@@ -95,9 +99,13 @@ pub(crate) fn explain(error: &RedisError) -> StoreError {
 }
 
 /// Returns the argument that the module refuses. The reply of the module has no other form of it
-/// than the sentence `ARGUMENT must be ...`, which documentation and tests hold constant.
+/// than the sentence `ARGUMENT must be ...`, and [`TOO_MANY_LEASES`], which documentation and tests
+/// hold constant.
 fn refused_argument(error: &RedisError) -> Option<Argument> {
     let sentence = error.detail().filter(|_| error.code() == Some("ERR"))?;
+    if sentence == TOO_MANY_LEASES {
+        return Some(Argument::Limit);
+    }
     let (name, _) = sentence.split_once(" must be ")?;
     Argument::from_name(name)
 }
@@ -237,7 +245,9 @@ impl RedisErrorKind {
             }
             Self::Loading => "Redis is reading its data from disk: wait until it is done",
             Self::Busy => "a script keeps Redis busy: wait for it, or end it with SCRIPT KILL",
-            Self::ModuleMissing => "load the ratelimit module into Redis",
+            Self::ModuleMissing => {
+                "load the ratelimit module into Redis, in a version as new as this gateway"
+            }
             Self::NotAllowed => "give the Redis user the RATELIMIT commands and access to the keys",
             Self::OutOfMemory => "Redis is at maxmemory: raise it, or have it evict keys",
             Self::SavingFails => {
@@ -277,7 +287,7 @@ mod tests {
 
     use redis::{RedisError, parse_redis_value};
 
-    use super::{RedisErrorKind, explain, server_time};
+    use super::{RedisErrorKind, TOO_MANY_LEASES, explain, server_time};
     use crate::error::{Argument, StoreError};
 
     fn server_error(line: &str) -> RedisError {
@@ -291,6 +301,11 @@ mod tests {
         assert_eq!(
             explain(&server_error(&format!("ERR {rule}"))),
             StoreError::Refused { argument: Argument::Limit, rule: rule.to_owned() }
+        );
+        let rule = TOO_MANY_LEASES.to_owned();
+        assert_eq!(
+            explain(&server_error(&format!("ERR {rule}"))),
+            StoreError::Refused { argument: Argument::Limit, rule }
         );
     }
 
@@ -316,6 +331,11 @@ mod tests {
         for (line, kind) in [
             (
                 "ERR unknown command 'RATELIMIT.TB', with args beginning with: ",
+                RedisErrorKind::ModuleMissing,
+            ),
+            // An older module.
+            (
+                "ERR unknown command 'RATELIMIT.ACQUIRE', with args beginning with: 'key' ",
                 RedisErrorKind::ModuleMissing,
             ),
             ("ERR key must be shorter", RedisErrorKind::Unexpected),

@@ -1,5 +1,7 @@
 //! The store: the deny cache, Redis, and the fallback, in this order.
 
+mod leases;
+
 use std::{str::Utf8Error, sync::Arc};
 
 use limiter::{Algorithm, Instant};
@@ -12,6 +14,7 @@ use crate::{
     deny_cache::{DenyCache, Ticket},
     error::StoreError,
     fallback::Fallback,
+    lease_keys::LeaseKeys,
     local::LocalStore,
     metrics,
     options::{DenyCacheOptions, LocalOptions, Location, StoreOptions},
@@ -61,6 +64,8 @@ pub struct Store {
     redis: Option<Redis>,
     deny_cache: DenyCache,
     local: LocalStore,
+    /// The leases of `memory://`.
+    leases: LeaseKeys,
     fallback: Arc<Fallback>,
     clock: Arc<Clock>,
     /// True if the checks are those of requests, which the log and the sketch count. The checks of
@@ -87,6 +92,7 @@ impl Store {
             redis,
             deny_cache: DenyCache::new(options.deny_cache),
             local: LocalStore::new(options.local.max_keys),
+            leases: LeaseKeys::new(options.local.max_keys),
             fallback: Arc::new(Fallback::new(options.fail_mode, options.local.share)),
             clock: Arc::new(Clock::start()),
             serves_requests: true,
@@ -104,6 +110,7 @@ impl Store {
             redis: self.redis.as_ref().map(|redis| redis.with_more_prefix(CALLERS_PREFIX)),
             deny_cache: DenyCache::new(deny_cache),
             local: LocalStore::new(local.max_keys),
+            leases: LeaseKeys::new(local.max_keys),
             fallback: Arc::clone(&self.fallback),
             clock: Arc::clone(&self.clock),
             serves_requests: false,

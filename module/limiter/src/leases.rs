@@ -179,6 +179,12 @@ impl Leases {
         self.census(now).count
     }
 
+    /// The number of leases in the state, with those that count no more.
+    #[must_use]
+    pub fn stored_count(&self) -> u32 {
+        self.index.len()
+    }
+
     /// The time from which the state counts for nothing: that at which the last lease expires.
     #[must_use]
     pub fn end(&self) -> Instant {

@@ -165,7 +165,7 @@ impl LocalStore {
     }
 
     /// Counts and logs a check that was denied for lack of room.
-    fn report_no_room(&self) {
+    pub(super) fn report_no_room(&self) {
         count_no_room();
         let mut no_room = self.no_room.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Sums { count, seconds }) = no_room.record_without_end(time::Instant::now()) {

@@ -126,22 +126,24 @@ fn append_seconds(command: &mut Cmd, millis: u64) {
     command.arg(Millis(millis).to_string());
 }
 
+/// Returns the words of a command.
+#[cfg(test)]
+pub(super) fn words(command: &KeyedCommand) -> String {
+    let words = command.command.args_iter().map(|argument| match argument {
+        redis::Arg::Simple(word) => String::from_utf8_lossy(word).into_owned(),
+        _ => unreachable!("all arguments are words"),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use limiter::{
         Algorithm, Bounds, FixedLimit, LogLimit, LogOptions, Period, Quota, Units, Window,
     };
 
-    use super::{KeyedCommand, check, peek};
+    use super::{check, peek, words};
     use crate::check::{Check, bucket, quota};
-
-    fn words(command: &KeyedCommand) -> String {
-        let words = command.command.args_iter().map(|argument| match argument {
-            redis::Arg::Simple(word) => String::from_utf8_lossy(word).into_owned(),
-            _ => unreachable!("all arguments are words"),
-        });
-        words.collect::<Vec<_>>().join(" ")
-    }
 
     #[test]
     fn a_check_is_one_command_without_options_that_are_the_default() {

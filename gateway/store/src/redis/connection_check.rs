@@ -15,7 +15,10 @@ use super::{
     topology::{RedisOptions, SentinelTopology, Topology, server_at},
     topology_refresh::cluster_slots,
 };
-use crate::{key::key, redis_error::RedisErrorKind};
+use crate::{
+    key::{concurrency_key, key},
+    redis_error::RedisErrorKind,
+};
 
 /// Connects to every server that has keys, and sends every command to it. No key is changed.
 ///
@@ -192,6 +195,12 @@ fn commands(key_prefix: &str, callers_prefix: Option<&str>) -> Vec<(&'static str
         commands.push(command("RATELIMIT.REFUND", &key, &["0"]));
         commands.push(command("RATELIMIT.RESET", &key, &[]));
     }
+    let leases = concurrency_key(key_prefix, &identifier);
+    commands.push(command("RATELIMIT.ACQUIRE", &leases, &["0", "1", "holder"]));
+    commands.push(command("RATELIMIT.RENEW", &leases, &["0", "holder"]));
+    commands.push(command("RATELIMIT.RELEASE", &leases, &[""]));
+    commands.push(command("RATELIMIT.HOLDERS", &leases, &[]));
+    commands.push(command("RATELIMIT.RESET", &leases, &[]));
     if let Some(prefix) = callers_prefix {
         let key = key(prefix, Algorithm::TokenBucket, &identifier);
         commands.push(command("RATELIMIT.TB", &key, &["0", "1"]));

@@ -11,6 +11,7 @@ mod connections;
 mod deadline;
 mod dial;
 mod driver_activity;
+mod leases;
 mod lookup;
 mod node;
 mod reconnect;

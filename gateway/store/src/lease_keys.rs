@@ -1,0 +1,242 @@
+//! The leases of this process, for `memory://`.
+//!
+//! Every answer is the one that the module gives to the same calls. No lease is evicted, because its
+//! holder relies on it: a store without room denies new leases.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use limiter::{
+    Acquired, Acquisition, AcquisitionError, Duration, Fences, Instant, Leases, RetryAfter,
+};
+
+use crate::{
+    decision::{Decision, Source},
+    error::{Argument, StoreError},
+    lease::{
+        HeldLease, LeaseDecision, LeaseList, LeaseName, LeaseRequest, ListedLease, Release, Renewal,
+    },
+    millis::Millis,
+    redis_error::TOO_MANY_LEASES,
+};
+
+/// The most live leases of one identifier: the default of Redis.
+pub(crate) const MAX_LEASES: u32 = 100_000;
+
+/// The leases of this process.
+#[derive(Debug)]
+pub(crate) struct LeaseKeys {
+    /// The most leases of all identifiers together.
+    room: usize,
+    keys: Mutex<Keys>,
+}
+
+/// The leases by identifier. An identifier without live leases is removed by the next call.
+#[derive(Debug, Default)]
+struct Keys {
+    fences: Fences,
+    states: HashMap<Arc<str>, Leases>,
+    /// The identifiers by the time at which their last lease ends.
+    ends: BTreeSet<(Instant, Arc<str>)>,
+    /// The number of leases in all states.
+    count: usize,
+}
+
+/// The answer of a store to a request for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acquirement {
+    Decided(LeaseDecision),
+    /// The lease fits the limit, and there is no room for it.
+    NoRoom(LeaseDecision),
+}
+
+impl LeaseKeys {
+    /// Returns a store with room for this many leases.
+    pub(crate) fn new(room: usize) -> Self {
+        Self { room, keys: Mutex::default() }
+    }
+
+    /// Takes a lease, or returns the time until it would be granted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] where the module would refuse an argument as well.
+    pub(crate) fn acquire(
+        &self,
+        request: &LeaseRequest,
+        now: Instant,
+    ) -> Result<Acquirement, StoreError> {
+        let mut keys = self.keys(now);
+        let LeaseRequest { identifier, holder, limit, cost, ttl } = request;
+        let free = self.room.saturating_sub(keys.count);
+        let own = keys.states.get(identifier.as_str()).map_or(0, |leases| leases.count(now));
+        let most = MAX_LEASES.min(own.saturating_add(u32::try_from(free).unwrap_or(MAX_LEASES)));
+        let (limit, cost, ttl) = (*limit, *cost, *ttl);
+        let call = Acquisition { holder: *holder, limit, cost, ttl, max_leases: most };
+        let acquired = keys.change(identifier, now, |leases, fences| {
+            leases.acquire(&call, fences, now).map_err(|error| (error, leases.count(now)))
+        });
+        match acquired {
+            Ok(acquired) => decision(request, acquired).map(Acquirement::Decided),
+            Err((AcquisitionError::TooManyLeases, count)) if count >= MAX_LEASES => {
+                let rule = TOO_MANY_LEASES.to_owned();
+                Err(StoreError::Refused { argument: Argument::Limit, rule })
+            }
+            Err((AcquisitionError::TooManyLeases, _)) => {
+                Ok(Acquirement::NoRoom(denial_for_room(request, keys.time_to_first_end(now))))
+            }
+            Err((AcquisitionError::NoFence, _)) => Err(StoreError::Internal),
+        }
+    }
+
+    /// Moves the end of a lease.
+    pub(crate) fn renew(&self, name: &LeaseName, ttl: limiter::Window, now: Instant) -> Renewal {
+        let LeaseName { identifier, holder, fence } = name;
+        let renewed = self
+            .keys(now)
+            .change(identifier, now, |leases, _| leases.renew(holder, *fence, ttl, now));
+        Renewal { source: Source::Local, lease: renewed.lease.map(held) }
+    }
+
+    /// Ends a lease.
+    pub(crate) fn release(&self, name: &LeaseName, now: Instant) -> Release {
+        let LeaseName { identifier, holder, fence } = name;
+        let is_released =
+            self.keys(now).change(identifier, now, |leases, _| leases.release(holder, *fence, now));
+        Release { source: Source::Local, is_released }
+    }
+
+    /// Lists the live leases, at most `count`, the first to end first.
+    pub(crate) fn list(&self, identifier: &str, count: usize, now: Instant) -> LeaseList {
+        let keys = self.keys(now);
+        let mut leases = Vec::new();
+        if let Some(state) = keys.states.get(identifier) {
+            state.visit_counted(now, |lease| {
+                if leases.len() < count {
+                    leases.push(listed(lease, now));
+                }
+                leases.len() < count
+            });
+        }
+        LeaseList { source: Source::Local, leases }
+    }
+
+    /// Ends all leases of an identifier. Returns whether there was one.
+    pub(crate) fn reset(&self, identifier: &str, now: Instant) -> bool {
+        self.keys(now).remove(identifier).is_some()
+    }
+
+    /// Returns the leases, without those of identifiers of which none is live.
+    fn keys(&self, now: Instant) -> MutexGuard<'_, Keys> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.remove_ended(now);
+        keys
+    }
+}
+
+impl Keys {
+    /// Changes the leases of an identifier.
+    fn change<T>(
+        &mut self,
+        identifier: &str,
+        now: Instant,
+        change: impl FnOnce(&mut Leases, &mut Fences) -> T,
+    ) -> T {
+        let (name, mut leases) =
+            self.remove(identifier).unwrap_or_else(|| (Arc::from(identifier), Leases::new()));
+        let result = change(&mut leases, &mut self.fences);
+        if leases.end() > now {
+            self.ends.insert((leases.end(), Arc::clone(&name)));
+            self.count += leases.stored_count() as usize;
+            self.states.insert(name, leases);
+        }
+        result
+    }
+
+    fn remove(&mut self, identifier: &str) -> Option<(Arc<str>, Leases)> {
+        let (name, leases) = self.states.remove_entry(identifier)?;
+        self.count -= leases.stored_count() as usize;
+        let place = (leases.end(), name);
+        self.ends.remove(&place);
+        Some((place.1, leases))
+    }
+
+    fn remove_ended(&mut self, now: Instant) {
+        while let Some((end, name)) = self.ends.first() {
+            if *end > now {
+                break;
+            }
+            let name = Arc::clone(name);
+            self.remove(&name);
+        }
+    }
+
+    /// Returns the time until all leases of an identifier have ended, for the first such identifier.
+    fn time_to_first_end(&self, now: Instant) -> Millis {
+        let wait = self.ends.first().map_or(0, |(end, _)| end.micros_since(now));
+        Millis(wait.div_ceil(1_000))
+    }
+}
+
+fn decision(request: &LeaseRequest, acquired: Acquired) -> Result<LeaseDecision, StoreError> {
+    let limiter::Decision { granted, capacity, remaining, retry_after, reset_after } =
+        acquired.decision;
+    let retry_after = match retry_after {
+        RetryAfter::Granted => Millis(0),
+        RetryAfter::Wait(time) => millis(time),
+        RetryAfter::Never => return Err(cost_above_limit(request)),
+    };
+    let decision = Decision {
+        source: Source::Local,
+        allowed: granted > 0,
+        limit: capacity,
+        capacity: capacity.into(),
+        remaining: remaining.into(),
+        retry_after,
+        reset_after: millis(reset_after),
+    };
+    Ok(LeaseDecision { decision, lease: acquired.lease.map(held) })
+}
+
+/// Returns the error of a lease that can never be granted.
+pub(crate) fn cost_above_limit(request: &LeaseRequest) -> StoreError {
+    let rule = format!("cost must be at most the limit, {}", request.limit.get());
+    StoreError::Refused { argument: Argument::Cost, rule }
+}
+
+fn denial_for_room(request: &LeaseRequest, wait: Millis) -> LeaseDecision {
+    let limit = request.limit.get();
+    let decision = Decision {
+        source: Source::Local,
+        allowed: false,
+        limit,
+        capacity: limit.into(),
+        remaining: 0,
+        retry_after: wait,
+        reset_after: wait,
+    };
+    LeaseDecision { decision, lease: None }
+}
+
+fn listed(lease: &limiter::Lease, now: Instant) -> ListedLease {
+    let ends_in = Millis(lease.expiry.micros_since(now) / 1_000);
+    ListedLease {
+        holder: lease.holder.as_bytes().to_vec(),
+        cost: lease.cost.get(),
+        lease: HeldLease { fence: lease.fence, ends_in },
+    }
+}
+
+fn held(lease: limiter::HeldLease) -> HeldLease {
+    let ends_in = Millis(lease.ends_in.floor_millis().unsigned_abs());
+    HeldLease { fence: lease.fence, ends_in }
+}
+
+fn millis(time: Duration) -> Millis {
+    Millis(time.ceil_millis().unsigned_abs())
+}
