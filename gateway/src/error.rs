@@ -61,6 +61,10 @@ pub enum Error {
     NothingStored(String),
     /// The lease does not exist any more, or has another fence.
     LeaseLost,
+    /// There is no such reservation: it was settled, or has ended.
+    NoReservation,
+    /// The reservation has other limits.
+    ReservationDiffers,
     /// Redis gave no decision.
     Unavailable,
     /// The service has no room, or no time, for another request now. Nothing was decided. FAIL_MODE
@@ -106,6 +110,8 @@ impl Error {
             Argument::Window => ("window_seconds", json!(window_of(quota).map(Seconds))),
             Argument::Capacity => ("burst", json!(quota.capacity().get())),
             Argument::Cost => ("cost", json!(cost)),
+            // A check has no such argument.
+            Argument::Reservation | Argument::Identifiers => return Self::Internal,
         };
         let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));
         loc.push(Place::Name(name));
@@ -132,12 +138,12 @@ impl Error {
             Self::BodyBroken | Self::BodyCut | Self::HostInvalid => StatusCode::BAD_REQUEST,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotFound | Self::NothingStored(_) => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NothingStored(_) | Self::NoReservation => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unavailable | Self::Overloaded | Self::TooManyConnections => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::LeaseLost => StatusCode::CONFLICT,
+            Self::LeaseLost | Self::ReservationDiffers => StatusCode::CONFLICT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -160,6 +166,8 @@ impl Error {
             Self::Overloaded => "The service is overloaded".to_owned(),
             Self::TooManyConnections => "Too many connections".to_owned(),
             Self::LeaseLost => "The lease is lost".to_owned(),
+            Self::NoReservation => "There is no such reservation".to_owned(),
+            Self::ReservationDiffers => "The reservation has other limits".to_owned(),
             Self::Internal => "Internal server error".to_owned(),
             Self::NothingStored(identifier) => {
                 format!("No rate limit data found for {identifier}")
@@ -175,6 +183,8 @@ impl Error {
             Self::Forbidden(_) => Some("FORBIDDEN"),
             Self::CallerLimited(_) => Some("CALLER_LIMITED"),
             Self::LeaseLost => Some("LEASE_LOST"),
+            Self::NoReservation => Some("NO_RESERVATION"),
+            Self::ReservationDiffers => Some("RESERVATION_DIFFERS"),
             Self::Unavailable => Some("REDIS_ERROR"),
             Self::Overloaded => Some("OVERLOADED"),
             Self::TooManyConnections => Some("TOO_MANY_CONNECTIONS"),

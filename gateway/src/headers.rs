@@ -5,7 +5,7 @@ use axum::http::{
     HeaderName, HeaderValue,
     header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use store::{Decision, Millis, QuotaRule, Source};
+use store::{Check, Decision, Millis, QuotaRule, Source};
 
 use crate::next_unit;
 
@@ -86,6 +86,36 @@ pub(crate) fn of_decision(
         (X_LIMIT, decision.capacity.into()),
         (X_REMAINING, decision.remaining.into()),
         (X_RESET, decision.reset_after.whole_seconds().into()),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ]
+}
+
+/// Returns the headers of a decision on several limits: one item for each, by its position, and the
+/// numbers of the limit that decides when to try again.
+pub(crate) fn of_limits(
+    checks: &[Check],
+    decisions: &[Decision],
+    binding: &Decision,
+) -> [(HeaderName, HeaderValue); 6] {
+    let (mut policies, mut states) = (Vec::new(), Vec::new());
+    for (place, (Check { quota, cost, .. }, decision)) in checks.iter().zip(decisions).enumerate() {
+        let [(_, policy), (_, state), ..] = of_decision(quota, *cost, decision);
+        let named = |item: &HeaderValue| {
+            item.to_str().unwrap_or_default().replace("default", &place.to_string())
+        };
+        policies.push(named(&policy));
+        states.push(named(&state));
+    }
+    let list = |items: Vec<String>| {
+        // The items are ASCII, so that this cannot fail.
+        HeaderValue::try_from(items.join(", ")).unwrap_or(HeaderValue::from_static(""))
+    };
+    [
+        (POLICY, list(policies)),
+        (STATE, list(states)),
+        (X_LIMIT, binding.capacity.into()),
+        (X_REMAINING, binding.remaining.into()),
+        (X_RESET, binding.reset_after.whole_seconds().into()),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ]
 }

@@ -77,7 +77,8 @@ fn a_server_without_the_module_is_reported() {
 fn rights_that_the_user_does_not_have_are_listed() {
     let server = Server::start();
     let all = "+ratelimit.tb +ratelimit.sw +ratelimit.fw +ratelimit.peek +ratelimit.refund \
-        +ratelimit.reset +ratelimit.acquire +ratelimit.renew +ratelimit.release +ratelimit.holders";
+        +ratelimit.reset +ratelimit.acquire +ratelimit.renew +ratelimit.release +ratelimit.holders \
+        +ratelimit.reserve +ratelimit.settle";
     let url = format!("redis://app:pass-word@127.0.0.1:{}/", server.port());
     let as_user = |rights: &str| {
         let rights = format!("ACL SETUSER app RESET ON >pass-word {rights}");
@@ -89,12 +90,13 @@ fn rights_that_the_user_does_not_have_are_listed() {
 
     let settings = as_user("~app:* -@all +ratelimit.tb +ratelimit.peek");
     let refused = "refuses the user RATELIMIT.ACQUIRE, RATELIMIT.FW, RATELIMIT.HOLDERS, \
-        RATELIMIT.REFUND, RATELIMIT.RELEASE, RATELIMIT.RENEW, RATELIMIT.RESET, RATELIMIT.SW: ";
+        RATELIMIT.REFUND, RATELIMIT.RELEASE, RATELIMIT.RENEW, RATELIMIT.RESERVE, RATELIMIT.RESET, \
+        RATELIMIT.SETTLE, RATELIMIT.SW: ";
     assert_fails(settings, &[refused, RIGHTS]);
     let settings = as_user(&format!("~app:health ~app:token_bucket:* -@all {all}"));
     let refused = "refuses the user RATELIMIT.ACQUIRE, RATELIMIT.FW, RATELIMIT.HOLDERS, \
-        RATELIMIT.PEEK, RATELIMIT.REFUND, RATELIMIT.RELEASE, RATELIMIT.RENEW, RATELIMIT.RESET, \
-        RATELIMIT.SW: ";
+        RATELIMIT.PEEK, RATELIMIT.REFUND, RATELIMIT.RELEASE, RATELIMIT.RENEW, \
+        RATELIMIT.RESERVE, RATELIMIT.RESET, RATELIMIT.SETTLE, RATELIMIT.SW: ";
     assert_fails(settings, &[refused, RIGHTS]);
 
     let with_database = as_user(&format!("~app:* -@all {all}"));
@@ -103,7 +105,7 @@ fn rights_that_the_user_does_not_have_are_listed() {
 
     // The gateway counts the requests of callers in separate keys.
     let keys = "~app:health ~app:token_bucket:* ~app:sliding_window:* ~app:fixed_window:* \
-        ~app:concurrency:*";
+        ~app:concurrency:* ~app:reservation:*";
     assert_eq!(check(as_user(&format!("{keys} -@all {all}"))), well);
     let directory = tempfile::TempDir::new().unwrap();
     let file = directory.path().join("keys.json");

@@ -22,6 +22,8 @@ mod http_api;
 mod invalid_requests;
 // Leases.
 mod leases;
+// Reservations and settlements.
+mod reservations;
 // Refunds, peeks and resets.
 mod refund;
 // The identifiers with the most denied checks.

@@ -52,28 +52,52 @@ impl<'a> Fields<'a> {
             .map_err(|error| broken_json(error.valid_up_to(), "invalid unicode code point"))?;
         let members = json::members(text)
             .map_err(|error| broken_json(offset(body, &error), &error.to_string()))?;
-        Self::from_members(members, text, loc)
+        Self::from_members(members, text, loc).map_err(|error| Error::Invalid(vec![error]))
     }
 
     /// Reads the fields of a JSON value at `loc`.
     pub(crate) fn from_json(value: &'a RawValue, loc: Vec<Place>) -> Result<Self, Error> {
         // The grammar was checked when the whole body was read.
         let members = json::members(value.get()).unwrap_or(None);
-        Self::from_members(members, value.get(), loc)
+        Self::from_members(members, value.get(), loc).map_err(|error| Error::Invalid(vec![error]))
+    }
+
+    /// Reads an item of a list, whose errors become errors of this part.
+    pub(crate) fn item<T>(
+        &mut self,
+        list: &'static str,
+        position: usize,
+        value: &'a RawValue,
+        read: impl FnOnce(&mut Self) -> Result<T, Invalid>,
+    ) -> Result<T, Invalid> {
+        let mut loc = self.loc.clone();
+        loc.extend([Place::Name(list), Place::Position(position)]);
+        let members = json::members(value.get()).unwrap_or(None);
+        match Self::from_members(members, value.get(), loc) {
+            Ok(mut fields) => {
+                let item = read(&mut fields);
+                self.errors.append(&mut fields.errors);
+                item
+            }
+            Err(error) => {
+                self.errors.push(error);
+                Err(Invalid)
+            }
+        }
     }
 
     fn from_members(
         members: Option<Vec<json::Member<'a>>>,
         text: &'a str,
         loc: Vec<Place>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, FieldError> {
         let text = text.trim_matches([' ', '\t', '\r', '\n']);
         let Some(members) = members else {
             let rule = BrokenRule::new(
                 "model_attributes_type",
                 "Input should be a valid dictionary or object to extract fields from",
             );
-            return Err(Error::Invalid(vec![rule.at(loc, Input::from_text(text).echo())]));
+            return Err(rule.at(loc, Input::from_text(text).echo()));
         };
         let values = members.into_iter().map(|(name, value)| (name, Input::from_json(value)));
         let part = Input::Object(text);

@@ -8,4 +8,5 @@ pub(crate) mod lease;
 pub(crate) mod number;
 pub(crate) mod quota;
 pub(crate) mod quota_fields;
+pub(crate) mod reservation;
 pub(crate) mod value;

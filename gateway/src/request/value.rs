@@ -239,6 +239,12 @@ fn number(value: &Input<'_>) -> Option<Result<i128, NumberError>> {
     }
 }
 
+/// Returns the error of a cost that no call can be granted.
+pub(crate) fn above_capacity(capacity: u32) -> BrokenRule {
+    let msg = format!("Input should be less than or equal to the capacity, {capacity}");
+    BrokenRule::with_ctx("less_than_equal", msg, json!({ "le": capacity }))
+}
+
 fn too_small(min: &Value) -> BrokenRule {
     let msg = format!("Input should be greater than or equal to {min}");
     BrokenRule::with_ctx("greater_than_equal", msg, json!({ "ge": min }))

@@ -24,7 +24,7 @@ use crate::{
     error::Error,
     headers, openapi,
     request::{
-        field_error::{BrokenRule, Place},
+        field_error::Place,
         fields::{Defaults, Fields, Invalid},
         quota::{COST, QuotaSchema},
         value::{self, MAX_IDENTIFIER_BYTES},
@@ -125,7 +125,7 @@ pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Check,
     let (quota, cost, force) = (quota?, cost?.unwrap_or(one()), force?.unwrap_or(false));
     let capacity = quota.capacity().get();
     if cost > capacity && !force {
-        return Err(fields.add_error("cost", above_capacity(capacity)));
+        return Err(fields.add_error("cost", value::above_capacity(capacity)));
     }
     Ok(Check { identifier: identifier?, quota, cost, force })
 }
@@ -161,11 +161,6 @@ impl OperationInput for CheckRequest {
 /// The cost of a check that leaves it out.
 fn one() -> u32 {
     1
-}
-
-fn above_capacity(capacity: u32) -> BrokenRule {
-    let msg = format!("Input should be less than or equal to the capacity, {capacity}");
-    BrokenRule::with_ctx("less_than_equal", msg, json!({ "le": capacity }))
 }
 
 pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {

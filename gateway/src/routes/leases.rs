@@ -124,7 +124,9 @@ fn invalid(error: StoreError, request: &LeaseRequest) -> Error {
         Argument::Limit => ("limit", json!(request.limit.get())),
         Argument::Cost => ("cost", json!(request.cost.get())),
         // A lease has no such argument.
-        Argument::Window | Argument::Capacity => return Error::Internal,
+        Argument::Window | Argument::Capacity | Argument::Reservation | Argument::Identifiers => {
+            return Error::Internal;
+        }
     };
     let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));
     Error::Invalid(vec![rule.at(vec![Place::Name("body"), Place::Name(name)], input)])

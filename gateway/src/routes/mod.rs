@@ -14,7 +14,9 @@ mod metrics;
 mod pages;
 mod path;
 mod refund;
+mod reserve;
 mod reset;
+mod settle;
 mod status;
 mod top;
 mod work;
@@ -73,6 +75,8 @@ fn operations() -> Sitemap {
     const CHECK_MANY: AccessRule = AccessRule::CallersOfMany(Scope::Check);
     const READ: AccessRule = AccessRule::Callers(Scope::Read);
     const RESET: AccessRule = AccessRule::Callers(Scope::Reset);
+    // A settlement can take more than the limit.
+    const FORCE: AccessRule = AccessRule::Callers(Scope::Force);
     Sitemap::new()
         .route("/rate-limit/check", CHECK, post_with(check::check, check::docs))
         .route("/rate-limit/check/batch", CHECK_MANY, post_with(batch::check_all, batch::docs))
@@ -91,6 +95,8 @@ fn operations() -> Sitemap {
             put_with(lease::renew, lease::renew_docs)
                 .delete_with(lease::release, lease::release_docs),
         )
+        .route("/rate-limit/reserve", CHECK, post_with(reserve::reserve, reserve::docs))
+        .route("/rate-limit/settle", FORCE, post_with(settle::settle, settle::docs))
         .route("/rate-limit/top", AccessRule::Inspection, get_with(top::top, top::docs))
         .route("/health", AccessRule::Probes, get_with(health::health, health::docs))
         .route("/health/live", AccessRule::Probes, get_with(health::live, health::live_docs))

@@ -2,7 +2,7 @@
 
 use std::time::{self, SystemTime, UNIX_EPOCH};
 
-use limiter::Instant;
+use limiter::{Algorithm, Instant};
 
 /// Unix time that never runs backwards: the time of the start, plus the time since the start.
 #[derive(Debug)]
@@ -20,6 +20,25 @@ impl Clock {
     /// Returns the time now.
     pub(super) fn now(&self) -> Instant {
         Instant::from_micros(self.start_micros.saturating_add(micros(self.start.elapsed())))
+    }
+}
+
+/// The times of one call that this process decides.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallTime {
+    /// The time of a [`Clock`].
+    pub(super) now: Instant,
+    /// The time of the system.
+    pub(super) system: Instant,
+}
+
+impl CallTime {
+    /// Returns the time of the decisions by an algorithm.
+    pub(super) fn of(self, algorithm: Algorithm) -> Instant {
+        match algorithm {
+            Algorithm::FixedWindow => self.system,
+            Algorithm::TokenBucket | Algorithm::SlidingWindow => self.now,
+        }
     }
 }
 

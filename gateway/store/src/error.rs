@@ -33,6 +33,10 @@ pub enum Argument {
     Capacity,
     /// Units asked for.
     Cost,
+    /// The limits of a reservation, which another call has made with other limits.
+    Reservation,
+    /// The identifiers of a reservation, which are in several slots of a cluster.
+    Identifiers,
 }
 
 impl Argument {

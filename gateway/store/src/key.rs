@@ -19,6 +19,12 @@ pub(crate) fn concurrency_key(prefix: &str, identifier: &str) -> String {
     tagged_key(prefix, CONCURRENCY, identifier)
 }
 
+/// Returns the key that holds a reservation, in the slot of the keys of an identifier. The name of the
+/// reservation has no braces, so that the last brace ends the identifier.
+pub(crate) fn reservation_key(prefix: &str, identifier: &str, reservation: &str) -> String {
+    format!("{}:{reservation}", tagged_key(prefix, "reservation", identifier))
+}
+
 fn tagged_key(prefix: &str, name: &str, identifier: &str) -> String {
     format!("{prefix}{name}:{{{identifier}}}")
 }
@@ -27,12 +33,13 @@ fn tagged_key(prefix: &str, name: &str, identifier: &str) -> String {
 mod tests {
     use limiter::Algorithm;
 
-    use super::{concurrency_key, key};
+    use super::{concurrency_key, key, reservation_key};
 
     #[test]
     fn keys_hold_the_identifier_in_braces() {
         assert_eq!(key("", Algorithm::TokenBucket, "a/b"), "token_bucket:{a/b}");
         assert_eq!(key("app:", Algorithm::SlidingWindow, "x"), "app:sliding_window:{x}");
         assert_eq!(concurrency_key("app:", "x"), "app:concurrency:{x}");
+        assert_eq!(reservation_key("app:", "x", "r"), "app:reservation:{x}:r");
     }
 }

@@ -6,10 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use limiter::{
     Acquired, Acquisition, AcquisitionError, Duration, Fences, Instant, Leases, RetryAfter,
@@ -18,6 +15,7 @@ use limiter::{
 use crate::{
     decision::{Decision, Source},
     error::{Argument, StoreError},
+    expiring::Expiring,
     lease::{
         HeldLease, LeaseDecision, LeaseList, LeaseName, LeaseRequest, ListedLease, Release, Renewal,
     },
@@ -40,11 +38,8 @@ pub(crate) struct LeaseKeys {
 #[derive(Debug, Default)]
 struct Keys {
     fences: Fences,
-    states: HashMap<Arc<str>, Leases>,
-    /// The identifiers by the time at which their last lease ends.
-    ends: BTreeSet<(Instant, Arc<str>)>,
-    /// The number of leases in all states.
-    count: usize,
+    /// The leases of an identifier weigh their number.
+    states: Expiring<Leases>,
 }
 
 /// The answer of a store to a request for a lease.
@@ -73,8 +68,8 @@ impl LeaseKeys {
     ) -> Result<Acquirement, StoreError> {
         let mut keys = self.keys(now);
         let LeaseRequest { identifier, holder, limit, cost, ttl } = request;
-        let free = self.room.saturating_sub(keys.count);
-        let own = keys.states.get(identifier.as_str()).map_or(0, |leases| leases.count(now));
+        let free = self.room.saturating_sub(keys.states.weight());
+        let own = keys.states.get(identifier).map_or(0, |leases| leases.count(now));
         let most = MAX_LEASES.min(own.saturating_add(u32::try_from(free).unwrap_or(MAX_LEASES)));
         let (limit, cost, ttl) = (*limit, *cost, *ttl);
         let call = Acquisition { holder: *holder, limit, cost, ttl, max_leases: most };
@@ -128,13 +123,13 @@ impl LeaseKeys {
 
     /// Ends all leases of an identifier. Returns whether there was one.
     pub(crate) fn reset(&self, identifier: &str, now: Instant) -> bool {
-        self.keys(now).remove(identifier).is_some()
+        self.keys(now).states.remove(identifier).is_some()
     }
 
     /// Returns the leases, without those of identifiers of which none is live.
     fn keys(&self, now: Instant) -> MutexGuard<'_, Keys> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.remove_ended(now);
+        keys.states.remove_ended(now);
         keys
     }
 }
@@ -147,38 +142,21 @@ impl Keys {
         now: Instant,
         change: impl FnOnce(&mut Leases, &mut Fences) -> T,
     ) -> T {
-        let (name, mut leases) =
-            self.remove(identifier).unwrap_or_else(|| (Arc::from(identifier), Leases::new()));
+        let (name, mut leases) = self
+            .states
+            .remove(identifier)
+            .unwrap_or_else(|| (Arc::from(identifier), Leases::new()));
         let result = change(&mut leases, &mut self.fences);
         if leases.end() > now {
-            self.ends.insert((leases.end(), Arc::clone(&name)));
-            self.count += leases.stored_count() as usize;
-            self.states.insert(name, leases);
+            let (end, weight) = (leases.end(), leases.stored_count() as usize);
+            self.states.insert(name, end, weight, leases);
         }
         result
     }
 
-    fn remove(&mut self, identifier: &str) -> Option<(Arc<str>, Leases)> {
-        let (name, leases) = self.states.remove_entry(identifier)?;
-        self.count -= leases.stored_count() as usize;
-        let place = (leases.end(), name);
-        self.ends.remove(&place);
-        Some((place.1, leases))
-    }
-
-    fn remove_ended(&mut self, now: Instant) {
-        while let Some((end, name)) = self.ends.first() {
-            if *end > now {
-                break;
-            }
-            let name = Arc::clone(name);
-            self.remove(&name);
-        }
-    }
-
     /// Returns the time until all leases of an identifier have ended, for the first such identifier.
     fn time_to_first_end(&self, now: Instant) -> Millis {
-        let wait = self.ends.first().map_or(0, |(end, _)| end.micros_since(now));
+        let wait = self.states.first_end().map_or(0, |end| end.micros_since(now));
         Millis(wait.div_ceil(1_000))
     }
 }
@@ -195,6 +173,7 @@ fn decision(request: &LeaseRequest, acquired: Acquired) -> Result<LeaseDecision,
         source: Source::Local,
         allowed: granted > 0,
         limit: capacity,
+        window: None,
         capacity: capacity.into(),
         remaining: remaining.into(),
         retry_after,
@@ -215,6 +194,7 @@ fn denial_for_room(request: &LeaseRequest, wait: Millis) -> LeaseDecision {
         source: Source::Local,
         allowed: false,
         limit,
+        window: None,
         capacity: limit.into(),
         remaining: 0,
         retry_after: wait,

@@ -9,7 +9,10 @@
 //! * `options`: the options of a store.
 //! * `redis`: the commands, the connections and the topologies of Redis; `key`: its keys.
 //! * `local`: decisions of this process, by the limiter.
+//! * `expiring`: values that end.
 //! * `lease`: requests for leases, and their answers; `lease_keys`: the leases of this process.
+//! * `reservation`: requests for reservations, and their answers; `reservation_keys`: the reservations
+//!   of this process.
 //! * `fallback`: decisions while Redis does not answer; `outage_log`: the log of that time.
 //! * `deny_cache`: denials that are repeated without a call to Redis.
 //! * `top_denied`: the identifiers that were denied most often lately.
@@ -30,6 +33,7 @@ mod clock;
 mod decision;
 mod deny_cache;
 mod error;
+mod expiring;
 mod fallback;
 mod key;
 mod lease;
@@ -44,6 +48,8 @@ pub mod pem;
 mod quota_rule;
 mod redis;
 mod redis_error;
+mod reservation;
+mod reservation_keys;
 mod store;
 mod top_denied;
 
@@ -65,6 +71,7 @@ pub use self::{
         topology::{RedisOptions, RedisTls, SentinelTopology, Topology},
     },
     redis_error::{LastFailure, error_kinds},
+    reservation::{ReserveDecision, ReserveRequest, SettleRequest, SettledLimit, Settlement},
     store::{Store, check_connection, register_metrics},
     top_denied::{DeniedIdentifier, MAX_DENIED_IDENTIFIERS, MAX_IDENTIFIER_BYTES},
 };

@@ -41,6 +41,10 @@ pub(crate) enum RedisErrorKind {
 pub(crate) const TOO_MANY_LEASES: &str =
     "the key has as many leases as the setting ratelimit.leases-max allows";
 
+/// The errors about a reservation that exists with other limits, and about a settlement of others.
+pub(crate) const OTHER_LIMITS: &str = "reservation exists with other keys or limits";
+pub(crate) const OTHER_KEYS: &str = "keys must be those of the reservation, in the same order";
+
 /// One throttle for each kind: thousands of calls in a second that fail alike are one line.
 static THROTTLES: [Mutex<LogThrottle>; RedisErrorKind::ALL.len()] =
     [const { Mutex::new(LogThrottle::new()) }; RedisErrorKind::ALL.len()];
@@ -99,12 +103,14 @@ pub(crate) fn explain(error: &RedisError) -> StoreError {
 }
 
 /// Returns the argument that the module refuses. The reply of the module has no other form of it
-/// than the sentence `ARGUMENT must be ...`, and [`TOO_MANY_LEASES`], which documentation and tests
-/// hold constant.
+/// than the sentence `ARGUMENT must be ...`, and a few sentences about leases and reservations.
+/// Documentation and tests hold them constant.
 fn refused_argument(error: &RedisError) -> Option<Argument> {
     let sentence = error.detail().filter(|_| error.code() == Some("ERR"))?;
-    if sentence == TOO_MANY_LEASES {
-        return Some(Argument::Limit);
+    match sentence {
+        TOO_MANY_LEASES => return Some(Argument::Limit),
+        OTHER_LIMITS | OTHER_KEYS => return Some(Argument::Reservation),
+        _ => {}
     }
     let (name, _) = sentence.split_once(" must be ")?;
     Argument::from_name(name)
@@ -287,7 +293,7 @@ mod tests {
 
     use redis::{RedisError, parse_redis_value};
 
-    use super::{RedisErrorKind, TOO_MANY_LEASES, explain, server_time};
+    use super::{OTHER_KEYS, OTHER_LIMITS, RedisErrorKind, TOO_MANY_LEASES, explain, server_time};
     use crate::error::{Argument, StoreError};
 
     fn server_error(line: &str) -> RedisError {
@@ -302,11 +308,14 @@ mod tests {
             explain(&server_error(&format!("ERR {rule}"))),
             StoreError::Refused { argument: Argument::Limit, rule: rule.to_owned() }
         );
-        let rule = TOO_MANY_LEASES.to_owned();
-        assert_eq!(
-            explain(&server_error(&format!("ERR {rule}"))),
-            StoreError::Refused { argument: Argument::Limit, rule }
-        );
+        for (sentence, argument) in [
+            (TOO_MANY_LEASES, Argument::Limit),
+            (OTHER_LIMITS, Argument::Reservation),
+            (OTHER_KEYS, Argument::Reservation),
+        ] {
+            let error = explain(&server_error(&format!("ERR {sentence}")));
+            assert_eq!(error, StoreError::Refused { argument, rule: sentence.to_owned() });
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The store: the deny cache, Redis, and the fallback, in this order.
 
 mod leases;
+mod reservations;
 
 use std::{str::Utf8Error, sync::Arc};
 
@@ -21,6 +22,7 @@ use crate::{
     quota_rule::QuotaRule,
     redis::{Redis, connection_check, tls::TlsError},
     redis_error::{self, LastFailure, error_kinds},
+    reservation_keys::ReservationKeys,
     top_denied::{DeniedIdentifier, TopDenied},
 };
 
@@ -66,6 +68,8 @@ pub struct Store {
     local: LocalStore,
     /// The leases of `memory://`.
     leases: LeaseKeys,
+    /// The reservations of `memory://`.
+    reservations: ReservationKeys,
     fallback: Arc<Fallback>,
     clock: Arc<Clock>,
     /// True if the checks are those of requests, which the log and the sketch count. The checks of
@@ -93,6 +97,7 @@ impl Store {
             deny_cache: DenyCache::new(options.deny_cache),
             local: LocalStore::new(options.local.max_keys),
             leases: LeaseKeys::new(options.local.max_keys),
+            reservations: ReservationKeys::new(options.local.max_keys),
             fallback: Arc::new(Fallback::new(options.fail_mode, options.local.share)),
             clock: Arc::new(Clock::start()),
             serves_requests: true,
@@ -111,6 +116,7 @@ impl Store {
             deny_cache: DenyCache::new(deny_cache),
             local: LocalStore::new(local.max_keys),
             leases: LeaseKeys::new(local.max_keys),
+            reservations: ReservationKeys::new(local.max_keys),
             fallback: Arc::clone(&self.fallback),
             clock: Arc::clone(&self.clock),
             serves_requests: false,

@@ -101,7 +101,7 @@ fn leases_that_have_ended_take_no_memory() {
     }
     keys.list("any", 1, seconds_after(1));
     let keys = keys.keys.lock().unwrap();
-    assert_eq!((keys.states.len(), keys.ends.len(), keys.count), (0, 0, 0));
+    assert_eq!((keys.states.weight(), keys.states.first_end()), (0, None));
 }
 
 #[test]

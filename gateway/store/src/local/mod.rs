@@ -3,6 +3,7 @@
 //! Each answer is the answer of the module to the same calls: times are rounded up to the same
 //! milliseconds, and the same arguments are refused.
 
+pub(super) mod all_or_none;
 mod eviction_order;
 mod shard;
 mod states;
@@ -10,7 +11,7 @@ mod states;
 mod tests;
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time,
 };
 
@@ -39,6 +40,8 @@ pub(super) struct LocalStore {
     buckets: States<TokenBucket>,
     logs: States<SlidingWindowLog>,
     fixed_windows: States<FixedWindow>,
+    /// Excludes other calls during a call over several states.
+    exclusion: RwLock<()>,
     /// The times of the lines about a store without room.
     no_room: Mutex<LogThrottle>,
 }
@@ -84,6 +87,8 @@ macro_rules! with_limit {
     };
 }
 
+use {with_limit, with_states};
+
 impl LocalStore {
     /// Returns a store with room for `max_keys` states of each algorithm.
     pub(super) fn new(max_keys: usize) -> Self {
@@ -91,6 +96,7 @@ impl LocalStore {
             buckets: States::new(max_keys),
             logs: States::new(max_keys),
             fixed_windows: States::new(max_keys),
+            exclusion: RwLock::default(),
             no_room: Mutex::default(),
         }
     }
@@ -109,6 +115,7 @@ impl LocalStore {
         let cost = units(*cost)?;
         let request = if *force { Request::force(cost) } else { Request::all(cost) };
         check_entries(&dated.quota)?;
+        let _shared = self.share();
         let outcome = with_limit!(self, &dated.quota, states, limit => {
             states.take(identifier, limit, request, now)
         });
@@ -147,12 +154,16 @@ impl LocalStore {
         now: Instant,
     ) -> Result<Result<limiter::Decision, NoRoom>, StoreError> {
         check_entries(quota)?;
-        Ok(with_limit!(self, quota, states, limit => states.peek(identifier, limit, now)))
+        let _shared = self.share();
+        Ok(with_limit!(self, quota, states, limit => {
+            states.peek(identifier, limit, Units::MIN, now)
+        }))
     }
 
     /// Gives back units, at most those that count.
     pub(super) fn refund(&self, refund: &Refund, now: Instant) -> RefundOutcome {
         let Refund { identifier, algorithm, amount } = refund;
+        let _shared = self.share();
         let units = with_states!(self, algorithm, states => {
             states.refund(identifier, *amount, now)
         });
@@ -161,7 +172,18 @@ impl LocalStore {
 
     /// Deletes a state. Returns whether there was one.
     pub(super) fn reset(&self, identifier: &str, algorithm: Algorithm, now: Instant) -> bool {
+        let _shared = self.share();
         with_states!(self, algorithm, states => states.remove(identifier, now))
+    }
+
+    /// Excludes calls over several states during a call over one.
+    fn share(&self) -> RwLockReadGuard<'_, ()> {
+        self.exclusion.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Excludes all other calls.
+    fn exclude_all(&self) -> RwLockWriteGuard<'_, ()> {
+        self.exclusion.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts and logs a check that was denied for lack of room.

@@ -14,6 +14,7 @@
 //!
 //! A state that has ended is removed lazily, when its key is used again or when it is evicted first.
 
+mod settlement;
 #[cfg(test)]
 mod tests;
 
@@ -114,7 +115,7 @@ impl<A: Limiter> Shard<A> {
         Ok(self.change(place, |entry| entry.take(limit, request, now)))
     }
 
-    /// Returns the answer to a call that takes one unit.
+    /// Returns the answer to a call that takes `cost`.
     ///
     /// # Errors
     ///
@@ -123,14 +124,15 @@ impl<A: Limiter> Shard<A> {
         &mut self,
         key: Key<'_>,
         limit: &A::Limit,
+        cost: Units,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
         self.order.advance(now);
         match self.find(key, now) {
-            Some(place) => Ok(self.entries[place].state.peek(limit, Units::MIN, now)),
+            Some(place) => Ok(self.entries[place].state.peek(limit, cost, now)),
             None => match self.without_room(1, self.room, None) {
                 Some(no_room) => Err(no_room),
-                None => Ok(A::default().peek(limit, Units::MIN, now)),
+                None => Ok(A::default().peek(limit, cost, now)),
             },
         }
     }

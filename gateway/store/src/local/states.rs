@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use limiter::{Decision, Instant, Limiter, Request, Units};
+use limiter::{Correction, Decision, Estimate, Instant, Limiter, Origin, Request, Settle, Units};
 
 use super::shard::{Key, LONGEST_LOG, NoRoom, Shard};
 
@@ -47,10 +47,11 @@ impl<A: Limiter> States<A> {
         &self,
         identifier: &str,
         limit: &A::Limit,
+        cost: Units,
         now: Instant,
     ) -> Result<Decision, NoRoom> {
         let (mut shard, key) = self.find(identifier);
-        shard.peek(key, limit, now)
+        shard.peek(key, limit, cost, now)
     }
 
     /// As [`Shard::refund`].
@@ -63,6 +64,31 @@ impl<A: Limiter> States<A> {
     pub(super) fn remove(&self, identifier: &str, now: Instant) -> bool {
         let (mut shard, key) = self.find(identifier);
         shard.remove(key, now)
+    }
+
+    /// As [`Shard::origin`].
+    pub(super) fn origin(&self, identifier: &str, limit: &A::Limit, now: Instant) -> Option<Origin>
+    where
+        A: Settle,
+    {
+        let (mut shard, key) = self.find(identifier);
+        shard.origin(key, limit, now)
+    }
+
+    /// As [`Shard::settle`].
+    pub(super) fn settle(
+        &self,
+        identifier: &str,
+        limit: &A::Limit,
+        estimate: &Estimate,
+        correction: Correction,
+        now: Instant,
+    ) -> Option<i64>
+    where
+        A: Settle,
+    {
+        let (mut shard, key) = self.find(identifier);
+        shard.settle(key, limit, estimate, correction, now)
     }
 
     fn find<'a>(&self, identifier: &'a str) -> (MutexGuard<'_, Shard<A>>, Key<'a>) {

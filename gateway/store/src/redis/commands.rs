@@ -71,7 +71,7 @@ pub(super) fn probe(key_prefix: &str) -> KeyedCommand {
     KeyedCommand { key, command }
 }
 
-fn append_quota(command: &mut Cmd, quota: &Quota) {
+pub(super) fn append_quota(command: &mut Cmd, quota: &Quota) {
     command.arg(quota.limit().get());
     match *quota {
         Quota::TokenBucket(Limit { limit, window, capacity }) => {

@@ -16,7 +16,7 @@ use super::{
     topology_refresh::cluster_slots,
 };
 use crate::{
-    key::{concurrency_key, key},
+    key::{concurrency_key, key, reservation_key},
     redis_error::RedisErrorKind,
 };
 
@@ -201,6 +201,11 @@ fn commands(key_prefix: &str, callers_prefix: Option<&str>) -> Vec<(&'static str
     commands.push(command("RATELIMIT.RELEASE", &leases, &[""]));
     commands.push(command("RATELIMIT.HOLDERS", &leases, &[]));
     commands.push(command("RATELIMIT.RESET", &leases, &[]));
+    let reservation = reservation_key(key_prefix, &identifier, "connection-check");
+    let bucket = key(key_prefix, Algorithm::TokenBucket, &identifier);
+    let limit = ["0", "1", bucket.as_str(), "TB", "1", "1"];
+    commands.push(command("RATELIMIT.RESERVE", &reservation, &limit));
+    commands.push(command("RATELIMIT.SETTLE", &reservation, &["1", &bucket]));
     if let Some(prefix) = callers_prefix {
         let key = key(prefix, Algorithm::TokenBucket, &identifier);
         commands.push(command("RATELIMIT.TB", &key, &["0", "1"]));

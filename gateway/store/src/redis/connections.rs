@@ -86,6 +86,11 @@ impl Connections {
         Ok(Self { servers, backlog: Semaphore::new(max_backlog), max_backlog, timeout })
     }
 
+    /// Returns whether the keys are in the slots of a cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.servers, Servers::Many(_))
+    }
+
     /// Waits for the first connections, at most [`WARM_UP_TIMEOUT`].
     pub(super) async fn warm_up(&self) {
         let all = async {

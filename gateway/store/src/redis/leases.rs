@@ -133,6 +133,7 @@ fn lease_decision(
         source: Source::Redis,
         allowed: granted > 0,
         limit: request.limit.get(),
+        window: None,
         capacity: unsigned(limit)?,
         remaining: unsigned(remaining)?,
         retry_after: Millis(unsigned(retry_after)?),

@@ -15,6 +15,7 @@ mod leases;
 mod lookup;
 mod node;
 mod reconnect;
+mod reservations;
 mod sentinel;
 mod slot_map;
 mod slots;

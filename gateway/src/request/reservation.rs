@@ -1,0 +1,137 @@
+//! The fields of requests for reservations and settlements.
+
+use std::ops::RangeInclusive;
+
+use limiter::{Algorithm, Units};
+use store::{Check, SettledLimit};
+
+use super::{
+    field_error::BrokenRule,
+    fields::{Defaults, Fields, Invalid},
+    input::Input,
+    quota::COST,
+    value::{self, text},
+};
+
+/// Maximum size of the name of a reservation in bytes. The minimum is 1.
+pub(crate) const MAX_RESERVATION_BYTES: usize = 64;
+
+/// The number of limits of a reservation.
+pub(crate) const LIMITS: RangeInclusive<usize> = 1..=16;
+
+/// The range of the units that were used.
+pub(crate) const ACTUAL: RangeInclusive<u32> = COST;
+
+/// Reads the name of a reservation: visible ASCII characters without braces, which delimit the name
+/// in its key.
+pub(crate) fn reservation(value: &Input<'_>) -> Result<String, BrokenRule> {
+    let name = text(value, MAX_RESERVATION_BYTES)?;
+    let is_valid = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}');
+    if name.bytes().all(is_valid) {
+        return Ok(name);
+    }
+    let rule = "Value error, a reservation has visible ASCII characters without braces";
+    Err(BrokenRule::new("value_error", rule))
+}
+
+/// Reads the name of a reservation, or null.
+pub(crate) fn reservation_or_null(value: &Input<'_>) -> Result<Option<String>, BrokenRule> {
+    if *value == Input::Null { Ok(None) } else { reservation(value).map(Some) }
+}
+
+/// Reads the units that were used, or null.
+pub(crate) fn actual_or_null(value: &Input<'_>) -> Result<Option<u32>, BrokenRule> {
+    if *value == Input::Null { Ok(None) } else { value::cost(value).map(Some) }
+}
+
+/// Reads the limits of a reservation, each with its estimated cost.
+pub(crate) fn estimated_limits(
+    fields: &mut Fields<'_>,
+    defaults: Defaults,
+) -> Result<Vec<Check>, Invalid> {
+    let read = |fields: &mut Fields<'_>| {
+        let quota = fields.quota(defaults);
+        let cost = fields.optional("cost", value::units);
+        let (quota, cost) = (quota?, cost?.map_or(1, Units::get));
+        let capacity = quota.capacity().get();
+        if cost > capacity {
+            return Err(fields.add_error("cost", value::above_capacity(capacity)));
+        }
+        Ok((quota, cost))
+    };
+    let limits = limits(fields, read, |(quota, _)| quota.algorithm())?.into_iter();
+    Ok(limits
+        .map(|(identifier, (quota, cost))| Check { identifier, quota, cost, force: false })
+        .collect())
+}
+
+/// Reads the limits of a settlement, each with the units that were used, if they are given.
+pub(crate) fn settled_limits(
+    fields: &mut Fields<'_>,
+) -> Result<Vec<(SettledLimit, Option<u32>)>, Invalid> {
+    let read = |fields: &mut Fields<'_>| {
+        let algorithm = fields.optional("algorithm", value::algorithm);
+        let actual = fields.optional("actual", actual_or_null);
+        Ok((algorithm?.unwrap_or(Algorithm::TokenBucket), actual?.flatten()))
+    };
+    let limits = limits(fields, read, |(algorithm, _)| *algorithm)?.into_iter();
+    let settled =
+        |(identifier, (algorithm, actual))| (SettledLimit { identifier, algorithm }, actual);
+    Ok(limits.map(settled).collect())
+}
+
+/// Reads a list of limits, each with its own identifier or that of the whole request. No two limits
+/// may have the same identifier and algorithm: they would have the same key.
+fn limits<T>(
+    fields: &mut Fields<'_>,
+    read: impl Fn(&mut Fields<'_>) -> Result<T, Invalid>,
+    algorithm_of: impl Fn(&T) -> Algorithm,
+) -> Result<Vec<(String, T)>, Invalid> {
+    let of_all = fields.optional("identifier", identifier_or_null).map(Option::flatten);
+    let values = fields.list("limits", &LIMITS)?;
+    let mut limits: Vec<(String, T)> = Vec::with_capacity(values.len());
+    let mut is_valid = of_all.is_ok();
+    for (position, json) in values.into_iter().enumerate() {
+        let limit = fields.item("limits", position, json, |fields| {
+            let identifier = identifier_of(fields, &of_all);
+            let limit = read(fields);
+            let (identifier, limit) = (identifier?, limit?);
+            let is_same = |(other, earlier): &(String, T)| {
+                *other == identifier && algorithm_of(earlier) == algorithm_of(&limit)
+            };
+            if limits.iter().any(is_same) {
+                return Err(fields.add_error("algorithm", repeated()));
+            }
+            Ok((identifier, limit))
+        });
+        match limit {
+            Ok(limit) => limits.push(limit),
+            Err(Invalid) => is_valid = false,
+        }
+    }
+    is_valid.then_some(limits).ok_or(Invalid)
+}
+
+/// Reads the identifier of a limit; the default is that of the whole request.
+fn identifier_of(
+    fields: &mut Fields<'_>,
+    of_all: &Result<Option<String>, Invalid>,
+) -> Result<String, Invalid> {
+    match of_all {
+        Ok(None) => fields.required("identifier", value::identifier),
+        Ok(Some(of_all)) => {
+            let own = fields.optional("identifier", identifier_or_null)?.flatten();
+            Ok(own.unwrap_or_else(|| of_all.clone()))
+        }
+        Err(Invalid) => fields.optional("identifier", value::identifier)?.ok_or(Invalid),
+    }
+}
+
+fn identifier_or_null(value: &Input<'_>) -> Result<Option<String>, BrokenRule> {
+    if *value == Input::Null { Ok(None) } else { value::identifier(value).map(Some) }
+}
+
+fn repeated() -> BrokenRule {
+    let rule = "Value error, limits of one identifier must have different algorithms";
+    BrokenRule::new("value_error", rule)
+}
