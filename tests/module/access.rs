@@ -9,20 +9,37 @@ use tempfile::NamedTempFile;
 use crate::harness::{Client, NOON, Server, eventually};
 
 /// One call of every command that is meant for users.
-const CALLS: [&str; 6] = [
+const CALLS: [&str; 13] = [
     "RATELIMIT.TB bucket 10 60",
     "RATELIMIT.SW log 10 60",
+    "RATELIMIT.FW window 10 60",
+    "RATELIMIT.ACQUIRE leases 5 60 holder",
+    "RATELIMIT.RENEW leases 60 holder",
+    "RATELIMIT.HOLDERS leases",
+    "RATELIMIT.RELEASE leases holder",
+    "RATELIMIT.RESERVE reservation 60 2 bucket log TB 10 60 SW 10 60",
+    "RATELIMIT.SETTLE reservation 2 bucket log ACTUAL 1 2",
     "RATELIMIT.MULTI 2 bucket log TB 10 60 SW 10 60",
     "RATELIMIT.PEEK bucket TB 10 60",
     "RATELIMIT.REFUND log 1",
     "RATELIMIT.RESET bucket log",
 ];
 
-const COMMANDS: [&str; 6] = [
+/// The commands that a right to read is enough for.
+const READERS: [&str; 2] = ["RATELIMIT.PEEK", "RATELIMIT.HOLDERS"];
+
+const COMMANDS: [&str; 13] = [
+    "ratelimit.acquire",
+    "ratelimit.fw",
+    "ratelimit.holders",
     "ratelimit.multi",
     "ratelimit.peek",
     "ratelimit.refund",
+    "ratelimit.release",
+    "ratelimit.renew",
+    "ratelimit.reserve",
     "ratelimit.reset",
+    "ratelimit.settle",
     "ratelimit.sw",
     "ratelimit.tb",
 ];
@@ -52,12 +69,12 @@ fn a_user_without_rights_may_call_nothing() {
 }
 
 #[test]
-fn a_user_with_read_only_keys_may_only_peek() {
+fn a_user_with_read_only_keys_may_only_read() {
     let server = Server::at(NOON);
     server.client().decide("RATELIMIT.TB bucket 10 60");
     let before: Vec<u8> = server.client().call("DUMP bucket");
     let mut client = user(&server, "%R~* +@all");
-    may_only(&mut client, "RATELIMIT.PEEK");
+    may_only(&mut client, &READERS);
     assert_eq!(server.client().call::<Vec<u8>>("DUMP bucket"), before);
 }
 
@@ -65,15 +82,16 @@ fn a_user_with_read_only_keys_may_only_peek() {
 fn a_user_with_write_only_keys_may_reset_and_learn_nothing() {
     let server = Server::at(NOON);
     let mut client = user(&server, "%W~* +@all");
-    may_only(&mut client, "RATELIMIT.RESET");
+    may_only(&mut client, &["RATELIMIT.RESET"]);
 }
 
 #[test]
-fn a_user_who_may_only_read_may_only_peek() {
+fn a_user_who_may_only_read_may_only_peek_and_list() {
     let server = Server::at(NOON);
-    let rules = if has_categories(&server) { "~* +@read" } else { "~* +ratelimit.peek" };
+    let rules =
+        if has_categories(&server) { "~* +@read" } else { "~* +ratelimit.peek +ratelimit.holders" };
     let mut client = user(&server, rules);
-    may_only(&mut client, "RATELIMIT.PEEK");
+    may_only(&mut client, &READERS);
 }
 
 #[test]
@@ -92,6 +110,12 @@ fn a_user_may_reach_only_keys_that_match_a_pattern() {
         ("RATELIMIT.MULTI 2 quota:a quota:b TB 10 60 SW 10 60", true),
         ("RATELIMIT.MULTI 2 quota:a other TB 10 60 SW 10 60", false),
         ("RATELIMIT.MULTI 2 other quota:a SW 10 60 TB 10 60", false),
+        ("RATELIMIT.RESERVE quota:r 60 2 quota:a quota:b TB 10 60 SW 10 60", true),
+        ("RATELIMIT.RESERVE other 60 2 quota:a quota:b TB 10 60 SW 10 60", false),
+        ("RATELIMIT.RESERVE quota:r 60 2 quota:a other TB 10 60 SW 10 60", false),
+        ("RATELIMIT.SETTLE other 2 quota:a quota:b", false),
+        ("RATELIMIT.SETTLE quota:r 2 quota:a other", false),
+        ("RATELIMIT.SETTLE quota:r 2 quota:a quota:b", true),
         ("RATELIMIT.RESET quota:a other", false),
         ("RATELIMIT.RESET other quota:a", false),
         ("RATELIMIT.RESET quota:a quota:b", true),
@@ -124,7 +148,10 @@ fn a_false_number_of_keys_passes_no_pattern() {
         "18446744073709551617",
     ] {
         for keys in ["other", "quota:a other", "other quota:a"] {
-            client.refusal(&format!("RATELIMIT.MULTI {numkeys} {keys} TB 10 60 TB 10 60"));
+            let limits = "TB 10 60 TB 10 60";
+            client.refusal(&format!("RATELIMIT.MULTI {numkeys} {keys} {limits}"));
+            client.refusal(&format!("RATELIMIT.RESERVE quota:r 60 {numkeys} {keys} {limits}"));
+            client.refusal(&format!("RATELIMIT.SETTLE quota:r {numkeys} {keys} ACTUAL 1 1"));
         }
     }
     assert_eq!(server.client().call::<i64>("DBSIZE"), 0);
@@ -345,9 +372,9 @@ fn has_categories(server: &Server) -> bool {
 
 /// Asserts that the user may call this command and no other command of the module.
 #[track_caller]
-fn may_only(client: &mut Client, command: &str) {
+fn may_only(client: &mut Client, commands: &[&str]) {
     for call in CALLS {
-        if call.starts_with(command) {
+        if commands.iter().any(|command| call.starts_with(command)) {
             allows(client, call);
         } else {
             refuses(client, call);
