@@ -80,8 +80,9 @@ impl Target {
         client.decide("RATELIMIT.TB bucket 100 60");
         client.decide("RATELIMIT.SW log 100 60");
         client.call::<[i64; 7]>("RATELIMIT.ACQUIRE leases 1 60 holder");
-        let stored: [Vec<u8>; 3] =
-            ["bucket", "log", "leases"].map(|key| client.call(&format!("DUMP {key}")));
+        client.call::<redis::Value>("RATELIMIT.RESERVE reservation 60 1 bucket TB 100 60");
+        let stored: [Vec<u8>; 4] = ["bucket", "log", "leases", "reservation"]
+            .map(|key| client.call(&format!("DUMP {key}")));
         let version = stored[0][stored[0].len() - TAIL + 1..stored[0].len() - 8].to_vec();
         // The number of the type in the format, the name of the module in nine bytes, and the mark
         // of a string.

@@ -135,9 +135,9 @@ fn encode(arguments: &[Vec<u8>], bytes: &mut Vec<u8>) {
 
 /// Returns a command of the module with any arguments, or a command of the server on its keys.
 fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
-    const OWN: [&str; 13] = [
+    const OWN: [&str; 15] = [
         "TB", "SW", "FW", "MULTI", "PEEK", "REFUND", "RESET", "TOP", "APPLY", "ACQUIRE", "RENEW",
-        "RELEASE", "HOLDERS",
+        "RELEASE", "HOLDERS", "RESERVE", "SETTLE",
     ];
     const VALUE: [&str; 8] =
         ["DUMP", "MEMORY USAGE", "DEBUG DIGEST-VALUE", "PERSIST", "TYPE", "UNLINK", "DEL", "PTTL"];
@@ -173,6 +173,9 @@ fn random_command(random: &mut Random) -> Vec<Vec<u8>> {
             "REFUND" | "RESET" | "APPLY" | "RELEASE" | "HOLDERS" => "KEY",
             "ACQUIRE" => random.pick(&["KEY 10 60 a", "KEY 1000000000 31622400 b", "KEY 1 0.001"]),
             "RENEW" => random.pick(&["KEY 60", "KEY 60 a", "KEY 0.001 FENCED"]),
+            "RESERVE" => random
+                .pick(&["KEY 60 1 KEY TB 10 60", "KEY 0.001 2 KEY KEY SW 10 60 TB 1 0.001 COST 2"]),
+            "SETTLE" => random.pick(&["KEY 1 KEY", "KEY 1 KEY ACTUAL 5", "KEY 2 KEY KEY ACTUAL 0"]),
             "TOP" => "COUNT",
             "FW" => random.pick(&["KEY 10 60", "KEY 1 MONTH", "KEY 1000000000 YEAR", "KEY 7 FROM"]),
             _ => random.pick(&["KEY 10 60", "KEY 1 0.001", "KEY 1000000 31622400", "KEY 7 1"]),
@@ -359,6 +362,8 @@ pub(crate) fn use_key(client: &mut Client, key: &str) {
         format!("RATELIMIT.RENEW {key} 31622400 worker worker-1"),
         format!("RATELIMIT.HOLDERS {key} COUNT 10000"),
         format!("RATELIMIT.RELEASE {key} worker worker-1"),
+        format!("RATELIMIT.RESERVE {key} 60 1 reserved TB 10 60"),
+        format!("RATELIMIT.SETTLE {key} 1 reserved ACTUAL 3"),
     ] {
         let arguments: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         if let Err(error) = client.reply(&arguments) {
