@@ -240,7 +240,7 @@ fn a_user_without_a_category_may_call_none_of_its_commands() {
     }
     if has_categories(&server) {
         let mut client = user(&server, "~* +@all -@write");
-        may_only(&mut client, "RATELIMIT.PEEK");
+        may_only(&mut client, &READERS);
         let mut client = user(&server, "~* +@all -@fast");
         for call in CALLS {
             refuses(&mut client, call);
