@@ -7,7 +7,6 @@ use limiter::Holder;
 
 use super::api::{Api, api};
 use super::error::Error;
-use super::key::KeyNames;
 use super::log;
 use super::raw;
 use super::reply::{Integers, Reply};
@@ -98,8 +97,8 @@ impl<'a> Call<'a> {
     }
 
     /// Reports the arguments that are keys, in answer to such a request.
-    pub(super) fn report_keys(&self, names: &KeyNames<'_>) {
-        for index in names.indexes().filter_map(|index| c_int::try_from(index).ok()) {
+    pub(super) fn report_keys(&self, indexes: impl Iterator<Item = usize>) {
+        for index in indexes.filter_map(|index| c_int::try_from(index).ok()) {
             // SAFETY: the context is that of the running callback.
             unsafe { api!(self.api, RedisModule_KeyAtPos)(self.ctx, index) };
         }

@@ -135,7 +135,7 @@ unsafe extern "C" fn run<C: Command>(
     {
         // A call with wrong keys is refused when it runs.
         if let Some(names) = find(&call) {
-            call.report_keys(&names);
+            call.report_keys(names.indexes());
         }
         return raw::REDISMODULE_OK as c_int;
     }
