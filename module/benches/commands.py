@@ -78,6 +78,7 @@ TB_SHORT_LIVED = Call(
     ("RATELIMIT.TB", "KEY", 100, 60),
     granted,
     "once",
+    keys=2_000,
     interval=1,
 )
 TB_DENIED = bucket("RATELIMIT.TB denied", 1, denied, "once")

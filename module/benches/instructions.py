@@ -88,19 +88,17 @@ class Counter:
 
     def count_rounds(self, call, keys):
         """Counts rounds that begin with the interval of the call between them, and have a call on
-        every key. What the server does between the rounds is not counted."""
-        instructions = 0
-        for _ in range(ROUNDS):
-            ready = time.monotonic() + call.interval
-            instructions += self.counted(call, keys)
-            time.sleep(max(0, ready - time.monotonic()))
-        return round(instructions / ROUNDS / len(keys))
+        every key."""
+        return round(self.counted(call, keys, ROUNDS, call.interval) / ROUNDS / len(keys))
 
-    def counted(self, call, keys):
-        """Returns the number of instructions of a call on each of the keys."""
+    def counted(self, call, keys, rounds=1, interval=0):
+        """Returns the number of instructions of a call on each of the keys in each round."""
         self.control("--zero")
         self.control("--instr=on")
-        self.drive(call, keys)
+        for _ in range(rounds):
+            ready = time.monotonic() + interval
+            self.drive(call, keys)
+            time.sleep(max(0, ready - time.monotonic()))
         self.control("--dump")
         self.control("--instr=off")
         self.dumps += 1

@@ -31,9 +31,8 @@ a warm-up of 4,000 ({script_calls:,} of each script), windows of a day, and `hz`
 little of what the server does by its timer is in them. Every answer is checked
 to be what the name says. Logs have so many entries before the first call, each
 with a millisecond of its own; keys are 4,000 for logs of 10 entries, 1,000 for
-1,000, 20 for 100,000 and 10 for 1,000,000. Of the calls once a second, ten on each
-key are counted, without what the server does between them. Counts repeat within
-about 1%.
+1,000, 20 for 100,000 and 10 for 1,000,000. Of the calls once a second, ten on each of
+2,000 keys are counted. Counts repeat within about 1%.
 
 ![Instructions of a call](instructions.svg)
 ![Instructions by the length of the log](length.svg)

@@ -263,7 +263,7 @@ fn a_user_may_keep_a_limiter_beyond_its_time() {
             assert_eq!(peek(&mut client, key, 10), [10, 10, 10, 0, 0], "{keep} of a {key}");
             assert_eq!(client.call::<i64>(&format!("RATELIMIT.REFUND {key} 1")), 0);
             assert_eq!(take_all(&mut client, key), 10);
-            assert_eq!(client.call::<i64>(&format!("TTL {key}")), 61, "{key} after {keep}");
+            assert_eq!(client.call::<i64>(&format!("TTL {key}")), 69, "{key} after {keep}");
         }
         server.clock().set(NOON);
         fill(&mut client);

@@ -53,6 +53,8 @@ mod introspection;
 mod cluster;
 // Denied calls change nothing.
 mod denied;
+// The expiry of keys, and when a call sets it.
+mod expiry;
 // Failover of a pair under load: grants that may be lost, and grants that may not.
 mod failover;
 // Key events of grants and refunds.

@@ -132,7 +132,7 @@ fn a_key_that_became_whole_while_the_server_was_down_is_gone() {
         fill(&server);
         server.client().call::<()>("SAVE");
         server.stop();
-        server.clock().advance(Duration::from_secs(86_402));
+        server.clock().advance(Duration::from_secs(86_411));
         server.resume();
         assert_eq!(server.client().call::<i64>("DBSIZE"), 0, "appendonly {appendonly}");
     }

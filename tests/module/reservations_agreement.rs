@@ -59,10 +59,13 @@ struct Call {
     quota: Quota,
 }
 
-/// A state as a server stores it, with the expiry of its latest change.
+/// A state as a server stores it.
 #[derive(Default)]
 struct Kept<S> {
     state: S,
+    /// The earliest expiry that the key may have: a second after the end of the state.
+    earliest_millis: Option<u64>,
+    /// The expiry that the key has.
     expiry_millis: Option<u64>,
 }
 
@@ -94,17 +97,28 @@ macro_rules! with_limit {
 }
 
 impl<S: Limiter + Settle> Kept<S> {
+    /// Takes over the expiry that the key has: one to ten seconds after the end of the state.
+    fn observe_expiry(&mut self, expiry: i64, step: usize) {
+        self.expiry_millis = u64::try_from(expiry).ok();
+        let is_in_bounds = match (self.expiry_millis, self.earliest_millis) {
+            (None, None) => true,
+            (Some(expiry), Some(earliest)) => (earliest..earliest + 9_000).contains(&expiry),
+            _ => false,
+        };
+        assert!(is_in_bounds, "step {step}: {expiry} {:?}", self.earliest_millis);
+    }
+
     fn expire(&mut self, now: Instant) {
         if self.expiry_millis.is_some_and(|expiry| now.as_micros() / 1_000 > expiry) {
             assert!(self.state.has_ended(now), "a key is removed before its state has ended");
-            *self = Self { state: S::default(), expiry_millis: None };
+            *self = Self::default();
         }
     }
 
     fn take(&mut self, limit: &S::Limit, request: Request, now: Instant) -> Decision {
         let decision = self.state.take(limit, request, now);
         if decision.granted > 0 {
-            self.expiry_millis = Some(now.expiry_millis(decision.reset_after) + 1_000);
+            self.earliest_millis = Some(now.expiry_millis(decision.reset_after) + 1_000);
         }
         decision
     }
@@ -112,9 +126,9 @@ impl<S: Limiter + Settle> Kept<S> {
     fn settle(&mut self, estimate: &Estimate, correction: Correction, now: Instant) -> i64 {
         let settlement = self.state.settle(estimate, correction, MAX_ENTRIES, now).unwrap();
         if settlement.effect.is_some() {
-            self.expiry_millis = Some(now.expiry_millis(settlement.reset_after) + 1_000);
+            self.earliest_millis = Some(now.expiry_millis(settlement.reset_after) + 1_000);
         } else if settlement.units < 0 {
-            *self = Self { state: S::default(), expiry_millis: None };
+            *self = Self::default();
         }
         settlement.units
     }
@@ -190,15 +204,19 @@ impl History {
 
     /// Compares the expiries of all keys, and lets the server remove those that have passed.
     fn compare_expiries(&mut self, step: usize) {
-        let key = |key: &Key| with_kept!(key, |kept| kept.expiry_millis);
         let reservation = |name| Some(expiry_millis(&self.reservations.get(&name)?.0));
-        let expected = self.keys.iter().map(key).chain((0..NAMES).map(reservation));
+        let expected = (0..NAMES).map(reservation);
         let expected = expected.map(|expiry| expiry.map_or(-2, u64::cast_signed));
         let names = KEYS.iter().map(|key| (*key).to_owned());
         let names = names.chain((0..NAMES).map(|name| format!("job{name}")));
         let lines: Vec<_> = names.map(|name| format!("PEXPIRETIME {name}")).collect();
         let expected: Vec<i64> = expected.collect();
-        assert_eq!(self.client.calls::<i64>(&lines), expected, "step {step}: expiries");
+        let expiries = self.client.calls::<i64>(&lines);
+        let (of_keys, of_reservations) = expiries.split_at(KEYS.len());
+        for (key, &expiry) in self.keys.iter_mut().zip(of_keys) {
+            with_kept!(key, |kept| kept.observe_expiry(expiry, step));
+        }
+        assert_eq!(of_reservations, expected, "step {step}: expiries");
     }
 
     /// Kills nothing: the replica has everything, and the servers change places.

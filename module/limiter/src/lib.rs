@@ -86,6 +86,7 @@ mod leases;
 mod limits;
 mod log_options;
 mod math;
+mod noted_window;
 mod quota;
 mod reservation;
 mod sliding_window_log;

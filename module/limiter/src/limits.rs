@@ -78,6 +78,11 @@ impl Window {
     pub(crate) const fn nonzero_micros(self) -> NonZeroU64 {
         self.0
     }
+
+    /// Returns the window of [`Window::nonzero_micros`].
+    pub(crate) const fn from_nonzero_micros(micros: NonZeroU64) -> Self {
+        Self(micros)
+    }
 }
 
 /// The units that callers may take: `limit` per `window`, and at most `capacity` at once.

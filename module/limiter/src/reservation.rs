@@ -304,7 +304,7 @@ impl Settle for SlidingWindowLog {
                 Settlement::returned(refund, effect)
             }
             Correction::Charge(units) => {
-                let window = if self.has_ended(now) { limit.window } else { self.window };
+                let window = if self.has_ended(now) { limit.window } else { self.window.window() };
                 let options = LogOptions { resolution, max_entries };
                 let limit = LogLimit { limit: limit.limit, window, options };
                 let request = Request::force(units);

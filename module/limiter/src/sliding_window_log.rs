@@ -52,6 +52,7 @@ use crate::grants::Grants;
 use crate::limits::{MAX_USED, Mode, Request, Units, Window};
 use crate::log_options::{LogLimit, LogOptions, tick_micros};
 use crate::math::Exact;
+use crate::noted_window::NotedWindow;
 use crate::state::Limiter;
 use crate::stored::{Refused, Stored};
 use crate::time::{Duration, Instant};
@@ -61,7 +62,7 @@ use crate::time::{Duration, Instant};
 pub struct SlidingWindowLog {
     pub(crate) grants: Grants,
     /// The window of the latest grant, which determines the end of the log.
-    pub(crate) window: Window,
+    pub(crate) window: NotedWindow,
 }
 
 impl Default for SlidingWindowLog {
@@ -116,7 +117,7 @@ impl Limiter for SlidingWindowLog {
     }
 
     fn refund(&mut self, amount: Units, now: Instant) -> Refund {
-        let before = self.view(self.window, now);
+        let before = self.view(self.window.window(), now);
         let refunded = amount.get().min(before.used);
         if refunded == 0 {
             return Refund::NOTHING;
@@ -218,6 +219,17 @@ impl LogEffect {
 impl Stored for SlidingWindowLog {
     type Effect = LogEffect;
 
+    const MAX_NOTE: u32 = NotedWindow::MAX_NOTE;
+
+    fn note(&self) -> u32 {
+        self.window.note()
+    }
+
+    #[inline(always)]
+    fn set_note(&mut self, note: u32) {
+        self.window.set_note(note);
+    }
+
     fn has_ended(&self, now: Instant) -> bool {
         self.is_empty() || self.end_micros() <= now.as_micros()
     }
@@ -256,7 +268,7 @@ impl Stored for SlidingWindowLog {
                 *self = after;
             }
             LogEffect::Refund { time, units } => {
-                if self.view(self.window, time).used <= units.get() {
+                if self.view(self.window.window(), time).used <= units.get() {
                     return Err(Refused);
                 }
                 self.refund(units, time);
@@ -278,7 +290,7 @@ impl SlidingWindowLog {
     /// An empty log. Allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { grants: Grants::new(), window: Window::MIN }
+        Self { grants: Grants::new(), window: NotedWindow::new(Window::MIN) }
     }
 
     /// Returns whether the log holds more units than a limit can be, which only forced grants do.
@@ -309,7 +321,7 @@ impl SlidingWindowLog {
             self.join(before, units);
         } else {
             self.grants.push(before.now, units.get());
-            self.window = before.window;
+            self.window = self.window.with(before.window);
         }
     }
 
@@ -317,7 +329,7 @@ impl SlidingWindowLog {
     #[inline(always)]
     fn join(&mut self, before: &View, units: Units) {
         self.grants.join_newest(before.now, units.get());
-        self.window = before.window;
+        self.window = self.window.with(before.window);
     }
 
     /// Drops the grants that do not count: those that have left the window, and those from a clock

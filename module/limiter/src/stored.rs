@@ -13,6 +13,22 @@ pub trait Stored: Encode + Clone + Default {
     /// A change to the state, complete enough to be made again elsewhere.
     type Effect: Encode + Debug;
 
+    /// The highest note that the state can keep.
+    const MAX_NOTE: u32 = 0;
+
+    /// Returns the note that [`Stored::set_note`] has set, or 0.
+    #[must_use]
+    fn note(&self) -> u32 {
+        0
+    }
+
+    /// Keeps a number of the owner with the state, in memory that the state does not need.
+    ///
+    /// The note is no part of the state: no bytes have it, no comparison regards it, and a decoded
+    /// state has the note 0. A grant and a refund keep it, unless the state becomes the default
+    /// one; an effect may set it to 0.
+    fn set_note(&mut self, _note: u32) {}
+
     /// Returns whether the state has ended: it affects no call at `now` or later.
     #[must_use]
     fn has_ended(&self, now: Instant) -> bool;

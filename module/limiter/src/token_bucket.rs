@@ -62,6 +62,7 @@ use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::decision::{Decision, Refund, RetryAfter};
 use crate::limits::{Limit, MAX_USED, Request, Units, Window};
 use crate::math::Exact;
+use crate::noted_window::NotedWindow;
 use crate::state::Limiter;
 use crate::stored::{Refused, Stored};
 use crate::time::{Duration, Instant};
@@ -72,7 +73,7 @@ pub struct TokenBucket {
     /// The time at which the used amount was measured.
     pub(crate) time: Instant,
     /// The window of the latest grant, which determines the parts per unit.
-    pub(crate) window: Window,
+    pub(crate) window: NotedWindow,
     /// Used parts beyond the whole units: fewer than the parts per unit.
     pub(crate) parts: u64,
     /// Used whole units.
@@ -106,7 +107,7 @@ impl Limiter for TokenBucket {
         }
         let after = Level { units: before.units.plus(granted), ..before };
         let after = after.at_rate_of(*limit);
-        *self = after.into_bucket();
+        *self = after.into_bucket(self.window);
         after.decision(granted, missing, now)
     }
 
@@ -146,6 +147,17 @@ impl Stored for TokenBucket {
     /// The whole bucket after the change, because no description of the change is shorter.
     type Effect = Self;
 
+    const MAX_NOTE: u32 = NotedWindow::MAX_NOTE;
+
+    fn note(&self) -> u32 {
+        self.window.note()
+    }
+
+    #[inline(always)]
+    fn set_note(&mut self, note: u32) {
+        self.window.set_note(note);
+    }
+
     fn has_ended(&self, now: Instant) -> bool {
         self.time <= now && self.level(self.latest_rate(), now).is_empty()
     }
@@ -166,7 +178,8 @@ impl Encode for TokenBucket {
     fn encode(&self, bytes: &mut impl Extend<u8>) {
         let Self { time, window, parts, units, limit } = *self;
         let (limit, units) = (u64::from(limit.get()), u64::from(units));
-        let fields = [time.as_micros(), window.as_millis(), limit, units, parts];
+        let window = window.window().as_millis();
+        let fields = [time.as_micros(), window, limit, units, parts];
         let kind = if self.is_in_debt() { Kind::TokenBucketInDebt } else { Kind::TokenBucket };
         codec::put(bytes, kind, &fields);
     }
@@ -187,7 +200,8 @@ impl TokenBucket {
     /// A bucket of which nothing is used.
     #[must_use]
     pub const fn new() -> Self {
-        Self { time: Instant::EPOCH, window: Window::MIN, parts: 0, units: 0, limit: Units::MIN }
+        let window = NotedWindow::new(Window::MIN);
+        Self { time: Instant::EPOCH, window, parts: 0, units: 0, limit: Units::MIN }
     }
 
     /// Returns the time at which the used amount was measured: that of the latest grant, unless the
@@ -203,6 +217,7 @@ impl TokenBucket {
         let (units, parts) = (u32::try_from(fields.integer()?).ok()?, fields.integer()?);
         let used = units.checked_add(u32::from(parts > 0))?;
         let is_in_bounds = used > 0 && parts < parts_per_unit(window).get();
+        let window = NotedWindow::new(window);
         is_in_bounds.then_some(Self { time, window, parts, units, limit })
     }
 
@@ -212,8 +227,8 @@ impl TokenBucket {
     }
 
     /// The rate of the latest grant.
-    pub(crate) const fn latest_rate(&self) -> Limit {
-        Limit::new(self.limit, self.window)
+    pub(crate) fn latest_rate(&self) -> Limit {
+        Limit::new(self.limit, self.window.window())
     }
 
     /// Returns the answer to a call with this limit at `now` that finds this level and does not
@@ -251,7 +266,7 @@ impl TokenBucket {
             _ if ahead <= limit.window.as_micros() => (0, self.time),
             _ => (ahead, now),
         };
-        if limit.window == self.window && limit.limit == self.limit {
+        if limit.window.as_micros() == self.window.as_micros() && limit.limit == self.limit {
             return Level { units: self.units, parts: self.parts, time, limit }.drained(elapsed);
         }
         self.level_at_another_rate(limit, time, elapsed)
@@ -331,9 +346,10 @@ impl Level {
         capacity.saturating_sub(self.units).saturating_sub(u32::from(self.parts > 0))
     }
 
-    fn into_bucket(self) -> TokenBucket {
+    /// Returns the bucket of this level, with the note of the bucket before.
+    fn into_bucket(self, before: NotedWindow) -> TokenBucket {
         let Self { units, parts, time, limit: Limit { limit, window, .. } } = self;
-        TokenBucket { time, window, parts, units, limit }
+        TokenBucket { time, window: before.with(window), parts, units, limit }
     }
 
     /// Returns the answer to a call that leaves this level and still lacks `missing` units.

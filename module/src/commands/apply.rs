@@ -25,6 +25,7 @@ use crate::commands::change::{
     ACQUIRE_EVENT, GRANT_EVENT, REFUND_EVENT, RELEASE_EVENT, RENEW_EVENT,
 };
 use crate::commands::decision::{KEY, check_missing};
+use crate::commands::expiry::UNKNOWN;
 use crate::fences;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
@@ -167,6 +168,8 @@ fn apply_to<T: DataType>(
 ) -> Result<&'static CStr, Error> {
     let event = event(state, &effect);
     state.apply(effect).map_err(|Refused| Error::argument(MALFORMED))?;
+    // The expiry comes with the effect, and is another one than that of an earlier call.
+    state.set_note(UNKNOWN);
     Ok(event)
 }
 

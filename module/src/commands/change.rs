@@ -5,10 +5,11 @@
 
 use std::ffi::CStr;
 
-use limiter::{Algorithm, Decision, Duration, Instant, Limiter, Request, Units};
+use limiter::{Algorithm, Decision, Instant, Limiter, Request, Units};
 
 use crate::clock;
 use crate::commands::decision::{KEY, check_missing, check_open, count_denial};
+use crate::commands::expiry::Expiry;
 use crate::ffi::call::Call;
 use crate::ffi::data_type::DataType;
 use crate::ffi::error::Error;
@@ -69,37 +70,28 @@ pub(super) fn take_from<T: DataType + Limiter>(
     request: Request,
     now: Instant,
 ) -> Result<Outcome<T::Effect>, Error> {
-    let (decision, effect) = match key.get_mut::<T>() {
-        Ok(Some(state)) => decide(state, limit, request, now),
+    let (decision, effect, expiry) = match key.get_mut::<T>() {
+        Ok(Some(state)) => {
+            let (decision, effect) = decide(state, limit, request, now);
+            let Some(effect) = effect else {
+                return Ok((decision, None));
+            };
+            (decision, effect, Expiry::of_changed(state, now, decision.reset_after))
+        }
         none => {
             check_missing(none.err(), key, now)?;
             let mut state = T::default();
             let (decision, effect) = decide(&mut state, limit, request, now);
-            if effect.is_some() {
-                key.set(state)?;
-            }
-            (decision, effect)
+            let Some(effect) = effect else {
+                return Ok((decision, None));
+            };
+            let expiry = Expiry::of_new(now, decision.reset_after);
+            key.set(state)?;
+            (decision, effect, expiry)
         }
     };
-    let Some(effect) = effect else {
-        return Ok((decision, None));
-    };
-    let expiry_millis = expiry_millis(now, decision.reset_after);
-    key.expire_at(expiry_millis);
-    Ok((decision, Some(Change { expiry_millis, effect })))
-}
-
-/// The time from the end of a state, from which on it counts as missing, to the expiry of its key.
-///
-/// A bucket of 100 units per minute that is called once a second is whole again before each call. In
-/// this period the call changes the key in place. A deletion by expiry and a new key would take 40%
-/// more instructions, and replicas and the append-only file would receive the deletion as well.
-const GRACE_PERIOD_MILLIS: u64 = 1_000;
-
-/// Returns the expiry of a key whose state ends after `reset_after`, in Unix milliseconds.
-#[inline(always)]
-pub(super) fn expiry_millis(now: Instant, reset_after: Duration) -> u64 {
-    now.expiry_millis(reset_after) + GRACE_PERIOD_MILLIS
+    expiry.set(key);
+    Ok((decision, Some(Change { expiry_millis: expiry.millis, effect })))
 }
 
 /// Takes units from a state. Returns the decision, and the effect if any units were granted.

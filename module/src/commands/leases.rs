@@ -4,8 +4,8 @@ use std::ffi::CStr;
 
 use limiter::{Duration, Instant, LeaseEffect, Leases};
 
-use crate::commands::change::expiry_millis;
 use crate::commands::decision::{KEY, check_missing};
+use crate::commands::expiry::expiry_millis;
 use crate::ffi::call::Call;
 use crate::ffi::error::Error;
 use crate::ffi::key::WriteKey;

@@ -3,6 +3,7 @@
 //! * `all_or_none`: the units of several keys, or of none. `reservation`: the key of a reservation.
 //! * `decision`: the decisions of keys. `change`: the changes of keys, and their publication.
 //! * `leases`: the changes of leases, and their publication.
+//! * `expiry`: the expiry of keys.
 //! * `arguments`: the arguments that several commands take.
 
 mod acquire;
@@ -11,6 +12,7 @@ mod apply;
 mod arguments;
 mod change;
 mod decision;
+mod expiry;
 mod fixed_window;
 mod holders;
 mod leases;

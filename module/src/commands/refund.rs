@@ -14,8 +14,9 @@ use limiter::{Duration, Instant, Limiter, Units};
 use crate::args::Args;
 use crate::clock;
 use crate::commands::arguments;
-use crate::commands::change::{Change, REFUND_EVENT, expiry_millis, record, record_deletion};
+use crate::commands::change::{Change, REFUND_EVENT, record, record_deletion};
 use crate::commands::decision::{KEY, check_missing};
+use crate::commands::expiry::Expiry;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
 use crate::ffi::command_info::{Argument, Callers, Facts, KeyUsage, Keys};
@@ -93,9 +94,9 @@ fn refund<T: DataType + Limiter>(
         return Ok(Outcome::Rest(refunded));
     }
     let effect = state.effect_of_refund(refunded, now);
-    let expiry_millis = expiry_millis(now, refund.reset_after);
-    key.expire_at(expiry_millis);
-    Ok(Outcome::Part(refunded, Change { expiry_millis, effect }))
+    let expiry = Expiry::of_changed(state, now, refund.reset_after);
+    expiry.set(&mut key);
+    Ok(Outcome::Part(refunded, Change { expiry_millis: expiry.millis, effect }))
 }
 
 /// Publishes and counts a refund. Returns the number of units.

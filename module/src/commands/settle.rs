@@ -22,8 +22,9 @@ use limiter::{Correction, Estimate, Instant, Limiter, Settle, Settlement};
 use crate::args::Args;
 use crate::clock;
 use crate::commands::arguments;
-use crate::commands::change::{GRANT_EVENT, REFUND_EVENT, expiry_millis, record, record_deletion};
+use crate::commands::change::{GRANT_EVENT, REFUND_EVENT, record, record_deletion};
 use crate::commands::decision::check_missing;
+use crate::commands::expiry::Expiry;
 use crate::commands::reservation::{RESERVATION, SETTLE_EVENT, find};
 use crate::config;
 use crate::ffi::call::Call;
@@ -143,8 +144,13 @@ fn settle<T: DataType + Limiter + Settle>(
     let settle = |state: &mut T| {
         state.settle(estimate, correction, max_entries, now).ok_or(Error::Internal(OTHER_KIND))
     };
-    let settlement = match key.get_mut::<T>() {
-        Ok(Some(state)) => settle(state)?,
+    let (settlement, expiry) = match key.get_mut::<T>() {
+        Ok(Some(state)) => {
+            let settlement = settle(state)?;
+            let has_changed = settlement.effect.is_some();
+            let reset_after = settlement.reset_after;
+            (settlement, has_changed.then(|| Expiry::of_changed(state, now, reset_after)))
+        }
         none => {
             check_missing(none.err(), key, now)?;
             let mut state = T::default();
@@ -152,15 +158,15 @@ fn settle<T: DataType + Limiter + Settle>(
             if settlement.effect.is_some() {
                 key.set(state)?;
             }
-            settlement
+            let expiry = Expiry::of_new(now, settlement.reset_after);
+            (settlement, Some(expiry))
         }
     };
-    let Settlement { units, effect, reset_after } = settlement;
-    Ok(match effect {
-        Some(effect) => {
-            let expiry_millis = expiry_millis(now, reset_after);
-            key.expire_at(expiry_millis);
-            Change::Part(units, replicate::payload::<T>(expiry_millis, &effect))
+    let Settlement { units, effect, .. } = settlement;
+    Ok(match effect.zip(expiry) {
+        Some((effect, expiry)) => {
+            expiry.set(key);
+            Change::Part(units, replicate::payload::<T>(expiry.millis, &effect))
         }
         None if units < 0 => {
             key.delete();

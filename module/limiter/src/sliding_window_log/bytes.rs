@@ -4,6 +4,7 @@ use super::{LogEffect, SlidingWindowLog};
 use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::limits::Window;
 use crate::math::Exact;
+use crate::noted_window::NotedWindow;
 use crate::time::Instant;
 use crate::varint;
 
@@ -11,7 +12,7 @@ use crate::varint;
 impl Encode for SlidingWindowLog {
     fn encode(&self, bytes: &mut impl Extend<u8>) {
         let (first, latest) = (self.grants.newest_first(), self.grants.newest_time());
-        let window = self.window.as_millis();
+        let window = self.window.window().as_millis();
         if self.is_in_debt() {
             let age = first.map_or(0, |first| latest.micros_since(first).plus(1));
             codec::put(bytes, Kind::SlidingWindowLogInDebt, &[window, age]);
@@ -137,7 +138,7 @@ impl SlidingWindowLog {
     }
 
     fn read_entries(window: Window, fields: &mut Fields<'_>) -> Option<Self> {
-        let mut log = Self { window, ..Self::new() };
+        let mut log = Self { window: NotedWindow::new(window), ..Self::new() };
         let (mut time, mut total) = (Instant::EPOCH, 0_u32);
         while !fields.is_empty() {
             let step = fields.integer()?;

@@ -87,7 +87,7 @@ impl SlidingWindowLog {
     /// Gives up to `amount` units back to the entry of a grant whose recorded time this is, and
     /// nothing if that entry does not count at `now` as the latest grant counts it.
     pub fn give_back(&mut self, granted_at: Instant, amount: Units, now: Instant) -> Refund {
-        let before = self.view(self.window, now);
+        let before = self.view(self.window.window(), now);
         let counts = |time: Instant| {
             before.left_until.is_none_or(|left| time > left)
                 && time <= now.plus_micros(self.window.as_micros())

@@ -196,7 +196,7 @@ fn a_refund_takes_the_newest_grants_first() {
 #[test]
 fn a_refund_gives_back_only_what_still_counts() {
     let mut log = log_of(&[(0, 5), (100, 5)]);
-    let used = |millis| log.view(log.window, at_millis(millis)).used;
+    let used = |millis| log.view(log.window.window(), at_millis(millis)).used;
     assert_eq!((used(999), used(1_000)), (10, 5));
     assert_eq!(log.refund(units(20), at_millis(1_000)).refunded, 5);
     assert!(log.is_empty());
