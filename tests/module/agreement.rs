@@ -228,15 +228,15 @@ impl<S: State> Kept<S> {
     }
 
     /// Takes over the expiry that the key has: one to ten seconds after the end of the state.
-    fn observe_expiry(&mut self, client: &mut Client) {
+    fn observe_expiry(&mut self, client: &mut Client, step: usize) {
         self.expiry_millis = u64::try_from(client.call::<i64>("PEXPIRETIME key")).ok();
         let bounds = self.earliest_millis.map(|earliest| earliest..earliest + 9_000);
         match (self.expiry_millis, bounds) {
             (None, None) => {}
             (Some(expiry), Some(bounds)) => {
-                assert!(bounds.contains(&expiry), "{expiry} {bounds:?}")
+                assert!(bounds.contains(&expiry), "step {step}: {expiry} {bounds:?}")
             }
-            other => panic!("{other:?}"),
+            other => panic!("step {step}: {other:?}"),
         }
     }
 }
@@ -276,7 +276,7 @@ fn agrees<S: State>() {
                 }
             }
         }
-        kept.observe_expiry(&mut client);
+        kept.observe_expiry(&mut client, step);
     }
     let enough = STEPS / 20;
     assert!(granted > enough && denied > enough, "{granted} granted, {denied} denied");
