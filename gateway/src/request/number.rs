@@ -27,7 +27,7 @@ pub(crate) fn thousandths(text: &str) -> Result<i128, NumberError> {
         return Err(NumberError::TooFine);
     }
     // Both are digits, so parsing can fail only for numbers that are too large.
-    let whole = whole.parse::<i64>().unwrap_or(i64::MAX);
+    let whole = whole.parse::<u64>().unwrap_or(u64::MAX);
     let fraction = format!("{fraction:0<3}").parse::<i64>().unwrap_or(0);
     Ok(sign * (i128::from(whole) * 1000 + i128::from(fraction)))
 }
