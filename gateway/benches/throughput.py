@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from scripts.benchmarks.paired import compared, rounds_of, spread
-from scripts.benchmarks.servers import LOAD_CORE, Redis
+from scripts.benchmarks.servers import LOAD_CORE, THROTTLECRAB, Redis
 
 from .load import IDENTIFIERS, load, measured_by_wrk, words_of_wrk
 from .services import BUCKET, FLOOD, LOG, Gateway, Throttlecrab, baseline, original
@@ -31,7 +31,7 @@ def one_thread_each(url):
     return [
         lambda: baseline(ALONE, ALONE),
         lambda: Gateway("gateway with memory://", ALONE, "memory://"),
-        lambda: Throttlecrab("throttlecrab in memory", ALONE),
+        *others_in_memory(),
         lambda: Gateway(FLOODED, ALONE, url, FLOOD),
         lambda: baseline(BASE, BASE, url),
         lambda: Gateway(OVER_REDIS, BASE, url),
@@ -40,6 +40,13 @@ def one_thread_each(url):
         lambda: original("FastAPI and Lua, token bucket", BASE, BUCKET, url),
         lambda: original("FastAPI and Lua, sliding window", BASE, LOG, url),
     ]
+
+
+def others_in_memory():
+    """Returns the start of throttlecrab, where it could be built."""
+    if not THROTTLECRAB.exists():
+        return []
+    return [lambda: Throttlecrab("throttlecrab in memory", ALONE)]
 
 
 def several_threads_each(url):

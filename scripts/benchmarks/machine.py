@@ -29,6 +29,12 @@ def commit():
     return f"{described} with changes" if changed else described
 
 
+def version_of_throttlecrab():
+    if not THROTTLECRAB.exists():
+        return "not built"
+    return first_line(THROTTLECRAB, "--version").split()[-1]
+
+
 def describe():
     redis = first_line(os.environ.get("REDIS_SERVER_BIN", "redis-server"), "--version")
     memory = int(field("/proc/meminfo", r"^MemTotal:\s*(\d+)"))
@@ -44,7 +50,7 @@ def describe():
         "valgrind": first_line("valgrind", "--version"),
         "wrk": first_line("wrk", "-v").split(" [")[0],
         "rustc": first_line("rustc", "--version"),
-        "throttlecrab-server": first_line(THROTTLECRAB, "--version").split()[-1],
+        "throttlecrab-server": version_of_throttlecrab(),
         "python": platform.python_version(),
         "FastAPI": version("fastapi"),
         "uvicorn": version("uvicorn"),

@@ -56,6 +56,7 @@ def block(results, commands):
     served = [
         (name, f"{ratio(services[name]):.2f}", services[name]["base"])
         for name in SERVICES
+        if name in services
     ]
     return "\n".join(
         [

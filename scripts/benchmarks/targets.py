@@ -157,9 +157,10 @@ def of_gateway(results):
             time = f"{what}, processor time to {base}"
             yield Target(time, ratio(measured), bounds[connections])
             yield Target(f"{what}, p99 to {base}", ratio(measured, "p99_ms"), 1)
-        ours, theirs = services["gateway with memory://"], services["throttlecrab in memory"]
-        what = f"gateway with memory://, {at}, processor time to throttlecrab"
-        yield Target(what, ours["cpu_us"] / theirs["cpu_us"], 1)
+        ours, theirs = services["gateway with memory://"], services.get("throttlecrab in memory")
+        if theirs:
+            what = f"gateway with memory://, {at}, processor time to throttlecrab"
+            yield Target(what, ours["cpu_us"] / theirs["cpu_us"], 1)
     for name, measured in gateway["threads"].items():
         if name.startswith("gateway"):
             bound = 1.2 if "memory" in name else 1.15
