@@ -462,8 +462,9 @@ const COUNT_OPTION: Messages = Messages {
 
 /// Returns the error of a word that names no algorithm.
 fn unknown_algorithm() -> Error {
-    let words = Algorithm::ALL.map(Algorithm::word).join(" or ");
-    let rule = format!("ERR algorithm must be {words}");
+    let words = Algorithm::ALL.map(Algorithm::word);
+    let [others @ .., last] = &words;
+    let rule = format!("ERR algorithm must be {} or {last}", others.join(", "));
     Error::Argument(CString::new(rule).map_or(Cow::Borrowed(c"ERR algorithm"), Cow::Owned))
 }
 

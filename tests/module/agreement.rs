@@ -234,7 +234,7 @@ impl<S: State> Kept<S> {
         match (self.expiry_millis, bounds) {
             (None, None) => {}
             (Some(expiry), Some(bounds)) => {
-                assert!(bounds.contains(&expiry), "step {step}: {expiry} {bounds:?}")
+                assert!(bounds.contains(&expiry), "step {step}: {expiry} {bounds:?}");
             }
             other => panic!("step {step}: {other:?}"),
         }

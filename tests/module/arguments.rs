@@ -192,7 +192,7 @@ fn options_that_break_the_syntax_are_refused_with_their_rule() {
     let force_once = "ERR FORCE may be given only once";
     let both = "ERR PARTIAL must not be given with FORCE";
     let multi = "RATELIMIT.MULTI 1 window";
-    let algorithms = "ERR algorithm must be TB or SW or FW";
+    let algorithms = "ERR algorithm must be TB, SW or FW";
     let peek_tb = "RATELIMIT.PEEK bucket TB 10 60";
     let peek_tb_options = "ERR options must be BURST capacity or COST cost";
     let peek_sw = "RATELIMIT.PEEK log SW 10 60";

@@ -156,7 +156,6 @@ fn millis<S: Serializer>(window: &Window, serializer: S) -> Result<S::Ok, S::Err
 }
 
 /// Writes the begin and the end, in milliseconds since the epoch.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn bounds<S: Serializer>(bounds: &Bounds, serializer: S) -> Result<S::Ok, S::Error> {
     let mut fields = serializer.serialize_struct("Bounds", 2)?;
     fields.serialize_field("from_ms", &bounds.begin_millis())?;

@@ -52,14 +52,14 @@ impl<'a> Fields<'a> {
             .map_err(|error| broken_json(error.valid_up_to(), "invalid unicode code point"))?;
         let members = json::members(text)
             .map_err(|error| broken_json(offset(body, &error), &error.to_string()))?;
-        Self::from_members(members, text, loc).map_err(|error| Error::Invalid(vec![error]))
+        Self::from_members(members, text, loc).map_err(Error::Invalid)
     }
 
     /// Reads the fields of a JSON value at `loc`.
     pub(crate) fn from_json(value: &'a RawValue, loc: Vec<Place>) -> Result<Self, Error> {
         // The grammar was checked when the whole body was read.
         let members = json::members(value.get()).unwrap_or(None);
-        Self::from_members(members, value.get(), loc).map_err(|error| Error::Invalid(vec![error]))
+        Self::from_members(members, value.get(), loc).map_err(Error::Invalid)
     }
 
     /// Reads an item of a list, whose errors become errors of this part.
@@ -79,8 +79,8 @@ impl<'a> Fields<'a> {
                 self.errors.append(&mut fields.errors);
                 item
             }
-            Err(error) => {
-                self.errors.push(error);
+            Err(mut errors) => {
+                self.errors.append(&mut errors);
                 Err(Invalid)
             }
         }
@@ -90,14 +90,14 @@ impl<'a> Fields<'a> {
         members: Option<Vec<json::Member<'a>>>,
         text: &'a str,
         loc: Vec<Place>,
-    ) -> Result<Self, FieldError> {
+    ) -> Result<Self, Vec<FieldError>> {
         let text = text.trim_matches([' ', '\t', '\r', '\n']);
         let Some(members) = members else {
             let rule = BrokenRule::new(
                 "model_attributes_type",
                 "Input should be a valid dictionary or object to extract fields from",
             );
-            return Err(rule.at(loc, Input::from_text(text).echo()));
+            return Err(vec![rule.at(loc, Input::from_text(text).echo())]);
         };
         let values = members.into_iter().map(|(name, value)| (name, Input::from_json(value)));
         let part = Input::Object(text);

@@ -138,22 +138,22 @@ fn lease_usable(leases: &Leases, lease: &Lease, mut fences: Fences, now: Instant
     if let Ok(acquired) = after.acquire(&call, &mut fences, now)
         && let Some(held) = acquired.lease.filter(|_| acquired.has_changed)
     {
-        makes_leases(leases, LeaseEffect::of_acquisition(&call, held.fence, now), &after);
+        makes_leases(leases, &LeaseEffect::of_acquisition(&call, held.fence, now), &after);
     }
     let mut after = leases.clone();
     if after.renew(&holder, None, ttl, now).has_changed {
         let effect = LeaseEffect::Renewal { time: now, ttl, holders: vec![holder] };
-        makes_leases(leases, effect, &after);
+        makes_leases(leases, &effect, &after);
     }
     let mut after = leases.clone();
     if after.release(&holder, None, now) && !after.has_ended(now) {
-        makes_leases(leases, LeaseEffect::Release { time: now, holders: vec![holder] }, &after);
+        makes_leases(leases, &LeaseEffect::Release { time: now, holders: vec![holder] }, &after);
     }
 }
 
 /// Checks that an effect on leases before a call gives those after it, which can be stored.
-fn makes_leases(before: &Leases, effect: LeaseEffect, after: &Leases) {
-    let received = LeaseEffect::decode(&encoded(&effect)).expect("an effect that was encoded");
+fn makes_leases(before: &Leases, effect: &LeaseEffect, after: &Leases) {
+    let received = LeaseEffect::decode(&encoded(effect)).expect("an effect that was encoded");
     let mut replica = before.clone();
     replica.apply(received).expect("an effect that fits the leases");
     assert_eq!(&replica, after, "{effect:?}");
