@@ -203,7 +203,7 @@ fn a_line_that_breaks_the_syntax_is_refused_with_its_rule() {
         ("2 a b TB 10 60 COST TB 10 60", "ERR cost must be an integer between 1 and 1000000000"),
         ("1 a TB 10 60 COST", "ERR COST must be followed by a cost"),
         ("1 a TB 0 60", &format!("{LIMIT} 1000000000")),
-        ("2 a b TB 10 60 SW 1000001 60", &format!("{LIMIT} 1000000")),
+        ("2 a b TB 10 60 SW 1000001 86400", &format!("{LIMIT} 1000000 with this resolution")),
         ("1 a TB 10", ARITY),
         ("2 a b TB 10 60 SW 10", ARITY),
     ] {
