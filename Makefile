@@ -21,7 +21,8 @@ test-web: ## Run the tests that need a browser, Python, Prometheus or kubectl as
 	@scripts/install test web
 	cargo test --locked --workspace --features ratelimit-tests/web --test tests -- module::exporter:: \
 		gateway::alerts:: gateway::conformance:: gateway::dashboards:: gateway::web:: \
-		shipping::helm:: shipping::hosting:: shipping::kubernetes:: shipping::languages:: shipping::proxies::
+		shipping::helm:: shipping::hosting:: shipping::kubernetes:: shipping::languages:: shipping::proxies:: \
+		shipping::recipes::
 
 test-images: ## Build the images, and run them and docker-compose.yml by docs/install.md
 	@scripts/test-images

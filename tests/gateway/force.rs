@@ -48,6 +48,29 @@ fn a_forced_check_takes_more_than_there_is_and_later_checks_wait() {
 }
 
 #[test]
+fn a_denial_after_a_forced_check_has_the_wait_of_the_debt() {
+    let server = Server::at(NOON);
+    let gateway = Gateway::builder().redis(&server).start();
+    let batch = |checks: &[Value]| {
+        gateway.post("/rate-limit/check/batch", &json!({ "checks": checks }).to_string())
+    };
+    let wait = |answer: &Response| {
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        body["retry_after"].as_f64().unwrap()
+    };
+    post(&gateway, &check("token_bucket", 10, false));
+    let mut told = wait(&post(&gateway, &check("token_bucket", 1, false)));
+    for in_batch in [false, true] {
+        let forced = check("token_bucket", 10, true);
+        let answer = if in_batch { batch(&[forced]) } else { post(&gateway, &forced) };
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let more = wait(&post(&gateway, &check("token_bucket", 1, false)));
+        assert!(more > told, "{more} after {told}");
+        told = more;
+    }
+}
+
+#[test]
 fn a_forced_check_is_refused_in_every_fail_mode() {
     for mode in ["closed", "open", "local"] {
         let mut server = Server::start();

@@ -143,11 +143,14 @@ impl<'a> Fields<'a> {
     ) -> Result<T, Invalid> {
         match self.optional(name, parse)? {
             Some(value) => Ok(value),
-            None => {
-                let input = self.part.echo();
-                Err(self.add_error_of(name, missing(), input))
-            }
+            None => Err(self.add_missing(name)),
         }
+    }
+
+    /// Adds the error of a required field that is missing.
+    pub(crate) fn add_missing(&mut self, name: &'static str) -> Invalid {
+        let input = self.part.echo();
+        self.add_error_of(name, missing(), input)
     }
 
     /// Reads an optional field.

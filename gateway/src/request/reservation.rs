@@ -117,13 +117,13 @@ fn identifier_of(
     fields: &mut Fields<'_>,
     of_all: &Result<Option<String>, Invalid>,
 ) -> Result<String, Invalid> {
-    match of_all {
-        Ok(None) => fields.required("identifier", value::identifier),
-        Ok(Some(of_all)) => {
-            let own = fields.optional("identifier", identifier_or_null)?.flatten();
-            Ok(own.unwrap_or_else(|| of_all.clone()))
-        }
-        Err(Invalid) => fields.optional("identifier", value::identifier)?.ok_or(Invalid),
+    let own = fields.optional("identifier", identifier_or_null)?.flatten();
+    match (own, of_all) {
+        (Some(own), _) => Ok(own),
+        (None, Ok(Some(of_all))) => Ok(of_all.clone()),
+        (None, Ok(None)) => Err(fields.add_missing("identifier")),
+        // The list of errors has that of the identifier of the whole request.
+        (None, Err(Invalid)) => Err(Invalid),
     }
 }
 

@@ -310,6 +310,10 @@ impl Store {
             }
             replacement
         });
+        if check.force {
+            // The debt makes the waits of former denials too short, also if the answer was lost.
+            self.deny_cache.release(&check.identifier);
+        }
         if let Ok(decision) = &decision {
             self.deny_cache.remember(check, ticket, decision, now);
         }
