@@ -70,9 +70,9 @@ impl<'a> Bucket<'a> {
         }
         let Millis(reset) = self.decision.reset_after;
         match reset.saturating_sub(self.time_of(self.units_after_next())) {
-            // It drains faster, and more may be used than there is.
+            // The bucket drains faster, and more may be used than there is.
             0 if !self.decision.allowed && self.decision.remaining == 0 => LONGEST,
-            // It drains faster, and the next unit is one of those that are used.
+            // The bucket drains faster, and the next unit is one of those that are used.
             0 => reset.div_ceil(self.units_after_next() + 1),
             wait => wait,
         }

@@ -6,33 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{ApiKey, Gateway, NOON, Random, Response, Server, UNAVAILABLE};
-
-/// A gateway, and its Redis if it has one: the clock of the server stands at [`NOON`].
-struct Place {
-    name: &'static str,
-    gateway: Gateway,
-    server: Option<Server>,
-}
-
-fn memory() -> Gateway {
-    Gateway::builder().env("REDIS_URL", "memory://").start()
-}
-
-/// Starts a gateway that keeps leases itself, and a gateway that keeps them in Redis, with a deny
-/// cache that keeps denials for longer than any test takes.
-fn both() -> [Place; 2] {
-    let server = Server::at(NOON);
-    let redis = Gateway::builder().redis(&server).env("DENY_CACHE_MAX_MS", "3600000").start();
-    [
-        Place { name: "memory", gateway: memory(), server: None },
-        Place { name: "redis", gateway: redis, server: Some(server) },
-    ]
-}
-
-fn json_of(response: &Response) -> Value {
-    serde_json::from_str(&response.body).unwrap_or_else(|_| panic!("{}", response.body))
-}
+use crate::harness::{
+    ApiKey, Gateway, NOON, Place, Random, Response, Server, UNAVAILABLE, json_of,
+};
 
 fn acquire(gateway: &Gateway, body: &Value) -> Value {
     let response = gateway.post("/rate-limit/leases", &body.to_string());
@@ -64,7 +40,7 @@ fn holders(gateway: &Gateway, identifier: &str) -> Vec<Value> {
 
 #[test]
 fn a_lease_takes_a_slot_until_it_is_released() {
-    for Place { name, gateway, .. } in &both() {
+    for Place { name, gateway, .. } in &Place::both() {
         let first = acquire(gateway, &lease("tenant", "a", 2));
         assert_eq!((&first["allowed"], &first["lease"]), (&json!(true), &json!("a")), "{name}");
         assert_eq!((&first["remaining"], &first["retry_after"]), (&json!(1), &Value::Null));
@@ -152,7 +128,7 @@ fn a_worker_that_dies_loses_its_slot_for_no_longer_than_its_ttl() {
 
 #[test]
 fn a_renewal_moves_the_end_and_never_back() {
-    for Place { name, gateway, server } in &both() {
+    for Place { name, gateway, server } in &Place::both() {
         let fence = acquire(gateway, &lease("tenant", "a", 2))["fence"].clone();
         let expires = |ttl: u32, fence: &Value| {
             let answer = renew(gateway, "tenant/a", &json!({ "ttl_seconds": ttl, "fence": fence }));
@@ -178,7 +154,7 @@ fn a_renewal_moves_the_end_and_never_back() {
 
 #[test]
 fn names_are_any_text_and_are_chosen_when_left_out() {
-    for Place { gateway, server, .. } in &both() {
+    for Place { gateway, server, .. } in &Place::both() {
         let (identifier, name) = ("a/b %}{é", "job/1 %\u{1f980}\"");
         let encoded = "a%2Fb%20%25%7D%7B%C3%A9/job%2F1%20%25%F0%9F%A6%80%22";
         assert_eq!(acquire(gateway, &lease(identifier, name, 2))["lease"], name);
@@ -200,7 +176,7 @@ fn names_are_any_text_and_are_chosen_when_left_out() {
 
 #[test]
 fn a_list_is_bounded_and_shows_that_there_is_more() {
-    for Place { name, gateway, .. } in &both() {
+    for Place { name, gateway, .. } in &Place::both() {
         for number in 0..4 {
             let body = json!({ "identifier": "tenant", "lease": format!("job-{number}"),
                 "limit": 50, "cost": number + 1, "ttl_seconds": 4_000 - number });
@@ -220,7 +196,7 @@ fn a_list_is_bounded_and_shows_that_there_is_more() {
 
 #[test]
 fn a_reset_ends_all_leases() {
-    for Place { name, gateway, .. } in &both() {
+    for Place { name, gateway, .. } in &Place::both() {
         let reset = |query: &str| gateway.delete(&format!("/rate-limit/reset/tenant{query}"));
         for query in ["", "?algorithm=concurrency"] {
             acquire(gateway, &lease("tenant", "a", 1));
@@ -236,7 +212,7 @@ fn a_reset_ends_all_leases() {
 
 #[test]
 fn invalid_fields_are_all_listed() {
-    let gateway = memory();
+    let gateway = Place::memory();
     let body = r#"{"identifier": "", "lease": "", "limit": 0, "ttl_seconds": 0.0001, "cost": 0}"#;
     let answer = gateway.post("/rate-limit/leases", body);
     assert_eq!(answer.status, 422);
@@ -280,7 +256,7 @@ fn invalid_fields_are_all_listed() {
 
 #[test]
 fn a_cost_above_the_limit_is_refused_like_that_of_a_check() {
-    for Place { name, gateway, .. } in &both() {
+    for Place { name, gateway, .. } in &Place::both() {
         let body = json!({ "identifier": "tenant", "lease": "a", "limit": 2, "cost": 3,
             "ttl_seconds": 60 });
         let answer = gateway.post("/rate-limit/leases", &body.to_string());
@@ -354,7 +330,7 @@ fn callers_need_the_scope_of_their_call() {
 
 #[test]
 fn two_hundred_holders_at_once_get_exactly_the_limit() {
-    for Place { name, gateway, .. } in &both() {
+    for Place { name, gateway, .. } in &Place::both() {
         let allowed = thread::scope(|scope| {
             let holders: Vec<_> = (0..200)
                 .map(|number| {
@@ -409,7 +385,7 @@ fn timeless(answer: &Response, fences: &mut Vec<u64>) -> (u16, Value) {
 
 #[test]
 fn redis_and_memory_give_the_same_answers() {
-    let places = both();
+    let places = Place::both();
     let mut random = Random::new();
     let mut fences = [vec![], vec![]];
     for _ in 0..600 {

@@ -5,33 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{ApiKey, Gateway, NOON, Random, Response, Server, UNAVAILABLE};
-
-/// A gateway, and its Redis if it has one: the clock of the server stands at [`NOON`].
-struct Place {
-    name: &'static str,
-    gateway: Gateway,
-    server: Option<Server>,
-}
-
-fn memory() -> Gateway {
-    Gateway::builder().env("REDIS_URL", "memory://").start()
-}
-
-/// Starts a gateway that decides itself, and a gateway with Redis, with a deny cache that keeps
-/// denials for longer than any test takes.
-fn both() -> [Place; 2] {
-    let server = Server::at(NOON);
-    let redis = Gateway::builder().redis(&server).env("DENY_CACHE_MAX_MS", "3600000").start();
-    [
-        Place { name: "memory", gateway: memory(), server: None },
-        Place { name: "redis", gateway: redis, server: Some(server) },
-    ]
-}
-
-fn json_of(response: &Response) -> Value {
-    serde_json::from_str(&response.body).unwrap_or_else(|_| panic!("{}", response.body))
-}
+use crate::harness::{
+    ApiKey, Gateway, NOON, Place, Random, Response, Server, UNAVAILABLE, json_of,
+};
 
 /// Returns a reservation of units per minute and per day of a tenant, which do not return while a
 /// test runs.
@@ -80,7 +56,7 @@ fn remaining(gateway: &Gateway) -> [u64; 2] {
 
 #[test]
 fn an_estimate_is_taken_from_all_limits_or_from_none_and_settled_once() {
-    for Place { name, gateway, .. } in &both() {
+    for Place { name, gateway, .. } in &Place::both() {
         let answer = reserve(gateway, &estimate("first", 6));
         assert_eq!(
             (&answer["allowed"], &answer["reservation"], &answer["expires_in_seconds"]),
@@ -111,7 +87,7 @@ fn an_estimate_is_taken_from_all_limits_or_from_none_and_settled_once() {
 
 #[test]
 fn a_settlement_takes_what_was_used_beyond_the_limit() {
-    for Place { name, gateway, .. } in &both() {
+    for Place { name, gateway, .. } in &Place::both() {
         reserve(gateway, &estimate("stream", 1));
         let body = actual("stream", [json!(50), json!("1")]);
         assert_eq!(corrections(&settle(gateway, &body)), [49, 0], "{name}");
@@ -122,7 +98,7 @@ fn a_settlement_takes_what_was_used_beyond_the_limit() {
 
 #[test]
 fn an_estimate_without_actual_units_stands() {
-    for Place { name, gateway, .. } in &both() {
+    for Place { name, gateway, .. } in &Place::both() {
         reserve(gateway, &estimate("stands", 6));
         let body = actual("stands", [Value::Null, Value::Null]);
         assert_eq!(corrections(&settle(gateway, &body)), [0, 0], "{name}");
@@ -133,7 +109,7 @@ fn an_estimate_without_actual_units_stands() {
 
 #[test]
 fn a_repeated_reservation_takes_nothing_and_other_limits_are_a_conflict() {
-    for Place { name, gateway, .. } in &both() {
+    for Place { name, gateway, .. } in &Place::both() {
         for _ in 0..3 {
             let answer = reserve(gateway, &estimate("same", 6));
             assert_eq!((&answer["allowed"], &answer["remaining"]), (&json!(true), &json!(4)));
@@ -216,7 +192,7 @@ fn a_settlement_is_seen_by_the_next_check() {
 
 #[test]
 fn invalid_fields_are_all_listed() {
-    let gateway = memory();
+    let gateway = Place::memory();
     let places = |path: &str, body: &Value| {
         let answer = gateway.post(path, &body.to_string());
         assert_eq!(answer.status, 422, "{body}: {}", answer.body);
@@ -298,7 +274,7 @@ fn callers_need_the_scope_check_to_reserve_and_force_to_settle() {
 
 #[test]
 fn concurrent_settlements_correct_once() {
-    for Place { name, gateway, .. } in &both() {
+    for Place { name, gateway, .. } in &Place::both() {
         reserve(gateway, &estimate("r", 10));
         let settled = thread::scope(|scope| {
             let callers: Vec<_> = (0..50)
@@ -336,7 +312,7 @@ fn timeless(answer: &Response) -> (u16, Value) {
 
 #[test]
 fn redis_and_memory_give_the_same_answers() {
-    let places = both();
+    let places = Place::both();
     let mut random = Random::new();
     // Two calls never share an entry of a log: the monotonic clock, which decides in memory://,
     // cannot be set.

@@ -27,6 +27,7 @@ mod http;
 mod https;
 mod load;
 mod payload;
+mod place;
 mod process;
 #[cfg(feature = "web")]
 mod prometheus;
@@ -56,6 +57,7 @@ pub(crate) use http::exchange as http_exchange;
 pub(crate) use http::{Connection, Response, kept_request, request as http_request};
 pub(crate) use load::{Ledger, Load, is_primary};
 pub(crate) use payload::{dumped, effect, log, sealed};
+pub(crate) use place::{Place, json_of};
 pub(crate) use process::{Process, raise_limit_of_open_files};
 #[cfg(feature = "web")]
 pub(crate) use prometheus::{Prometheus, promtool};

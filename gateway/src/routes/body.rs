@@ -2,14 +2,17 @@
 
 use std::{io, iter, time::Duration};
 
-use axum::body::HttpBody;
+use axum::{body::HttpBody, extract::Request};
 use http_body_util::BodyExt;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    request::fields::{Fields, Invalid},
+};
 
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -50,6 +53,22 @@ pub(super) struct RequestBytes {
 }
 
 impl Bound {
+    /// Reads the fields of the JSON body of a request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bound::read`], and all faults of the fields.
+    pub(super) async fn read_fields<T>(
+        &'static self,
+        request: Request,
+        read: impl FnOnce(&mut Fields<'_>) -> Result<T, Invalid>,
+    ) -> Result<T, Error> {
+        let body = self.read(request.into_body()).await?;
+        let mut fields = Fields::from_body(&body.bytes)?;
+        let value = read(&mut fields);
+        fields.finish(value)
+    }
+
     /// Reads a whole body, without the byte order mark that some clients put before JSON.
     ///
     /// # Errors

@@ -155,10 +155,7 @@ impl FromRequest<Arc<AppState>> for AcquireRequest {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &Arc<AppState>) -> Result<Self, Error> {
-        let body = body::SINGLE.read(request.into_body()).await?;
-        let mut fields = Fields::from_body(&body.bytes)?;
-        let request = read(&mut fields);
-        fields.finish(request).map(Self)
+        body::SINGLE.read_fields(request, read).await.map(Self)
     }
 }
 

@@ -229,10 +229,8 @@ impl FromRequest<Arc<AppState>> for ReserveBody {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
-        let body = body::SINGLE.read(request.into_body()).await?;
-        let mut fields = Fields::from_body(&body.bytes)?;
-        let request = read(&mut fields, state.defaults);
-        fields.finish(request).map(Self)
+        let read = |fields: &mut Fields<'_>| read(fields, state.defaults);
+        body::SINGLE.read_fields(request, read).await.map(Self)
     }
 }
 

@@ -55,9 +55,9 @@ pub struct Renewed {
 /// The reason for which a lease that fits the limit cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcquisitionError {
-    /// As many leases count as [`Acquisition::max_leases`] allows.
+    /// The key has [`Acquisition::max_leases`] leases that count.
     TooManyLeases,
-    /// The greatest fence there is was given.
+    /// No fence is greater than the latest one.
     NoFence,
 }
 

@@ -86,9 +86,9 @@ pub enum Origin {
 pub enum Correction {
     /// The estimate was right, or stands.
     Nothing,
-    /// So many units are given back.
+    /// Units that SETTLE gives back.
     Return(Units),
-    /// So many units are taken in every case.
+    /// Units that SETTLE takes in every case.
     Charge(Units),
 }
 

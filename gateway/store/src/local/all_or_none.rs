@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct Taken {
     /// The decision on each quota, in their order.
     pub(crate) decisions: Vec<Decision>,
-    /// What was taken from each; `None` if nothing was.
+    /// The units taken from each quota; `None` if the call took nothing.
     pub(crate) estimates: Option<Vec<Estimate>>,
 }
 
