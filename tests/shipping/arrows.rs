@@ -61,6 +61,13 @@ const PACKAGES: &[Package] = &[
         names: &[],
     },
     Package {
+        sources: "gateway/replay/src",
+        name: "replay",
+        uses: &["limiter", "policies"],
+        named_by: &[],
+        names: &[],
+    },
+    Package {
         sources: "gateway/store/src",
         name: "store",
         uses: &["calendar", "limiter"],
@@ -70,7 +77,7 @@ const PACKAGES: &[Package] = &[
     Package {
         sources: "gateway/src",
         name: "ratelimit_gateway",
-        uses: &["calendar", "limiter", "policies", "store"],
+        uses: &["calendar", "limiter", "policies", "replay", "store"],
         named_by: &[("settings", &["main"])],
         names: &[("telemetry", &[])],
     },
