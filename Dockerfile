@@ -34,8 +34,8 @@ RUN mkdir module/src module/limiter/src gateway/src gateway/benches/baseline/src
     && touch module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs \
         gateway/benches/baseline/src/main.rs gateway/calendar/src/lib.rs \
         gateway/policies/src/lib.rs gateway/policies/benches/matching.rs \
-        gateway/replay/src/lib.rs gateway/store/src/lib.rs tests/clock/src/lib.rs tests/faults/src/lib.rs \
-        tests/tokens/src/lib.rs tests/tests.rs tests/benches/outage.rs
+        gateway/replay/src/lib.rs gateway/store/src/lib.rs tests/clock/src/lib.rs \
+        tests/faults/src/lib.rs tests/tokens/src/lib.rs tests/tests.rs tests/benches/outage.rs
 
 FROM rust:1.95-bookworm AS module
 WORKDIR /src
