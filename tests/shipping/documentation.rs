@@ -73,7 +73,7 @@ const LANGUAGES: &[(&str, &str)] = &[
     ("php", "languages.rs"),
     ("python", "languages.rs"),
     ("rust", "languages.rs"),
-    ("yaml", "kubernetes.rs"),
+    ("yaml", "kubernetes.rs, and documentation.rs of the policies"),
     ("resp", "bytes_are_those_that_are_shown_in_both_protocols"),
     ("text", "a picture, or a form of words"),
 ];

@@ -11,6 +11,8 @@
 mod bombs;
 /// A corpus of broken files with exact messages.
 mod broken_files;
+/// The page about policies: its files, and the tables of members.
+mod documentation;
 /// Both examples of the documentation, and their schema.
 mod examples;
 /// Explanations of requests.
