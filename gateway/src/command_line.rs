@@ -1,11 +1,15 @@
 //! The command line.
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::{
     Man,
     roff::{Roff, bold, roman},
 };
+use jiff::Timestamp;
+use limiter::Instant;
 
 use crate::{health_check::Probe, startup_error::StartupError};
 
@@ -51,8 +55,31 @@ pub enum Command {
     },
     /// Print the OpenAPI document.
     PrintOpenApi,
+    /// Print the JSON Schema of a file of policies.
+    PrintSchema,
+    /// Explain a request by a file of policies.
+    Explain(ExplainWords),
     /// Print a text about the program: help, version, completions or the manual.
     Print(String),
+}
+
+/// A request to explain by a file of policies.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ExplainWords {
+    /// The file of policies
+    pub file: PathBuf,
+
+    /// Attributes of the request, such as method=POST path=/login client.ip=192.0.2.7 jwt.sub=ann
+    #[arg(value_name = "NAME=VALUE", value_parser = attribute)]
+    pub attributes: Vec<(String, String)>,
+
+    /// The policy that the request names
+    #[arg(long, value_name = "NAME")]
+    pub policy: Option<String>,
+
+    /// The time of the request, such as 2026-12-24T18:00:00+01:00, in place of now
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub at: Option<Instant>,
 }
 
 /// The words after the name of the program.
@@ -99,6 +126,11 @@ enum Action {
         /// The scopes of the caller, with commas between them: check, read, reset, force
         scopes: String,
     },
+    /// Print the JSON Schema of a file of policies
+    Schema,
+    /// Explain a request by a file of policies, without Redis: exit 0 if the limits decide or the
+    /// request is allowed, 1 if it is denied, 2 for an error
+    Explain(ExplainWords),
     /// Print a script that completes these words in a shell
     Completions {
         /// The shell
@@ -132,6 +164,8 @@ impl Command {
             Some(Action::NewApiKey { name, scopes }) => {
                 Self::NewApiKey { name, scopes: scopes.split(',').map(str::to_owned).collect() }
             }
+            Some(Action::Schema) => Self::PrintSchema,
+            Some(Action::Explain(words)) => Self::Explain(words),
             Some(Action::Completions { shell }) => Self::Print(completions(shell)),
             Some(Action::Man) => Self::Print(manual(settings)),
             None if check_config => Self::CheckConfig { connect },
@@ -139,6 +173,17 @@ impl Command {
             None => Self::Serve,
         }
     }
+}
+
+fn attribute(word: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = word.split_once('=').ok_or("an attribute is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn instant(word: &str) -> Result<Instant, &'static str> {
+    let time: Result<Timestamp, _> = word.parse();
+    let micros = time.ok().and_then(|time| u64::try_from(time.as_microsecond()).ok());
+    micros.map(Instant::from_micros).ok_or("a time has a form such as 2026-12-24T18:00:00+01:00")
 }
 
 fn command() -> clap::Command {

@@ -45,6 +45,10 @@ pub enum Error {
     CallerLimited(Millis),
     /// The request has these errors, which are all of its errors.
     Invalid(Vec<FieldError>),
+    /// A value of an end user in an attribute is malformed.
+    AttributeMalformed(String),
+    /// The request has limits of its own, and the service runs with INLINE_LIMITS=false.
+    InlineLimits,
     /// The body is not valid HTTP.
     BodyBroken,
     /// The client has closed the connection, or its half of it, in the middle of the body.
@@ -53,6 +57,8 @@ pub enum Error {
     BodyTooSlow,
     /// The body is larger than any valid one.
     BodyTooLarge,
+    /// There is no file of policies.
+    NoPolicies,
     /// No route has this path.
     NotFound,
     /// The route has no such method.
@@ -132,13 +138,17 @@ impl Error {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) | Self::OriginExcluded => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::OriginExcluded | Self::InlineLimits => StatusCode::FORBIDDEN,
             Self::CallerLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::BodyBroken | Self::BodyCut | Self::HostInvalid => StatusCode::BAD_REQUEST,
+            Self::BodyBroken | Self::BodyCut | Self::HostInvalid | Self::AttributeMalformed(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotFound | Self::NothingStored(_) | Self::NoReservation => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NothingStored(_) | Self::NoReservation | Self::NoPolicies => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unavailable | Self::Overloaded | Self::TooManyConnections => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -159,6 +169,10 @@ impl Error {
             Self::OriginExcluded => {
                 "CORS_ALLOW_ORIGINS excludes the origin of this page".to_owned()
             }
+            Self::AttributeMalformed(detail) => detail.clone(),
+            Self::InlineLimits => {
+                "Only policies decide here: a request has no limits of its own".to_owned()
+            }
             Self::Unauthenticated { .. } => "Not authenticated".to_owned(),
             Self::Forbidden(scope) => format!("The caller needs the scope {}", scope.name()),
             Self::CallerLimited(_) => "Too many requests".to_owned(),
@@ -167,6 +181,7 @@ impl Error {
             Self::TooManyConnections => "Too many connections".to_owned(),
             Self::LeaseLost => "The lease is lost".to_owned(),
             Self::NoReservation => "There is no such reservation".to_owned(),
+            Self::NoPolicies => "The service runs without POLICIES_FILE".to_owned(),
             Self::ReservationDiffers => "The reservation has other limits".to_owned(),
             Self::Internal => "Internal server error".to_owned(),
             Self::NothingStored(identifier) => {
@@ -179,11 +194,14 @@ impl Error {
     const fn code(&self) -> Option<&'static str> {
         match self {
             Self::OriginExcluded => Some("ORIGIN_EXCLUDED"),
+            Self::AttributeMalformed(_) => Some("ATTRIBUTE_MALFORMED"),
+            Self::InlineLimits => Some("INLINE_LIMITS_OFF"),
             Self::Unauthenticated { .. } => Some("UNAUTHENTICATED"),
             Self::Forbidden(_) => Some("FORBIDDEN"),
             Self::CallerLimited(_) => Some("CALLER_LIMITED"),
             Self::LeaseLost => Some("LEASE_LOST"),
             Self::NoReservation => Some("NO_RESERVATION"),
+            Self::NoPolicies => Some("NO_POLICIES"),
             Self::ReservationDiffers => Some("RESERVATION_DIFFERS"),
             Self::Unavailable => Some("REDIS_ERROR"),
             Self::Overloaded => Some("OVERLOADED"),
@@ -269,6 +287,21 @@ mod tests {
                 Error::OriginExcluded,
                 403,
                 r#"{"detail":"CORS_ALLOW_ORIGINS excludes the origin of this page","error_code":"ORIGIN_EXCLUDED"}"#,
+            ),
+            (
+                Error::InlineLimits,
+                403,
+                r#"{"detail":"Only policies decide here: a request has no limits of its own","error_code":"INLINE_LIMITS_OFF"}"#,
+            ),
+            (
+                Error::NoPolicies,
+                404,
+                r#"{"detail":"The service runs without POLICIES_FILE","error_code":"NO_POLICIES"}"#,
+            ),
+            (
+                Error::AttributeMalformed("a path must not contain NUL".to_owned()),
+                400,
+                r#"{"detail":"a path must not contain NUL","error_code":"ATTRIBUTE_MALFORMED"}"#,
             ),
             (Error::HostInvalid, 400, r#"{"detail":"A request must have one Host header"}"#),
             (Error::Invalid(vec![]), 422, r#"{"detail":[]}"#),

@@ -12,6 +12,7 @@
 //! * `request_log`: the id, the time and the log line of each request. [`head`]: rules for its head.
 //! * `routes`: the sitemap, then one file for each resource. [`state`]: the state that they share.
 //! * [`callers`]: API keys, tokens, scopes and limits of callers.
+//! * [`policy_file`]: the file of policies, and the tokens of end users.
 //! * [`request`]: fields and values of requests, and their errors.
 //! * [`error`], `headers`, `next_unit`, `seconds`, `openapi`: answers, and the description of the API.
 //! * [`telemetry`]: log, metrics and traces.
@@ -37,6 +38,7 @@ mod headers;
 pub mod health_check;
 mod next_unit;
 mod openapi;
+pub mod policy_file;
 pub mod request;
 mod request_log;
 mod routes;
@@ -67,4 +69,10 @@ pub fn apps(state: AppState, has_admin_listener: bool) -> Apps {
 #[must_use]
 pub fn openapi_document() -> String {
     serde_json::to_string_pretty(&routes::document()).unwrap_or_default()
+}
+
+/// Returns the JSON Schema of a file of policies.
+#[must_use]
+pub fn policies_schema() -> String {
+    serde_json::to_string_pretty(&policies::schema()).unwrap_or_default()
 }

@@ -17,7 +17,11 @@ use ratelimit_gateway::{
     command_line::Command,
     crypto,
     health_check::{self, Probe},
-    openapi_document,
+    openapi_document, policies_schema,
+    policy_file::{
+        PolicyFile,
+        command::{self, Explained},
+    },
     server::{
         Server,
         options::{AdminOptions, ListenOptions},
@@ -49,7 +53,7 @@ fn main() -> ExitCode {
         }
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("{error}");
             if error.is::<StartupError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
@@ -57,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Box<dyn Error>> {
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     crypto::install();
     match command {
         Command::Serve => serve(Settings::load()?)?,
@@ -69,9 +73,16 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
             print(&format!("{key}\n{entry}\n"))?;
         }
         Command::PrintOpenApi => print(&format!("{}\n", openapi_document()))?,
+        Command::PrintSchema => print(&format!("{}\n", policies_schema()))?,
+        Command::Explain(words) => {
+            let hash_key = env::var("IDENTITY_HASH_KEY").unwrap_or_default();
+            let Explained { text, allowed } = command::explain(&words, hash_key.as_bytes())?;
+            print(&text)?;
+            return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Print(text) => print(&text)?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a text. The reader can close the pipe before the end, as `head` does.
@@ -91,17 +102,27 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let server = Server::bind(&settings.listen, tls, stopping.clone()).await?;
     let signals = Signals::receive()?;
     // Metrics come before the store, which counts its connections there.
-    let metrics = telemetry::start_metrics(server.max_connections(), &callers::REFUSALS)?;
+    let mut metrics = telemetry::start_metrics(server.max_connections(), &callers::REFUSALS)?;
     store::register_metrics(settings.store.redis.max_backlog);
     let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
     let _traces = telemetry::start_traces(settings.traces, scheme)
         .map_err(|error| format!("cannot send traces: {error}"))?;
     let store = Store::open(settings.store).map_err(settings::redis_tls_error)?;
+    let store = Arc::new(store);
     store.warm_up().await;
+    let policies = match &settings.policies {
+        Some(options) => Some(PolicyFile::open(options, &store).await?),
+        None => None,
+    };
+    if let Some(policies) = &policies {
+        metrics.add(policies.version_series());
+    }
     let state = AppState {
         defaults: settings.defaults,
         deny_status: settings.deny_status,
         callers: callers.map(Arc::new),
+        policies,
+        inline_limits: settings.inline_limits,
         allowed_origins: settings.allowed_origins,
         store,
         metrics,
@@ -132,6 +153,11 @@ async fn check_health(settings: &Settings, probe: Probe) -> Result<(), String> {
 async fn check_settings(settings: &Settings, connect: bool) -> Result<(), Box<dyn Error>> {
     settings.listen.tls.as_ref().map(tls::watch).transpose()?;
     let callers = Callers::open(&settings.callers)?;
+    if let Some(policies) = &settings.policies {
+        for remark in PolicyFile::check(policies, None).await? {
+            eprintln!("{remark}");
+        }
+    }
     // Dropping the store ends the task that would connect, before that task runs.
     drop(Store::open(settings.store.clone()).map_err(settings::redis_tls_error)?);
     if !connect {
@@ -139,6 +165,11 @@ async fn check_settings(settings: &Settings, connect: bool) -> Result<(), Box<dy
         return Ok(());
     }
     let servers = store::check_connection(&settings.store, callers.is_some()).await?;
+    if let Some(policies) = &settings.policies {
+        let store = Store::open(settings.store.clone()).map_err(settings::redis_tls_error)?;
+        store.warm_up().await;
+        PolicyFile::check(policies, Some(&store)).await?;
+    }
     print(&match servers {
         None => "settings ok; memory:// needs no Redis\n".to_owned(),
         Some(1) => "settings ok; Redis ok: 1 server\n".to_owned(),

@@ -41,7 +41,7 @@ pub(crate) fn start() -> OpenApi {
         },
         // The place beside the description, also behind a proxy with a prefix.
         servers: vec![Server { url: ".".to_owned(), ..Server::default() }],
-        tags: vec![tag("rate limit"), tag("leases"), tag("reservations"), tag("health")],
+        tags: ["rate limit", "policies", "leases", "reservations", "health"].map(tag).to_vec(),
         ..OpenApi::default()
     }
 }

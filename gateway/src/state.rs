@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use store::Store;
 
 use crate::{
-    callers::Callers, head::Origins, request::fields::Defaults, server::stopping::Stopping,
-    telemetry::Metrics,
+    callers::Callers, error::Error, head::Origins, policy_file::PolicyFile,
+    request::fields::Defaults, server::stopping::Stopping, telemetry::Metrics,
 };
 
 /// The state that handlers share.
@@ -21,10 +21,21 @@ pub struct AppState {
     pub allowed_origins: Origins,
     /// The callers; `None` lets any client call.
     pub callers: Option<Arc<Callers>>,
+    /// The policies, if there is a file of policies.
+    pub policies: Option<PolicyFile>,
+    /// True if callers may send limits of their own.
+    pub inline_limits: bool,
     /// The part that decides.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// The metrics of the process.
     pub metrics: Metrics,
     /// True when the process is about to end.
     pub stopping: Stopping,
+}
+
+impl AppState {
+    /// Returns an error unless callers may send limits of their own.
+    pub(crate) const fn require_inline_limits(&self) -> Result<(), Error> {
+        if self.inline_limits { Ok(()) } else { Err(Error::InlineLimits) }
+    }
 }

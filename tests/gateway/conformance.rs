@@ -73,3 +73,25 @@ fn answers_to_callers_match_the_description() {
     });
     assert_conforms(&gateway, &format!("[auth.openapi.apiKey]\napi_key = {:?}\n", key.key));
 }
+
+#[test]
+fn the_schema_of_policies_accepts_the_examples_and_refuses_a_typo() {
+    let directory = in_repository("gateway/policies/tests/tests/examples");
+    let examples = ["first.yaml", "larger.yaml"].map(|name| directory.join(name));
+    let other = TempDir::new().expect("a directory");
+    let typo = other.path().join("typo.yaml");
+    let text = fs::read_to_string(&examples[0]).expect("an example");
+    fs::write(&typo, text.replace("limit: 20", "limt: 20")).expect("a file");
+    let output = Command::new(in_repository("target/schemathesis/bin/python"))
+        .arg(in_repository("tests/schema.py"))
+        .arg(in_repository("examples/policies/policies.schema.json"))
+        .args(&examples)
+        .arg(&typo)
+        .output()
+        .expect("Python starts");
+    let lines = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<_> = lines.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(&lines[..2], ["valid", "valid"]);
+    assert!(lines[2].starts_with("invalid: "), "{lines:?}");
+}

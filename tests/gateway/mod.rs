@@ -84,6 +84,8 @@ mod alerts;
 // The queries of dashboards and alerts, in a real Prometheus.
 #[cfg(feature = "web")]
 mod dashboards;
+// The file of policies, and the pages and commands about it.
+mod policies;
 // The command line, and the end of the process.
 mod process;
 // The settings, and the log of them.

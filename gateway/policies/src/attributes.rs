@@ -234,7 +234,17 @@ impl<'r> Attributes<'r> {
     ///
     /// An [`AttributeError`] where the name or the value is malformed.
     pub fn set(&mut self, name: &str, value: &'r str) -> Result<(), AttributeError> {
-        self.write(name, Cow::Borrowed(value.as_bytes()))
+        self.set_bytes(name, value.as_bytes())
+    }
+
+    /// Sets an attribute that a caller writes by its name in the file, to a value that need not be
+    /// UTF-8.
+    ///
+    /// # Errors
+    ///
+    /// An [`AttributeError`] where the name or the value is malformed.
+    pub fn set_bytes(&mut self, name: &str, value: &'r [u8]) -> Result<(), AttributeError> {
+        self.write(name, Cow::Borrowed(value))
     }
 
     /// Sets an attribute that a check carries as text, number or boolean.

@@ -33,7 +33,16 @@ pub enum Condition {
     Exists(bool),
 }
 
+/// The text in place of a secret value.
+pub(crate) const SECRET: &str = "(secret)";
+
 impl Clause {
+    /// Returns the clause as written, unless its attribute is secret.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        if self.secret { SECRET } else { &self.written }
+    }
+
     /// Returns whether the clause holds for a request. A clause on a missing attribute does not
     /// hold, unless the clause requires the attribute to be missing.
     pub(crate) fn holds(&self, attributes: &Attributes<'_>) -> Result<bool, RequestError> {

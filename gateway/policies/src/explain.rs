@@ -4,11 +4,12 @@
 //! judges requests.
 
 use limiter::Instant;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::attribute::AttributeName;
 use crate::attributes::{Attributes, RequestError, Value};
-use crate::clause::{Clause, Condition};
+use crate::clause::{Clause, Condition, SECRET};
 use crate::identity::{Identity, PartValue};
 use crate::judgement::{JudgedLimit, Judgement, Outcome};
 use crate::model::{Matcher, Missing, Policy};
@@ -27,6 +28,8 @@ pub struct Explanation<'p> {
     /// The decision, as far as it needs no state: `limited`, `unlimited`, `blocked`, `missing`,
     /// `unmatched` or `error`.
     pub outcome: &'static str,
+    /// False if the request is denied whatever the states of the limits are.
+    pub allowed: bool,
     /// The fault of the request.
     pub error: Option<String>,
     /// The name of the policy that applies.
@@ -44,7 +47,8 @@ pub struct Explanation<'p> {
 }
 
 /// The account of one policy.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+#[schemars(inline)]
 pub struct PolicyExplanation<'p> {
     /// The name.
     pub policy: &'p str,
@@ -61,7 +65,8 @@ pub struct PolicyExplanation<'p> {
 }
 
 /// The account of one clause.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+#[schemars(inline)]
 pub struct ClauseExplanation<'p> {
     /// The attribute.
     pub attribute: String,
@@ -76,16 +81,14 @@ pub struct ClauseExplanation<'p> {
 }
 
 /// The value of one attribute of an identity.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+#[schemars(inline)]
 pub struct ValueExplanation {
     /// The attribute.
     pub attribute: String,
     /// The value, the digest of a secret value, or `None`.
     pub value: Option<String>,
 }
-
-/// The text in place of a secret value.
-const SECRET: &str = "(secret)";
 
 impl Policies {
     /// Returns the account of a request.
@@ -119,6 +122,7 @@ impl Policies {
             tried: Vec::new(),
             unread: Vec::new(),
             outcome: "error",
+            allowed: false,
             error: None,
             policy: None,
             plan: None,
@@ -144,6 +148,7 @@ impl Policies {
             Outcome::Missing { .. } => "missing",
             Outcome::Unmatched { .. } => "unmatched",
         };
+        explanation.allowed = judgement.can_be_allowed();
         explanation.policy = judgement.policy.map(|policy| &*policy.name);
         explanation.plan = judgement.plan;
         explanation.r#override = judgement.r#override.map(|entry| entry.info());
@@ -243,7 +248,7 @@ fn explain_clause<'p>(clause: &'p Clause, attributes: &Attributes<'_>) -> Clause
     };
     ClauseExplanation {
         attribute: clause.attribute.to_string(),
-        clause: if clause.secret { SECRET } else { &clause.written },
+        clause: clause.shown(),
         value,
         holds,
         reason,

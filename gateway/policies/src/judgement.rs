@@ -116,6 +116,20 @@ impl<'p> Judgement<'p> {
         }
     }
 
+    /// Returns false if the request is denied whatever the states of the limits are.
+    #[must_use]
+    pub fn can_be_allowed(&self) -> bool {
+        match self.outcome {
+            Outcome::Limited => self
+                .limits
+                .iter()
+                .all(|limit| limit.charge == Charge::Always || limit.cost <= limit.capacity.get()),
+            Outcome::Unlimited => true,
+            Outcome::Unmatched { deny } => !deny,
+            Outcome::Blocked { .. } | Outcome::Missing { .. } => false,
+        }
+    }
+
     /// Returns whether answers to end users have rate limit headers.
     #[must_use]
     pub fn headers(&self) -> bool {

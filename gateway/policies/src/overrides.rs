@@ -1,6 +1,7 @@
 //! Overrides: exceptions of a policy, of which the first that applies counts.
 
 use limiter::Instant;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::address::Network;
@@ -77,9 +78,11 @@ pub enum Effect {
 }
 
 /// The part of an override that answers to callers contain; end users do not see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[schemars(inline)]
 pub struct OverrideInfo<'p> {
     /// The patterns for the identity as written.
+    #[schemars(with = "Vec<String>")]
     pub by: &'p [Box<str>],
     /// The reason.
     pub reason: &'p str,

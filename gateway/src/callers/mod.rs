@@ -8,7 +8,7 @@ mod api_keys;
 pub(crate) mod caller;
 pub(crate) mod docs;
 mod file_error;
-mod jwt;
+pub(crate) mod jwt;
 pub mod options;
 pub(crate) mod refusal;
 pub mod scope;
@@ -21,7 +21,7 @@ pub use self::api_keys::new_api_key;
 use self::{
     api_keys::ApiKeys,
     caller::{Caller, CallerLimit},
-    jwt::KeySet,
+    jwt::CallerTokens,
     options::CallerOptions,
     refusal::Refusal,
 };
@@ -40,7 +40,7 @@ pub const REFUSALS: [&str; Refusal::ALL.len()] = Refusal::NAMES;
 #[derive(Debug)]
 pub struct Callers {
     keys: Option<WatchedFiles<ApiKeys>>,
-    tokens: Option<WatchedFiles<KeySet>>,
+    tokens: Option<WatchedFiles<CallerTokens>>,
     metrics_open: bool,
 }
 
@@ -59,7 +59,7 @@ impl Callers {
         });
         let tokens = options.jwt.clone().map(|jwt| {
             let path = jwt.jwks_file.clone();
-            WatchedFiles::load([path], move |[content]| KeySet::parse(content, &jwt, limit))
+            WatchedFiles::load([path], move |[content]| CallerTokens::parse(content, &jwt, limit))
                 .map_err(|error| StartupError::about("JWT_JWKS_FILE", error))
         });
         let (keys, tokens) = (keys.transpose()?, tokens.transpose()?);

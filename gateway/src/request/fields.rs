@@ -176,6 +176,17 @@ impl<'a> Fields<'a> {
         self.required(name, |value| value::list(value, length))
     }
 
+    /// Returns the location of the fields.
+    pub(super) fn location(&self) -> &[Place] {
+        &self.loc
+    }
+
+    /// Returns true when the request has a value for this field; null stands for a field that is left
+    /// out.
+    pub(super) fn has(&self, name: &'static str) -> bool {
+        self.value(name).is_some_and(|value| *value != Input::Null)
+    }
+
     /// Returns the value of a field, as it came.
     pub(super) fn value(&self, name: &'static str) -> Option<&Input<'a>> {
         debug_assert!(json::known_name(name).is_some(), "{name} is skipped");

@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 /// Every field that any request has. All others are skipped.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 23] = [
     "identifier",
     "algorithm",
     "limit",
@@ -27,6 +27,9 @@ const NAMES: [&str; 20] = [
     "reservation",
     "limits",
     "actual",
+    "attributes",
+    "policy",
+    "token",
 ];
 
 /// A field of a request: its name and its value.

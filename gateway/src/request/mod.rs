@@ -6,6 +6,7 @@ pub(crate) mod input;
 pub(crate) mod json;
 pub(crate) mod lease;
 pub(crate) mod number;
+pub(crate) mod policy;
 pub(crate) mod quota;
 pub(crate) mod quota_fields;
 pub(crate) mod reservation;

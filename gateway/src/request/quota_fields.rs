@@ -108,11 +108,6 @@ impl<'a> Fields<'a> {
         }
         self.optional(name, parse)
     }
-
-    /// Returns true when the request has a value for this field.
-    fn has(&self, name: &'static str) -> bool {
-        self.value(name).is_some_and(|value| *value != Input::Null)
-    }
 }
 
 fn only(name: &str, others: &str) -> BrokenRule {

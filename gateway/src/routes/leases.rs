@@ -154,7 +154,8 @@ fn new_holder() -> Option<Holder> {
 impl FromRequest<Arc<AppState>> for AcquireRequest {
     type Rejection = Error;
 
-    async fn from_request(request: Request, _: &Arc<AppState>) -> Result<Self, Error> {
+    async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
+        state.require_inline_limits()?;
         body::SINGLE.read_fields(request, read).await.map(Self)
     }
 }

@@ -5,6 +5,7 @@ mod batch;
 mod body;
 mod check;
 mod completion;
+mod explain;
 mod health;
 mod lease;
 mod lease_list;
@@ -13,6 +14,7 @@ pub(crate) mod listener_kind;
 mod metrics;
 mod pages;
 mod path;
+mod policies;
 mod refund;
 mod reserve;
 mod reset;
@@ -98,6 +100,8 @@ fn operations() -> Sitemap {
         .route("/rate-limit/reserve", CHECK, post_with(reserve::reserve, reserve::docs))
         .route("/rate-limit/settle", FORCE, post_with(settle::settle, settle::docs))
         .route("/rate-limit/top", AccessRule::Inspection, get_with(top::top, top::docs))
+        .route("/policies", AccessRule::Inspection, get_with(policies::policies, policies::docs))
+        .route("/policies/explain", READ, post_with(explain::explain, explain::docs))
         .route("/health", AccessRule::Probes, get_with(health::health, health::docs))
         .route("/health/live", AccessRule::Probes, get_with(health::live, health::live_docs))
         .route("/health/ready", AccessRule::Probes, get_with(health::ready, health::ready_docs))

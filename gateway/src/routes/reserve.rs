@@ -229,6 +229,7 @@ impl FromRequest<Arc<AppState>> for ReserveBody {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
+        state.require_inline_limits()?;
         let read = |fields: &mut Fields<'_>| read(fields, state.defaults);
         body::SINGLE.read_fields(request, read).await.map(Self)
     }

@@ -24,6 +24,9 @@ pub(super) fn check(
     // A key of the file can have a limit without a window.
     let has_limits = has_keys || callers.limit.is_some();
 
+    let policies = &values.policies;
+    let has_policies = policies.policies_file.is_some();
+    let reads_tokens = policies.identity_jwks_file.is_some();
     let tls = "rediss:// in REDIS_URL, or REDIS_SSL=true";
     let files = "API_KEYS_FILE or JWT_JWKS_FILE";
     let redis = &values.redis;
@@ -44,6 +47,31 @@ pub(super) fn check(
             store.deny_cache.size > 0,
             "DENY_CACHE_SIZE",
         ),
+        (
+            "POLICIES_CACHE_FILE",
+            policies.policies_cache_file.is_none(),
+            has_policies,
+            "POLICIES_FILE",
+        ),
+        (
+            "IDENTITY_JWKS_FILE",
+            policies.identity_jwks_file.is_none(),
+            has_policies,
+            "POLICIES_FILE",
+        ),
+        (
+            "IDENTITY_AUDIENCE",
+            policies.identity_audience.is_empty(),
+            reads_tokens,
+            "IDENTITY_JWKS_FILE",
+        ),
+        (
+            "IDENTITY_ISSUER",
+            policies.identity_issuer.is_empty(),
+            reads_tokens,
+            "IDENTITY_JWKS_FILE",
+        ),
+        ("IDENTITY_HASH_KEY", policies.identity_hash_key.is_empty(), has_policies, "POLICIES_FILE"),
         ("JWT_AUDIENCE", given.jwt_audience.is_empty(), uses_tokens, "JWT_JWKS_FILE"),
         ("JWT_ISSUER", given.jwt_issuer.is_empty(), uses_tokens, "JWT_JWKS_FILE"),
         (

@@ -15,6 +15,7 @@ use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 
 use axum::http::StatusCode;
 use limiter::Units;
+use policies::identity::HashKey;
 use store::{
     DenyCacheOptions, LocalOptions, Location, RedisOptions, RedisTls, StoreOptions, TlsError,
     TlsOption, Topology, pem::CertificateFiles,
@@ -22,11 +23,14 @@ use store::{
 use tracing::level_filters::LevelFilter;
 
 pub use self::table::table;
-use self::table::{CallerValues, ListenValues, OtelValues, RedisServerValues, Texts, Values};
+use self::table::{
+    CallerValues, ListenValues, OtelValues, PolicyValues, RedisServerValues, Texts, Values,
+};
 use crate::{
     callers::options::{CallerOptions, JwtOptions, ScopeOptions},
     command_line::Setting,
     head::Origins,
+    policy_file::options::{PolicyOptions, TokenOptions},
     request::fields::Defaults,
     server::options::{AdminOptions, ListenOptions, ShutdownOptions},
     startup_error::StartupError,
@@ -46,6 +50,10 @@ pub struct Settings {
     pub deny_status: StatusCode,
     /// The files that identify callers.
     pub callers: CallerOptions,
+    /// The file of policies, if there is one.
+    pub policies: Option<PolicyOptions>,
+    /// True if callers may send limits of their own.
+    pub inline_limits: bool,
     /// The origins whose pages may call from a browser.
     pub allowed_origins: Origins,
     /// The least important lines to log.
@@ -86,6 +94,8 @@ impl Settings {
             },
             deny_status: values.deny_status,
             callers: callers(&values.callers)?,
+            policies: policies(&values.policies)?,
+            inline_limits: values.policies.inline_limits,
             allowed_origins: values.cors_allow_origins.clone(),
             log_level: values.log_level,
             log_format: values.log_format,
@@ -210,10 +220,7 @@ fn server(values: &RedisServerValues) -> Result<Topology, StartupError> {
 }
 
 fn callers(values: &CallerValues) -> Result<CallerOptions, StartupError> {
-    let required = |name, value: &String| match value.as_str() {
-        "" => Err(StartupError::about(name, "required with JWT_JWKS_FILE")),
-        value => Ok(value.to_owned()),
-    };
+    let required = |name, value| required_with(name, value, "JWT_JWKS_FILE");
     let jwt = match &values.jwt_jwks_file {
         None => None,
         Some(jwks_file) => Some(JwtOptions {
@@ -233,6 +240,40 @@ fn callers(values: &CallerValues) -> Result<CallerOptions, StartupError> {
         window: values.caller_window_seconds,
         metrics_open: values.metrics_open,
     })
+}
+
+/// Returns the options of the policies, if there is a file of policies.
+fn policies(values: &PolicyValues) -> Result<Option<PolicyOptions>, StartupError> {
+    let Some(file) = &values.policies_file else {
+        // Every caller would get the default limit, which no operator can mean.
+        return match values.inline_limits {
+            true => Ok(None),
+            false => Err(StartupError::about("POLICIES_FILE", "required with INLINE_LIMITS=false")),
+        };
+    };
+    let required = |name, value| required_with(name, value, "IDENTITY_JWKS_FILE");
+    let tokens = match &values.identity_jwks_file {
+        None => None,
+        Some(jwks_file) => Some(TokenOptions {
+            jwks_file: jwks_file.clone(),
+            audience: required("IDENTITY_AUDIENCE", &values.identity_audience)?,
+            issuer: required("IDENTITY_ISSUER", &values.identity_issuer)?,
+        }),
+    };
+    Ok(Some(PolicyOptions {
+        file: file.clone(),
+        cache_file: values.policies_cache_file.clone(),
+        hash_key: HashKey::new(values.identity_hash_key.as_bytes()),
+        tokens,
+    }))
+}
+
+/// Returns the value of the setting `name`, which the setting `needed_by` needs.
+fn required_with(name: &str, value: &str, needed_by: &str) -> Result<String, StartupError> {
+    match value {
+        "" => Err(StartupError::about(name, format!("required with {needed_by}"))),
+        value => Ok(value.to_owned()),
+    }
 }
 
 /// Reads the settings of traces by the specification of OpenTelemetry.

@@ -136,6 +136,28 @@ impl Range for Text {
     }
 }
 
+/// The least bytes of a secret: with fewer, a secret can be guessed.
+const MIN_SECRET_BYTES: usize = 16;
+
+/// A secret, which can be empty. Messages do not repeat the text.
+#[derive(Clone)]
+pub(super) struct Secret;
+
+impl Range for Secret {
+    type Value = String;
+
+    fn range(&self) -> String {
+        format!("a text of at least {MIN_SECRET_BYTES} bytes")
+    }
+
+    fn parse(&self, text: &str) -> Result<String, String> {
+        if text.is_empty() || text.len() >= MIN_SECRET_BYTES {
+            return Ok(text.to_owned());
+        }
+        Err(format!("the value is not {}", self.range()))
+    }
+}
+
 /// A host. Messages do not repeat the text: it can be a URL with a password.
 #[derive(Clone)]
 pub(super) struct Host;

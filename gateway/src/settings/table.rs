@@ -15,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     redis_url::RedisUrl,
     rule::{
-        ClaimList, ClaimNames, Host, HttpUrl, OneOf, OriginList, Path, Rule, Share, Text,
+        ClaimList, ClaimNames, Host, HttpUrl, OneOf, OriginList, Path, Rule, Secret, Share, Text,
         UnitCount, Whole, WindowSeconds, Word, name, range,
     },
 };
@@ -95,6 +95,9 @@ pub(super) struct Values {
     /// The largest number of milliseconds for which the deny cache keeps a denial.
     #[arg(long, default_value = "1000", value_parser = Rule(Whole::<u32>(1..=3_600_000)))]
     pub(super) deny_cache_max_ms: u32,
+
+    #[command(flatten)]
+    pub(super) policies: PolicyValues,
 
     #[command(flatten)]
     pub(super) callers: CallerValues,
@@ -254,6 +257,44 @@ pub(super) struct RedisValues {
     /// Milliseconds to wait for an answer of Redis before FAIL_MODE decides.
     #[arg(long, default_value = "100", value_parser = Rule(Whole::<u32>(1..=60_000)))]
     pub(super) redis_timeout_ms: u32,
+}
+
+/// Settings of the policies.
+#[derive(Args)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) struct PolicyValues {
+    /// YAML file with the policies: which requests are limited by which limits. Read again when it
+    /// changes.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) policies_file: Option<PathBuf>,
+
+    /// File in which the gateway keeps the last policies that loaded. While POLICIES_FILE has an
+    /// error, the gateway starts with these policies.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) policies_cache_file: Option<PathBuf>,
+
+    /// Accepts limits that callers send. With false only the policies decide, and a request with a
+    /// limit of its own is answered with 403.
+    #[arg(long, action = Set, default_value = "true", value_parser = Rule(TRUE_OR_FALSE))]
+    pub(super) inline_limits: bool,
+
+    /// JSON Web Key Set with which the tokens of end users are verified, read again when it changes.
+    /// Policies read the claims of these tokens as jwt.NAME.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) identity_jwks_file: Option<PathBuf>,
+
+    /// Audience that tokens of end users must name. Required with IDENTITY_JWKS_FILE.
+    #[arg(long, default_value = "", value_parser = Rule(Text))]
+    pub(super) identity_audience: String,
+
+    /// Issuer that tokens of end users must name. Required with IDENTITY_JWKS_FILE.
+    #[arg(long, default_value = "", value_parser = Rule(Text))]
+    pub(super) identity_issuer: String,
+
+    /// Secret of the digests that replace secret attributes in keys, the same for all gateways.
+    /// Required when a policy reads a secret attribute.
+    #[arg(long, default_value = "", value_parser = Rule(Secret))]
+    pub(super) identity_hash_key: String,
 }
 
 /// Settings of callers.

@@ -14,6 +14,7 @@ use crate::{
     callers::options::{JwtOptions, ScopeOptions},
     command_line::Setting,
     head::Origins,
+    policy_file::options::TokenOptions,
     request::fields::Defaults,
     server::options::AdminOptions,
     telemetry::LogFormat,
@@ -40,7 +41,7 @@ fn address(variables: &[(&str, &str)]) -> String {
 
 #[test]
 fn defaults_are_those_of_the_documentation() {
-    let Settings { listen, store, callers, .. } = read(&[]).unwrap();
+    let Settings { listen, store, callers, policies, inline_limits, .. } = read(&[]).unwrap();
     assert_eq!((listen.host.as_str(), listen.port, listen.tls), ("0.0.0.0", 8000, None));
     assert_eq!(listen.admin, None);
     assert_eq!((listen.max_connections, listen.max_connections_is_default), (20_000, true));
@@ -56,6 +57,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(store.deny_cache.max_age, Duration::from_secs(1));
     assert_eq!((callers.api_keys_file, callers.jwt, callers.limit), (None, None, None));
     assert!(callers.metrics_open);
+    assert!(policies.is_none() && inline_limits);
 
     let settings = read(&[]).unwrap();
     let (limit, window) = (Units::new(100).unwrap(), Window::from_millis(60_000).unwrap());
@@ -133,12 +135,47 @@ fn operators_have_a_port_of_their_own() {
 }
 
 #[test]
+fn policies_come_with_the_tokens_and_the_secret_of_their_identities() {
+    let file = ("POLICIES_FILE", "limits.yaml");
+    let set = [file, ("IDENTITY_JWKS_FILE", "set.json")];
+    let required = "required with IDENTITY_JWKS_FILE";
+    assert_eq!(read(&set).unwrap_err(), format!("IDENTITY_AUDIENCE: {required}"));
+    let [audience, issuer] = [("IDENTITY_AUDIENCE", "app"), ("IDENTITY_ISSUER", "it")];
+    let line = format!("IDENTITY_ISSUER: {required}");
+    assert_eq!(read(&[set[0], set[1], audience]).unwrap_err(), line);
+    let (cache, hash_key) = (("POLICIES_CACHE_FILE", "last.yaml"), "0123456789abcdef");
+    let secret = ("IDENTITY_HASH_KEY", hash_key);
+    let settings = read(&[set[0], set[1], audience, issuer, cache, secret]).unwrap();
+    let policies = settings.policies.unwrap();
+    assert_eq!(
+        (policies.file, policies.cache_file),
+        ("limits.yaml".into(), Some("last.yaml".into()))
+    );
+    let tokens = TokenOptions {
+        jwks_file: "set.json".into(),
+        audience: "app".to_owned(),
+        issuer: "it".to_owned(),
+    };
+    assert_eq!(policies.tokens, Some(tokens));
+    assert!(policies.hash_key.is_some());
+
+    let off = ("INLINE_LIMITS", "false");
+    assert!(!read(&[file, off]).unwrap().inline_limits);
+    assert_eq!(read(&[off]).unwrap_err(), "POLICIES_FILE: required with INLINE_LIMITS=false");
+    let error = read(&[file, ("IDENTITY_HASH_KEY", &hash_key[1..])]).unwrap_err();
+    assert_eq!(error, "IDENTITY_HASH_KEY: the value is not a text of at least 16 bytes");
+}
+
+#[test]
 fn a_setting_that_would_take_no_effect_is_refused() {
     let tls = "rediss:// in REDIS_URL, or REDIS_SSL=true";
     let callers = "API_KEYS_FILE or JWT_JWKS_FILE";
     let jwt = [("JWT_AUDIENCE", "me"), ("JWT_ISSUER", "it"), ("JWT_JWKS_FILE", "set.json")];
     let keys = [("API_KEYS_FILE", "keys.json")];
     let key_file = ("REDIS_TLS_KEY_FILE", "b.pem");
+    let file = [("POLICIES_FILE", "limits.yaml")];
+    let [audience, issuer] = [("IDENTITY_AUDIENCE", "app"), ("IDENTITY_ISSUER", "it")];
+    let identity = [file[0], ("IDENTITY_JWKS_FILE", "set.json"), audience, issuer];
     for (setting, needed, with) in [
         (("REDIS_TLS_CA_FILE", "a.pem"), tls, &[("REDIS_SSL", "true")][..]),
         (("REDIS_TLS_CA_FILE", "a.pem"), tls, &[("REDIS_URL", "rediss://a")]),
@@ -152,6 +189,11 @@ fn a_setting_that_would_take_no_effect_is_refused() {
             &[("REDIS_URL", "memory://")],
         ),
         (("DENY_CACHE_MAX_MS", "5"), "DENY_CACHE_SIZE", &[("DENY_CACHE_SIZE", "1")]),
+        (("POLICIES_CACHE_FILE", "cache.yaml"), "POLICIES_FILE", &file),
+        (("IDENTITY_JWKS_FILE", "set.json"), "POLICIES_FILE", &identity),
+        (audience, "IDENTITY_JWKS_FILE", &identity),
+        (issuer, "IDENTITY_JWKS_FILE", &identity),
+        (("IDENTITY_HASH_KEY", "0123456789abcdef"), "POLICIES_FILE", &file),
         (jwt[0], "JWT_JWKS_FILE", &jwt[1..]),
         (jwt[1], "JWT_JWKS_FILE", &[jwt[0], jwt[2]]),
         (("CALLER_LIMIT", "5"), callers, &jwt),
@@ -331,6 +373,8 @@ fn no_output_has_a_secret() {
         let settings = read(&[(name, "redis://:secret@host")]).unwrap();
         assert!(!format!("{settings:?}").contains("secret"));
     }
+    let hash_key = [("POLICIES_FILE", "a"), ("IDENTITY_HASH_KEY", "the secret of digests")];
+    assert!(!format!("{:?}", read(&hash_key).unwrap()).contains("secret of"));
     let error = read(&[("REDIS_HOST", "redis://:secret@host")]).unwrap_err();
     assert!(!error.contains("secret"), "{error}");
     let error = read(&[("REDIS_URL", "redis://:secret@host:port")]).unwrap_err();

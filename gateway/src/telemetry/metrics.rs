@@ -8,6 +8,7 @@
 //! long as counting.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,10 +34,18 @@ const LATENCY_BUCKETS: [f64; 14] =
 /// of them at once delay the next answer of `/metrics`.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A metric whose labels change: the recorder keeps each label that it has counted, and the page has
+/// those of the present.
+pub trait Series: fmt::Debug + Send + Sync {
+    /// Adds the metric to a page, in the Prometheus text format.
+    fn write(&self, page: &mut String);
+}
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     recorder: PrometheusHandle,
+    series: Vec<Arc<dyn Series>>,
     last: Arc<Mutex<Page>>,
 }
 
@@ -48,6 +57,11 @@ struct Page {
 }
 
 impl Metrics {
+    /// Adds a metric to the page.
+    pub fn add(&mut self, series: Arc<dyn Series>) {
+        self.series.push(series);
+    }
+
     /// Returns the metrics in the Prometheus text format, not older than this call. One thread writes
     /// them for all calls that wait: a call gets a text whose writing began after the call.
     ///
@@ -61,13 +75,15 @@ impl Metrics {
         if page.start.is_some_and(|start| start >= asked) {
             return Ok(page.text.clone());
         }
-        let recorder = self.recorder.clone();
+        let (recorder, series) = (self.recorder.clone(), self.series.clone());
         // `process` reads files of the system, which can block.
         let write = move || {
             page.start = Some(Instant::now());
             process::collect();
             counter!(DROPPED_LINES).absolute(log::dropped_lines());
-            page.text = recorder.render().into();
+            let mut text = recorder.render();
+            series.iter().for_each(|series| series.write(&mut text));
+            page.text = text.into();
             page.text.clone()
         };
         spawn_blocking(write).await
@@ -105,5 +121,5 @@ pub fn start_metrics(
             upkeep.run_upkeep();
         }
     });
-    Ok(Metrics { recorder, last: Arc::default() })
+    Ok(Metrics { recorder, series: Vec::new(), last: Arc::default() })
 }

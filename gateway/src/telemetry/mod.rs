@@ -25,6 +25,6 @@ pub use self::{
     },
     line::LogFormat,
     log::{Log, start_log},
-    metrics::{Metrics, start_metrics},
+    metrics::{Metrics, Series, start_metrics},
     traces::{TraceOptions, Traces, start_traces},
 };

@@ -1,24 +1,22 @@
-//! Tokens of callers: JSON Web Tokens (RFC 7519), verified by a set of keys in a file (RFC 7517).
+//! Tokens of callers: JSON Web Tokens (RFC 7519), verified by a set of keys in a file (RFC 7517). The
+//! tokens of end users are verified by the same code, in [`key_set`].
 //!
 //! The key has the algorithm, and a token is verified only with keys of the algorithm in its head. An
 //! attacker therefore cannot use a public key as a secret, or leave out the signature. Other members
 //! of the head about keys are ignored.
 
 mod jwk;
+pub(crate) mod key_set;
 mod signature;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use jsonwebtoken::{
-    Algorithm, Validation, decode, decode_header,
-    errors::{Error, ErrorKind},
-};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use self::jwk::VerificationKey;
+use self::key_set::{KeySet, TokenRules};
 use super::{
     caller::{Caller, CallerLimit, Credential},
     options::{JwtOptions, ScopeOptions},
@@ -29,19 +27,19 @@ use super::{
 /// Maximum size of a subject.
 const MAX_SUBJECT_BYTES: usize = 256;
 
-/// Maximum difference between the clocks of the issuer and the gateway, in seconds.
-const LEEWAY_SECONDS: u64 = 30;
+/// The claims that the token of a caller must have.
+const REQUIRED_CLAIMS: [&str; 4] = ["exp", "aud", "iss", "sub"];
 
-/// The keys that verify tokens, and the rules for claims.
+/// The keys that verify the tokens of callers, and the rules for scopes.
 #[derive(Debug)]
-pub(super) struct KeySet {
-    keys: Vec<(Validation, VerificationKey)>,
+pub(super) struct CallerTokens {
+    keys: KeySet,
     scopes: ScopeOptions,
     limit: CallerLimit,
 }
 
 /// The claims of a token, beside those that the library checks.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Claims {
     sub: String,
     /// A text. The library also accepts a list with the issuer in it, which is invalid (RFC 7519, 4.1.1).
@@ -51,50 +49,28 @@ struct Claims {
     others: Map<String, Value>,
 }
 
-impl KeySet {
+impl CallerTokens {
     /// Reads the file of keys. Every caller with a token gets the `limit`.
     pub(super) fn parse(
         content: &[u8],
         options: &JwtOptions,
         limit: CallerLimit,
     ) -> Result<Self, String> {
-        signature::install();
-        let keys = jwk::read(content, &options.jwks_file)?.into_iter();
-        let keys = keys.map(|key| (validation(key.algorithm, options), key)).collect();
+        let rules = TokenRules {
+            jwks_file: &options.jwks_file,
+            audience: &options.audience,
+            issuer: &options.issuer,
+            required_claims: &REQUIRED_CLAIMS,
+        };
+        let keys = KeySet::parse(content, &rules)?;
         Ok(Self { keys, scopes: options.scopes.clone(), limit })
     }
 
     /// Returns the caller of this token.
     pub(super) fn verify(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
-        let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
-        // The token requires extensions, and the gateway supports none (RFC 7515, 4.1.11).
-        if header.crit.is_some() {
-            return Err(Refusal::Malformed);
-        }
-        let mut refusal = Refusal::UnknownSigner;
-        for (validation, key) in self.keys.iter().filter(|(_, key)| key.fits(&header)) {
-            match decode::<Claims>(token, &key.key, validation) {
-                Ok(token) => {
-                    return token.claims.caller(&self.scopes, self.limit).map(Arc::new);
-                }
-                Err(error) => refusal = explain(&error),
-            }
-            if refusal != Refusal::Signature {
-                break;
-            }
-        }
-        Err(refusal)
+        let claims: Claims = self.keys.verify(token)?;
+        claims.caller(&self.scopes, self.limit).map(Arc::new)
     }
-}
-
-fn validation(algorithm: Algorithm, options: &JwtOptions) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    validation.leeway = LEEWAY_SECONDS;
-    validation.validate_nbf = true;
-    validation.set_audience(&[&options.audience]);
-    validation.set_issuer(&[&options.issuer]);
-    validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
-    validation
 }
 
 impl Claims {
@@ -137,19 +113,4 @@ fn find<'c>(claims: &'c Map<String, Value>, path: &str) -> Option<&'c Value> {
             find(claims.get(name)?.as_object()?, rest)
         })
     })
-}
-
-/// Returns the reason for which the library refuses a token that one of the keys can have signed.
-fn explain(error: &Error) -> Refusal {
-    match error.kind() {
-        ErrorKind::InvalidSignature => Refusal::Signature,
-        ErrorKind::ExpiredSignature => Refusal::Expired,
-        ErrorKind::ImmatureSignature => Refusal::NotYetValid,
-        ErrorKind::InvalidAudience => Refusal::Audience,
-        ErrorKind::InvalidIssuer => Refusal::Issuer,
-        ErrorKind::MissingRequiredClaim(_)
-        | ErrorKind::InvalidClaimFormat(_)
-        | ErrorKind::Json(_) => Refusal::Claims,
-        _ => Refusal::Malformed,
-    }
 }

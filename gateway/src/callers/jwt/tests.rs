@@ -7,7 +7,7 @@ use limiter::{Units, Window};
 use ratelimit_test_tokens::{Algorithm, SigningKey};
 use serde_json::{Value, json};
 
-use super::{KeySet, LEEWAY_SECONDS, MAX_SUBJECT_BYTES};
+use super::{CallerTokens, MAX_SUBJECT_BYTES, key_set::LEEWAY_SECONDS};
 use crate::callers::{
     caller::CallerLimit,
     options::{JwtOptions, ScopeOptions},
@@ -37,12 +37,12 @@ fn public(key: &SigningKey, id: Option<&str>) -> Value {
     jwk
 }
 
-fn set(keys: &[Value]) -> KeySet {
+fn set(keys: &[Value]) -> CallerTokens {
     set_with(keys, &["scope", "scp", "scopes"], "")
 }
 
 /// A set that looks for scopes with a prefix in these claims.
-fn set_with(keys: &[Value], claims: &[&str], prefix: &str) -> KeySet {
+fn set_with(keys: &[Value], claims: &[&str], prefix: &str) -> CallerTokens {
     let claims = claims.iter().map(|&claim| claim.to_owned()).collect();
     let options = JwtOptions {
         jwks_file: "set.json".into(),
@@ -50,7 +50,7 @@ fn set_with(keys: &[Value], claims: &[&str], prefix: &str) -> KeySet {
         issuer: "https://issuer".to_owned(),
         scopes: ScopeOptions { claims, prefix: prefix.to_owned() },
     };
-    KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), &options, LIMIT).unwrap()
+    CallerTokens::parse(json!({ "keys": keys }).to_string().as_bytes(), &options, LIMIT).unwrap()
 }
 
 /// The claims of a valid token.
@@ -88,11 +88,11 @@ fn signed(claims: &Value) -> String {
     token(&SECRET, None, claims)
 }
 
-fn secret_set() -> KeySet {
+fn secret_set() -> CallerTokens {
     set(&[public(&SECRET, None)])
 }
 
-fn outcome(set: &KeySet, token: &str) -> Result<String, Refusal> {
+fn outcome(set: &CallerTokens, token: &str) -> Result<String, Refusal> {
     set.verify(token).map(|caller| caller.to_string())
 }
 

@@ -1,0 +1,109 @@
+//! The account of a request: the policies that were tried, and the limits that apply.
+
+use policies::{
+    explain::{Explanation, PolicyExplanation},
+    judgement::{JudgedLimit, JudgedWindow},
+    model::Charge,
+    overrides::OverrideInfo,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use store::Millis;
+
+use crate::seconds::Seconds;
+
+/// The account of a request.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ExplainAnswer")]
+pub(crate) struct ExplainAnswer<'p> {
+    /// The version of the policies.
+    version: &'p str,
+    /// False if the request is denied whatever the states of the limits are.
+    pub(super) allowed: bool,
+    /// The decision without the states of limits: `limited`, `unlimited`, `blocked`, `missing`,
+    /// `unmatched` or `error`.
+    outcome: &'static str,
+    /// The fault of the request.
+    error: Option<String>,
+    /// The policy that applies.
+    policy: Option<&'p str>,
+    /// The plan that applies.
+    plan: Option<&'p str>,
+    /// The override that applies.
+    r#override: Option<OverrideInfo<'p>>,
+    /// The limits that are enforced.
+    limits: Vec<LimitExplanation<'p>>,
+    /// The limits that are only counted.
+    shadow_limits: Vec<LimitExplanation<'p>>,
+    /// The policies that were tried, in order.
+    tried: Vec<PolicyExplanation<'p>>,
+    /// The attributes of the request that no policy reads.
+    unread: Vec<String>,
+}
+
+/// A limit, and its state.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct LimitExplanation<'p> {
+    /// The name.
+    name: &'p str,
+    /// The key in Redis, without KEY_PREFIX.
+    key: String,
+    /// The kind: `token_bucket`, `sliding_window`, `fixed_window` or `concurrency`.
+    algorithm: &'static str,
+    /// Units per window, or at the same time.
+    limit: u32,
+    /// The most units at once.
+    capacity: u32,
+    /// The window in seconds; null for a window of the calendar.
+    window_seconds: Option<Seconds>,
+    /// The begin and the end of a window of the calendar, in milliseconds since 1970.
+    window_ms: Option<[u64; 2]>,
+    /// Units that the request takes.
+    cost: u32,
+    /// True if the whole cost is taken when at least one unit was left.
+    charge_always: bool,
+}
+
+impl<'p> From<Explanation<'p>> for ExplainAnswer<'p> {
+    fn from(explanation: Explanation<'p>) -> Self {
+        let explain = |limits: Vec<JudgedLimit<'p>>| {
+            limits.into_iter().map(LimitExplanation::from).collect::<Vec<_>>()
+        };
+        Self {
+            version: explanation.version,
+            allowed: explanation.allowed,
+            outcome: explanation.outcome,
+            error: explanation.error,
+            policy: explanation.policy,
+            plan: explanation.plan,
+            r#override: explanation.r#override,
+            limits: explain(explanation.limits),
+            shadow_limits: explain(explanation.shadow_limits),
+            tried: explanation.tried,
+            unread: explanation.unread,
+        }
+    }
+}
+
+impl<'p> From<JudgedLimit<'p>> for LimitExplanation<'p> {
+    fn from(limit: JudgedLimit<'p>) -> Self {
+        let (window_seconds, window_ms) = match limit.window {
+            JudgedWindow::Length(window) => (Some(Seconds(Millis::from(window))), None),
+            JudgedWindow::Calendar(bounds) => {
+                (None, Some([bounds.begin_millis(), bounds.end_millis()]))
+            }
+        };
+        Self {
+            name: limit.name,
+            key: limit.key,
+            algorithm: limit.kind.name(),
+            limit: limit.limit.get(),
+            capacity: limit.capacity.get(),
+            window_seconds,
+            window_ms,
+            cost: limit.cost,
+            charge_always: limit.charge == Charge::Always,
+        }
+    }
+}

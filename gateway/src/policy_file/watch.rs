@@ -1,0 +1,234 @@
+//! Reading the file of policies again when it changes, and at SIGHUP.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use policies::Policies;
+use store::{LogThrottle, Store, Sums};
+use tokio::{signal::unix::Signal, sync::watch, task::spawn_blocking, time::sleep};
+
+use super::{
+    load::{LoadError, Loader},
+    metrics,
+    probe::{Probe, accept, probe},
+    state::{Fault, FileState},
+};
+
+/// Interval between two reads. A change is a change of the content, which also works for links that
+/// Kubernetes sets to another file.
+const PERIOD: Duration = Duration::from_millis(400);
+
+/// Interval between two reads that must agree: programs write a file in pieces, and the first half of
+/// a list is a list.
+const SETTLING: Duration = Duration::from_millis(50);
+
+/// The most names of policies, or remarks, in the log about one load.
+const LOGGED: usize = 20;
+
+/// A content of the file, or the reason why the file has none.
+type Content = Result<Vec<u8>, LoadError>;
+
+/// The part that reads the file again and again.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    loader: Arc<Loader>,
+    /// The last content that was read.
+    content: Arc<Content>,
+    store: Arc<Store>,
+    /// False until Redis has answered whether it accepts the limits in force.
+    accepted: bool,
+    /// The time before the last answer of Redis about the limits in force.
+    probed: Instant,
+    sender: watch::Sender<FileState>,
+    failures: LogThrottle,
+}
+
+impl Watcher {
+    /// Returns the watcher of a file whose first content is this one.
+    pub(super) fn new(
+        loader: Arc<Loader>,
+        content: Content,
+        store: Arc<Store>,
+        accepted: bool,
+        sender: watch::Sender<FileState>,
+    ) -> Self {
+        let (content, failures) = (Arc::new(content), LogThrottle::new());
+        Self { loader, content, store, accepted, probed: Instant::now(), sender, failures }
+    }
+
+    /// Reads the file until nothing needs the policies.
+    pub(super) async fn run(mut self, mut hangup: Signal) {
+        loop {
+            let is_asked = tokio::select! {
+                () = sleep(PERIOD) => false,
+                _ = hangup.recv() => true,
+                () = self.sender.closed() => return,
+            };
+            if is_asked {
+                // The operator who sent the signal needs the current error in the log.
+                self.failures.end();
+            }
+            let Some(read) = read(&self.loader).await else { return };
+            if read != *self.content || is_asked {
+                let Some(settled) = settle(&self.loader, read).await else { return };
+                self.content = Arc::new(settled);
+                let Some(loaded) = load(&self.loader, &self.content).await else { return };
+                self.conclude(loaded).await;
+                continue;
+            }
+            self.probe_again().await;
+            let fault = self.sender.borrow().fault.clone();
+            if let Some(fault) = fault {
+                self.report(&fault.error);
+            }
+        }
+    }
+
+    /// Puts loaded policies into force, or reports their error.
+    async fn conclude(&mut self, loaded: Result<Policies, LoadError>) {
+        let probed = Instant::now();
+        let (loaded, accepted) = accept(loaded, &self.store).await;
+        match loaded {
+            Ok(policies) => {
+                (self.accepted, self.probed) = (accepted, probed);
+                self.failures = LogThrottle::new();
+                metrics::count_load(metrics::LOADED);
+                log_load(&self.loader, &policies, Some(&self.sender.borrow().policies));
+                self.sender.send_replace(FileState::loaded(policies));
+                keep(&self.loader, &self.content).await;
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Asks Redis again about the limits in force, after the first answer and after each failure: it
+    /// can be another Redis, with other settings.
+    async fn probe_again(&mut self) {
+        let failed = self.store.last_failure().map(|failure| failure.age);
+        if self.accepted && failed.is_none_or(|age| age > self.probed.elapsed()) {
+            return;
+        }
+        let probed = Instant::now();
+        let policies = Arc::clone(&self.sender.borrow().policies);
+        match probe(&self.store, &policies).await {
+            Probe::Unanswered => {}
+            Probe::Accepted => {
+                (self.accepted, self.probed) = (true, probed);
+                self.load_refused().await;
+            }
+            Probe::Refused(refusals) => {
+                (self.accepted, self.probed) = (true, probed);
+                self.fail(LoadError::RefusedByRedis(refusals));
+            }
+        }
+    }
+
+    /// Loads the content of the file again if Redis has refused its limits.
+    async fn load_refused(&mut self) {
+        let refused = matches!(
+            self.sender.borrow().fault.as_ref().map(|fault| &*fault.error),
+            Some(LoadError::RefusedByRedis(_))
+        );
+        if refused && let Some(loaded) = load(&self.loader, &self.content).await {
+            self.conclude(loaded).await;
+        }
+    }
+
+    fn fail(&mut self, error: LoadError) {
+        metrics::count_failure(&error);
+        self.report(&error);
+        self.sender.send_modify(|state| state.fault = Some(Fault::now(error)));
+    }
+
+    fn report(&mut self, error: &LoadError) {
+        let error = format!("{}: {error}", self.loader.path().display());
+        if let Some(Sums { seconds, .. }) = self.failures.record_error(&error, Instant::now()) {
+            let line = "the policies have an error; the former ones are in force";
+            tracing::error!(error, seconds, "{line}");
+        }
+    }
+}
+
+/// Reads the file; `None` when the process is about to end.
+async fn read(loader: &Arc<Loader>) -> Option<Content> {
+    let loader = Arc::clone(loader);
+    spawn_blocking(move || loader.read()).await.ok()
+}
+
+/// Reads the file until two reads agree.
+async fn settle(loader: &Arc<Loader>, mut content: Content) -> Option<Content> {
+    loop {
+        sleep(SETTLING).await;
+        let again = read(loader).await?;
+        if again == content {
+            return Some(again);
+        }
+        content = again;
+    }
+}
+
+/// Loads a content on a thread of its own: a large file takes longer than a request may wait.
+async fn load(loader: &Arc<Loader>, content: &Arc<Content>) -> Option<Result<Policies, LoadError>> {
+    let (loader, content) = (Arc::clone(loader), Arc::clone(content));
+    let load = move || match &*content {
+        Ok(content) => loader.load(content),
+        Err(error) => Err(error.clone()),
+    };
+    spawn_blocking(load).await.ok()
+}
+
+/// Keeps a content that loaded. The policies are in force also when the content cannot be kept.
+async fn keep(loader: &Arc<Loader>, content: &Arc<Content>) {
+    let (loader, content) = (Arc::clone(loader), Arc::clone(content));
+    let keep = move || match &*content {
+        Ok(content) => loader.keep(content),
+        Err(_) => Ok(()),
+    };
+    if let Ok(Err(error)) = spawn_blocking(keep).await {
+        tracing::error!(%error, "cannot write POLICIES_CACHE_FILE");
+    }
+}
+
+/// Logs a load, with the policies that are no more: a file that lost its end is a file.
+pub(super) fn log_load(loader: &Loader, policies: &Policies, former: Option<&Policies>) {
+    let (file, version) = (loader.path().display(), policies.version());
+    let former = former.map_or(&[][..], Policies::policies).iter();
+    let removed = former.filter(|former| policies.policy(&former.name).is_none());
+    let removed = removed.map(|policy| &*policy.name).take(LOGGED).collect::<Vec<_>>().join(", ");
+    let removed = Some(removed).filter(|names| !names.is_empty());
+    let count = policies.policies().len();
+    tracing::info!(%file, version, policies = count, removed, "policies loaded");
+    for warning in policies.warnings().iter().take(LOGGED) {
+        tracing::warn!(%file, "{warning}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Arc, time::Duration};
+
+    use tempfile::TempDir;
+    use tokio::time::sleep;
+
+    use super::{Loader, settle};
+    use crate::policy_file::options::PolicyOptions;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_content_counts_when_two_reads_agree() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("limits.yaml");
+        let options =
+            PolicyOptions { file: file.clone(), cache_file: None, hash_key: None, tokens: None };
+        let loader = Arc::new(Loader::new(&options));
+        fs::write(&file, "half").unwrap();
+        let half = loader.read();
+        let write = async {
+            sleep(Duration::from_millis(30)).await;
+            fs::write(&file, "half and half").unwrap();
+        };
+        let (settled, ()) = tokio::join!(settle(&loader, half), write);
+        assert_eq!(settled, Some(Ok(b"half and half".to_vec())));
+    }
+}

@@ -1,0 +1,411 @@
+//! The file of policies: its load, its changes, its errors, and the pages and commands about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ring::digest::{SHA256, digest};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{
+    ApiKey, Gateway, GatewayBuilder, Response, eventually, kept_request, repository, timed,
+};
+
+const FIRST: &str = "version: 1
+policies:
+  - name: per-address
+    match: {path: /login}
+    by: [client.ip]
+    missing: deny
+    limits: [{name: rate, limit: 20, per: 1s}, {name: hour, limit: 1000, per: 1h, algorithm: sliding_window}]
+";
+
+/// A directory with a file of policies.
+struct Site {
+    directory: TempDir,
+}
+
+impl Site {
+    fn new(policies: &str) -> Self {
+        let site = Self { directory: TempDir::new().expect("a directory") };
+        fs::write(site.file(), policies).expect("the file is written");
+        site
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("limits.yaml")
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// Replaces the file as a whole.
+    fn replace(&self, policies: &str) {
+        let new = self.path("limits.yaml.new");
+        fs::write(&new, policies).expect("the file is written");
+        fs::rename(new, self.file()).expect("the file is replaced");
+    }
+
+    fn settings(&self) -> GatewayBuilder {
+        let file = self.file().display().to_string();
+        Gateway::builder().env("REDIS_URL", "memory://").env("POLICIES_FILE", &file)
+    }
+}
+
+/// Returns the version of a file.
+fn version(policies: &str) -> String {
+    let hash = digest(&SHA256, policies.as_bytes());
+    hash.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn page(gateway: &Gateway) -> Value {
+    let answer = gateway.get("/policies");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    serde_json::from_str(&answer.body).expect("JSON")
+}
+
+fn wait_for_version(gateway: &Gateway, expected: &str) {
+    eventually("the version is in force", || (page(gateway)["version"] == expected).then_some(()));
+}
+
+fn explain(gateway: &Gateway, body: &Value) -> Response {
+    gateway.post("/policies/explain", &body.to_string())
+}
+
+fn explained(gateway: &Gateway, attributes: &Value) -> Value {
+    let answer = explain(gateway, &json!({ "attributes": attributes }));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    serde_json::from_str(&answer.body).expect("JSON")
+}
+
+#[test]
+fn an_error_of_the_file_stops_the_start_and_names_its_line() {
+    let site = Site::new(&FIRST.replace("limit: 20", "limt: 20"));
+    let file = site.file().display().to_string();
+    let fault = "line 7, column 27: unknown key `limt`; did you mean `limit`?";
+    for output in [site.settings().fails(), site.settings().answers(&["--check-config"])] {
+        let (status, line) = output;
+        assert_eq!(status.code(), Some(2), "{line}");
+        assert!(line.contains(&format!("POLICIES_FILE: {file}: line 7")), "{line}");
+        assert!(line.contains(fault), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+    fs::remove_file(site.file()).unwrap();
+    let (status, line) = site.settings().fails();
+    assert_eq!(status.code(), Some(2));
+    assert_eq!(line, format!("POLICIES_FILE: {file}: No such file or directory (os error 2)\n"));
+    // A secret value needs the secret of digests.
+    fs::write(site.file(), FIRST.replace("client.ip", "header.cookie")).unwrap();
+    let (status, line) = site.settings().answers(&["--check-config"]);
+    assert!(status.code() == Some(2) && line.contains("IDENTITY_HASH_KEY"), "{line}");
+    let settings = site.settings().env("IDENTITY_HASH_KEY", "a secret of digests");
+    let (status, lines) = settings.answers(&["--check-config"]);
+    assert!(status.success() && lines.ends_with("settings ok\n"), "{lines}");
+}
+
+#[test]
+fn a_version_that_was_kept_is_in_force_while_the_file_is_broken() {
+    let site = Site::new(FIRST);
+    let kept = site.path("kept.yaml");
+    let settings = || site.settings().env("POLICIES_CACHE_FILE", &kept);
+    drop(settings().start());
+    assert_eq!(fs::read_to_string(&kept).unwrap(), FIRST);
+
+    fs::write(site.file(), "version: 2\n").unwrap();
+    let gateway = settings().start();
+    let log = gateway.log_with("those of POLICIES_CACHE_FILE are in force");
+    assert!(log.contains("line 1, column"), "{log}");
+    let shown = page(&gateway);
+    assert_eq!(shown["version"], version(FIRST).as_str());
+    assert!(shown["error"]["problems"][0]["line"] == 1, "{shown}");
+    assert_eq!(gateway.metric(r#"ratelimit_policies_loads_total{outcome="refused"}"#), 1.0);
+    // A file without an error replaces both.
+    let second = FIRST.replace("20", "21");
+    site.replace(&second);
+    wait_for_version(&gateway, &version(&second));
+    eventually("the version is kept", || {
+        (fs::read_to_string(&kept).unwrap() == second).then_some(())
+    });
+    assert_eq!(page(&gateway)["error"], Value::Null);
+
+    // A place that cannot be written is no place for the next start.
+    let (status, line) =
+        site.settings().env("POLICIES_CACHE_FILE", &site.path("none/kept.yaml")).fails();
+    assert_eq!(status.code(), Some(2));
+    assert_eq!(line, "POLICIES_CACHE_FILE: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn a_change_takes_effect_within_a_second_and_an_error_changes_nothing() {
+    let site = Site::new(FIRST);
+    let gateway = site.settings().start();
+    let info = |version: &str| format!(r#"ratelimit_policies_info{{version="{version}"}}"#);
+    let loads = |outcome| {
+        gateway.metric(&format!(r#"ratelimit_policies_loads_total{{outcome="{outcome}"}}"#))
+    };
+    assert_eq!(gateway.metric(&info(&version(FIRST))), 1.0);
+    assert_eq!((loads("loaded"), loads("refused"), loads("unreadable")), (1.0, 0.0, 0.0));
+
+    let second = FIRST.replace("name: per-address", "name: other");
+    let ((), time) = timed(|| {
+        site.replace(&second);
+        wait_for_version(&gateway, &version(&second));
+    });
+    assert!(time < Duration::from_secs(1), "{time:?}");
+    let log = gateway.log_with(r#""removed":"per-address""#);
+    assert!(log.contains(&version(&second)), "{log}");
+    // The series of the former version is gone.
+    let metrics = gateway.get("/metrics").body;
+    assert!(metrics.contains(&info(&version(&second))), "{metrics}");
+    assert!(!metrics.contains(&version(FIRST)), "{metrics}");
+
+    // The first half of the file, an empty file, and no file.
+    for (content, outcome) in
+        [(Some(&second[..100]), "refused"), (Some(""), "refused"), (None, "unreadable")]
+    {
+        let before = loads(outcome);
+        match content {
+            Some(content) => fs::write(site.file(), content).unwrap(),
+            None => fs::remove_file(site.file()).unwrap(),
+        }
+        eventually("the error is counted", || (loads(outcome) > before).then_some(()));
+        let shown = page(&gateway);
+        assert_eq!(shown["version"], version(&second).as_str());
+        assert!(shown["error"]["detail"].is_string(), "{shown}");
+    }
+    assert_eq!(gateway.get("/health").status, 200);
+    gateway.log_with("the former ones are in force");
+    // The same file ends the error.
+    site.replace(&second);
+    eventually("the error is over", || page(&gateway)["error"].is_null().then_some(()));
+}
+
+#[test]
+fn a_link_to_another_file_is_a_change() {
+    let site = Site::new(FIRST);
+    let second = FIRST.replace("20", "21");
+    fs::write(site.path("second.yaml"), &second).unwrap();
+    let link = site.path("link.yaml");
+    symlink(site.file(), &link).unwrap();
+    let gateway = Gateway::builder().env("REDIS_URL", "memory://").env("POLICIES_FILE", &link);
+    let gateway = gateway.start();
+    assert_eq!(page(&gateway)["version"], version(FIRST).as_str());
+    // As Kubernetes does.
+    symlink(site.path("second.yaml"), site.path("link.new")).unwrap();
+    fs::rename(site.path("link.new"), &link).unwrap();
+    wait_for_version(&gateway, &version(&second));
+}
+
+/// Returns a file in which every number is that of the version.
+fn numbered(number: u32) -> String {
+    let limit = number + 1;
+    format!(
+        "version: 1
+plans:
+  only: [{{name: a, limit: {limit}, per: 1h}}, {{name: b, limit: {limit}, per: 1m}}]
+policies:
+  - {{name: first, match: {{path: /a}}, by: [], plan: only}}
+  - {{name: second, by: [], limits: [{{name: c, limit: {limit}, per: 1h}}]}}
+"
+    )
+}
+
+#[test]
+fn each_request_is_judged_by_one_whole_version_while_the_file_changes() {
+    const VERSIONS: u32 = 25;
+    let versions: BTreeMap<_, _> =
+        (0..VERSIONS).map(|number| (version(&numbered(number)), number + 1)).collect();
+    let site = Site::new(&numbered(0));
+    let gateway = site.settings().start();
+    let done = AtomicBool::new(false);
+    let client = |client: usize| {
+        let mut connection = gateway.connect();
+        let mut seen = BTreeSet::new();
+        while !done.load(Ordering::Relaxed) {
+            let path = if client.is_multiple_of(2) { "/a" } else { "/b" };
+            let body = json!({ "attributes": { "path": path } }).to_string();
+            let request = kept_request("POST", "/policies/explain", &[], &body);
+            let answer = connection.exchange(&request).expect("an answer");
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let answer: Value = serde_json::from_str(&answer.body).expect("JSON");
+            let version = answer["version"].as_str().expect("a version").to_owned();
+            let limit = versions.get(&version).unwrap_or_else(|| panic!("{version} is no whole"));
+            let limits = answer["limits"].as_array().expect("limits");
+            assert_eq!(limits.len(), if path == "/a" { 2 } else { 1 });
+            for other in limits {
+                assert_eq!(other["limit"], *limit, "{answer}");
+            }
+            seen.insert(version);
+            thread::sleep(Duration::from_millis(20));
+        }
+        seen
+    };
+    let seen = thread::scope(|scope| {
+        let clients: Vec<_> = (0..200).map(|number| scope.spawn(move || client(number))).collect();
+        for number in 1..VERSIONS {
+            let start = Instant::now();
+            let file = numbered(number);
+            if number.is_multiple_of(2) {
+                site.replace(&file);
+            } else {
+                // Piece by piece, as `cp` and editors do. The first piece is no file.
+                fs::write(site.file(), &file[..60]).unwrap();
+                thread::sleep(Duration::from_millis(20));
+                fs::write(site.file(), &file).unwrap();
+            }
+            thread::sleep(Duration::from_millis(100).saturating_sub(start.elapsed()));
+        }
+        wait_for_version(&gateway, &version(&numbered(VERSIONS - 1)));
+        done.store(true, Ordering::Relaxed);
+        clients
+            .into_iter()
+            .flat_map(|client| client.join().expect("a client"))
+            .collect::<BTreeSet<_>>()
+    });
+    assert!(seen.len() > 1, "{seen:?}");
+}
+
+#[test]
+fn an_explanation_has_each_clause_and_no_secret() {
+    let site = Site::new(
+        "version: 1
+secret: [header.x-api-key]
+policies:
+  - name: keys
+    match: {path: '/v1/**', header.x-api-key: 'key-*'}
+    by: [header.x-api-key]
+    missing: deny
+    limits: [{name: rate, limit: 20, per: 1s}]
+    overrides: [{by: '*', block: true, until: '2020-01-01', reason: TICKET-1}]
+  - {name: users, match: {path: /users}, by: [jwt.sub], missing: deny, limits: [{name: rate, limit: 5, per: day, algorithm: fixed_window}]}
+",
+    );
+    let keys = [ApiKey::new("reader", &["read"]), ApiKey::new("checker", &["check"])];
+    ApiKey::write(Path::new(&site.path("keys.json")), &keys.each_ref());
+    let settings = site.settings().env("IDENTITY_HASH_KEY", "a secret of digests");
+    let gateway = settings.env("API_KEYS_FILE", &site.path("keys.json")).start();
+    let ask = |key: &ApiKey, method: &str, path: &str, body: &str| {
+        gateway.request(method, path, &[key.header()], body)
+    };
+    let attributes = json!({ "path": "//v1/x", "header.X-API-Key": "key-of-ann", "unknown": 1 });
+    let body = json!({ "attributes": attributes }).to_string();
+    let answer = ask(&keys[0], "POST", "/policies/explain", &body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(!answer.body.contains("key-of-ann"), "{answer:?}");
+    let account: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((&account["policy"], &account["allowed"]), (&json!("keys"), &json!(true)));
+    assert_eq!(account["unread"], json!(["unknown"]));
+    let clause = json!({ "attribute": "path", "clause": "/v1/**", "value": "/v1/x", "holds": true,
+        "reason": "one of the values matches" });
+    assert_eq!(account["tried"][0]["clauses"][0], clause);
+    let key = account["limits"][0]["key"].as_str().unwrap();
+    assert!(key.starts_with("policy:rate:tb:{keys|sha256:"), "{key}");
+
+    // Claims can be written here, and a check takes them from a token only.
+    let body = json!({ "attributes": { "path": "/users", "jwt.sub": "ann" } }).to_string();
+    let account: Value =
+        serde_json::from_str(&ask(&keys[0], "POST", "/policies/explain", &body).body).unwrap();
+    assert_eq!(account["limits"][0]["key"], "policy:rate:fw:{users|ann}");
+    assert!(account["limits"][0]["window_ms"][1].is_u64(), "{account}");
+
+    let shown = ask(&keys[0], "GET", "/policies", "");
+    let warnings = serde_json::from_str::<Value>(&shown.body).unwrap()["warnings"].clone();
+    assert!(warnings.to_string().contains("override"), "{warnings}");
+    for (method, path) in [("GET", "/policies"), ("POST", "/policies/explain")] {
+        assert_eq!(ask(&keys[1], method, path, "{}").status, 403);
+        assert_eq!(gateway.request(method, path, &[], "{}").status, 401);
+    }
+}
+
+#[test]
+fn without_a_file_there_are_no_policies() {
+    let gateway = Gateway::builder().env("REDIS_URL", "memory://").start();
+    for answer in [gateway.get("/policies"), explain(&gateway, &json!({}))] {
+        assert_eq!(answer.status, 404);
+        assert!(answer.body.contains("NO_POLICIES"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_body_that_no_policy_can_judge_is_refused() {
+    let site = Site::new(FIRST);
+    let gateway = site.settings().start();
+    for (body, status, part) in [
+        (json!({ "policy": "nowhere" }), 422, "there is no policy `nowhere`"),
+        (
+            json!({ "limit": 5, "policy": "per-address" }),
+            422,
+            "limit is for checks without policies",
+        ),
+        (json!({ "attributes": { "path": "/%" } }), 400, "ATTRIBUTE_MALFORMED"),
+        (json!({ "attributes": { "client.ip": "me" } }), 400, "must be an address"),
+        (json!({ "attributes": [] }), 422, "dict_type"),
+    ] {
+        let answer = explain(&gateway, &body);
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.body.contains(part), "{answer:?}");
+    }
+    let missing = explained(&gateway, &json!({ "path": "/login" }));
+    assert_eq!((&missing["allowed"], &missing["outcome"]), (&json!(false), &json!("missing")));
+}
+
+#[test]
+fn the_command_line_explains_a_request_without_a_service() {
+    let site = Site::new(
+        "version: 1
+policies:
+  - name: api
+    match: {path: '/v1/**'}
+    by: [jwt.sub]
+    missing: deny
+    limits: [{name: rate, limit: 5, per: 1s}]
+    overrides: [{by: mallory, block: true, until: '2026-12-24', reason: abuse}]
+  - {name: named, match: named, by: [header.cookie], missing: deny, limits: [{name: rate, limit: 5, per: 1s}]}
+",
+    );
+    let file = site.file().display().to_string();
+    let run = |words: &[&str]| {
+        let words = [&["explain", &file], words].concat();
+        let (status, output) = Gateway::builder().answers(&words);
+        (status.code(), output)
+    };
+    let (code, output) = run(&["path=/v1/x", "jwt.sub=ann"]);
+    let account: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!((code, &account["policy"]), (Some(0), &json!("api")));
+    assert_eq!(account["limits"][0]["key"], "policy:rate:tb:{api|ann}");
+    let mallory = ["path=/v1/x", "jwt.sub=mallory", "--at"];
+    for (at, expected) in [("2026-12-24T23:59:59Z", Some(1)), ("2026-12-25T00:00:00Z", Some(0))] {
+        assert_eq!(run(&[&mallory[..], &[at]].concat()).0, expected, "{at}");
+    }
+    assert_eq!(run(&["path=/v1/x"]).0, Some(1));
+    // A file that reads secrets is explained without the secret of digests.
+    assert_eq!(run(&["--policy", "named", "header.cookie=c"]).0, Some(0));
+    for (words, line) in [
+        (&["path"][..], "an attribute is NAME=VALUE"),
+        (&["path=/%"], "path: each % in a path"),
+        (&["--policy", "nowhere"], "there is no policy `nowhere`"),
+        (&["--at", "noon"], "a time has a form such as"),
+    ] {
+        let (code, output) = run(words);
+        assert!(code == Some(2) && output.contains(line), "{words:?} {output}");
+    }
+    let (status, output) = Gateway::builder().answers(&["explain", &site.path("none")]);
+    assert!(status.code() == Some(2) && output.contains("No such file"), "{output}");
+}
+
+#[test]
+fn the_schema_of_the_repository_is_the_one_that_is_printed() {
+    let (status, printed) = Gateway::builder().answers(&["schema"]);
+    assert!(status.success());
+    let path = repository().join("examples/policies/policies.schema.json");
+    let kept = fs::read_to_string(path).expect("the schema");
+    assert!(kept == printed, "write the output of `ratelimit-gateway schema` to the file");
+    let schema: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
