@@ -22,6 +22,12 @@ pub enum StoreError {
     },
 }
 
+/// Returns the error of a cost that no state of a quota grants.
+pub(crate) fn cost_above_capacity(capacity: u64) -> StoreError {
+    let rule = format!("cost must be at most the capacity, {capacity}");
+    StoreError::Refused { argument: Argument::Cost, rule }
+}
+
 /// An argument of the RATELIMIT commands that clients choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Argument {

@@ -4,8 +4,10 @@ use limiter::{FixedLimit, Instant, Limit, LogLimit, Quota, Units};
 
 use crate::{
     check::{Check, Refund},
+    clock::CallTime,
     decision::{Decision, RefundOutcome, Source},
     error::StoreError,
+    limit_check::{LimitCheck, LimitsCheck, LimitsDecision},
     local::{LocalStore, MOST_ENTRIES, is_short},
     millis::Millis,
     options::{FailMode, Thousandths},
@@ -47,9 +49,27 @@ impl Fallback {
             FailMode::Closed => None,
             // Debt that Redis does not count is lost.
             _ if check.force => None,
-            FailMode::Open => Some(grant(check, now)),
+            FailMode::Open => Some(grant(&check.quota, check.cost, now)),
             FailMode::Local => Some(self.check_share(check, local, now)),
         }
+    }
+
+    /// Decides a check of several limits, by its own fail mode if it has one.
+    pub(super) fn check_limits(
+        &self,
+        check: &LimitsCheck,
+        local: &LocalStore,
+        time: CallTime,
+    ) -> Option<Result<LimitsDecision, StoreError>> {
+        let (source, decisions) = match check.fail_mode.unwrap_or(self.mode) {
+            FailMode::Closed => return None,
+            FailMode::Open => {
+                let grant = |limit: &LimitCheck| grant(&limit.quota, limit.cost, time.system);
+                (Source::Open, check.limits.iter().map(grant).collect())
+            }
+            FailMode::Local => (Source::Local, self.check_shares(&check.limits, local, time)),
+        };
+        Some(decisions.map(|limits| LimitsDecision { source, limits }))
     }
 
     /// Returns the answer to a check of one unit, or `None` unless this process decides alone.
@@ -93,6 +113,30 @@ impl Fallback {
         local.check(&Check { quota, ..check.clone() }, now)
     }
 
+    fn check_shares(
+        &self,
+        limits: &[LimitCheck],
+        local: &LocalStore,
+        time: CallTime,
+    ) -> Result<Vec<Decision>, StoreError> {
+        let share =
+            |limit: &LimitCheck| LimitCheck { quota: self.share_of(&limit.quota), ..limit.clone() };
+        let mut shares: Vec<_> = limits.iter().map(share).collect();
+        let exceeds = |share: &LimitCheck| share.required() > share.quota.capacity().get();
+        let exceeding: Vec<_> = shares.iter().map(exceeds).collect();
+        if !exceeding.contains(&true) {
+            return local.check_limits(&shares, time);
+        }
+        shares.iter_mut().for_each(|share| share.cost = 0);
+        let mut decisions = local.check_limits(&shares, time)?;
+        for (decision, exceeds) in decisions.iter_mut().zip(exceeding) {
+            if exceeds {
+                (decision.allowed, decision.retry_after) = (false, OUTAGE_RETRY);
+            }
+        }
+        Ok(decisions)
+    }
+
     /// Returns the share of a quota that this process may grant: at least one unit.
     fn share_of(&self, rule: &QuotaRule) -> QuotaRule {
         let part = |units: Units| {
@@ -125,15 +169,15 @@ impl Fallback {
 }
 
 /// Returns the decision that grants a check as if it were the first one of its quota.
-fn grant(check: &Check, now: Instant) -> Result<Decision, StoreError> {
-    let capacity = check.quota.capacity().get();
+fn grant(quota: &QuotaRule, cost: u32, now: Instant) -> Result<Decision, StoreError> {
+    let capacity = quota.capacity().get();
     Ok(Decision {
         source: Source::Open,
         allowed: true,
-        limit: check.quota.limit().get(),
-        window: Some(check.quota.at(|| now)?.window),
+        limit: quota.limit().get(),
+        window: Some(quota.at(|| now)?.window),
         capacity: capacity.into(),
-        remaining: capacity.saturating_sub(check.cost).into(),
+        remaining: capacity.saturating_sub(cost).into(),
         retry_after: Millis(0),
         reset_after: Millis(0),
     })
@@ -147,7 +191,9 @@ mod tests {
     use super::{Fallback, OUTAGE_RETRY};
     use crate::{
         check::{Check, bucket, quota},
+        clock::CallTime,
         decision::{Decision, Source},
+        limit_check::{Charge, LimitCheck, LimitsCheck},
         local::{LocalStore, MOST_ENTRIES},
         millis::Millis,
         options::{FailMode, Thousandths},
@@ -258,5 +304,37 @@ mod tests {
         assert_eq!(decision.retry_after, OUTAGE_RETRY);
         let decision = fallback.check(&check(100, None, 25), &store, NOW).unwrap().unwrap();
         assert_eq!((decision.allowed, decision.remaining), (true, 0));
+    }
+
+    #[test]
+    fn a_check_of_limits_has_a_fail_mode_of_its_own_and_shares_of_every_limit() {
+        let limit = |key: &str, limit, cost| LimitCheck {
+            key: key.to_owned(),
+            quota: bucket(limit, 31_622_400_000, limit).into(),
+            cost,
+            charge: Charge::Granted,
+        };
+        let of = |fail_mode, cost| LimitsCheck {
+            limits: vec![limit("a", 8, cost), limit("b", 40, cost)],
+            fail_mode,
+        };
+        let (fallback, store) = local(250);
+        let time = CallTime { now: NOW, system: NOW };
+        let check = |check: &LimitsCheck| {
+            let decision = fallback.check_limits(check, &store, time)?.unwrap();
+            let limits = decision.limits.iter().map(|limit| (limit.allowed, limit.remaining));
+            Some((decision.source, limits.collect::<Vec<_>>()))
+        };
+        assert_eq!(check(&of(Some(FailMode::Closed), 1)), None);
+        let open = vec![(true, 7), (true, 39)];
+        assert_eq!(check(&of(Some(FailMode::Open), 1)), Some((Source::Open, open)));
+        for (cost, expected) in [
+            (2, [(true, 0), (true, 8)]),
+            (1, [(false, 0), (true, 8)]),
+            // More than a share is denied until Redis may answer again.
+            (3, [(false, 0), (true, 8)]),
+        ] {
+            assert_eq!(check(&of(None, cost)), Some((Source::Local, expected.to_vec())), "{cost}");
+        }
     }
 }

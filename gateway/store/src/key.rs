@@ -25,6 +25,11 @@ pub(crate) fn reservation_key(prefix: &str, identifier: &str, reservation: &str)
     format!("{}:{reservation}", tagged_key(prefix, "reservation", identifier))
 }
 
+/// Returns the key of a limit that has one of its own.
+pub(crate) fn limit_key(prefix: &str, key: &str) -> String {
+    [prefix, key].concat()
+}
+
 fn tagged_key(prefix: &str, name: &str, identifier: &str) -> String {
     format!("{prefix}{name}:{{{identifier}}}")
 }

@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //!
-//! * `check`, `quota_rule`, `decision`, `error`, `millis`: the vocabulary of requests and answers.
+//! * `check`, `limit_check`, `quota_rule`, `decision`, `error`, `millis`: the vocabulary of requests and answers.
 //! * `options`: the options of a store.
 //! * `redis`: the commands, the connections and the topologies of Redis; `key`: its keys.
 //! * `local`: decisions of this process, by the limiter.
@@ -38,6 +38,7 @@ mod fallback;
 mod key;
 mod lease;
 mod lease_keys;
+mod limit_check;
 mod local;
 mod log_throttle;
 mod metrics;
@@ -61,6 +62,7 @@ pub use self::{
     lease::{
         HeldLease, LeaseDecision, LeaseList, LeaseName, LeaseRequest, ListedLease, Release, Renewal,
     },
+    limit_check::{Charge, LimitCheck, LimitRefund, LimitsCheck, LimitsDecision},
     log_throttle::{LogThrottle, Sums},
     metrics::{count_decision, count_lease_decision},
     millis::Millis,

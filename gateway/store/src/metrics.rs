@@ -15,6 +15,7 @@ use crate::{decision::Source, key::CONCURRENCY};
 
 const DECISIONS: &str = "ratelimit_decisions_total";
 const NO_ROOM: &str = "ratelimit_local_no_room_total";
+const PARTIAL: &str = "ratelimit_partial_decisions_total";
 const ERRORS: &str = "ratelimit_redis_errors_total";
 const MAX_BACKLOG: &str = "ratelimit_redis_max_backlog";
 const CONNECTIONS: &str = "ratelimit_redis_connections";
@@ -67,6 +68,11 @@ pub(crate) fn register(max_backlog: usize, error_kinds: impl Iterator<Item = &'s
         NO_ROOM,
         "Checks that this process denied because LOCAL_MAX_KEYS is taken by quotas that deny."
     );
+    describe_counter!(
+        PARTIAL,
+        "Checks of limits in several slots that took units of some and gave them back, because another \
+         denied in between or was not decided."
+    );
     describe_counter!(ERRORS, "Calls that Redis did not decide, by kind of error.");
     describe_histogram!(
         CALL_SECONDS,
@@ -83,6 +89,7 @@ pub(crate) fn register(max_backlog: usize, error_kinds: impl Iterator<Item = &'s
     LazyLock::force(&DECISION_COUNTERS);
     LazyLock::force(&LEASE_COUNTERS);
     counter!(NO_ROOM).increment(0);
+    counter!(PARTIAL).increment(0);
     LazyLock::force(&CALLS);
     gauge!(MAX_BACKLOG).set(max_backlog as f64);
     for kind in error_kinds {
@@ -103,6 +110,11 @@ pub fn count_lease_decision(allowed: bool, source: Source) {
 /// Counts a check that was denied because the local store has no room for its quota.
 pub(crate) fn count_no_room() {
     counter!(NO_ROOM).increment(1);
+}
+
+/// Counts a check that took units of some limits and gave them back.
+pub(crate) fn count_partial_decision() {
+    counter!(PARTIAL).increment(1);
 }
 
 /// Counts a call that Redis did not decide.

@@ -9,7 +9,6 @@ use std::{
 };
 
 use crate::{
-    decision::Decision,
     log_throttle::{LogThrottle, Sums},
     options::FailMode,
 };
@@ -48,9 +47,9 @@ impl OutageLog {
     }
 
     /// Counts a check with the decision that replaces one of Redis.
-    pub(super) fn count_check(&self, replacement: &Decision) {
+    pub(super) fn count_check(&self, allowed: bool) {
         let requests = &mut self.outage().requests;
-        if replacement.allowed {
+        if allowed {
             requests.granted += 1;
         } else {
             requests.denied += 1;

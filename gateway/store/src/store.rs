@@ -1,6 +1,7 @@
 //! The store: the deny cache, Redis, and the fallback, in this order.
 
 mod leases;
+mod limits;
 mod reservations;
 
 use std::{str::Utf8Error, sync::Arc};
@@ -10,7 +11,7 @@ use tokio::task::yield_now;
 
 use crate::{
     check::{Check, Refund},
-    clock::{Clock, system_time},
+    clock::{CallTime, Clock, system_time},
     decision::{Decision, RefundOutcome},
     deny_cache::{DenyCache, Ticket},
     error::StoreError,
@@ -65,7 +66,10 @@ pub struct Store {
     /// `None` with `memory://`, where the local store makes all decisions.
     redis: Option<Redis>,
     deny_cache: DenyCache,
+    /// The states of identifiers.
     local: LocalStore,
+    /// The states of limits that have keys of their own.
+    limits: LocalStore,
     /// The leases of `memory://`.
     leases: LeaseKeys,
     /// The reservations of `memory://`.
@@ -96,6 +100,7 @@ impl Store {
             redis,
             deny_cache: DenyCache::new(options.deny_cache),
             local: LocalStore::new(options.local.max_keys),
+            limits: LocalStore::new(options.local.max_keys),
             leases: LeaseKeys::new(options.local.max_keys),
             reservations: ReservationKeys::new(options.local.max_keys),
             fallback: Arc::new(Fallback::new(options.fail_mode, options.local.share)),
@@ -115,6 +120,7 @@ impl Store {
             redis: self.redis.as_ref().map(|redis| redis.with_more_prefix(CALLERS_PREFIX)),
             deny_cache: DenyCache::new(deny_cache),
             local: LocalStore::new(local.max_keys),
+            limits: LocalStore::new(local.max_keys),
             leases: LeaseKeys::new(local.max_keys),
             reservations: ReservationKeys::new(local.max_keys),
             fallback: Arc::clone(&self.fallback),
@@ -288,6 +294,11 @@ impl Store {
         }
     }
 
+    /// Returns the times of the decisions of this process on one call.
+    fn call_time(&self) -> CallTime {
+        CallTime { now: self.clock.now(), system: system_time() }
+    }
+
     fn check_locally(&self, check: &Check) -> Result<Decision, StoreError> {
         self.local.check(check, self.local_time(check.quota.algorithm()))
     }
@@ -306,7 +317,7 @@ impl Store {
             if let Some(Ok(decision)) = &replacement
                 && self.serves_requests
             {
-                self.fallback.log().count_check(decision);
+                self.fallback.log().count_check(decision.allowed);
             }
             replacement
         });

@@ -17,6 +17,7 @@
 //! Other instances and `redis-cli` can give units back without a notice to this process. The maximum
 //! age bounds the time for which a denial is repeated after that.
 
+mod lists;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use std::{
 use limiter::{Algorithm, Instant};
 use quick_cache::{Equivalent, sync::Cache};
 
+use self::lists::ListDenials;
 use crate::{
     check::Check,
     decision::{Decision, Source},
@@ -45,8 +47,10 @@ const RELEASE_COUNTERS: usize = 1024;
 pub(crate) struct DenyCache {
     /// `None` with a size of 0.
     denials: Option<Cache<Key, Denial>>,
+    /// The denials of lists of limits; `None` with a size of 0.
+    lists: Option<ListDenials>,
     max_age_micros: u64,
-    /// The numbers of refunds and resets, by the hash of the identifier.
+    /// The numbers of refunds and resets, by the hash of the identifier or key.
     releases: Box<[AtomicU64]>,
     hasher: RandomState,
 }
@@ -55,8 +59,8 @@ pub(crate) struct DenyCache {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     sent_at: Instant,
-    /// The release counter. A denial from before a release must not be repeated after the release,
-    /// however late the denial arrives.
+    /// The release counter, or the sum of those of all keys. A denial from before a release must not
+    /// be repeated after the release, however late the denial arrives.
     releases: u64,
 }
 
@@ -97,6 +101,7 @@ impl DenyCache {
         let DenyCacheOptions { size, max_age } = options;
         Self {
             denials: (size > 0).then(|| Cache::new(size)),
+            lists: (size > 0).then(|| Cache::new(size)),
             max_age_micros: u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX),
             releases: (0..RELEASE_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
@@ -137,8 +142,7 @@ impl DenyCache {
         if decision.allowed || decision.source != Source::Redis || !is_repeated(check) {
             return;
         }
-        let wait = decision.retry_after.0.saturating_sub(1).saturating_mul(1_000);
-        let end = ticket.sent_at.plus_micros(wait.min(self.max_age_micros));
+        let end = self.end(ticket, decision.retry_after);
         if end <= now {
             return;
         }
@@ -156,7 +160,13 @@ impl DenyCache {
         denials.insert(key, denial);
     }
 
-    /// Evicts the denials of an identifier, also those that have not arrived yet.
+    /// Returns the time until which a denial is repeated.
+    fn end(&self, ticket: Ticket, retry_after: Millis) -> Instant {
+        let wait = retry_after.0.saturating_sub(1).saturating_mul(1_000);
+        ticket.sent_at.plus_micros(wait.min(self.max_age_micros))
+    }
+
+    /// Evicts the denials of an identifier or of a key, also those that have not arrived yet.
     pub(crate) fn release(&self, identifier: &str) {
         self.releases(identifier).fetch_add(1, Ordering::AcqRel);
     }
@@ -176,13 +186,17 @@ fn is_repeated(check: &Check) -> bool {
 impl Denial {
     /// Returns the decision with the waits that remain at `now`.
     fn decision_at(&self, now: Instant) -> Decision {
-        let passed = now.micros_since(self.arrived_at) / 1_000;
-        let remaining = |Millis(wait): Millis| Millis(wait.saturating_sub(passed));
-        Decision {
-            source: Source::Cache,
-            retry_after: remaining(self.decision.retry_after),
-            reset_after: remaining(self.decision.reset_after),
-            ..self.decision
-        }
+        repeat(&self.decision, now.micros_since(self.arrived_at))
+    }
+}
+
+/// Returns a decision that arrived some time ago with the waits that remain.
+fn repeat(decision: &Decision, passed_micros: u64) -> Decision {
+    let remaining = |Millis(wait): Millis| Millis(wait.saturating_sub(passed_micros / 1_000));
+    Decision {
+        source: Source::Cache,
+        retry_after: remaining(decision.retry_after),
+        reset_after: remaining(decision.reset_after),
+        ..*decision
     }
 }

@@ -2,13 +2,12 @@
 //!
 //! Such a call excludes all others, so that no call comes between its peeks and its grants.
 
-use limiter::{
-    Algorithm, Correction, Estimate, LogLimit, LogOptions, Origin, Quota, Request, Units,
-};
+use limiter::{Algorithm, Correction, Estimate, LogLimit, LogOptions, Origin, Quota, Units};
 
-use super::{LocalStore, check_entries, decision, units, with_limit, with_states};
+use super::{LocalStore, check_entries, decision, request, units, with_limit, with_states};
 use crate::{
-    check::Check, clock::CallTime, decision::Decision, error::StoreError, key::key, millis::Millis,
+    check::Check, clock::CallTime, decision::Decision, error::StoreError, key::key,
+    limit_check::is_allowed, millis::Millis,
 };
 
 /// The answer to a call over several quotas.
@@ -29,21 +28,31 @@ impl LocalStore {
     pub(crate) fn take_all(&self, checks: &[Check], time: CallTime) -> Result<Taken, StoreError> {
         let _exclusive = self.exclude_all();
         let mut decisions = self.look_at_all(checks, time)?;
-        if !decisions.iter().all(|decision| decision.allowed) {
+        if !is_allowed(&decisions) || !self.grant_all(checks, &mut decisions, time)? {
             return Ok(Taken { decisions, estimates: None });
         }
-        let mut estimates = Vec::with_capacity(checks.len());
-        for (place, check) in checks.iter().enumerate() {
-            decisions[place] = self.take(check, time)?;
-            if !decisions[place].allowed {
+        let estimates = checks.iter().map(|check| self.estimate(check, time));
+        Ok(Taken { decisions, estimates: Some(estimates.collect::<Result<_, _>>()?) })
+    }
+
+    /// Takes the costs of all checks, which a look has just allowed. Returns false if this process has
+    /// no room for one of them, so that the others got their units back.
+    pub(super) fn grant_all(
+        &self,
+        checks: &[Check],
+        decisions: &mut [Decision],
+        time: CallTime,
+    ) -> Result<bool, StoreError> {
+        for (place, (check, decision)) in checks.iter().zip(decisions).enumerate() {
+            *decision = self.take(check, time)?;
+            if !decision.allowed {
                 // The peeks cannot find out that a log has no room to grow.
                 self.give_back(&checks[..place], time);
                 self.report_no_room();
-                return Ok(Taken { decisions, estimates: None });
+                return Ok(false);
             }
-            estimates.push(self.estimate(check, time)?);
         }
-        Ok(Taken { decisions, estimates: Some(estimates) })
+        Ok(true)
     }
 
     /// Returns the answers to checks that have taken their costs before: grants, with what remains.
@@ -96,7 +105,11 @@ impl LocalStore {
         units.ok_or(StoreError::Internal)
     }
 
-    fn look_at_all(&self, checks: &[Check], time: CallTime) -> Result<Vec<Decision>, StoreError> {
+    pub(super) fn look_at_all(
+        &self,
+        checks: &[Check],
+        time: CallTime,
+    ) -> Result<Vec<Decision>, StoreError> {
         let look = |Check { identifier, quota, cost, .. }: &Check| {
             let (dated, cost) = (quota.at(|| time.system)?, units(*cost)?);
             let now = time.of(quota.algorithm());
@@ -112,14 +125,14 @@ impl LocalStore {
         checks.iter().map(look).collect()
     }
 
-    fn take(&self, check: &Check, time: CallTime) -> Result<Decision, StoreError> {
-        let Check { identifier, quota, cost, .. } = check;
-        let (dated, request) = (quota.at(|| time.system)?, Request::all(units(*cost)?));
+    pub(super) fn take(&self, check: &Check, time: CallTime) -> Result<Decision, StoreError> {
+        let Check { identifier, quota, cost, force } = check;
+        let (dated, request) = (quota.at(|| time.system)?, request(units(*cost)?, *force));
         let now = time.of(quota.algorithm());
         let outcome = with_limit!(self, &dated.quota, states, limit => {
             states.take(identifier, limit, request, now)
         });
-        decision(&dated, false, outcome)
+        decision(&dated, *force, outcome)
     }
 
     fn estimate(&self, check: &Check, time: CallTime) -> Result<Estimate, StoreError> {

@@ -5,6 +5,7 @@
 
 pub(super) mod all_or_none;
 mod eviction_order;
+mod limits;
 mod shard;
 mod states;
 #[cfg(test)]
@@ -24,7 +25,7 @@ use self::{shard::NoRoom, states::States};
 use crate::{
     check::{Check, Refund},
     decision::{Decision, RefundOutcome, Source},
-    error::{Argument, StoreError},
+    error::{Argument, StoreError, cost_above_capacity},
     log_throttle::{LogThrottle, Sums},
     metrics::count_no_room,
     millis::Millis,
@@ -112,8 +113,7 @@ impl LocalStore {
         if *cost == 0 {
             return decision(&dated, false, self.look(identifier, &dated.quota, now)?);
         }
-        let cost = units(*cost)?;
-        let request = if *force { Request::force(cost) } else { Request::all(cost) };
+        let request = request(units(*cost)?, *force);
         check_entries(&dated.quota)?;
         let _shared = self.share();
         let outcome = with_limit!(self, &dated.quota, states, limit => {
@@ -224,6 +224,10 @@ fn units(units: u32) -> Result<Units, StoreError> {
     Units::new(units.into()).ok_or(StoreError::Internal)
 }
 
+fn request(cost: Units, force: bool) -> Request {
+    if force { Request::force(cost) } else { Request::all(cost) }
+}
+
 fn decision(
     DatedQuota { quota, window }: &DatedQuota,
     force: bool,
@@ -241,10 +245,7 @@ fn decision(
         RetryAfter::Wait(time) => millis(time),
         // The limiter counts no more debt, and will again at the latest when all of it has gone.
         RetryAfter::Never if force => millis(decision.reset_after),
-        RetryAfter::Never => {
-            let rule = format!("cost must be at most the capacity, {}", decision.capacity);
-            return Err(StoreError::Refused { argument: Argument::Cost, rule });
-        }
+        RetryAfter::Never => return Err(cost_above_capacity(decision.capacity.into())),
     };
     Ok(Decision {
         source: Source::Local,

@@ -20,46 +20,60 @@ pub(super) struct KeyedCommand {
 /// `quota` is that of the check now.
 pub(super) fn check(key_prefix: &str, check: &Check, quota: &Quota) -> KeyedCommand {
     let Check { identifier, cost, force, .. } = check;
-    if *cost == 0 {
-        return peek(key_prefix, identifier, quota);
-    }
     let key = key(key_prefix, quota.algorithm(), identifier);
+    if *cost == 0 { look(key, quota, 1) } else { take(key, quota, *cost, *force) }
+}
+
+/// Returns the command that looks whether one unit could be taken.
+pub(super) fn peek(key_prefix: &str, identifier: &str, quota: &Quota) -> KeyedCommand {
+    look(key(key_prefix, quota.algorithm(), identifier), quota, 1)
+}
+
+/// Returns the command that takes a cost of at least one unit.
+pub(super) fn take(key: String, quota: &Quota, cost: u32, force: bool) -> KeyedCommand {
     let mut command = redis::cmd(quota.algorithm().facts().command);
     command.arg(&key);
     append_quota(&mut command, quota);
-    // The command takes one unit by default.
-    if *cost > 1 {
-        command.arg("COST").arg(*cost);
-    }
-    if *force {
+    append_cost(&mut command, cost);
+    if force {
         command.arg("FORCE");
     }
     KeyedCommand { key, command }
 }
 
-/// Returns the command that looks whether one unit could be taken.
-pub(super) fn peek(key_prefix: &str, identifier: &str, quota: &Quota) -> KeyedCommand {
-    let key = key(key_prefix, quota.algorithm(), identifier);
+/// Returns the command that looks whether a cost could be taken.
+pub(super) fn look(key: String, quota: &Quota, cost: u32) -> KeyedCommand {
     let mut command = redis::cmd("RATELIMIT.PEEK");
     command.arg(&key).arg(quota.algorithm().word());
     append_quota(&mut command, quota);
+    append_cost(&mut command, cost);
     KeyedCommand { key, command }
 }
 
 /// Returns the command that gives units back.
 pub(super) fn refund(key_prefix: &str, refund: &Refund) -> KeyedCommand {
-    let key = key(key_prefix, refund.algorithm, &refund.identifier);
+    give_back(key(key_prefix, refund.algorithm, &refund.identifier), refund.amount.get())
+}
+
+/// Returns the command that gives units of a key back.
+pub(super) fn give_back(key: String, amount: u32) -> KeyedCommand {
     let mut command = redis::cmd("RATELIMIT.REFUND");
-    command.arg(&key).arg(refund.amount.get());
+    command.arg(&key).arg(amount);
     KeyedCommand { key, command }
 }
 
-/// Returns the command that deletes the state of an identifier.
-pub(super) fn reset(key_prefix: &str, identifier: &str, algorithm: Algorithm) -> KeyedCommand {
-    let key = key(key_prefix, algorithm, identifier);
+/// Returns the command that deletes a key.
+pub(super) fn reset(key: String) -> KeyedCommand {
     let mut command = redis::cmd("RATELIMIT.RESET");
     command.arg(&key);
     KeyedCommand { key, command }
+}
+
+/// Commands take one unit by default.
+pub(super) fn append_cost(command: &mut Cmd, cost: u32) {
+    if cost > 1 {
+        command.arg("COST").arg(cost);
+    }
 }
 
 /// Returns a call that changes nothing and needs the same rights as decisions. Its key is that of an

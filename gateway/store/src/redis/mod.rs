@@ -8,10 +8,12 @@ mod cluster;
 mod commands;
 pub(crate) mod connection_check;
 mod connections;
+mod dated_call;
 mod deadline;
 mod dial;
 mod driver_activity;
 mod leases;
+pub(crate) mod limits;
 mod lookup;
 mod node;
 mod reconnect;
@@ -28,24 +30,25 @@ mod write_batching;
 
 use std::sync::Arc;
 
-use limiter::{Algorithm, Instant, Quota};
+use limiter::{Algorithm, Instant};
 use redis::{FromRedisValue, Value};
 
 use self::{
     call_error::CallError,
     commands::KeyedCommand,
     connections::Connections,
+    dated_call::DatedCall,
     tls::TlsError,
     topology::{RedisOptions, Topology},
 };
 use crate::{
     check::{Check, Refund},
-    clock::system_time,
     decision::{Decision, RefundOutcome, Source},
-    error::StoreError,
+    error::{StoreError, cost_above_capacity},
+    key::key,
     millis::Millis,
     quota_rule::{DatedQuota, QuotaRule},
-    redis_error::{RedisErrorKind, explain, missing_answer},
+    redis_error::{RedisErrorKind, explain},
 };
 
 /// Redis with the ratelimit module.
@@ -91,55 +94,12 @@ impl Redis {
 
     /// Takes the cost of a check, all or none; takes nothing when the cost is 0.
     pub(crate) async fn check(&self, check: &Check) -> Result<Decision, StoreError> {
-        let command = |quota: &Quota| commands::check(&self.key_prefix, check, quota);
-        self.decide(&check.quota, check.force, command).await
+        self.call(&check).await
     }
 
     /// Decides checks, each as if alone. Answers in their order.
     pub(crate) async fn check_all(&self, checks: &[&Check]) -> Vec<Result<Decision, StoreError>> {
-        if checks.is_empty() {
-            return Vec::new();
-        }
-        let calls = checks.iter().map(|check| (*check, check.quota.at(system_time)));
-        let mut decisions = self.call_all(calls.collect()).await;
-        let is_outside = |(place, decision): (usize, &Result<Decision, CheckError>)| match decision
-        {
-            Err(CheckError::Outside(time)) => Some((place, *time)),
-            _ => None,
-        };
-        let outside: Vec<_> = decisions.iter().enumerate().filter_map(is_outside).collect();
-        if !outside.is_empty() {
-            let again = outside.iter().map(|(place, time)| {
-                let check = checks[*place];
-                (check, check.quota.at(|| *time))
-            });
-            let again = self.call_all(again.collect()).await;
-            for ((place, _), decision) in outside.into_iter().zip(again) {
-                decisions[place] = decision;
-            }
-        }
-        decisions.into_iter().map(|decision| decision.map_err(CheckError::report)).collect()
-    }
-
-    /// Sends each check with its quota, all in one pipeline, and answers in their order.
-    async fn call_all(
-        &self,
-        calls: Vec<(&Check, Result<DatedQuota, StoreError>)>,
-    ) -> Vec<Result<Decision, CheckError>> {
-        let commands = calls.iter().filter_map(|(check, dated)| {
-            let quota = &dated.as_ref().ok()?.quota;
-            Some(commands::check(&self.key_prefix, check, quota))
-        });
-        let mut replies = match self.connections.call_all(commands.collect()).await {
-            Ok(replies) => replies.into_iter(),
-            Err(error) => return vec![Err(CheckError::Undecided(error)); calls.len()],
-        };
-        let decide = |(check, dated): (&Check, Result<DatedQuota, StoreError>)| {
-            let dated = dated?;
-            let reply = replies.next().ok_or_else(missing_answer)?;
-            Ok(decision(reply?, &dated, check.force)?)
-        };
-        calls.into_iter().map(decide).collect()
+        self.call_all(checks).await
     }
 
     /// Returns the answer to a check of one unit. Takes and writes nothing.
@@ -148,30 +108,7 @@ impl Redis {
         identifier: &str,
         rule: &QuotaRule,
     ) -> Result<Decision, StoreError> {
-        let command = |quota: &Quota| commands::peek(&self.key_prefix, identifier, quota);
-        self.decide(rule, false, command).await
-    }
-
-    /// Sends a command with the quota of now. If the time of the server is outside its window, the
-    /// server has done nothing, and the command is sent once more with the quota of that time.
-    async fn decide(
-        &self,
-        rule: &QuotaRule,
-        force: bool,
-        command: impl Fn(&Quota) -> KeyedCommand,
-    ) -> Result<Decision, StoreError> {
-        let dated = rule.at(system_time)?;
-        match self.connections.call(command(&dated.quota)).await? {
-            Ok(reply) => decision(reply, &dated, force),
-            Err(error) => match error.server_time() {
-                Some(time) => {
-                    let dated = rule.at(|| time)?;
-                    let reply = self.connections.send(command(&dated.quota)).await?;
-                    decision(reply, &dated, force)
-                }
-                None => Err(error.report()),
-            },
-        }
+        self.call(&Peek { identifier, rule }).await
     }
 
     /// Gives back units, at most those that count.
@@ -187,7 +124,7 @@ impl Redis {
         identifier: &str,
         algorithm: Algorithm,
     ) -> Result<bool, StoreError> {
-        let command = commands::reset(&self.key_prefix, identifier, algorithm);
+        let command = commands::reset(key(&self.key_prefix, algorithm, identifier));
         let removed: u64 = read(self.connections.send(command).await?)?;
         Ok(removed > 0)
     }
@@ -203,36 +140,43 @@ impl Redis {
     }
 }
 
-/// The reason why a check of a pipeline has no decision.
-#[derive(Debug, Clone)]
-enum CheckError {
-    /// The time of the server, which is outside the window of the check.
-    Outside(Instant),
-    /// The error of the call, which is not reported yet.
-    Call(CallError),
-    Undecided(StoreError),
-}
+impl DatedCall for &Check {
+    type Answer = Decision;
+    type Quotas = DatedQuota;
 
-impl From<CallError> for CheckError {
-    fn from(error: CallError) -> Self {
-        error.server_time().map_or(Self::Call(error), Self::Outside)
+    fn quotas(&self, now: impl Fn() -> Instant) -> Result<DatedQuota, StoreError> {
+        self.quota.at(now)
+    }
+
+    fn command(&self, key_prefix: &str, dated: &DatedQuota) -> KeyedCommand {
+        commands::check(key_prefix, self, &dated.quota)
+    }
+
+    fn answer(&self, reply: Value, dated: &DatedQuota) -> Result<Decision, StoreError> {
+        decision(reply, dated, self.force)
     }
 }
 
-impl From<StoreError> for CheckError {
-    fn from(error: StoreError) -> Self {
-        Self::Undecided(error)
-    }
+/// A look at one unit of a quota.
+struct Peek<'a> {
+    identifier: &'a str,
+    rule: &'a QuotaRule,
 }
 
-impl CheckError {
-    fn report(self) -> StoreError {
-        match self {
-            // The clock of the server has moved on once more.
-            Self::Outside(_) => RedisErrorKind::Unexpected.report(),
-            Self::Call(error) => error.report(),
-            Self::Undecided(error) => error,
-        }
+impl DatedCall for Peek<'_> {
+    type Answer = Decision;
+    type Quotas = DatedQuota;
+
+    fn quotas(&self, now: impl Fn() -> Instant) -> Result<DatedQuota, StoreError> {
+        self.rule.at(now)
+    }
+
+    fn command(&self, key_prefix: &str, dated: &DatedQuota) -> KeyedCommand {
+        commands::peek(key_prefix, self.identifier, &dated.quota)
+    }
+
+    fn answer(&self, reply: Value, dated: &DatedQuota) -> Result<Decision, StoreError> {
+        decision(reply, dated, false)
     }
 }
 
@@ -241,7 +185,11 @@ fn decision(reply: Value, dated: &DatedQuota, force: bool) -> Result<Decision, S
     let unsigned =
         |value: i64| u64::try_from(value).map_err(|_| RedisErrorKind::Unexpected.report());
     // The module counts no more debt, and will again at the latest when all of it has gone.
-    let retry_after = if force && retry_after == NEVER { reset_after } else { retry_after };
+    let retry_after = match retry_after {
+        NEVER if force => reset_after,
+        NEVER => return Err(cost_above_capacity(unsigned(capacity)?)),
+        retry_after => retry_after,
+    };
     Ok(Decision {
         source: Source::Redis,
         allowed: granted > 0,
@@ -252,6 +200,15 @@ fn decision(reply: Value, dated: &DatedQuota, force: bool) -> Result<Decision, S
         retry_after: Millis(unsigned(retry_after)?),
         reset_after: Millis(unsigned(reset_after)?),
     })
+}
+
+/// Reads an answer in the form of MULTI: 1 or 0, and five integers for each quota.
+fn read_multi(reply: Value, quotas: &[DatedQuota]) -> Result<(bool, Vec<Decision>), StoreError> {
+    let mut replies = read::<Vec<Value>>(reply)?.into_iter();
+    let mut next = || replies.next().ok_or_else(|| RedisErrorKind::Unexpected.report());
+    let allowed: bool = read(next()?)?;
+    let decisions = quotas.iter().map(|quota| decision(next()?, quota, false));
+    Ok((allowed, decisions.collect::<Result<_, _>>()?))
 }
 
 fn read<T: FromRedisValue>(reply: Value) -> Result<T, StoreError> {

@@ -6,44 +6,28 @@ use redis::Value;
 use super::{
     Redis,
     commands::{KeyedCommand, append_quota},
-    decision, read,
+    dated_call::DatedCall,
+    read, read_multi,
     slots::slot,
 };
 use crate::{
     check::Check,
-    clock::system_time,
     decision::Source,
     error::{Argument, StoreError},
     key::{key, reservation_key},
     millis::Millis,
     quota_rule::DatedQuota,
-    redis_error::RedisErrorKind,
     reservation::{ReserveDecision, ReserveRequest, SettleRequest, Settlement},
 };
 
 impl Redis {
-    /// Takes the estimated costs of all quotas, or of none, and stores the reservation. If the time of
-    /// the server is outside the window of a quota, the server has done nothing, and the command is
-    /// sent once more with the quotas of that time.
+    /// Takes the estimated costs of all quotas, or of none, and stores the reservation.
     pub(crate) async fn reserve(
         &self,
         request: &ReserveRequest,
     ) -> Result<ReserveDecision, StoreError> {
-        let keys = keys_of_reserve(&self.key_prefix, request);
-        self.check_slots(&keys)?;
-        let quotas = quotas_at(request, system_time())?;
-        let command = reserve(&self.key_prefix, request, &keys, &quotas);
-        match self.connections.call(command).await? {
-            Ok(reply) => reserve_decision(reply, &quotas),
-            Err(error) => match error.server_time() {
-                Some(time) => {
-                    let quotas = quotas_at(request, time)?;
-                    let command = reserve(&self.key_prefix, request, &keys, &quotas);
-                    reserve_decision(self.connections.send(command).await?, &quotas)
-                }
-                None => Err(error.report()),
-            },
-        }
+        self.check_slots(&keys_of_reserve(&self.key_prefix, request))?;
+        self.call(&request).await
     }
 
     /// Corrects the estimates of a reservation, and deletes it.
@@ -67,6 +51,28 @@ impl Redis {
     }
 }
 
+impl DatedCall for &ReserveRequest {
+    type Answer = ReserveDecision;
+    type Quotas = Vec<DatedQuota>;
+
+    fn quotas(&self, now: impl Fn() -> Instant) -> Result<Vec<DatedQuota>, StoreError> {
+        self.limits.iter().map(|limit| limit.quota.at(&now)).collect()
+    }
+
+    fn command(&self, key_prefix: &str, quotas: &Vec<DatedQuota>) -> KeyedCommand {
+        reserve(key_prefix, self, quotas)
+    }
+
+    fn answer(
+        &self,
+        reply: Value,
+        quotas: &Vec<DatedQuota>,
+    ) -> Result<ReserveDecision, StoreError> {
+        let (allowed, limits) = read_multi(reply, quotas)?;
+        Ok(ReserveDecision { source: Source::Redis, allowed, limits })
+    }
+}
+
 fn keys_of_reserve(key_prefix: &str, request: &ReserveRequest) -> Vec<String> {
     let key_of = |limit: &Check| key(key_prefix, limit.quota.algorithm(), &limit.identifier);
     request.limits.iter().map(key_of).collect()
@@ -77,21 +83,13 @@ fn keys_of_settle(key_prefix: &str, request: &SettleRequest) -> Vec<String> {
     limits.map(|limit| key(key_prefix, limit.algorithm, &limit.identifier)).collect()
 }
 
-fn quotas_at(request: &ReserveRequest, time: Instant) -> Result<Vec<DatedQuota>, StoreError> {
-    request.limits.iter().map(|limit| limit.quota.at(|| time)).collect()
-}
-
-fn reserve(
-    key_prefix: &str,
-    request: &ReserveRequest,
-    keys: &[String],
-    quotas: &[DatedQuota],
-) -> KeyedCommand {
+fn reserve(key_prefix: &str, request: &ReserveRequest, quotas: &[DatedQuota]) -> KeyedCommand {
     let ReserveRequest { reservation, ttl, limits } = request;
     let identifier = limits.first().map_or("", |limit| &limit.identifier);
     let key = reservation_key(key_prefix, identifier, reservation);
+    let keys = keys_of_reserve(key_prefix, request);
     let mut command = redis::cmd("RATELIMIT.RESERVE");
-    command.arg(&key).arg(Millis::from(*ttl).to_string()).arg(keys.len()).arg(keys);
+    command.arg(&key).arg(Millis::from(*ttl).to_string()).arg(keys.len()).arg(&keys);
     for (limit, DatedQuota { quota, .. }) in limits.iter().zip(quotas) {
         command.arg(quota.algorithm().word());
         append_quota(&mut command, quota);
@@ -112,25 +110,15 @@ fn settle(key_prefix: &str, request: &SettleRequest, keys: &[String]) -> KeyedCo
     KeyedCommand { key, command }
 }
 
-/// Reads an answer in the form of MULTI: 1 or 0, and five integers for each key.
-fn reserve_decision(reply: Value, quotas: &[DatedQuota]) -> Result<ReserveDecision, StoreError> {
-    let mut replies = read::<Vec<Value>>(reply)?.into_iter();
-    let mut next = || replies.next().ok_or_else(|| RedisErrorKind::Unexpected.report());
-    let allowed: bool = read(next()?)?;
-    let limits = quotas.iter().map(|quota| decision(next()?, quota, false));
-    let limits = limits.collect::<Result<_, _>>()?;
-    Ok(ReserveDecision { source: Source::Redis, allowed, limits })
-}
-
 #[cfg(test)]
 mod tests {
     use limiter::{Algorithm, Window};
 
-    use super::{keys_of_reserve, keys_of_settle, quotas_at, reserve, settle};
+    use super::{keys_of_settle, reserve, settle};
     use crate::{
         check::{Check, quota},
         clock::system_time,
-        redis::commands::words,
+        redis::{commands::words, dated_call::DatedCall},
         reservation::{ReserveRequest, SettleRequest, SettledLimit},
     };
 
@@ -146,8 +134,8 @@ mod tests {
         let limits =
             vec![limit("a", Algorithm::TokenBucket, 5), limit("a", Algorithm::FixedWindow, 1)];
         let request = ReserveRequest { reservation: reservation.clone(), ttl, limits };
-        let quotas = quotas_at(&request, system_time()).unwrap();
-        let command = reserve("p:", &request, &keys_of_reserve("p:", &request), &quotas);
+        let quotas = (&request).quotas(system_time).unwrap();
+        let command = reserve("p:", &request, &quotas);
         assert_eq!(
             words(&command),
             "RATELIMIT.RESERVE p:reservation:{a}:r 60 2 p:token_bucket:{a} p:fixed_window:{a} \

@@ -3,7 +3,6 @@
 
 use super::Store;
 use crate::{
-    clock::{CallTime, system_time},
     error::StoreError,
     reservation::{ReserveDecision, ReserveRequest, SettleRequest, Settlement},
 };
@@ -28,10 +27,6 @@ impl Store {
             );
         }
         answer
-    }
-
-    fn call_time(&self) -> CallTime {
-        CallTime { now: self.clock.now(), system: system_time() }
     }
 
     /// Corrects the estimates of a reservation, and deletes it.
