@@ -46,7 +46,7 @@
 //! * A request: [`attribute`] (names), [`attributes`] (values), [`path`] and [`address`] (one form
 //!   each).
 //! * Matching: [`glob`], [`clause`], [`overrides`], the indexes, [`identity`] (keys), and
-//!   [`judgement`] (the result).
+//!   [`judgement`] (the result); [`identity_keys`]: the keys to reset.
 //! * [`explain`]: the account of a request, clause by clause.
 //!
 //! # Guarantees
@@ -77,6 +77,7 @@ mod entry;
 pub mod explain;
 pub mod glob;
 pub mod identity;
+pub mod identity_keys;
 mod index;
 pub mod judgement;
 mod kind;

@@ -1,5 +1,7 @@
 //! The account of a request: the policies that were tried, and the limits that apply.
 
+use std::iter;
+
 use policies::{
     explain::{Explanation, PolicyExplanation},
     judgement::{JudgedLimit, JudgedWindow},
@@ -8,8 +10,9 @@ use policies::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::Millis;
+use store::{Decision, Millis};
 
+use super::states::{States, would_allow};
 use crate::seconds::Seconds;
 
 /// The account of a request.
@@ -18,7 +21,8 @@ use crate::seconds::Seconds;
 pub(crate) struct ExplainAnswer<'p> {
     /// The version of the policies.
     version: &'p str,
-    /// False if the request is denied whatever the states of the limits are.
+    /// True if the request would be allowed now; where the states of limits are null, if the limits can
+    /// allow the request at all.
     pub(super) allowed: bool,
     /// The decision without the states of limits: `limited`, `unlimited`, `blocked`, `missing`,
     /// `unmatched` or `error`.
@@ -63,27 +67,59 @@ struct LimitExplanation<'p> {
     cost: u32,
     /// True if the whole cost is taken when at least one unit was left.
     charge_always: bool,
+    /// The state; null while Redis does not answer, and for `concurrency`.
+    state: Option<LimitState>,
 }
 
-impl<'p> From<Explanation<'p>> for ExplainAnswer<'p> {
-    fn from(explanation: Explanation<'p>) -> Self {
-        let explain = |limits: Vec<JudgedLimit<'p>>| {
-            limits.into_iter().map(LimitExplanation::from).collect::<Vec<_>>()
-        };
+/// The state of a limit.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct LimitState {
+    /// Whole units that could be taken now.
+    remaining: u64,
+    /// Seconds until nothing is used.
+    reset_in_seconds: Seconds,
+}
+
+impl<'p> ExplainAnswer<'p> {
+    /// Returns the account with the states of the limits that are enforced and of those that are only
+    /// counted, unless they are not known.
+    pub(crate) fn new(
+        explanation: Explanation<'p>,
+        enforced: Option<States>,
+        trials: Option<States>,
+    ) -> Self {
+        let enforced = enforced.map(|states| states.limits).unwrap_or_default();
+        let trials = trials.map(|states| states.limits).unwrap_or_default();
+        let would_allow =
+            |(number, limit)| would_allow(limit, enforced.get(number).and_then(Option::as_ref));
         Self {
             version: explanation.version,
-            allowed: explanation.allowed,
+            allowed: explanation.allowed && explanation.limits.iter().enumerate().all(would_allow),
             outcome: explanation.outcome,
             error: explanation.error,
             policy: explanation.policy,
             plan: explanation.plan,
             r#override: explanation.r#override,
-            limits: explain(explanation.limits),
-            shadow_limits: explain(explanation.shadow_limits),
+            limits: with_states(explanation.limits, &enforced),
+            shadow_limits: with_states(explanation.shadow_limits, &trials),
             tried: explanation.tried,
             unread: explanation.unread,
         }
     }
+}
+
+fn with_states<'p>(
+    limits: Vec<JudgedLimit<'p>>,
+    states: &[Option<Decision>],
+) -> Vec<LimitExplanation<'p>> {
+    let state = |decision: &Decision| LimitState {
+        remaining: decision.remaining,
+        reset_in_seconds: Seconds(decision.reset_after),
+    };
+    let states = states.iter().map(|known| known.as_ref().map(state)).chain(iter::repeat(None));
+    let explain = |(limit, state)| LimitExplanation { state, ..LimitExplanation::from(limit) };
+    limits.into_iter().zip(states).map(explain).collect()
 }
 
 impl<'p> From<JudgedLimit<'p>> for LimitExplanation<'p> {
@@ -104,6 +140,7 @@ impl<'p> From<JudgedLimit<'p>> for LimitExplanation<'p> {
             window_ms,
             cost: limit.cost,
             charge_always: limit.charge == Charge::Always,
+            state: None,
         }
     }
 }

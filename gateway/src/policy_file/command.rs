@@ -50,7 +50,7 @@ pub fn explain(words: &ExplainWords, hash_key: &[u8]) -> Result<Explained, Start
     if let Some(error) = &explanation.error {
         return Err(StartupError::about("explain", error));
     }
-    let answer = ExplainAnswer::from(explanation);
+    let answer = ExplainAnswer::new(explanation, None, None);
     let text = serde_json::to_string_pretty(&answer);
     let text = text.map_err(|error| StartupError::about("explain", error))?;
     Ok(Explained { text: format!("{text}\n"), allowed: answer.allowed })

@@ -6,11 +6,13 @@
 pub(crate) mod account;
 pub mod command;
 pub(crate) mod end_users;
+pub(crate) mod limit_checks;
 pub(crate) mod load;
 mod metrics;
 pub mod options;
 mod probe;
 pub(crate) mod state;
+pub(crate) mod states;
 mod watch;
 
 use std::sync::Arc;

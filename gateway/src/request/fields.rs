@@ -183,7 +183,7 @@ impl<'a> Fields<'a> {
 
     /// Returns true when the request has a value for this field; null stands for a field that is left
     /// out.
-    pub(super) fn has(&self, name: &'static str) -> bool {
+    pub(crate) fn has(&self, name: &'static str) -> bool {
         self.value(name).is_some_and(|value| *value != Input::Null)
     }
 

@@ -21,7 +21,9 @@ use super::{
 use crate::{
     error::Error,
     headers, openapi,
-    policy_file::{PolicyFile, account::ExplainAnswer, end_users::RequestClaims, load::now},
+    policy_file::{
+        PolicyFile, account::ExplainAnswer, end_users::RequestClaims, load::now, states::states,
+    },
     request::{fields::Fields, lease::MAX_LEASE_BYTES, quota::COST},
     state::AppState,
 };
@@ -74,7 +76,11 @@ pub(crate) async fn explain(
     let file = state.policies.as_ref().ok_or(Error::NoPolicies)?;
     let policies = file.current();
     let explanation = explanation(file, &policies, &body.bytes)?;
-    Ok((headers::NO_STORE, Json(ExplainAnswer::from(explanation))).into_response())
+    // An explanation helps most while Redis does not answer.
+    let enforced = states(&state.store, &explanation.limits).await.ok();
+    let trials = states(&state.store, &explanation.shadow_limits).await.ok();
+    let answer = ExplainAnswer::new(explanation, enforced, trials);
+    Ok((headers::NO_STORE, Json(answer)).into_response())
 }
 
 /// Returns the account of the request in a body.

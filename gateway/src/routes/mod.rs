@@ -15,6 +15,7 @@ mod metrics;
 mod pages;
 mod path;
 mod policies;
+mod policy_states;
 mod refund;
 mod reserve;
 mod reset;
@@ -83,6 +84,16 @@ fn operations() -> Sitemap {
         .route("/rate-limit/check", CHECK, post_with(check::check, check::docs))
         .route("/rate-limit/check/batch", CHECK_MANY, post_with(batch::check_all, batch::docs))
         .route("/rate-limit/refund", RESET, post_with(refund::refund, refund::docs))
+        .route(
+            "/rate-limit/status",
+            READ,
+            post_with(policy_states::status, policy_states::status_docs),
+        )
+        .route(
+            "/rate-limit/reset",
+            RESET,
+            post_with(policy_states::reset, policy_states::reset_docs),
+        )
         .route("/rate-limit/status/{identifier}", READ, get_with(status::status, status::docs))
         .route("/rate-limit/reset/{identifier}", RESET, delete_with(reset::reset, reset::docs))
         .route("/rate-limit/leases", CHECK, post_with(leases::acquire, leases::docs))

@@ -16,12 +16,20 @@ use serde::Serialize;
 use serde_json::json;
 use store::Refund;
 
-use super::{body, completion::complete};
+use super::{
+    body::{self, RequestBytes},
+    completion::complete,
+    explain::PolicySchema,
+    policies::with_malformed_attributes,
+    policy_states::{self, PolicyRefundAnswer},
+};
 use crate::{
     error::Error,
     headers, openapi,
     request::{
+        field_error::BrokenRule,
         fields::{Fields, Invalid},
+        policy::CheckForm,
         quota::{AlgorithmName, UNITS},
         value::{self, MAX_IDENTIFIER_BYTES},
     },
@@ -30,7 +38,36 @@ use crate::{
 
 /// The refund in a body.
 #[derive(Debug)]
-pub(crate) struct RefundRequest(Refund);
+pub(crate) enum RefundRequest {
+    /// Units of an identifier.
+    Inline(Refund),
+    /// The units that the check with this body has taken.
+    Policy(RequestBytes),
+}
+
+/// The schema of a refund.
+#[derive(Debug, JsonSchema)]
+#[expect(dead_code, reason = "describes the fields; their values are read into a RefundRequest")]
+#[schemars(rename = "AnyRefundRequest")]
+#[serde(untagged)]
+enum AnyRefundSchema {
+    /// Units of an identifier.
+    Inline(RefundSchema),
+    /// The body of a check by policy: what it has taken is given back.
+    Policy(PolicySchema),
+}
+
+/// The units that were returned.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AnyRefundAnswer")]
+#[expect(dead_code, reason = "describes both answers; each is serialized alone")]
+#[serde(untagged)]
+enum AnyRefundAnswer {
+    /// Those of an identifier.
+    Inline(RefundAnswer),
+    /// Those of the limits of a policy.
+    Policy(PolicyRefundAnswer),
+}
 
 /// The schema of a refund.
 #[derive(Debug, JsonSchema)]
@@ -58,8 +95,12 @@ pub(crate) struct RefundAnswer {
 /// `POST /rate-limit/refund`
 pub(crate) async fn refund(
     State(state): State<Arc<AppState>>,
-    RefundRequest(refund): RefundRequest,
+    request: RefundRequest,
 ) -> Result<Response, Error> {
+    let refund = match request {
+        RefundRequest::Inline(refund) => refund,
+        RefundRequest::Policy(body) => return policy_states::refund(state, &body.bytes).await,
+    };
     // The bounds of an amount are those of the module, so the module never refuses it.
     let refunded = complete(async move { state.store.refund(&refund).await }).await?;
     let refunded = refunded.map_err(|error| Error::without_answer(&error))?;
@@ -78,20 +119,35 @@ fn read(fields: &mut Fields<'_>) -> Result<Refund, Invalid> {
     })
 }
 
+/// Refuses an amount: a check by policy takes another cost of each limit.
+fn read_policy(fields: &mut Fields<'_>) -> Result<(), Invalid> {
+    if !fields.has("amount") {
+        return Ok(());
+    }
+    let rule = "Value error, amount is for refunds without policies";
+    Err(fields.add_error("amount", BrokenRule::new("value_error", rule)))
+}
+
 impl FromRequest<Arc<AppState>> for RefundRequest {
     type Rejection = Error;
 
-    async fn from_request(request: Request, _: &Arc<AppState>) -> Result<Self, Error> {
+    async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
         let body = body::SINGLE.read(request.into_body()).await?;
         let mut fields = Fields::from_body(&body.bytes)?;
+        let form = fields.check_form(state.policies.is_some());
+        if form == Ok(CheckForm::Policy) {
+            let read = read_policy(&mut fields);
+            fields.finish(read)?;
+            return Ok(Self::Policy(body));
+        }
         let refund = read(&mut fields);
-        fields.finish(refund).map(Self)
+        fields.finish(form.and(refund)).map(Self::Inline)
     }
 }
 
 impl OperationInput for RefundRequest {
     fn operation_input(context: &mut GenContext, operation: &mut Operation) {
-        Json::<RefundSchema>::operation_input(context, operation);
+        Json::<AnyRefundSchema>::operation_input(context, operation);
     }
 }
 
@@ -112,12 +168,14 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .summary("Return units")
         .description(
             "Returns units that were taken and not used: at most those that still count, of a \
-             sliding window the newest first.",
+             sliding window the newest first. With `policy` or `attributes` the body is that of a \
+             check by policy, and what that check has taken is given back.",
         )
-        .response_with::<200, Json<RefundAnswer>, _>(|response| {
+        .response_with::<200, Json<AnyRefundAnswer>, _>(|response| {
             openapi::with_headers(response, &[headers::SOURCE_DOCS])
                 .description("The units that were returned; 0 when nothing counts.")
-                .example(RefundAnswer { refunded: 5 })
+                .example(AnyRefundAnswer::Inline(RefundAnswer { refunded: 5 }))
         });
+    let operation = with_malformed_attributes(operation);
     openapi::with_body_errors(openapi::with_store_errors(operation), body::SINGLE.max_bytes)
 }
