@@ -1,9 +1,14 @@
 //! The headers of a decision. Only this file has their names and parameters, because their draft
 //! (draft-ietf-httpapi-ratelimit-headers-11) can still change.
 
-use axum::http::{
-    HeaderName, HeaderValue,
-    header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
+use std::{ops::Range, time::Duration};
+
+use axum::{
+    body::Bytes,
+    http::{
+        HeaderName, HeaderValue,
+        header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
 };
 use store::{Check, Decision, Millis, QuotaRule, Source};
 
@@ -68,7 +73,7 @@ pub(crate) const NO_STORE_DOCS: [(HeaderName, &str, &str); 1] =
 /// The largest integer of a structured field (RFC 9651).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
 
-/// Returns the headers of a decision on a check of this cost.
+/// Returns the headers of a decision on a check of this cost. Their values share one allocation.
 pub(crate) fn of_decision(
     quota: &QuotaRule,
     cost: u32,
@@ -76,16 +81,21 @@ pub(crate) fn of_decision(
 ) -> [(HeaderName, HeaderValue); 6] {
     let next = next_unit::wait(quota, cost, decision)
         .map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
-    let limit = u64::from(decision.limit);
+    let window = decision.window.map(Millis::whole_seconds);
+    let mut values = Values::new();
+    let policy = values.item(&[(";q=", Some(decision.limit.into())), (";w=", window)]);
+    let state = values.item(&[(";r=", Some(decision.remaining)), (";t=", next)]);
+    let limit = values.integer(decision.capacity);
+    let remaining = values.integer(decision.remaining);
+    let reset = values.integer(decision.reset_after.whole_seconds());
+    let [policy, state, limit, remaining, reset] =
+        values.finish([policy, state, limit, remaining, reset]);
     [
-        (
-            POLICY,
-            item(&[(";q=", Some(limit)), (";w=", decision.window.map(Millis::whole_seconds))]),
-        ),
-        (STATE, item(&[(";r=", Some(decision.remaining)), (";t=", next)])),
-        (X_LIMIT, decision.capacity.into()),
-        (X_REMAINING, decision.remaining.into()),
-        (X_RESET, decision.reset_after.whole_seconds().into()),
+        (POLICY, policy),
+        (STATE, state),
+        (X_LIMIT, limit),
+        (X_REMAINING, remaining),
+        (X_RESET, reset),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ]
 }
@@ -151,6 +161,67 @@ fn item(parameters: &[(&str, Option<u64>)]) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"default\""))
 }
 
+/// Returns the value of the header with a time in milliseconds, with at most three decimals.
+pub(crate) fn milliseconds(time: Duration) -> HeaderValue {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let mut text = Vec::with_capacity(16);
+    text.extend_from_slice(itoa::Buffer::new().format(micros / 1_000).as_bytes());
+    let mut rest = micros % 1_000;
+    if rest > 0 {
+        text.push(b'.');
+    }
+    let mut place = 100;
+    while rest > 0 {
+        text.push(b'0' + (rest / place) as u8);
+        rest %= place;
+        place /= 10;
+    }
+    // The text is ASCII, so this cannot fail.
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("0"))
+}
+
+/// The texts of several values in one buffer.
+struct Values(Vec<u8>);
+
+impl Values {
+    /// The size of all values of nearly all decisions.
+    const BYTES: usize = 128;
+
+    fn new() -> Self {
+        Self(Vec::with_capacity(Self::BYTES))
+    }
+
+    /// Adds a structured field of one item, with the parameters that have a value. Returns its place.
+    fn item(&mut self, parameters: &[(&str, Option<u64>)]) -> Range<usize> {
+        let begin = self.0.len();
+        self.0.extend_from_slice(b"\"default\"");
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                self.0.extend_from_slice(name.as_bytes());
+                self.integer(*value);
+            }
+        }
+        begin..self.0.len()
+    }
+
+    /// Adds an integer. Returns its place.
+    fn integer(&mut self, value: u64) -> Range<usize> {
+        let begin = self.0.len();
+        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        begin..self.0.len()
+    }
+
+    /// Returns the values at some places.
+    fn finish<const N: usize>(self, places: [Range<usize>; N]) -> [HeaderValue; N] {
+        let texts = Bytes::from(self.0);
+        // The texts are ASCII, so this cannot fail.
+        let fallback = HeaderValue::from_static("\"default\"");
+        places.map(|place| {
+            HeaderValue::from_maybe_shared(texts.slice(place)).unwrap_or_else(|_| fallback.clone())
+        })
+    }
+}
+
 /// The header of an answer that no cache may store.
 pub(crate) const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
@@ -167,10 +238,12 @@ pub(crate) fn of_source(source: Source) -> Option<[(HeaderName, HeaderValue); 1]
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use limiter::{Algorithm, Quota, Units, Window};
     use store::{Decision, Millis, QuotaRule, Source};
 
-    use super::{of_decision, of_denial};
+    use super::{milliseconds, of_decision, of_denial};
 
     fn quota(algorithm: Algorithm, limit: u32, window: u64) -> QuotaRule {
         let limit = Units::new(limit.into()).unwrap();
@@ -187,6 +260,20 @@ mod tests {
             remaining,
             retry_after: Millis(retry_after),
             reset_after: Millis(reset_after),
+        }
+    }
+
+    #[test]
+    fn milliseconds_have_no_needless_zeros() {
+        for (micros, text) in [
+            (0, "0"),
+            (1, "0.001"),
+            (120, "0.12"),
+            (1_000, "1"),
+            (12_300, "12.3"),
+            (10_045, "10.045"),
+        ] {
+            assert_eq!(milliseconds(Duration::from_micros(micros)), text);
         }
     }
 

@@ -41,7 +41,7 @@ mod openapi;
 pub mod policy_file;
 pub mod request;
 mod request_log;
-mod routes;
+pub mod routes;
 mod seconds;
 pub mod server;
 pub mod settings;
@@ -59,8 +59,8 @@ pub fn apps(state: AppState, has_admin_listener: bool) -> Apps {
     let state = Arc::new(state);
     let clients = if has_admin_listener { ListenerKind::Clients } else { ListenerKind::Shared };
     Apps {
-        clients: routes::router(&state, clients),
-        admin: routes::router(&state, ListenerKind::Admin),
+        clients: routes::app(&state, clients),
+        admin: routes::app(&state, ListenerKind::Admin),
         refusal: routes::refusal(),
     }
 }

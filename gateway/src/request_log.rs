@@ -14,7 +14,7 @@ use std::{
 use axum::{
     Router,
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header::ORIGIN},
+    http::{HeaderValue, Method, StatusCode, header::ORIGIN},
     response::{IntoResponse, Response},
     routing::Route,
 };
@@ -27,12 +27,9 @@ use tracing::{debug, info};
 use crate::{
     error::{ClientGone, Error},
     head::{self, Origins},
-    headers::{PROCESS_TIME, REQUEST_ID},
-    telemetry::{self, ClientAddress, LogContext, RequestSpan},
+    headers::{self, PROCESS_TIME, REQUEST_ID},
+    telemetry::{self, ClientAddress, LogContext, RequestId, RequestSpan},
 };
-
-/// Maximum size of a request id of a client, in bytes. Longer ids are replaced.
-const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// The status, in log and metrics only, of a request whose client disconnected before the answer; the
 /// number that nginx uses.
@@ -54,54 +51,100 @@ pub(crate) struct PageRules {
 }
 
 /// Adds the request log to every route.
-pub(crate) fn add_to<S>(router: Router<S>, pages: PageRules) -> Router<S>
+pub(crate) fn add_to<S>(router: Router<S>, pages: &Arc<PageRules>) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let pages = Arc::new(pages);
+    let pages = Arc::clone(pages);
     // One layer does everything, because each layer allocates a future and a service per request.
     router.layer(layer_fn(move |route: Route| {
         let pages = Arc::clone(&pages);
-        service_fn(move |request| record(request, route.clone(), Arc::clone(&pages)))
+        service_fn(move |request: Request| {
+            let (route, pages) = (route.clone(), Arc::clone(&pages));
+            let pattern = request.extensions().get::<MatchedPath>().cloned();
+            let pattern = pattern.map_or(Pattern::None, Pattern::Matched);
+            record(request, pattern, |request| answer(request, route, pages))
+        })
     }))
 }
 
+/// The pattern of the path of a request. A path can have an identifier, and a pattern has none.
+#[derive(Debug)]
+pub(crate) enum Pattern {
+    /// No route has the path.
+    None,
+    /// The pattern of a route that was found without the router.
+    Direct(&'static str),
+    /// The pattern that the router has found.
+    Matched(MatchedPath),
+}
+
+impl Pattern {
+    /// Returns the pattern without a slash at its end, as the log and the metrics have it.
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Direct(pattern) => Some(pattern),
+            Self::Matched(pattern) => Some(without_slash(pattern.as_str())),
+        }
+    }
+}
+
+/// An answer, with the decision if the request was a check.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    response: Response,
+    decision: Option<Decision>,
+}
+
+impl Answer {
+    /// Returns the answer to a check.
+    pub(crate) fn to_check(response: Response, decision: Decision) -> Self {
+        Self { response, decision: Some(decision) }
+    }
+}
+
+impl From<Response> for Answer {
+    /// Takes the decision from the extensions, where handlers put it.
+    fn from(mut response: Response) -> Self {
+        let decision = response.extensions_mut().remove::<Decision>();
+        Self { response, decision }
+    }
+}
+
 /// Answers a request, with its id and time in headers, and logs and counts it.
-fn record(
-    request: Request,
-    route: Route,
-    pages: Arc<PageRules>,
+pub(crate) fn record<B, F: Future<Output = Answer>>(
+    request: Request<B>,
+    pattern: Pattern,
+    answer: impl FnOnce(Request<B>) -> F,
 ) -> impl Future<Output = Result<Response, Infallible>> {
-    let id = request_id(request.headers());
+    let id = RequestId::of(request.headers().get(REQUEST_ID));
     let method = method_label(request.method());
-    // The pattern, not the path: a path can have an identifier.
-    let pattern = request.extensions().get::<MatchedPath>().cloned();
-    let matched = pattern.as_ref().map(|pattern| without_slash(pattern.as_str()));
+    let matched = pattern.name();
     let is_probe = matched.is_some_and(is_probe);
     let trace =
         if is_probe { None } else { RequestSpan::start(request.headers(), method, matched) };
     let client = request.extensions().get::<ClientAddress>().copied();
     let trace_id = trace.as_ref().map(RequestSpan::trace_id);
-    let context = LogContext::new(id.clone(), trace_id, client);
+    let id_of_answer = id.to_value();
+    let context = LogContext::new(id, trace_id, client);
     let mut exchange = Exchange::begin(method);
     (exchange.pattern, exchange.is_probe, exchange.trace) = (pattern, is_probe, trace);
 
+    // The future moves several times until its first poll, so that its large part is in a box.
+    let answer = Box::pin(catch_panic(answer(request)));
     context.attach(async move {
-        let answer = catch_panic(answer(request, route, pages));
         let context = exchange.trace.as_ref().map(RequestSpan::context);
-        let mut response = match context {
+        let Answer { mut response, decision } = match context {
             Some(context) => answer.with_context(context).await,
             None => answer.await,
         };
-        let decision = response.extensions().get::<Decision>().copied();
-        let time_ms = match response.extensions().get::<ClientGone>() {
+        let time = match response.extensions().get::<ClientGone>() {
             None => exchange.end(response.status(), decision, "answered"),
             Some(ClientGone) => exchange.end_disconnected(),
         };
-        if let Ok(time_ms) = HeaderValue::try_from(time_ms.to_string()) {
-            response.headers_mut().insert(PROCESS_TIME, time_ms);
-        }
-        response.headers_mut().insert(REQUEST_ID, id);
+        response.headers_mut().insert(PROCESS_TIME, headers::milliseconds(time));
+        response.headers_mut().insert(REQUEST_ID, id_of_answer);
         Ok(response)
     })
 }
@@ -111,7 +154,7 @@ fn record(
 struct Exchange {
     start: Instant,
     method: &'static str,
-    pattern: Option<MatchedPath>,
+    pattern: Pattern,
     is_probe: bool,
     trace: Option<RequestSpan>,
     /// True until the end.
@@ -121,23 +164,22 @@ struct Exchange {
 impl Exchange {
     /// Returns a request that has no route yet.
     fn begin(method: &'static str) -> Self {
-        let (start, pattern) = (Instant::now(), None);
+        let (start, pattern) = (Instant::now(), Pattern::None);
         Self { start, method, pattern, is_probe: false, trace: None, is_open: true }
     }
 
-    /// Logs and counts the end, with the decision if the request was a check. Returns the milliseconds
-    /// since the arrival.
+    /// Logs and counts the end, with the decision if the request was a check. Returns the time since
+    /// the arrival.
     fn end(
         &mut self,
         status: StatusCode,
         decision: Option<Decision>,
         message: &'static str,
-    ) -> f64 {
+    ) -> Duration {
         self.is_open = false;
         let (method, time) = (self.method, self.start.elapsed());
         let (code, time_ms) = (status.as_u16(), millis(time));
-        let pattern = self.pattern.as_ref().map(MatchedPath::as_str);
-        let route = pattern.map_or("unmatched", without_slash);
+        let route = self.pattern.name().unwrap_or("unmatched");
         let allowed = decision.map(|decision| decision.allowed);
         let source = decision.map(|decision| decision.source.name());
         if self.is_probe {
@@ -149,11 +191,11 @@ impl Exchange {
             trace.end(status);
         }
         telemetry::count_request(route, method, code, time);
-        time_ms
+        time
     }
 
     /// Logs and counts the end of a request whose client has disconnected.
-    fn end_disconnected(&mut self) -> f64 {
+    fn end_disconnected(&mut self) -> Duration {
         self.end(client_closed_request(), None, DISCONNECTED)
     }
 }
@@ -211,36 +253,42 @@ fn record_without_route(
     status: StatusCode,
     message: &'static str,
 ) -> HeaderValue {
-    let id = request_id(&HeaderMap::new());
-    let context = LogContext::new(id.clone(), None, client);
+    let id = RequestId::new();
+    let id_of_answer = id.to_value();
+    let context = LogContext::new(id, None, client);
     context.attach_call(|| Exchange::begin(method).end(status, None, message));
-    id
+    id_of_answer
 }
 
 /// Returns the answer of a route, with CORS headers if a page of another origin can read it.
-async fn answer(request: Request, route: Route, pages: Arc<PageRules>) -> Response {
+async fn answer(request: Request, route: Route, pages: Arc<PageRules>) -> Answer {
     if let Err(error) = head::check(&request, &pages.origins) {
-        return error.into_response();
+        return error.into_response().into();
     }
-    // Browsers name the origin of a page in the request. Answers to GET need the headers always,
-    // because a shared cache can send them to a browser later. Answers to POST are not cached.
-    let is_for_page = request.headers().contains_key(ORIGIN) || request.method() != Method::POST;
-    let answer = match is_for_page {
+    let answer = match is_for_page(&request) {
         true => pages.cors.layer(route).oneshot(request).await,
         false => route.oneshot(request).await,
     };
-    answer.unwrap_or_else(|never| match never {})
+    answer.unwrap_or_else(|never| match never {}).into()
+}
+
+/// Returns true when the answer needs the headers for pages of other origins.
+///
+/// Browsers name the origin of a page in the request. Answers to GET need the headers always, because
+/// a shared cache can send them to a browser later. Answers to POST are not cached.
+pub(crate) fn is_for_page<B>(request: &Request<B>) -> bool {
+    request.headers().contains_key(ORIGIN) || request.method() != Method::POST
 }
 
 /// Returns the answer, or an internal error if the handler panics.
-async fn catch_panic(answer: impl Future<Output = Response>) -> Response {
+async fn catch_panic(answer: impl Future<Output = Answer>) -> Answer {
     let mut answer = pin!(answer);
     poll_fn(|context| {
         let poll = AssertUnwindSafe(|| answer.as_mut().poll(context));
         catch_unwind(poll).unwrap_or_else(|_| {
             // The panic hook has already written the message to standard error.
             tracing::error!("a handler panicked");
-            Poll::Ready(Error::Internal.into_response())
+            Poll::Ready(Error::Internal.into_response().into())
         })
     })
     .await
@@ -264,18 +312,6 @@ fn is_probe(route: &str) -> bool {
     route == "/metrics" || route.starts_with("/health")
 }
 
-/// Returns the id of the client if it is short visible ASCII, else a new id.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(REQUEST_ID).filter(|id| {
-        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
-            && id.as_bytes().iter().all(u8::is_ascii_graphic)
-    });
-    given.cloned().unwrap_or_else(|| {
-        let digits = format!("{:032x}", fastrand::u128(..));
-        HeaderValue::try_from(digits).unwrap_or(HeaderValue::from_static("-"))
-    })
-}
-
 /// Returns the label of a method, from a short list: clients can send any number of methods.
 fn method_label(method: &Method) -> &'static str {
     match *method {
@@ -286,33 +322,5 @@ fn method_label(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => OTHER,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::{HeaderMap, HeaderValue};
-
-    use super::{MAX_REQUEST_ID_BYTES, REQUEST_ID, request_id};
-
-    fn given(id: &[u8]) -> HeaderMap {
-        HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_bytes(id).unwrap())])
-    }
-
-    #[test]
-    fn a_short_visible_id_is_kept() {
-        let longest = "x".repeat(MAX_REQUEST_ID_BYTES);
-        for id in ["1", "3f2a-77:b/c~!", longest.as_str()] {
-            assert_eq!(request_id(&given(id.as_bytes())), id);
-        }
-    }
-
-    #[test]
-    fn any_other_id_is_replaced() {
-        let too_long = "x".repeat(MAX_REQUEST_ID_BYTES + 1);
-        for id in [&b""[..], b"two words", b"caf\xe9", b"tab\t", too_long.as_bytes()] {
-            let new = request_id(&given(id));
-            assert!(new.len() == 32 && new.as_bytes().iter().all(u8::is_ascii_hexdigit));
-        }
     }
 }

@@ -1,8 +1,11 @@
 //! Bodies of requests, within bounds of size, of time, and of the memory of all bodies together.
 
-use std::{io, iter, time::Duration};
+use std::{future::poll_fn, io, iter, pin::pin, task::Poll, time::Duration};
 
-use axum::{body::HttpBody, extract::Request};
+use axum::{
+    body::{Bytes, HttpBody},
+    extract::Request,
+};
 use http_body_util::BodyExt;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -48,7 +51,7 @@ pub(super) struct Room {
 /// A whole body.
 #[derive(Debug)]
 pub(super) struct RequestBytes {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     pub(super) room: Room,
 }
 
@@ -76,36 +79,82 @@ impl Bound {
     /// When the body is too large, too slow or broken, or when there is no room for it.
     pub(super) async fn read<B>(&'static self, body: B) -> Result<RequestBytes, Error>
     where
-        B: HttpBody<Data = axum::body::Bytes, Error: std::error::Error + 'static> + Unpin,
+        B: HttpBody<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
     {
-        let body = timeout(TIMEOUT, self.collect(body)).await;
+        let body = with_timeout(TIMEOUT, self.collect(body)).await;
         let mut body = body.unwrap_or(Err(Error::BodyTooSlow))?;
         if body.bytes.starts_with(BYTE_ORDER_MARK) {
-            body.bytes.drain(..BYTE_ORDER_MARK.len());
+            body.bytes = body.bytes.slice(BYTE_ORDER_MARK.len()..);
         }
         Ok(body)
     }
 
+    /// Collects a body. A body in one piece, as most are, is not copied.
     async fn collect<B>(&'static self, mut body: B) -> Result<RequestBytes, Error>
     where
-        B: HttpBody<Data = axum::body::Bytes, Error: std::error::Error + 'static> + Unpin,
+        B: HttpBody<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
     {
-        let (mut bytes, mut room) = (Vec::new(), Room::new(self));
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
-            let size = bytes.len() + data.len();
-            if size > self.max_bytes {
-                // The server reads the rest of the body after the answer.
-                return Err(Error::BodyTooLarge);
-            }
+        let mut room = Room::new(self);
+        let first = self.next_piece(&mut body, 0).await?.unwrap_or_default();
+        room.grow(first.len())?;
+        if body.is_end_stream() {
+            return Ok(RequestBytes { bytes: first, room });
+        }
+        let mut bytes = Vec::with_capacity(first.len());
+        bytes.extend_from_slice(&first);
+        drop(first);
+        while let Some(piece) = self.next_piece(&mut body, bytes.len()).await? {
+            let size = bytes.len() + piece.len();
             if size > bytes.capacity() {
                 let capacity = size.max(2 * bytes.capacity()).min(self.max_bytes);
                 room.grow(capacity - bytes.capacity())?;
                 bytes.reserve_exact(capacity - bytes.len());
             }
-            bytes.extend_from_slice(&data);
+            bytes.extend_from_slice(&piece);
         }
-        Ok(RequestBytes { bytes, room })
+        Ok(RequestBytes { bytes: bytes.into(), room })
+    }
+
+    /// Returns the next bytes of a body of which this many were read; `None` at its end.
+    async fn next_piece<B>(&self, body: &mut B, read: usize) -> Result<Option<Bytes>, Error>
+    where
+        B: HttpBody<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+    {
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+            if read + piece.len() > self.max_bytes {
+                // The server reads the rest of the body after the answer.
+                return Err(Error::BodyTooLarge);
+            }
+            return Ok(Some(piece));
+        }
+        Ok(None)
+    }
+}
+
+/// Returns the output of a future, or `None` after a timeout.
+///
+/// The server hands over a body that has arrived with its head at the second poll. So the first poll
+/// needs no timer: a timer costs more than such a body.
+async fn with_timeout<F: Future>(time: Duration, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut is_first = true;
+    let early = poll_fn(|context| {
+        if !is_first {
+            return Poll::Ready(None);
+        }
+        is_first = false;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    });
+    match early.await {
+        Some(output) => Some(output),
+        None => timeout(time, future).await.ok(),
     }
 }
 

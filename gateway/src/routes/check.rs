@@ -10,7 +10,9 @@ use aide::{
 };
 use axum::{
     Extension, Json,
+    body::{Body, Bytes, HttpBody},
     extract::{FromRequest, Request, State},
+    http::{HeaderMap, HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use schemars::JsonSchema;
@@ -73,22 +75,37 @@ pub(crate) struct CheckAnswer {
 /// `POST /rate-limit/check`
 pub(crate) async fn check(
     State(state): State<Arc<AppState>>,
-    CheckRequest(check): CheckRequest,
+    check: CheckRequest,
 ) -> Result<Response, Error> {
-    let decided = state.store.check(&check).await;
-    let decision = conclude(&check, decided, vec![Place::Name("body")])?;
-
-    let quota = &check.quota;
-    let source = headers::of_source(decision.source);
-    let headers = (headers::of_decision(quota, check.cost, &decision), source);
+    let (response, decision) = decide(&state, &check).await?;
     // The request log has the decision in the line about this request.
-    let answer = (Extension(decision), Json(CheckAnswer::from(&decision)));
-    Ok(if decision.allowed {
-        (headers, answer).into_response()
-    } else {
-        (state.deny_status, headers, headers::of_denial(&decision), answer).into_response()
-    })
+    Ok((Extension(decision), response).into_response())
 }
+
+/// Decides a check, and returns its answer with the decision.
+pub(super) async fn decide(
+    state: &AppState,
+    CheckRequest(check): &CheckRequest,
+) -> Result<(Response, Decision), Error> {
+    let decided = state.store.check(check).await;
+    let decision = conclude(check, decided, vec![Place::Name("body")])?;
+
+    let body = serde_json::to_vec(&CheckAnswer::from(&decision)).map_err(|_| Error::Internal)?;
+    let mut response = Response::new(Body::from(body));
+    let mut headers = HeaderMap::with_capacity(MOST_HEADERS);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.extend(headers::of_decision(&check.quota, check.cost, &decision));
+    headers.extend(headers::of_source(decision.source).into_iter().flatten());
+    if !decision.allowed {
+        *response.status_mut() = state.deny_status;
+        headers.extend(headers::of_denial(&decision));
+    }
+    *response.headers_mut() = headers;
+    Ok((response, decision))
+}
+
+/// The most headers of an answer to a check, with those that the server adds.
+const MOST_HEADERS: usize = 12;
 
 /// Counts the decision on a check, or returns the error of the check, which is located at `loc`.
 pub(super) fn conclude(
@@ -145,10 +162,24 @@ impl FromRequest<Arc<AppState>> for CheckRequest {
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
         let (parts, body) = request.into_parts();
+        Self::read(body, state, parts.extensions.get()).await
+    }
+}
+
+impl CheckRequest {
+    /// Reads the check in a body, and authorizes it if it has a caller.
+    pub(super) async fn read<B>(
+        body: B,
+        state: &AppState,
+        caller: Option<&AuthorizedCaller>,
+    ) -> Result<Self, Error>
+    where
+        B: HttpBody<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+    {
         let body = body::SINGLE.read(body).await?;
         let mut fields = Fields::from_body(&body.bytes)?;
         let check = read(&mut fields, state.defaults);
-        authorize(fields.finish(check)?, parts.extensions.get()).map(Self)
+        authorize(fields.finish(check)?, caller).map(Self)
     }
 }
 

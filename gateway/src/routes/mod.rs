@@ -30,24 +30,93 @@ use aide::{
     axum::routing::{delete_with, get_with, post_with, put_with},
     openapi::OpenApi,
 };
-use axum::{Router, http::Method};
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    http::{Method, Request},
+    response::{IntoResponse, Response},
+};
+use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use self::{
     authorize::{AccessRule, Sitemap},
+    check::CheckRequest,
     listener_kind::ListenerKind,
 };
 use crate::{
     callers::scope::Scope,
     error::Error,
-    head::Origins,
+    head::{self, Origins},
     headers, openapi,
-    request_log::{self, PageRules},
+    request_log::{self, Answer, PageRules, Pattern},
     state::AppState,
 };
 
+/// The path of checks.
+const CHECK_PATH: &str = "/rate-limit/check";
+
+/// The routes of a listener, with the request log.
+#[derive(Debug, Clone)]
+pub struct App {
+    router: Router,
+    /// The part that answers checks without the router.
+    direct: Option<Arc<DirectChecks>>,
+}
+
+/// The route of checks, which nearly all requests are for. The router spends as much time on a request
+/// as the check takes: it boxes futures and stores the path that it has found.
+#[derive(Debug)]
+struct DirectChecks {
+    state: Arc<AppState>,
+    pages: Arc<PageRules>,
+}
+
+impl App {
+    /// Returns the answer to a request.
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>
+            + Unpin
+            + Send
+            + 'static,
+    {
+        let answer = match self.direct.as_ref().filter(|_| is_plain_check(&request)) {
+            Some(direct) => {
+                let answer = |request| direct.answer(request);
+                // A connection has room for the future of an answer, also while the connection is idle.
+                Box::pin(request_log::record(request, Pattern::Direct(CHECK_PATH), answer)).await
+            }
+            None => self.router.clone().oneshot(request.map(Body::new)).await,
+        };
+        answer.unwrap_or_else(|never| match never {})
+    }
+}
+
+impl DirectChecks {
+    async fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: HttpBody<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+    {
+        let answer = async {
+            head::check(&request, &self.pages.origins)?;
+            let check = CheckRequest::read(request.into_body(), &self.state, None).await?;
+            check::decide(&self.state, &check).await
+        };
+        match answer.await {
+            Ok((response, decision)) => Answer::to_check(response, decision),
+            Err(error) => error.into_response().into(),
+        }
+    }
+}
+
+/// Returns true for a check that no page of a browser sends.
+fn is_plain_check<B>(request: &Request<B>) -> bool {
+    request.uri().path() == CHECK_PATH && !request_log::is_for_page(request)
+}
+
 /// Returns every route of a listener, with its request log.
-pub(crate) fn router(state: &Arc<AppState>, listener: ListenerKind) -> Router {
+pub(crate) fn app(state: &Arc<AppState>, listener: ListenerKind) -> App {
     let mut document = openapi::start();
     let mut routes = operations().only_for(listener).finish(&mut document, Some(state));
     if listener != ListenerKind::Admin {
@@ -56,13 +125,19 @@ pub(crate) fn router(state: &Arc<AppState>, listener: ListenerKind) -> Router {
     let routes = routes
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed);
-    request_log::add_to(routes, page_rules(&state.allowed_origins)).with_state(Arc::clone(state))
+    let pages = Arc::new(page_rules(&state.allowed_origins));
+    let router = request_log::add_to(routes, &pages).with_state(Arc::clone(state));
+    // Where callers need a key, the router authorizes them.
+    let is_direct = listener != ListenerKind::Admin && state.callers.is_none();
+    let direct = is_direct.then(|| Arc::new(DirectChecks { state: Arc::clone(state), pages }));
+    App { router, direct }
 }
 
-/// Returns the router for a connection above MAX_CONNECTIONS: every request has the same error.
-pub(crate) fn refusal() -> Router {
+/// Returns the routes for a connection above MAX_CONNECTIONS: every request has the same error.
+pub(crate) fn refusal() -> App {
     let routes = Router::new().fallback(async || Error::TooManyConnections);
-    request_log::add_to(routes, PageRules { origins: Origins::Any, cors: CorsLayer::new() })
+    let pages = PageRules { origins: Origins::Any, cors: CorsLayer::new() };
+    App { router: request_log::add_to(routes, &Arc::new(pages)), direct: None }
 }
 
 /// Returns the description of every operation.
@@ -81,7 +156,7 @@ fn operations() -> Sitemap {
     // A settlement can take more than the limit.
     const FORCE: AccessRule = AccessRule::Callers(Scope::Force);
     Sitemap::new()
-        .route("/rate-limit/check", CHECK, post_with(check::check, check::docs))
+        .route(CHECK_PATH, CHECK, post_with(check::check, check::docs))
         .route("/rate-limit/check/batch", CHECK_MANY, post_with(batch::check_all, batch::docs))
         .route("/rate-limit/refund", RESET, post_with(refund::refund, refund::docs))
         .route(

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use axum::body::Bytes;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     task::spawn_blocking,
@@ -49,7 +50,7 @@ pub(super) async fn begin(bytes: usize) -> Result<WorkPermit, Error> {
 ///
 /// When the parser returns an error, or when the parser of another body is not done in time.
 pub(super) async fn parse<T: Send + 'static>(
-    body: Vec<u8>,
+    body: Bytes,
     parser: impl FnOnce(&[u8]) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     if body.len() <= SMALL_BYTES {

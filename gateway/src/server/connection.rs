@@ -2,16 +2,9 @@
 
 use std::{convert::Infallible, io, pin::pin, time::Duration};
 
-use axum::{
-    Router,
-    http::{HeaderValue, Request, header::CONNECTION},
-};
-use hyper::{
-    body::Incoming,
-    server::conn::http1,
-    service::{Service, service_fn},
-};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use axum::http::{HeaderValue, Request, header::CONNECTION};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -31,6 +24,7 @@ use super::{
 };
 use crate::{
     request_log::Arrival,
+    routes::App,
     telemetry::{self, ClientAddress, SlowPart},
     watched_files::WatchedFiles,
 };
@@ -86,12 +80,7 @@ impl Connector {
 
     /// Serves a connection until its end. When `drain` changes, the connection ends after the running
     /// request.
-    pub(super) async fn serve(
-        &self,
-        stream: TcpStream,
-        app: Router,
-        mut drain: watch::Receiver<()>,
-    ) {
+    pub(super) async fn serve(&self, stream: TcpStream, app: App, mut drain: watch::Receiver<()>) {
         let client = self.client(&stream);
         // `biased`: a request that has already arrived comes before the shutdown.
         match &self.tls {
@@ -128,20 +117,19 @@ impl Connector {
 
     /// Answers every request of a connection above the maximum number with an error. With TLS it closes
     /// the connection without an answer, because a handshake costs too much.
-    pub(super) async fn refuse(&self, stream: TcpStream, refusal: Router) {
+    pub(super) async fn refuse(&self, stream: TcpStream, refusal: App) {
         if self.tls.is_some() {
             return;
         }
         let client = self.client(&stream);
-        let app = TowerToHyperService::new(refusal);
         let service = service_fn(|mut request: Request<Incoming>| {
             if let Some(client) = client {
                 request.extensions_mut().insert(client);
             }
             let (request, unread) = unread_body::watch(request);
-            let answer = app.call(request);
+            let answer = refusal.answer(request);
             async {
-                let mut response = answer.await?;
+                let mut response = answer.await;
                 unread.settle(&mut response, &Phase::new());
                 Ok::<_, Infallible>(response)
             }
@@ -181,7 +169,7 @@ impl Connector {
         &self,
         stream: S,
         client: Option<ClientAddress>,
-        app: Router,
+        app: App,
         mut drain: watch::Receiver<()>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -189,7 +177,6 @@ impl Connector {
         let phase = Phase::new();
         let stream = TimedStream::new(stream, self.timeouts, phase.clone());
         let stream = ErrorAnswers::new(stream, client);
-        let app = TowerToHyperService::new(app);
         let service = service_fn(|mut request: Request<Incoming>| {
             phase.begin_answer();
             if let Some(client) = client {
@@ -197,10 +184,10 @@ impl Connector {
             }
             let arrival = Arrival::new(request.method(), client);
             let (request, unread) = unread_body::watch(request);
-            let answer = app.call(request);
+            let answer = app.answer(request);
             async {
                 arrival.start_handler();
-                let mut response = answer.await?;
+                let mut response = answer.await;
                 unread.settle(&mut response, &phase);
                 if self.stopping.has_begun() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::Router;
 use store::{LogThrottle, Sums};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, lookup_host},
@@ -17,7 +16,10 @@ use tokio::{
 };
 
 use super::connection::Connector;
-use crate::telemetry::{self, GaugeGuard};
+use crate::{
+    routes::App,
+    telemetry::{self, GaugeGuard},
+};
 
 /// Maximum number of connections that wait to be accepted. The system lowers the number to its own
 /// maximum (net.core.somaxconn).
@@ -71,8 +73,8 @@ impl Listener {
     /// connections above the maximum number.
     pub(super) async fn accept_all(
         &self,
-        app: &Router,
-        refusal: &Router,
+        app: &App,
+        refusal: &App,
         drain: &watch::Sender<()>,
     ) -> Infallible {
         let mut failures = LogThrottle::new();
@@ -91,7 +93,7 @@ impl Listener {
         }
     }
 
-    fn refuse(&self, stream: TcpStream, refusal: &Router) {
+    fn refuse(&self, stream: TcpStream, refusal: &App) {
         telemetry::count_refused_connection();
         if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
             let (connector, refusal) = (Arc::clone(&self.connector), refusal.clone());

@@ -13,7 +13,6 @@ mod unread_body;
 
 use std::{convert::Infallible, future::pending};
 
-use axum::Router;
 use rustls::ServerConfig;
 use tokio::{
     runtime::Handle,
@@ -27,7 +26,7 @@ use self::{
     options::{AdminOptions, ListenOptions, ShutdownOptions},
     stopping::{Signal, Signals, Stopping},
 };
-use crate::{telemetry, watched_files::WatchedFiles};
+use crate::{routes::App, telemetry, watched_files::WatchedFiles};
 
 /// Maximum number of open connections of the admin listener.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
@@ -47,15 +46,15 @@ pub struct Server {
     drain: watch::Sender<()>,
 }
 
-/// The router of each listener.
+/// The routes of each listener.
 #[derive(Debug, Clone)]
 pub struct Apps {
-    /// The router for clients.
-    pub clients: Router,
-    /// The router for probes and operators, where they have a separate listener.
-    pub admin: Router,
-    /// The router for a connection above the maximum number.
-    pub refusal: Router,
+    /// The routes for clients.
+    pub clients: App,
+    /// The routes for probes and operators, where they have a separate listener.
+    pub admin: App,
+    /// The routes for a connection above the maximum number.
+    pub refusal: App,
 }
 
 impl Server {

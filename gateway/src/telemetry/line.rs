@@ -162,7 +162,10 @@ mod tests {
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::{Line, LogFormat};
-    use crate::telemetry::log_context::{LogContext, log_caller, log_refusal};
+    use crate::telemetry::{
+        RequestId,
+        log_context::{LogContext, log_caller, log_refusal},
+    };
 
     /// A log in memory.
     #[derive(Debug, Clone, Default)]
@@ -200,7 +203,8 @@ mod tests {
     }
 
     fn request() -> LogContext {
-        LogContext::new(HeaderValue::from_static("id-7"), Some("4bf9".to_owned()), None)
+        let id = RequestId::Given(HeaderValue::from_static("id-7"));
+        LogContext::new(id, Some("4bf9".to_owned()), None)
     }
 
     #[test]

@@ -5,9 +5,10 @@
 
 use std::{iter, net::IpAddr, sync::OnceLock};
 
-use axum::http::HeaderValue;
 use serde::{Serialize, Serializer};
 use tokio::task_local;
+
+use super::request_id::RequestId;
 
 task_local! {
     static CURRENT: LogContext;
@@ -19,7 +20,7 @@ pub(super) const NAME: &str = "request";
 /// The request that log lines are about.
 #[derive(Debug, Clone)]
 pub(crate) struct LogContext {
-    id: HeaderValue,
+    id: RequestId,
     trace_id: Option<String>,
     client: Option<String>,
     /// Set when the caller is identified, or when that fails.
@@ -38,7 +39,7 @@ impl LogContext {
     /// Returns the context of a request with this id, with the id of its trace if there is one, and
     /// with the address of its client if the log must have it.
     pub(crate) fn new(
-        id: HeaderValue,
+        id: RequestId,
         trace_id: Option<String>,
         client: Option<ClientAddress>,
     ) -> Self {
@@ -77,7 +78,7 @@ impl LogContext {
     /// Returns the fields that are set, with their names.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let fields = [
-            ("request_id", self.id.to_str().ok()),
+            ("request_id", Some(self.id.as_str())),
             ("trace_id", self.trace_id.as_deref()),
             ("client", self.client.as_deref()),
             (UNQUOTED, self.caller.get().map(String::as_str)),

@@ -9,12 +9,14 @@ mod log;
 mod log_context;
 mod metrics;
 mod process;
+mod request_id;
 mod trace_client;
 mod traces;
 
 pub(crate) use self::{
     callers::{count_auth_failure, count_limited_caller},
     log_context::{ClientAddress, LogContext, log_caller, log_refusal},
+    request_id::RequestId,
     traces::RequestSpan,
 };
 pub use self::{

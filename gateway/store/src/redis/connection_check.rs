@@ -36,7 +36,7 @@ pub(crate) async fn run(
     callers_prefix: Option<&str>,
 ) -> Result<usize, String> {
     let tls = topology.uses_tls().then(|| options.tls.clone());
-    let dialer = Dialer::new(tls, options.timeout, 1).map_err(|error| error.to_string())?;
+    let dialer = Dialer::new(tls, options.timeout).map_err(|error| error.to_string())?;
     let check = Check { dialer, answer_timeout: options.timeout, key_prefix, callers_prefix };
     let servers = match topology {
         Topology::Standalone(server) => vec![server.as_ref().clone()],
@@ -76,10 +76,10 @@ impl Check<'_> {
         primary_name: &str,
     ) -> Result<ConnectionInfo, String> {
         let address = sentinel.addr();
-        let mut connection = self.dial(sentinel).await?;
+        let connection = self.dial(sentinel).await?;
         let mut question = redis::cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(primary_name);
-        let answer = self.call(&mut connection, &question).await;
+        let answer = self.call(&connection, &question).await;
         let place =
             answer.and_then(|answer| Ok(Option::<(String, u16)>::from_redis_value(answer)?));
         match place {
@@ -127,8 +127,8 @@ impl Check<'_> {
         else {
             return Err("a cluster is reached by TCP".to_owned());
         };
-        let mut connection = self.dial(seed).await?;
-        let answer = self.call(&mut connection, &cluster_slots()).await;
+        let connection = self.dial(seed).await?;
+        let answer = self.call(&connection, &cluster_slots()).await;
         let address = Address { host: host.clone(), port: *port };
         let shares = answer.and_then(|answer| slot_ranges(answer, &address));
         shares.map_err(|error| describe(&format!("Redis at {address}"), &error))
@@ -137,7 +137,7 @@ impl Check<'_> {
     /// Logs in to a server and sends every command to it.
     async fn check_server(&self, server: &ConnectionInfo, is_cluster: bool) -> Result<(), String> {
         let name = format!("Redis at {}", server.addr());
-        let mut connection = self.dial(server).await?;
+        let connection = self.dial(server).await?;
         let mut commands = commands(self.key_prefix, self.callers_prefix);
         if is_cluster {
             // The last one, since it concerns the command after it.
@@ -147,7 +147,7 @@ impl Check<'_> {
         }
         let mut refused = BTreeSet::new();
         for (command_name, command) in commands {
-            match self.call(&mut connection, &command).await {
+            match self.call(&connection, &command).await {
                 Ok(_) => {}
                 Err(error) if is_past_rights(&error, is_cluster) => {}
                 Err(error) if error.code() == Some("NOPERM") => {
@@ -170,9 +170,10 @@ impl Check<'_> {
         })
     }
 
-    async fn call(&self, connection: &mut Connection, command: &Cmd) -> Result<Value, RedisError> {
-        let answer = timeout(self.answer_timeout, command.query_async(&mut connection.calls)).await;
-        answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    async fn call(&self, connection: &Connection, command: &Cmd) -> Result<Value, RedisError> {
+        let answer = timeout(self.answer_timeout, connection.calls.send(command)).await;
+        let late = || Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        answer.unwrap_or_else(|_| late())?.extract_error()
     }
 }
 

@@ -59,7 +59,7 @@ impl Connections {
         let RedisOptions { max_connections, max_backlog, timeout, tls } = options;
         let tls = topology.uses_tls().then_some(tls);
         let links = Arc::new(LinkOptions {
-            dialer: Dialer::new(tls, timeout, max_backlog)?,
+            dialer: Dialer::new(tls, timeout)?,
             answer_timeout: timeout,
             probe,
             primaries_only: matches!(topology, Topology::Sentinel(_)),

@@ -3,8 +3,8 @@
 use std::{io, sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion, PushInfo, PushKind,
-    RedisConnectionInfo, RedisError, aio::MultiplexedConnection,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    RedisError, aio::MultiplexedConnection,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -15,12 +15,13 @@ use tokio::{
 };
 
 use super::{
-    driver_activity::DriverActivity,
+    calls::Calls,
+    driver::Driver,
+    lent_stream::LentStream,
     lookup::lookup,
     task::Task,
     tls::{Tls, TlsError},
     topology::RedisTls,
-    write_batching::WriteBatching,
 };
 
 /// Shortest timeout of an attempt to connect, with its TLS handshake and its login. The timeout is
@@ -35,30 +36,23 @@ const CLIENT_NAME: &str = "ratelimit-gateway";
 pub(super) struct Dialer {
     tls: Option<Tls>,
     timeout: Duration,
-    /// Most calls that may wait to be written.
-    queue: usize,
 }
 
 /// A connection after its login. Clones share the connection.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
-    pub(super) calls: MultiplexedConnection,
+    pub(super) calls: Calls,
     /// Notified when the connection breaks.
     pub(super) broken: Arc<Notify>,
-    pub(super) activity: Arc<DriverActivity>,
     /// Reads and writes. The driver ends with the last clone, also when answers are outstanding.
     _driver: Arc<Task>,
 }
 
 impl Dialer {
     /// Returns an error when the files for TLS cannot be used.
-    pub(super) fn new(
-        tls: Option<RedisTls>,
-        answer_timeout: Duration,
-        queue: usize,
-    ) -> Result<Self, TlsError> {
+    pub(super) fn new(tls: Option<RedisTls>, answer_timeout: Duration) -> Result<Self, TlsError> {
         let tls = tls.map(Tls::load).transpose()?;
-        Ok(Self { tls, timeout: answer_timeout.max(MIN_TIMEOUT), queue })
+        Ok(Self { tls, timeout: answer_timeout.max(MIN_TIMEOUT) })
     }
 
     /// Connects to a server and logs in.
@@ -92,29 +86,24 @@ impl Dialer {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let broken = Arc::new(Notify::new());
-        let closed = Arc::clone(&broken);
-        let activity = Arc::new(DriverActivity::default());
-        let stream = WriteBatching::new(stream, Arc::clone(&activity));
-        let config = AsyncConnectionConfig::new()
-            // Each call has its own deadline.
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(self.queue)
-            .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Disconnection {
-                    closed.notify_one();
-                }
-                Ok::<(), ()>(())
-            });
-        // Only a RESP3 connection reports its end while no call waits.
+        // The client library logs in, and reads no byte after the last reply.
+        let (stream, lent) = LentStream::lend(stream);
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let login = login.clone().set_protocol(ProtocolVersion::RESP3);
-        let (mut calls, driver) =
-            MultiplexedConnection::new_with_config(&login, stream, config).await?;
-        let driver = Arc::new(Task::spawn(driver));
+        drop(MultiplexedConnection::new_with_config(&login, lent, config).await?);
+        let stream = stream.take_back();
+        let stream = stream.ok_or_else(|| io::Error::other("the stream of a login is in use"))?;
+
+        let (calls, broken) = (Calls::new(), Arc::new(Notify::new()));
+        let (driver, closed) = (Driver::new(stream, calls.shared()), Arc::clone(&broken));
+        let driver = Arc::new(Task::spawn(async move {
+            driver.await;
+            closed.notify_one();
+        }));
         // An error as the answer is ignored: the connection of a user without the right to CLIENT
         // has no name.
-        calls.send_packed_command(redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME)).await?;
-        Ok(Connection { calls, broken, activity, _driver: driver })
+        calls.send(redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME)).await?;
+        Ok(Connection { calls, broken, _driver: driver })
     }
 }
 

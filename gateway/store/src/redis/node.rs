@@ -110,9 +110,9 @@ impl Node {
         command: &Cmd,
         deadline: CallDeadline,
     ) -> Result<Value, CallError> {
-        let (mut link, exchange) = self.begin(deadline, 1, || name(command).into_owned())?;
-        let driver_was_idle = link.connection.activity.watch();
-        let answer = link.calls().send_packed_command(command);
+        let (link, exchange) = self.begin(deadline, 1, || name(command).into_owned())?;
+        let driver_was_idle = link.connection.calls.watch();
+        let answer = link.connection.calls.send(command);
         let outcome = exchange.wait(driver_was_idle, answer).await;
         let outcome = outcome.map(|answer| answer.map(|value| [value]));
         exchange.finish(&link, outcome).map(|[value]| value)
@@ -129,9 +129,9 @@ impl Node {
         deadline: CallDeadline,
     ) -> Result<Vec<Value>, CallError> {
         let count = pipeline.len();
-        let (mut link, exchange) = self.begin(deadline, count, || operation(pipeline))?;
-        let driver_was_idle = link.connection.activity.watch();
-        let answers = link.calls().send_packed_commands(pipeline, 0, count);
+        let (link, exchange) = self.begin(deadline, count, || operation(pipeline))?;
+        let driver_was_idle = link.connection.calls.watch();
+        let answers = link.connection.calls.send_all(pipeline);
         let outcome = exchange.wait(driver_was_idle, answers).await;
         exchange.finish(&link, outcome)
     }

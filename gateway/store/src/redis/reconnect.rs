@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, ConnectionInfo, RedisError, Value, aio::MultiplexedConnection};
+use redis::{Cmd, ConnectionInfo, RedisError, Value};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, sleep_until},
@@ -173,10 +173,6 @@ impl Link {
 }
 
 impl LiveLink {
-    pub(super) fn calls(&mut self) -> &mut MultiplexedConnection {
-        &mut self.connection.calls
-    }
-
     /// Makes the task replace the connection. Calls that wait on the connection can still be
     /// answered.
     pub(super) fn close(&self) {
@@ -291,7 +287,7 @@ impl Reconnect {
     /// Returns an error unless the server answers in time. While this process is late, the wait
     /// continues, because nothing is known of the server.
     async fn probe(&self, connection: &Connection) -> Result<(), RedisError> {
-        let (time, driver_was_idle) = (self.options.answer_timeout, connection.activity.watch());
+        let (time, driver_was_idle) = (self.options.answer_timeout, connection.calls.watch());
         let answer =
             wait_for_answer(time, None, driver_was_idle, self.send_probe(connection)).await;
         let silent = || io::Error::other("connected, but a probe was not answered in time");
@@ -301,18 +297,22 @@ impl Reconnect {
     /// Sends a call like those of decisions. An answer that is an error counts as an answer, because
     /// each call reports it.
     async fn send_probe(&self, connection: &Connection) -> Result<(), RedisError> {
-        let mut calls = connection.calls.clone();
-        calls.send_packed_command(&self.options.probe).await?;
+        let calls = &connection.calls;
+        calls.send(&self.options.probe).await?;
         if !self.options.primaries_only {
             return Ok(());
         }
-        let role = redis::cmd("ROLE").query_async::<Vec<Value>>(&mut calls).await;
-        match role.as_deref() {
-            Ok([Value::BulkString(role), ..]) if role == b"master" => Ok(()),
+        match calls.send(&redis::cmd("ROLE")).await?.extract_error() {
+            Ok(Value::Array(role)) if role.first().is_some_and(is_primary) => Ok(()),
             // The user has no right to ROLE. On a replica each call fails with an error of its own.
             Err(error) if error.code() == Some("NOPERM") => Ok(()),
-            Err(error) => Err(error.clone()),
+            Err(error) => Err(error),
             Ok(_) => Err(io::Error::other("the server that Sentinels name is no primary").into()),
         }
     }
+}
+
+/// Returns whether the first part of the answer to ROLE is that of a primary.
+fn is_primary(role: &Value) -> bool {
+    matches!(role, Value::BulkString(name) if name == b"master")
 }

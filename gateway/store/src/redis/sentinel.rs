@@ -143,13 +143,12 @@ impl Sentinel {
             Some(connection) => connection,
             None => options.dialer.dial(&self.server).await?,
         };
-        let mut calls = connection.calls.clone();
         // The first command returns the address as soon as another primary is promoted, the second
         // one the epoch.
         let mut pipeline = redis::pipe();
         pipeline.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(primary);
         pipeline.cmd("SENTINEL").arg("MASTER").arg(primary);
-        let answers = calls.send_packed_commands(&pipeline, 0, 2).await?;
+        let answers = connection.calls.send_all(&pipeline).await?;
         self.connection = Some(connection);
         read_answer(answers, &self.server)
     }

@@ -245,9 +245,9 @@ async fn ask_seed(
         }
         _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
     };
-    let mut connection = options.dialer.dial(&seed).await?;
+    let connection = options.dialer.dial(&seed).await?;
     let command = cluster_slots();
-    let answer = timeout(options.answer_timeout, command.query_async(&mut connection.calls)).await;
+    let answer = timeout(options.answer_timeout, connection.calls.send(&command)).await;
     let silent = || io::Error::from(io::ErrorKind::TimedOut);
-    slot_ranges(answer.map_err(|_| silent())??, &address)
+    slot_ranges(answer.map_err(|_| silent())??.extract_error()?, &address)
 }
