@@ -184,17 +184,20 @@ impl Shared {
         is_expected
     }
 
-    /// Ends all calls, and those that begin later, with an error.
+    /// Ends all calls, and those that begin later, with an error. Later errors have no effect.
     pub(super) fn fail(&self, error: &RedisError) {
         let mut queue = self.queue();
-        let failure = queue.failure.get_or_insert_with(|| error.clone());
-        tracing::debug!(error = %failure, "a connection to Redis has ended");
+        if queue.failure.is_some() {
+            return;
+        }
+        queue.failure = Some(error.clone());
         let mut callers = vec![];
         for (_, waiting) in &mut queue.waiting {
             callers.extend(waiting.caller.take());
         }
         drop(queue);
         callers.into_iter().for_each(Waker::wake);
+        tracing::debug!(%error, "a connection to Redis has ended");
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

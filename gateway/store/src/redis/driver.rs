@@ -146,6 +146,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
     }
 }
 
+impl<S> Drop for Driver<S> {
+    /// Ends the calls also where the driver ends without an error, so that none of them waits for
+    /// ever.
+    fn drop(&mut self) {
+        self.shared.fail(&io::Error::from(ErrorKind::BrokenPipe).into());
+    }
+}
+
 impl Input {
     /// Reads once. Returns the number of bytes, which is 0 at the end of the connection.
     fn poll_fill<S: AsyncRead + Unpin>(
@@ -188,4 +196,129 @@ impl Input {
 fn malformed() -> RedisError {
     let detail = "the server sends what is no reply";
     (redis::ErrorKind::Parse, detail).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{RedisResult, Value, cmd};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        task::{JoinHandle, yield_now},
+    };
+
+    use super::Driver;
+    use crate::redis::calls::Calls;
+
+    /// The bytes that a connection holds: fewer than those of most calls.
+    const BYTES: usize = 16;
+
+    /// Returns the calls over a new connection, its driver, and the stream of its server.
+    fn connect() -> (Calls, JoinHandle<()>, DuplexStream) {
+        let (client, server) = duplex(BYTES);
+        let calls = Calls::new();
+        let driver = tokio::spawn(Driver::new(client, calls.shared()));
+        (calls, driver, server)
+    }
+
+    /// Sends a pipeline of ECHO commands with these texts.
+    async fn echo(calls: &Calls, texts: &[&str]) -> JoinHandle<RedisResult<Vec<Value>>> {
+        let (calls, mut pipeline) = (calls.clone(), redis::pipe());
+        for text in texts {
+            pipeline.cmd("ECHO").arg(text);
+        }
+        let call = tokio::spawn(async move { calls.send_all(&pipeline).await });
+        yield_now().await;
+        call
+    }
+
+    /// Reads ECHO commands with these texts.
+    async fn expect(server: &mut DuplexStream, texts: &[&str]) {
+        let packed = |text: &&str| cmd("ECHO").arg(text).get_packed_command();
+        let expected: Vec<u8> = texts.iter().flat_map(packed).collect();
+        let mut received = vec![0; expected.len()];
+        server.read_exact(&mut received).await.unwrap();
+        assert_eq!(received, expected);
+    }
+
+    fn integers(values: &[i64]) -> Vec<Value> {
+        values.iter().copied().map(Value::Int).collect()
+    }
+
+    #[tokio::test]
+    async fn each_call_has_its_own_answers_also_after_a_call_that_was_dropped() {
+        let (calls, _driver, mut server) = connect();
+        let first = echo(&calls, &["a"]).await;
+        let dropped = echo(&calls, &["b", "c"]).await;
+        let many = echo(&calls, &["d", "e"]).await;
+        let late = echo(&calls, &["f"]).await;
+        dropped.abort();
+        expect(&mut server, &["a", "b", "c", "d", "e", "f"]).await;
+        for piece in b":1\r\n:2\r\n>1\r\n+push\r\n:3\r\n:4\r\n:5\r\n:6\r\n".chunks(3) {
+            server.write_all(piece).await.unwrap();
+            yield_now().await;
+        }
+        assert_eq!(first.await.unwrap().unwrap(), integers(&[1]));
+        assert_eq!(many.await.unwrap().unwrap(), integers(&[4, 5]));
+        assert_eq!(late.await.unwrap().unwrap(), integers(&[6]));
+        assert!(dropped.await.unwrap_err().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn replies_are_read_while_commands_wait_to_be_written() {
+        let (calls, _driver, mut server) = connect();
+        let long = "x".repeat(100 * BYTES);
+        let (first, second) = (echo(&calls, &["a"]).await, echo(&calls, &[&long]).await);
+        expect(&mut server, &["a"]).await;
+        server.write_all(b"$1\r\na\r\n").await.unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), [Value::BulkString(b"a".to_vec())]);
+        expect(&mut server, &[&long]).await;
+        server.write_all(b"-ERR no\r\n").await.unwrap();
+        assert!(matches!(second.await.unwrap().unwrap()[..], [Value::ServerError(_)]));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_connection_ends_its_calls_but_those_that_have_their_answers() {
+        let (calls, driver, mut server) = connect();
+        let (answered, missing) = (echo(&calls, &["a"]).await, echo(&calls, &["b", "c"]).await);
+        expect(&mut server, &["a", "b", "c"]).await;
+        server.write_all(b":1\r\n:2\r\n").await.unwrap();
+        drop(server);
+        driver.await.unwrap();
+        assert_eq!(answered.await.unwrap().unwrap(), integers(&[1]));
+        assert!(missing.await.unwrap().unwrap_err().is_io_error());
+        assert!(calls.send(&cmd("PING")).await.unwrap_err().is_io_error());
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_is_dropped_ends_its_calls() {
+        let (calls, driver, _server) = connect();
+        let call = echo(&calls, &["a"]).await;
+        driver.abort();
+        assert!(call.await.unwrap().unwrap_err().is_io_error());
+    }
+
+    #[tokio::test]
+    async fn bytes_that_answer_no_call_end_the_connection() {
+        for bytes in [&b":1\r\n"[..], b"HTTP/1.1\r\n", b"*1\r\n:x\r\n"] {
+            let (calls, driver, mut server) = connect();
+            server.write_all(bytes).await.unwrap();
+            driver.await.unwrap();
+            let error = calls.send(&cmd("PING")).await.unwrap_err();
+            assert_eq!(error.kind(), redis::ErrorKind::Parse);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_driver_is_idle_while_a_server_is_silent() {
+        let (calls, _driver, mut server) = connect();
+        yield_now().await;
+        let mut was_idle = calls.watch();
+        let _call = echo(&calls, &["a"]).await;
+        assert!(!was_idle(), "nothing is written");
+        expect(&mut server, &["a"]).await;
+        yield_now().await;
+        was_idle();
+        yield_now().await;
+        assert!(was_idle());
+    }
 }

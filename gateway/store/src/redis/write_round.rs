@@ -7,7 +7,8 @@
 //! 1. The first poll begins a round: every other task that is ready runs once, and most of them add a
 //!    command.
 //! 2. The end of the round wakes the driver, which writes all commands at once.
-//! 3. A round that takes longer than [`LONGEST_ROUND`] ends at the next command.
+//! 3. A round that takes longer than [`LONGEST_ROUND`] ends when the driver is woken next: by a reply, or
+//!    by a call whose answer is late.
 //!
 //! Where no other task is ready, the round ends at once.
 
