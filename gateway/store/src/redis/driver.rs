@@ -8,7 +8,10 @@ use std::{
 };
 
 use redis::{RedisError, Value};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::coop::has_budget_remaining,
+};
 
 use super::{
     calls::Shared,
@@ -67,7 +70,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn poll_both(&mut self, context: &mut Context<'_>) -> Result<(), RedisError> {
         let is_written = self.poll_write(context)?.is_ready();
         self.poll_read(context)?;
-        if is_written {
+        // The runtime ends a read that has used up the budget of the task, whatever is left to read.
+        if is_written && has_budget_remaining() {
             self.shared.count_idle();
         }
         Ok(())
@@ -200,10 +204,13 @@ fn malformed() -> RedisError {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+
     use redis::{RedisResult, Value, cmd};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         task::{JoinHandle, yield_now},
+        time::timeout,
     };
 
     use super::Driver;
@@ -306,6 +313,31 @@ mod tests {
             let error = calls.send(&cmd("PING")).await.unwrap_err();
             assert_eq!(error.kind(), redis::ErrorKind::Parse);
         }
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_leaves_replies_for_its_next_poll_is_not_idle() {
+        const REPLY: &[u8] = b">1\r\n+push\r\n";
+        let (client, mut server) = duplex(4 * 1024 * 1024);
+        let calls = Calls::new();
+        let mut driver = Driver::new(client, calls.shared());
+        server.write_all(&REPLY.repeat(2 * 1024 * 1024 / REPLY.len())).await.unwrap();
+        let mut was_idle = calls.watch();
+        let mut polls_until_idle = 0;
+        loop {
+            // Each poll has a budget of its own.
+            yield_now().await;
+            let poll = poll_fn(|context| Poll::Ready(Pin::new(&mut driver).poll(context))).await;
+            assert!(poll.is_pending());
+            polls_until_idle += 1;
+            if was_idle() {
+                break;
+            }
+        }
+        assert!(polls_until_idle > 1, "2 MiB take more than one budget of reads");
+        assert_eq!(driver.input.received, 0);
+        let read_again = timeout(Duration::ZERO, driver.stream.read_u8()).await;
+        assert!(read_again.is_err(), "nothing is left to read");
     }
 
     #[tokio::test]
