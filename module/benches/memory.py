@@ -55,7 +55,7 @@ def script_hashes(keys):
     return fill
 
 
-def bytes_per_key(keys=KEYS):
+def bytes_per_key(keys):
     measured = {name: grown(loop(name, keys), keys) / keys for name in FILLS}
     measured["token bucket in Lua"] = grown(script_hashes(keys), keys) / keys
     base = measured["INCR and EXPIRE"]
@@ -113,11 +113,11 @@ def bytes_per_lease(leases=1_000, keys=100):
     return grown(fill, keys) / keys / leases - len(holder(0))
 
 
-def measure():
+def measure(keys=KEYS):
     return {
-        "keys": KEYS,
+        "keys": keys,
         "grants_per_tick": PER_TICK,
-        "per_key": bytes_per_key(),
+        "per_key": bytes_per_key(keys),
         "per_grant": bytes_per_grant(),
         "per_lease": bytes_per_lease(),
     }

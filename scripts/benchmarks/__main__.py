@@ -14,12 +14,14 @@ from module.benches import instructions, memory, throughput, traffic
 from . import machine, plots, readme, report, scale, targets
 from .servers import ROOT, Failure
 
-DOCS = ROOT / "docs" / "benchmarks"
 SHORT = bool(os.environ.get("BENCH_SHORT"))
+# The directory of the pages. A trial writes pages of its own.
+DOCS = ROOT / "target" / "benchmarks" if SHORT else ROOT / "docs" / "benchmarks"
+README = ROOT / "README.md"
 PARTS = {
     "instructions": instructions.measure,
     "throughput": lambda: throughput.measure(rounds=1 if SHORT else throughput.ROUNDS),
-    "memory": memory.measure,
+    "memory": lambda: memory.measure(50_000 if SHORT else memory.KEYS),
     "traffic": traffic.measure,
     "gateway-instructions": gateway_instructions.measure,
     "gateway": lambda: gateway.measure(1, 100_000) if SHORT else gateway.measure(),
@@ -33,18 +35,22 @@ def main(words):
     if unknown:
         sys.exit(f"bench: no such part: {' '.join(unknown)}")
     allow_connections()
+    DOCS.mkdir(parents=True, exist_ok=True)
     if words == ["report"]:
-        write_anew()
+        write(json.loads((DOCS / "report.json").read_text()))
+        if (DOCS / "scale.json").exists():
+            scale.write(DOCS, json.loads((DOCS / "scale.json").read_text()))
     elif words == ["scale"]:
-        scale.run(DOCS, SHORT)
-        if not SHORT:
-            write_anew()
+        scale.write(DOCS, scale.measure(SHORT))
+        link_growth()
     else:
         results = {"machine": machine.describe()} | measure(words or PARTS)
-        if words or SHORT:
+        if words:
             print(json.dumps(results, indent=2))
         else:
             write(results)
+    if not words or words[0] in ("report", "scale"):
+        print(f"Written: {DOCS.relative_to(ROOT)}", file=sys.stderr)
 
 
 def allow_connections():
@@ -62,22 +68,26 @@ def measure(parts):
     return results
 
 
-def write_anew():
-    """Writes all pages from the last measured figures."""
-    if (DOCS / "scale.json").exists():
-        scale.write(DOCS, json.loads((DOCS / "scale.json").read_text()))
-    write(json.loads((DOCS / "report.json").read_text()))
-
-
 def write(results):
+    """Writes the report, its plots and the targets, and the figures of the README."""
     (DOCS / "report.json").write_text(json.dumps(results, indent=2) + "\n")
-    growth = report.GROWTH if (DOCS / "scale.md").exists() else ""
-    (DOCS / "report.md").write_text(report.written(results) + growth)
+    (DOCS / "report.md").write_text(report.written(results))
+    link_growth()
     (DOCS / "targets.md").write_text(targets.written(results))
     for name, text in plots.all_plots(results).items():
         (DOCS / name).write_text(text)
-    readme.write(results)
-    print(f"Written: {DOCS.relative_to(ROOT)} and README.md", file=sys.stderr)
+    page = DOCS / "README.md" if SHORT else README
+    page.write_text(readme.written(README.read_text(), results))
+
+
+def link_growth():
+    """Adds a link to the page about growth to the end of the report, where both exist."""
+    page = DOCS / "report.md"
+    if not page.exists() or not (DOCS / "scale.md").exists():
+        return
+    text = page.read_text()
+    if report.GROWTH not in text:
+        page.write_text(text + report.GROWTH)
 
 
 try:

@@ -5,9 +5,7 @@ import re
 from .paired import ratio
 from .plots import ratios, time_ratios
 from .report import table
-from .servers import ROOT
 
-README = ROOT / "README.md"
 START, END = "<!-- written by make bench -->\n", "<!-- until here -->\n"
 # A row of the comparison: this module, a Lua script, and two projects that are not measured here.
 GRANT = re.compile(r"(\| instructions of a grant, `INCR` = 1 \| )[\d.]+ \| \d+( \|)")
@@ -36,14 +34,14 @@ def replaced(pattern, text, figure):
     return text
 
 
-def write(results):
-    text = README.read_text()
+def written(text, results):
+    """Returns the text of the README with the figures of a run."""
     commands = ratios(results["instructions"]["commands"])
     module, script = commands["RATELIMIT.TB granted"], commands["token bucket in Lua, granted"]
     text = replaced(GRANT, text, f"{module:.1f} | {script:.0f}")
     before, rest = text.split(START)
     after = rest.split(END)[1]
-    README.write_text(before + START + block(results, commands) + END + after)
+    return before + START + block(results, commands) + END + after
 
 
 def block(results, commands):

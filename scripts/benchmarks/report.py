@@ -15,10 +15,10 @@ Written by `make bench`, which measures all of this in one run; the figures are 
 """
 
 HOW_TO_READ = """
-Compare ratios. Instructions are counted and repeat within 1%. Processor time is what the system
-says a process has spent: a ratio is the median of short rounds, each of which measures both sides,
-and its range over all rounds is in parentheses. Requests per second and latencies also depend on what the load generator gets of the
-machine: they differ by tens of percent from run to run and are here for scale.
+Compare ratios. Instructions are counted and repeat within 1%. The system counts the processor time
+of a process: a ratio is the median of short rounds, each of which measures both sides, and its range
+over all rounds is in parentheses. Requests per second and latencies also depend on the processor
+time that the load generator gets: they differ by tens of percent from run to run.
 
 ## The machine
 

@@ -85,8 +85,8 @@ LOADS = {
 }
 
 
-def run(docs, short):
-    """Measures only the smaller sizes in one round, and prints the results, for a trial."""
+def measure(short):
+    """Returns the results: for a trial, those of the smaller sizes in one round."""
     results = {"machine": machine.describe(), "rounds": 1 if short else ROUNDS, "parts": {}}
     for part, (_, sizes, prepare) in PARTS.items():
         started = time.monotonic()
@@ -94,13 +94,12 @@ def run(docs, short):
             runs = prepare(stack, sizes[:3] if short else sizes)
             results["parts"][part] = growth.summarize(growth.rounds_of(runs, results["rounds"]))
         print(f"{part}: measured in {time.monotonic() - started:.0f} s", file=sys.stderr)
-    if short:
-        print(written(results))
-    else:
-        (docs / "scale.json").write_text(json.dumps(results, indent=2) + "\n")
+    return results
 
 
 def write(docs, results):
+    """Writes the page, its figures and its plots."""
+    (docs / "scale.json").write_text(json.dumps(results, indent=2) + "\n")
     (docs / "scale.md").write_text(written(results))
     for part, (title, _, _) in PARTS.items():
         (docs / f"scale-{part}.svg").write_text(plot(title, results["parts"][part]["sizes"]))
