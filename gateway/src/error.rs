@@ -67,6 +67,8 @@ pub enum Error {
     NothingStored(String),
     /// The lease does not exist any more, or has another fence.
     LeaseLost,
+    /// The identifier has as many live leases as Redis allows, though its limit allows more.
+    TooManyLeases,
     /// There is no such reservation: it was settled, or has ended.
     NoReservation,
     /// The reservation has other limits.
@@ -117,7 +119,9 @@ impl Error {
             Argument::Capacity => ("burst", json!(quota.capacity().get())),
             Argument::Cost => ("cost", json!(cost)),
             // A check has no such argument.
-            Argument::Reservation | Argument::Identifiers => return Self::Internal,
+            Argument::Reservation | Argument::Identifiers | Argument::Leases => {
+                return Self::Internal;
+            }
         };
         let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));
         loc.push(Place::Name(name));
@@ -153,7 +157,9 @@ impl Error {
             Self::Unavailable | Self::Overloaded | Self::TooManyConnections => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::LeaseLost | Self::ReservationDiffers => StatusCode::CONFLICT,
+            Self::LeaseLost | Self::TooManyLeases | Self::ReservationDiffers => {
+                StatusCode::CONFLICT
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -180,6 +186,9 @@ impl Error {
             Self::Overloaded => "The service is overloaded".to_owned(),
             Self::TooManyConnections => "Too many connections".to_owned(),
             Self::LeaseLost => "The lease is lost".to_owned(),
+            Self::TooManyLeases => {
+                "The identifier has as many live leases as ratelimit.leases-max allows".to_owned()
+            }
             Self::NoReservation => "There is no such reservation".to_owned(),
             Self::NoPolicies => "The service runs without POLICIES_FILE".to_owned(),
             Self::ReservationDiffers => "The reservation has other limits".to_owned(),
@@ -200,6 +209,7 @@ impl Error {
             Self::Forbidden(_) => Some("FORBIDDEN"),
             Self::CallerLimited(_) => Some("CALLER_LIMITED"),
             Self::LeaseLost => Some("LEASE_LOST"),
+            Self::TooManyLeases => Some("TOO_MANY_LEASES"),
             Self::NoReservation => Some("NO_RESERVATION"),
             Self::NoPolicies => Some("NO_POLICIES"),
             Self::ReservationDiffers => Some("RESERVATION_DIFFERS"),
@@ -259,15 +269,17 @@ impl OperationOutput for Error {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, fs};
+
     use axum::{body::to_bytes, http::HeaderValue, response::IntoResponse};
     use store::Millis;
 
     use super::Error;
     use crate::callers::scope::Scope;
 
-    #[tokio::test]
-    async fn every_error_has_its_status_and_body() {
-        for (error, status, body) in [
+    /// Returns every error, and the status and the body of its answer.
+    fn every_error() -> Vec<(Error, u16, &'static str)> {
+        vec![
             (
                 Error::Unauthenticated { has_credential: true },
                 401,
@@ -316,6 +328,22 @@ mod tests {
                 404,
                 r#"{"detail":"No rate limit data found for x"}"#,
             ),
+            (Error::LeaseLost, 409, r#"{"detail":"The lease is lost","error_code":"LEASE_LOST"}"#),
+            (
+                Error::TooManyLeases,
+                409,
+                r#"{"detail":"The identifier has as many live leases as ratelimit.leases-max allows","error_code":"TOO_MANY_LEASES"}"#,
+            ),
+            (
+                Error::NoReservation,
+                404,
+                r#"{"detail":"There is no such reservation","error_code":"NO_RESERVATION"}"#,
+            ),
+            (
+                Error::ReservationDiffers,
+                409,
+                r#"{"detail":"The reservation has other limits","error_code":"RESERVATION_DIFFERS"}"#,
+            ),
             (
                 Error::Unavailable,
                 503,
@@ -336,12 +364,44 @@ mod tests {
                 500,
                 r#"{"detail":"Internal server error","error_code":"INTERNAL_ERROR"}"#,
             ),
-        ] {
+        ]
+    }
+
+    #[tokio::test]
+    async fn every_error_has_its_status_and_body() {
+        for (error, status, body) in every_error() {
             let response = error.into_response();
             assert_eq!(response.status(), status);
             let retry_after = response.headers().get("Retry-After").map(HeaderValue::as_bytes);
             assert_eq!(retry_after, [429, 503].contains(&status).then_some(&b"1"[..]));
             assert_eq!(to_bytes(response.into_body(), 1024).await.unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn the_page_on_the_api_has_a_row_for_every_status_and_code() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/http.md");
+        let page = fs::read_to_string(path).unwrap();
+        let (_, table) = page.split_once("\n## Errors\n").unwrap();
+        // Each row begins with the statuses and the code.
+        let cells = |row: &str| {
+            let mut cells = row.split('|').skip(1).map(|cell| cell.trim().to_owned());
+            Some((cells.next()?, cells.next()?))
+        };
+        let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1).filter_map(cells);
+        let rows: BTreeSet<_> = rows.collect();
+        let row_of = |(error, status, _): (Error, u16, _)| {
+            let code = error.code().map_or_else(String::new, |code| format!("`{code}`"));
+            (status.to_string(), code)
+        };
+        let expected: BTreeSet<_> = every_error().into_iter().map(row_of).collect();
+        assert_eq!(rows, expected);
+        // A new error is added to the list in this file, and so to the page.
+        let source = include_str!("error.rs");
+        for (code, _) in source.split("=> Some(\"").skip(1).filter_map(|rest| rest.split_once('"'))
+        {
+            let is_listed = |(error, ..): &(Error, u16, _)| error.code() == Some(code);
+            assert!(every_error().iter().any(is_listed), "{code}");
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{
     Answer, Client, Cluster, Gateway, GatewayBuilder, Record, Server, Traffic, eventually,
-    is_primary,
+    is_primary, json_of,
 };
 
 const PRIMARIES: usize = 3;
@@ -266,4 +266,51 @@ fn a_batch_is_decided_by_all_nodes_and_answered_in_its_order() {
         (0..PRIMARIES).map(|number| cluster.node(number).client().call("DBSIZE")).collect();
     assert_eq!(sizes.iter().sum::<i64>(), IDENTIFIERS as i64);
     assert!(!sizes.contains(&0), "{sizes:?}");
+}
+
+#[test]
+fn a_reservation_is_settled_once_also_after_its_slot_has_moved() {
+    let cluster = Cluster::start();
+    let (source, target) = (cluster.node(0), cluster.node(1));
+    let gateway = gateway(&cluster).start();
+    let body = |identifier: &str, number: &str, units: u32| {
+        let window = 31_622_400;
+        let body = json!({ "reservation": "r", "identifier": identifier, "ttl_seconds": 600, "limits": [
+            { "algorithm": "sliding_window", "limit": 10, "window_seconds": window, number: units },
+            { "algorithm": "token_bucket", "limit": 20, "window_seconds": window, number: units },
+        ] });
+        body.to_string()
+    };
+    let identifiers = identifiers(&cluster);
+    for identifier in &identifiers {
+        let answer = gateway.post("/rate-limit/reserve", &body(identifier, "cost", 6));
+        assert_eq!((answer.status, &json_of(&answer)["remaining"]), (200, &json!(4)));
+    }
+    let (from, to, port) = (source.node_id(), target.node_id(), target.port());
+    let moved = &identifiers[0];
+    let keys = ["sliding_window:{}", "token_bucket:{}", "reservation:{}:r"]
+        .map(|key| key.replace("{}", &format!("{{{moved}}}")));
+    let (mut source, mut target) = (source.client(), target.client());
+    let slot: u32 = source.call(&format!("CLUSTER KEYSLOT {}", keys[0]));
+    target.call::<()>(&format!("CLUSTER SETSLOT {slot} IMPORTING {from}"));
+    source.call::<()>(&format!("CLUSTER SETSLOT {slot} MIGRATING {to}"));
+    for key in keys {
+        source.call::<String>(&format!("MIGRATE 127.0.0.1 {port} {key} 0 30000"));
+    }
+    for client in [&mut target, &mut source] {
+        client.call::<()>(&format!("CLUSTER SETSLOT {slot} NODE {to}"));
+    }
+    for identifier in &identifiers {
+        let settle = || gateway.post("/rate-limit/settle", &body(identifier, "actual", 7));
+        let answer = settle();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let limits = &json_of(&answer)["limits"];
+        assert_eq!([0, 1].map(|place| limits[place]["correction"].as_i64()), [Some(1); 2]);
+        assert_eq!(settle().status, 404);
+    }
+    let limits: Vec<_> = identifiers.iter().map(|name| json!({ "identifier": name })).collect();
+    let apart = json!({ "ttl_seconds": 600, "limits": limits });
+    let refused = gateway.post("/rate-limit/reserve", &apart.to_string());
+    let msg = "Value error, identifiers must share a slot of the cluster";
+    assert_eq!((refused.status, &json_of(&refused)["detail"][0]["msg"]), (422, &json!(msg)));
 }

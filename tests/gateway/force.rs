@@ -136,8 +136,11 @@ fn the_most_debt_is_an_answer_and_no_error() {
                 assert_eq!(answer.status, 200, "{}", answer.body);
                 answer.body.starts_with(r#"{"allowed":true,"#)
             });
-            // 4,294,967,295 units are four times the cost and a part of it.
-            assert_eq!(allowed, [true, true, true, true, true, false, false], "{algorithm}");
+            // 4,294,967,295 units are four times the cost and a part of it: the rest was dropped.
+            assert_eq!(allowed, [true, true, true, true, false, false, false], "{algorithm}");
+            let batch = json!({ "checks": [most] }).to_string();
+            let answer = gateway.post("/rate-limit/check/batch", &batch);
+            assert!(answer.body.contains(r#""allowed":false,"#), "{}", answer.body);
         }
     }
 }

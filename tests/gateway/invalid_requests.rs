@@ -104,6 +104,52 @@ fn a_check_names_the_one_fault_there_is() {
 }
 
 #[test]
+fn null_is_an_optional_field_that_is_left_out() {
+    let nulls = |identifier: &str, names: &[&str]| {
+        let fields = names.iter().map(|name| format!(r#","{name}":null"#)).collect::<String>();
+        format!(r#"{{"identifier":"{identifier}","ttl_seconds":60,"limit":100{fields}}}"#)
+    };
+    assert_of_both(|gateway| {
+        let fields = [
+            "algorithm",
+            "window_seconds",
+            "cost",
+            "burst",
+            "resolution_seconds",
+            "period",
+            "timezone",
+            "starts",
+            "force",
+        ];
+        let check = nulls("a", &fields);
+        let answer = gateway.post("/rate-limit/check", &check);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert!(answer.body.starts_with(r#"{"allowed":true,"remaining":99,"#), "{}", answer.body);
+        let answer = gateway.post("/rate-limit/check/batch", &format!(r#"{{"checks":[{check}]}}"#));
+        assert!(answer.body.contains(r#""allowed":true,"remaining":98,"#), "{}", answer.body);
+        let body = nulls("a", &["algorithm", "amount", "cost"]);
+        let answer = gateway.post("/rate-limit/refund", &body);
+        assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"refunded":1}"#));
+        let answer = gateway.post("/rate-limit/leases", &nulls("a", &["lease", "cost", "force"]));
+        assert!(answer.body.contains(r#""remaining":99,"#), "{}", answer.body);
+        let limit = nulls("a", &[&fields[..], &["actual", "amount"]].concat());
+        let of = |reservation: &str| {
+            let rest = r#""ttl_seconds":60,"identifier":null"#;
+            format!(r#"{{"reservation":{reservation},{rest},"cost":null,"limits":[{limit}]}}"#)
+        };
+        for (path, reservation) in
+            [("reserve", "null"), ("reserve", r#""r""#), ("settle", r#""r""#)]
+        {
+            let answer = gateway.post(&format!("/rate-limit/{path}"), &of(reservation));
+            assert_eq!(answer.status, 200, "{path} {reservation}: {}", answer.body);
+        }
+        // A field without a default has none.
+        let answer = gateway.post("/rate-limit/check", r#"{"identifier":null}"#);
+        assert!(answer.body.contains(r#""type":"string_type""#), "{}", answer.body);
+    });
+}
+
+#[test]
 fn a_status_and_a_reset_name_faults_of_query_and_path() {
     assert_of_both(|gateway| {
         let response = gateway.get("/rate-limit/status/x?limit=&window_seconds=-1");

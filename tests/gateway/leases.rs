@@ -285,6 +285,43 @@ fn a_cost_above_the_limit_is_refused_like_that_of_a_check() {
 }
 
 #[test]
+fn more_live_leases_than_the_server_allows_are_a_conflict_that_names_the_setting() {
+    let server = Server::at(NOON);
+    let gateway = Gateway::start(&server);
+    server.client().call::<()>("CONFIG SET ratelimit.leases-max 2");
+    for holder in ["a", "b"] {
+        acquire(&gateway, &lease("tenant", holder, 5));
+    }
+    let answer = gateway.post("/rate-limit/leases", &lease("tenant", "c", 5).to_string());
+    let error = r#"{"detail":"The identifier has as many live leases as ratelimit.leases-max allows","error_code":"TOO_MANY_LEASES"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (409, error));
+    // The limit of the request comes first, and a holder keeps its lease.
+    assert_eq!(acquire(&gateway, &lease("tenant", "c", 2))["allowed"], false);
+    assert_eq!(acquire(&gateway, &lease("tenant", "a", 5))["allowed"], true);
+    release(&gateway, "tenant/b");
+    assert_eq!(acquire(&gateway, &lease("tenant", "c", 5))["allowed"], true);
+}
+
+#[test]
+fn a_field_of_another_request_that_would_change_the_meaning_is_refused() {
+    let gateway = Place::memory();
+    for (name, value) in [("force", json!(true)), ("burst", json!(9))] {
+        let mut body = lease("tenant", "a", 5);
+        body[name] = value;
+        let answer = gateway.post("/rate-limit/leases", &body.to_string());
+        let msg = format!(
+            "Value error, {name} does not belong here: all leases together take at most limit"
+        );
+        assert_eq!((answer.status, &json_of(&answer)["detail"][0]["msg"]), (422, &json!(msg)));
+    }
+    acquire(&gateway, &lease("tenant", "a", 5));
+    let answer = renew(&gateway, "tenant/a", &json!({ "ttl_seconds": 60, "cost": 2 }));
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    let answer = renew(&gateway, "tenant/a", &json!({ "ttl_seconds": 60, "fence": null }));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[test]
 fn leases_are_unavailable_without_redis_in_every_fail_mode() {
     for mode in ["closed", "open", "local"] {
         let server = Server::at(NOON);

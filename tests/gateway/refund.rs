@@ -76,9 +76,19 @@ fn a_refund_lists_all_its_faults() {
     let detail = format!(r#"{{"detail":[{}]}}"#, faults.join(","));
     assert_eq!((response.status, response.body), (422, detail));
 
-    for amount in ["1000000001", "1.5", "null"] {
+    for amount in ["1000000001", "1.5"] {
         let body = format!(r#"{{"identifier": "user", "amount": {amount}}}"#);
         assert_eq!(refund(&gateway, &body).status, 422, "{amount}");
+    }
+    // A cost would be read as an amount of 1.
+    let response = refund(&gateway, r#"{"identifier": "user", "cost": 5}"#);
+    let fault = r#"{"type":"value_error","loc":["body","cost"],"msg":"Value error, cost does not belong here: the units of a refund are amount","input":5}"#;
+    assert_eq!((response.status, response.body), (422, format!(r#"{{"detail":[{fault}]}}"#)));
+    for body in [
+        r#"{"identifier": "user", "cost": 5, "amount": 1}"#,
+        r#"{"identifier": "user", "cost": null}"#,
+    ] {
+        assert_eq!(refund(&gateway, body).status, 200, "{body}");
     }
 }
 

@@ -235,6 +235,79 @@ fn invalid_fields_are_all_listed() {
 }
 
 #[test]
+fn a_field_of_another_request_that_would_change_the_meaning_is_refused() {
+    let gateway = Place::memory();
+    let refusal = |path: &str, body: &Value| {
+        let answer = gateway.post(path, &body.to_string());
+        assert_eq!(answer.status, 422, "{body}: {}", answer.body);
+        let faults = json_of(&answer)["detail"].clone();
+        assert_eq!(faults.as_array().unwrap().len(), 1, "{faults}");
+        (faults[0]["loc"].clone(), faults[0]["msg"].as_str().unwrap().to_owned())
+    };
+    let reserve_of = |name: &str, value: Value| {
+        let mut body = estimate("r", 1);
+        body["limits"][0][name] = value;
+        body
+    };
+    let (loc, msg) = refusal("/rate-limit/reserve", &reserve_of("force", json!(true)));
+    assert_eq!(loc, json!(["body", "limits", 0, "force"]));
+    assert!(msg.starts_with("Value error, force is for checks only: a reservation"), "{msg}");
+    for name in ["actual", "amount"] {
+        let (_, msg) = refusal("/rate-limit/reserve", &reserve_of(name, json!(5)));
+        assert!(msg.ends_with("does not belong here: the estimated units are cost"), "{msg}");
+    }
+    assert_eq!(reserve(&gateway, &reserve_of("force", json!(false)))["allowed"], true);
+
+    let used = json!({ "reservation": "r", "identifier": "tenant", "limits": [
+        { "algorithm": "sliding_window", "cost": 1 }, { "algorithm": "token_bucket" } ] });
+    let (loc, msg) = refusal("/rate-limit/settle", &used);
+    assert_eq!(loc, json!(["body", "limits", 0, "cost"]));
+    assert_eq!(msg, "Value error, cost does not belong here: the units that were used are actual");
+    for (path, mut body, name) in [
+        ("/rate-limit/reserve", estimate("s", 1), "cost"),
+        ("/rate-limit/reserve", estimate("s", 1), "window_seconds"),
+        ("/rate-limit/settle", actual("r", [json!(1), json!(1)]), "actual"),
+    ] {
+        body[name] = json!(7);
+        let (loc, msg) = refusal(path, &body);
+        assert_eq!(loc, json!(["body", name]));
+        assert!(msg.ends_with("does not belong here: each of the limits has its own"), "{msg}");
+    }
+    assert_eq!(corrections(&settle(&gateway, &actual("r", [json!(1), json!(1)]))), [0, 0]);
+}
+
+#[test]
+fn units_beyond_an_estimate_are_taken_in_the_window_of_the_settlement_if_it_is_known() {
+    let server = Server::at(NOON);
+    let redis = Gateway::builder().redis(&server).start();
+    let memory = Gateway::builder().clock(server.clock()).env("REDIS_URL", "memory://").start();
+    let day = Duration::from_secs(86_400);
+    for (turn, gateway) in [&redis, &memory].into_iter().enumerate() {
+        let zones = [("utc", json!(null)), ("berlin", json!("Europe/Berlin"))];
+        let limits = |number: &str, value: u32| {
+            let limit = |(identifier, zone): &(&str, Value)| {
+                json!({ "identifier": format!("{identifier}{turn}"), "algorithm": "fixed_window",
+                    "limit": 10, "period": "day", "timezone": zone, number: value })
+            };
+            json!({ "reservation": "r", "ttl_seconds": 172_800, "limits": zones.iter().map(limit).collect::<Vec<_>>() })
+        };
+        reserve(gateway, &limits("cost", 2));
+        server.clock().advance(day);
+        // Without a state the reservation has the rule of the day in UTC, and not that in Berlin.
+        assert_eq!(corrections(&settle(gateway, &limits("actual", 5))), [3, 0]);
+        reserve(gateway, &limits("cost", 2));
+        server.clock().advance(day);
+        for zone in ["UTC", "Europe/Berlin"] {
+            let identifier = if zone == "UTC" { "utc" } else { "berlin" };
+            let check = json!({ "identifier": format!("{identifier}{turn}"), "limit": 10,
+                "algorithm": "fixed_window", "period": "day", "timezone": zone });
+            assert_eq!(gateway.post("/rate-limit/check", &check.to_string()).status, 200);
+        }
+        assert_eq!(corrections(&settle(gateway, &limits("actual", 5))), [3, 3]);
+    }
+}
+
+#[test]
 fn reservations_are_unavailable_without_redis_in_every_fail_mode() {
     for mode in ["closed", "open", "local"] {
         let server = Server::at(NOON);

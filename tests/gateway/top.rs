@@ -180,3 +180,31 @@ fn the_line_of_a_check_has_the_decision_and_at_debug_a_line_has_the_identifier()
         }
     }
 }
+
+#[test]
+fn denials_of_leases_and_reservations_count() {
+    let lease = |name: &str| json!({ "identifier": "jobs", "lease": name, "limit": 1, "ttl_seconds": 3600 });
+    let estimate = |reservation: &str| {
+        json!({ "reservation": reservation, "identifier": "tokens", "ttl_seconds": 3600, "limits": [
+            { "limit": 1, "window_seconds": 3600 },
+            { "algorithm": "fixed_window", "limit": 9, "period": "year" } ] })
+    };
+    let (listed, after_reset) = within_a_minute(|| {
+        let gateway = memory();
+        for name in ["a", "b", "c"] {
+            post(&gateway, "/rate-limit/leases", &lease(name));
+        }
+        for reservation in ["r", "s"] {
+            post(&gateway, "/rate-limit/reserve", &estimate(reservation));
+        }
+        let listed = top(&gateway, "");
+        gateway.delete("/rate-limit/reset/jobs?algorithm=concurrency");
+        (listed, top(&gateway, ""))
+    });
+    let entry = |identifier: &str, algorithm: &str, denied| {
+        (identifier.to_owned(), algorithm.to_owned(), denied)
+    };
+    let reserved = entry("tokens", "token_bucket", 1);
+    assert_eq!(listed, [entry("jobs", "concurrency", 2), reserved.clone()]);
+    assert_eq!(after_reset, [reserved]);
+}

@@ -57,9 +57,19 @@ impl<'a> Fields<'a> {
 
     /// Reads the fields of a JSON value at `loc`.
     pub(crate) fn from_json(value: &'a RawValue, loc: Vec<Place>) -> Result<Self, Error> {
-        // The grammar was checked when the whole body was read.
-        let members = json::members(value.get()).unwrap_or(None);
-        Self::from_members(members, value.get(), loc).map_err(Error::Invalid)
+        Self::from_item(value, loc).map_err(Error::Invalid)
+    }
+
+    fn from_item(value: &'a RawValue, loc: Vec<Place>) -> Result<Self, Vec<FieldError>> {
+        let json = value.get();
+        match json::members(json) {
+            Ok(members) => Self::from_members(members, json, loc),
+            // The grammar of the whole body is valid. A name can still be no text, such as half of
+            // a surrogate pair.
+            Err(error) => {
+                Err(vec![not_json(&error.to_string()).at(loc, Input::from_json(value).echo())])
+            }
+        }
     }
 
     /// Reads an item of a list, whose errors become errors of this part.
@@ -72,8 +82,7 @@ impl<'a> Fields<'a> {
     ) -> Result<T, Invalid> {
         let mut loc = self.loc.clone();
         loc.extend([Place::Name(list), Place::Position(position)]);
-        let members = json::members(value.get()).unwrap_or(None);
-        match Self::from_members(members, value.get(), loc) {
+        match Self::from_item(value, loc) {
             Ok(mut fields) => {
                 let item = read(&mut fields);
                 self.errors.append(&mut fields.errors);
@@ -135,13 +144,13 @@ impl<'a> Fields<'a> {
             .collect();
     }
 
-    /// Reads a required field.
+    /// Reads a required field. Null is a value that breaks its rule.
     pub(crate) fn required<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&Input<'a>) -> Result<T, BrokenRule>,
     ) -> Result<T, Invalid> {
-        match self.optional(name, parse)? {
+        match self.read(name, parse)? {
             Some(value) => Ok(value),
             None => Err(self.add_missing(name)),
         }
@@ -153,8 +162,34 @@ impl<'a> Fields<'a> {
         self.add_error_of(name, missing(), input)
     }
 
-    /// Reads an optional field.
+    /// Reads an optional field. Null is a field that is left out.
     pub(crate) fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&Input<'a>) -> Result<T, BrokenRule>,
+    ) -> Result<Option<T>, Invalid> {
+        if self.has(name) { self.read(name, parse) } else { Ok(None) }
+    }
+
+    /// Adds an error for each of these fields that the request has. They belong to other requests,
+    /// and would change the meaning of this one: `rule` has the right place of their values.
+    pub(crate) fn refuse(&mut self, names: &[&'static str], rule: &str) -> Result<(), Invalid> {
+        let mut result = Ok(());
+        for name in names {
+            if self.has(name) {
+                let msg = format!("Value error, {name} does not belong here: {rule}");
+                result = Err(self.add_error(name, BrokenRule::new("value_error", msg)));
+            }
+        }
+        result
+    }
+
+    /// Returns true when the request has a value for this field that is not null.
+    pub(crate) fn has(&self, name: &'static str) -> bool {
+        self.value(name).is_some_and(|value| *value != Input::Null)
+    }
+
+    fn read<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&Input<'a>) -> Result<T, BrokenRule>,
@@ -179,12 +214,6 @@ impl<'a> Fields<'a> {
     /// Returns the location of the fields.
     pub(super) fn location(&self) -> &[Place] {
         &self.loc
-    }
-
-    /// Returns true when the request has a value for this field; null stands for a field that is left
-    /// out.
-    pub(crate) fn has(&self, name: &'static str) -> bool {
-        self.value(name).is_some_and(|value| *value != Input::Null)
     }
 
     /// Returns the value of a field, as it came.
@@ -330,6 +359,31 @@ mod tests {
         for (error, name) in [(&listed[0], "identifier"), (&listed[1], "limit")] {
             assert_eq!((&error["type"], &error["loc"][1]), (&json!("json_invalid"), &json!(name)));
         }
+    }
+
+    #[test]
+    fn an_item_with_a_name_that_is_no_text_is_no_json() {
+        let body = br#"{"limits": [{"\ud800": 1}]}"#;
+        let mut fields = Fields::from_body(body).unwrap();
+        let [item] = fields.list("limits", &(1..=1)).unwrap()[..] else { panic!("one item") };
+        let read = fields.item("limits", 0, item, |_| Ok(()));
+        let listed = field_errors(fields.finish(read).unwrap_err());
+        assert_eq!(listed[0]["type"], "json_invalid");
+        assert_eq!(listed[0]["loc"], json!(["body", "limits", 0]));
+    }
+
+    #[test]
+    fn a_field_of_another_request_is_refused_unless_it_is_null() {
+        let body = br#"{"cost": 1, "force": null, "identifier": null}"#;
+        let mut fields = Fields::from_body(body).unwrap();
+        assert_eq!(fields.optional("identifier", value::identifier), Ok(None));
+        let read = fields.refuse(&["cost", "force", "amount"], "it is actual");
+        let required = fields.required("identifier", value::identifier).map(drop);
+        let listed = field_errors(fields.finish(read.and(required)).unwrap_err());
+        let refusal = json!({ "type": "value_error", "loc": ["body", "cost"], "input": 1,
+            "msg": "Value error, cost does not belong here: it is actual" });
+        assert_eq!(listed[0], refusal);
+        assert_eq!(listed[1]["type"], "string_type");
     }
 
     #[test]

@@ -33,16 +33,6 @@ pub(crate) fn lease(value: &Input<'_>) -> Result<Holder, BrokenRule> {
     Holder::new(&name).ok_or_else(|| BrokenRule::new("value_error", "Value error, invalid lease"))
 }
 
-/// Reads the name of a lease, or null.
-pub(crate) fn lease_or_null(value: &Input<'_>) -> Result<Option<Holder>, BrokenRule> {
-    if *value == Input::Null { Ok(None) } else { lease(value).map(Some) }
-}
-
-/// Reads the fence of a lease, or null.
-pub(crate) fn fence_or_null(value: &Input<'_>) -> Result<Option<u64>, BrokenRule> {
-    if *value == Input::Null { Ok(None) } else { fence(value).map(Some) }
-}
-
 /// Reads the fence of a lease.
 pub(crate) fn fence(value: &Input<'_>) -> Result<u64, BrokenRule> {
     value::whole(value, &FENCE)

@@ -26,10 +26,12 @@ pub(crate) fn thousandths(text: &str) -> Result<i128, NumberError> {
     if fraction.len() > 3 {
         return Err(NumberError::TooFine);
     }
-    // Both are digits, so parsing can fail only for numbers that are too large.
+    // These are digits, so parsing can fail only for a number that is too large.
     let whole = whole.parse::<u64>().unwrap_or(u64::MAX);
-    let fraction = format!("{fraction:0<3}").parse::<i64>().unwrap_or(0);
-    Ok(sign * (i128::from(whole) * 1000 + i128::from(fraction)))
+    let digit = |place: usize| fraction.as_bytes().get(place).map_or(0, |digit| digit - b'0');
+    let fraction = [digit(0), digit(1), digit(2)].map(i128::from);
+    let [tenths, hundredths, thousandths] = fraction;
+    Ok(sign * (i128::from(whole) * 1000 + tenths * 100 + hundredths * 10 + thousandths))
 }
 
 fn is_digits(text: &str) -> bool {

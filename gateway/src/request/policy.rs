@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
 
     /// Reads a check by policy.
     pub(crate) fn policy_check(&mut self) -> Result<PolicyCheck<'a>, Invalid> {
-        let policy = self.optional("policy", text_or_null);
+        let policy = self.optional("policy", text);
         let identifier = self.value_or_null("identifier", bytes);
         let attributes = self.optional("attributes", attributes);
         // A token that is no text is no token, which the end user can send.
@@ -106,15 +106,15 @@ impl<'a> Fields<'a> {
             token => text(token),
         });
         let cost = self.optional("cost", cost);
-        let lease = self.optional("lease", lease::lease_or_null);
+        let lease = self.optional("lease", lease::lease);
         Ok(PolicyCheck {
             loc: self.location().to_vec(),
-            policy: policy?.flatten(),
+            policy: policy?,
             identifier: identifier?,
             attributes: attributes?.unwrap_or_default(),
             token: token?,
             cost: cost?,
-            lease: lease?.flatten(),
+            lease: lease?,
         })
     }
 
@@ -261,10 +261,6 @@ fn text<'a>(value: &Input<'a>) -> Result<Cow<'a, str>, BrokenRule> {
     }
 }
 
-fn text_or_null<'a>(value: &Input<'a>) -> Result<Option<Cow<'a, str>>, BrokenRule> {
-    if *value == Input::Null { Ok(None) } else { text(value).map(Some) }
-}
-
 /// Reads a text as bytes. Half of a surrogate pair has three bytes.
 fn bytes<'a>(value: &Input<'a>) -> Result<Cow<'a, [u8]>, BrokenRule> {
     match value {
@@ -299,7 +295,6 @@ fn cost(value: &Input<'_>) -> Result<u64, BrokenRule> {
 /// Reads the attributes of a check: an object of texts, numbers and booleans.
 fn attributes<'a>(value: &Input<'a>) -> Result<Vec<Attribute<'a>>, BrokenRule> {
     let json = match value {
-        Input::Null => return Ok(Vec::new()),
         Input::Object(json) => *json,
         _ => return Err(BrokenRule::new("dict_type", "Input should be a valid dictionary")),
     };

@@ -3,9 +3,10 @@
 use std::{borrow::Cow, ops::RangeInclusive};
 
 use calendar::Unit;
-use limiter::Algorithm;
+use limiter::{Algorithm, Units};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serializer;
+use store::LimitKind;
 
 use crate::seconds::Seconds;
 
@@ -14,6 +15,19 @@ pub(crate) const UNITS: RangeInclusive<u32> = 1..=1_000_000_000;
 
 /// The range of a cost, in units; a cost of 0 takes nothing.
 pub(crate) const COST: RangeInclusive<u32> = 0..=*UNITS.end();
+
+/// The cost or the amount of a request that leaves it out.
+pub(crate) const DEFAULT_UNITS: Units = Units::MIN;
+
+/// Returns the cost or the amount of a request that leaves it out, for `schemars(default)`.
+pub(crate) const fn default_units() -> Option<u32> {
+    Some(DEFAULT_UNITS.get())
+}
+
+/// Returns the algorithm of a request that leaves it out.
+pub(crate) const fn default_algorithm() -> Algorithm {
+    Algorithm::TokenBucket
+}
 
 /// The range of a day of a month.
 pub(crate) const DAYS: RangeInclusive<u32> = 1..=31;
@@ -47,21 +61,50 @@ impl JsonSchema for AlgorithmName {
     }
 }
 
+/// The name of a kind of limit in JSON, for `serde(serialize_with)` and `schemars(with)`.
+#[derive(Debug)]
+pub(crate) struct LimitKindName;
+
+impl LimitKindName {
+    /// Writes the name of a kind.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub(crate) fn serialize<S: Serializer>(
+        kind: &LimitKind,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(kind.name())
+    }
+}
+
+impl JsonSchema for LimitKindName {
+    fn schema_name() -> Cow<'static, str> {
+        "LimitKind".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The algorithm of a quota, or `concurrency` for leases.",
+            "type": "string",
+            "enum": LimitKind::ALL.map(LimitKind::name),
+        })
+    }
+}
+
 /// The schema of the quota in a request.
 #[derive(Debug, JsonSchema)]
 #[schemars(inline, transform = require_nothing)]
 #[expect(dead_code, reason = "describes the fields; their values are read into a QuotaRule")]
 pub(crate) struct QuotaSchema {
     /// The algorithm; `token_bucket` when left out.
-    #[schemars(with = "AlgorithmName")]
-    algorithm: Algorithm,
+    #[schemars(with = "Option<AlgorithmName>")]
+    algorithm: Option<Algorithm>,
     /// Units per window; the service's DEFAULT_LIMIT when left out.
     #[schemars(range(min = *UNITS.start(), max = *UNITS.end()))]
-    limit: u32,
+    limit: Option<u32>,
     /// The window in seconds, with at most three decimals; the service's DEFAULT_WINDOW_SECONDS when
     /// left out. Fixed windows of a length begin at multiples of the length since 1970.
     #[schemars(rename = "window_seconds", range(min = 0.001, max = 31_622_400))]
-    window: Seconds,
+    window: Option<Seconds>,
     /// The capacity of a token bucket, which is the most units that can be taken at once; the limit
     /// when left out.
     #[schemars(range(min = *UNITS.start(), max = *UNITS.end()))]

@@ -10,6 +10,7 @@ use crate::{
         field_error::BrokenRule,
         fields::{Defaults, Fields, Invalid},
         input::Input,
+        quota::default_algorithm,
         value,
     },
     seconds::Seconds,
@@ -19,7 +20,7 @@ impl<'a> Fields<'a> {
     /// Reads a quota, with defaults for fields that are left out.
     pub(crate) fn quota(&mut self, defaults: Defaults) -> Result<QuotaRule, Invalid> {
         let algorithm = self.optional("algorithm", value::algorithm);
-        let algorithm = algorithm.map(|given| given.unwrap_or(Algorithm::TokenBucket));
+        let algorithm = algorithm.map(|given| given.unwrap_or(default_algorithm()));
         let limit = self.optional("limit", value::units);
         let window = self.optional("window_seconds", value::window);
         let window = window.map(|given| given.unwrap_or(defaults.window));
@@ -91,8 +92,7 @@ impl<'a> Fields<'a> {
         }))
     }
 
-    /// Reads an optional field that only the algorithm `of` has; null stands for a field that is left
-    /// out.
+    /// Reads an optional field that only the algorithm `of` has.
     fn own<T>(
         &mut self,
         name: &'static str,
@@ -100,10 +100,7 @@ impl<'a> Fields<'a> {
         algorithm: Result<Algorithm, Invalid>,
         parse: impl FnOnce(&Input<'a>) -> Result<T, BrokenRule>,
     ) -> Result<Option<T>, Invalid> {
-        if !self.has(name) {
-            return Ok(None);
-        }
-        if algorithm.is_ok_and(|algorithm| algorithm != of) {
+        if self.has(name) && algorithm.is_ok_and(|algorithm| algorithm != of) {
             return Err(self.add_error(name, only(name, of.name())));
         }
         self.optional(name, parse)
@@ -164,12 +161,14 @@ mod tests {
             let name = algorithm.name();
             assert_eq!(quota(&json!({ "algorithm": name })), expected);
             assert_eq!(quota(&json!({ "algorithm": name, "user": 1, "Limit": 2 })), expected);
-            let nulls = json!({ "algorithm": name, "burst": null, "resolution_seconds": null,
-                "period": null, "timezone": null, "starts": null });
+            let nulls = json!({ "algorithm": name, "limit": null, "window_seconds": null,
+                "burst": null, "resolution_seconds": null, "period": null, "timezone": null,
+                "starts": null });
             assert_eq!(quota(&nulls), expected);
         }
         let bucket = Quota::new(Algorithm::TokenBucket, DEFAULTS.limit, DEFAULTS.window);
         assert_eq!(quota(&json!({})), Ok(bucket.into()));
+        assert_eq!(quota(&json!({ "algorithm": null })), Ok(bucket.into()));
     }
 
     #[test]

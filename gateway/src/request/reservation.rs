@@ -2,14 +2,14 @@
 
 use std::ops::RangeInclusive;
 
-use limiter::{Algorithm, Units};
+use limiter::Algorithm;
 use store::{Check, SettledLimit};
 
 use super::{
     field_error::BrokenRule,
     fields::{Defaults, Fields, Invalid},
     input::Input,
-    quota::COST,
+    quota::{COST, DEFAULT_UNITS, default_algorithm},
     value::{self, text},
 };
 
@@ -21,6 +21,29 @@ pub(crate) const LIMITS: RangeInclusive<usize> = 1..=16;
 
 /// The range of the units that were used.
 pub(crate) const ACTUAL: RangeInclusive<u32> = COST;
+
+/// The fields that limits have, and of which a request cannot have one for all of its limits.
+const OF_EACH_LIMIT: [&str; 12] = [
+    "algorithm",
+    "limit",
+    "window_seconds",
+    "burst",
+    "resolution_seconds",
+    "period",
+    "timezone",
+    "starts",
+    "cost",
+    "force",
+    "actual",
+    "amount",
+];
+
+/// The rules about units under the names that other requests have for them.
+const ESTIMATE: &str = "the estimated units are cost";
+const ACTUAL_UNITS: &str = "the units that were used are actual";
+
+const FORCE: &str = "Value error, force is for checks only: a reservation takes its estimates only \
+                     where they fit, and its settlement takes what is missing";
 
 /// Reads the name of a reservation: visible ASCII characters without braces, which delimit the name
 /// in its key.
@@ -34,16 +57,6 @@ pub(crate) fn reservation(value: &Input<'_>) -> Result<String, BrokenRule> {
     Err(BrokenRule::new("value_error", rule))
 }
 
-/// Reads the name of a reservation, or null.
-pub(crate) fn reservation_or_null(value: &Input<'_>) -> Result<Option<String>, BrokenRule> {
-    if *value == Input::Null { Ok(None) } else { reservation(value).map(Some) }
-}
-
-/// Reads the units that were used, or null.
-pub(crate) fn actual_or_null(value: &Input<'_>) -> Result<Option<u32>, BrokenRule> {
-    if *value == Input::Null { Ok(None) } else { value::cost(value).map(Some) }
-}
-
 /// Reads the limits of a reservation, each with its estimated cost.
 pub(crate) fn estimated_limits(
     fields: &mut Fields<'_>,
@@ -52,7 +65,12 @@ pub(crate) fn estimated_limits(
     let read = |fields: &mut Fields<'_>| {
         let quota = fields.quota(defaults);
         let cost = fields.optional("cost", value::units);
-        let (quota, cost) = (quota?, cost?.map_or(1, Units::get));
+        fields.refuse(&["actual", "amount"], ESTIMATE)?;
+        let force = fields.optional("force", value::boolean)?;
+        if force == Some(true) {
+            return Err(fields.add_error("force", BrokenRule::new("value_error", FORCE)));
+        }
+        let (quota, cost) = (quota?, cost?.unwrap_or(DEFAULT_UNITS).get());
         let capacity = quota.capacity().get();
         if cost > capacity {
             return Err(fields.add_error("cost", value::above_capacity(capacity)));
@@ -71,8 +89,11 @@ pub(crate) fn settled_limits(
 ) -> Result<Vec<(SettledLimit, Option<u32>)>, Invalid> {
     let read = |fields: &mut Fields<'_>| {
         let algorithm = fields.optional("algorithm", value::algorithm);
-        let actual = fields.optional("actual", actual_or_null);
-        Ok((algorithm?.unwrap_or(Algorithm::TokenBucket), actual?.flatten()))
+        let actual = fields.optional("actual", value::cost);
+        if !fields.has("actual") {
+            fields.refuse(&["cost", "amount"], ACTUAL_UNITS)?;
+        }
+        Ok((algorithm?.unwrap_or(default_algorithm()), actual?))
     };
     let limits = limits(fields, read, |(algorithm, _)| *algorithm)?.into_iter();
     let settled =
@@ -87,10 +108,11 @@ fn limits<T>(
     read: impl Fn(&mut Fields<'_>) -> Result<T, Invalid>,
     algorithm_of: impl Fn(&T) -> Algorithm,
 ) -> Result<Vec<(String, T)>, Invalid> {
-    let of_all = fields.optional("identifier", identifier_or_null).map(Option::flatten);
+    let of_all = fields.optional("identifier", value::identifier);
+    let elsewhere = fields.refuse(&OF_EACH_LIMIT, "each of the limits has its own");
     let values = fields.list("limits", &LIMITS)?;
     let mut limits: Vec<(String, T)> = Vec::with_capacity(values.len());
-    let mut is_valid = of_all.is_ok();
+    let mut is_valid = of_all.is_ok() && elsewhere.is_ok();
     for (position, json) in values.into_iter().enumerate() {
         let limit = fields.item("limits", position, json, |fields| {
             let identifier = identifier_of(fields, &of_all);
@@ -117,7 +139,7 @@ fn identifier_of(
     fields: &mut Fields<'_>,
     of_all: &Result<Option<String>, Invalid>,
 ) -> Result<String, Invalid> {
-    let own = fields.optional("identifier", identifier_or_null)?.flatten();
+    let own = fields.optional("identifier", value::identifier)?;
     match (own, of_all) {
         (Some(own), _) => Ok(own),
         (None, Ok(Some(of_all))) => Ok(of_all.clone()),
@@ -125,10 +147,6 @@ fn identifier_of(
         // The list of errors has that of the identifier of the whole request.
         (None, Err(Invalid)) => Err(Invalid),
     }
-}
-
-fn identifier_or_null(value: &Input<'_>) -> Result<Option<String>, BrokenRule> {
-    if *value == Input::Null { Ok(None) } else { value::identifier(value).map(Some) }
 }
 
 fn repeated() -> BrokenRule {

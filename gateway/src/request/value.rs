@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use limiter::{Algorithm, Units, Window};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
+use store::LimitKind;
 
 use crate::{
     request::{
@@ -58,6 +59,11 @@ pub(crate) fn text(value: &Input<'_>, max_bytes: usize) -> Result<String, Broken
 /// Reads the name of an algorithm.
 pub(crate) fn algorithm(value: &Input<'_>) -> Result<Algorithm, BrokenRule> {
     named(value, Algorithm::from_name, || Algorithm::ALL.map(Algorithm::name).to_vec())
+}
+
+/// Reads the name of a kind of limit.
+pub(crate) fn limit_kind(value: &Input<'_>) -> Result<LimitKind, BrokenRule> {
+    named(value, LimitKind::from_name, || LimitKind::ALL.map(LimitKind::name).to_vec())
 }
 
 /// Reads the unit of a calendar window.

@@ -28,7 +28,7 @@ use crate::{
     request::{
         field_error::Place,
         fields::{Defaults, Fields, Invalid},
-        quota::{COST, QuotaSchema},
+        quota::{COST, DEFAULT_UNITS, QuotaSchema, default_units},
         value::{self, MAX_IDENTIFIER_BYTES},
     },
     seconds::Seconds,
@@ -50,19 +50,19 @@ pub(super) struct CheckSchema {
     #[schemars(flatten)]
     quota: QuotaSchema,
     /// Units to take, all or none; at most the capacity, unless `force` is true. 0 takes nothing.
-    #[schemars(range(min = *COST.start(), max = *COST.end()), default = "one")]
-    cost: u32,
+    #[schemars(range(min = *COST.start(), max = *COST.end()), default = "default_units")]
+    cost: Option<u32>,
     /// True takes the cost also where fewer units are left, for a cost that is known only afterwards.
     /// Later checks are denied until the debt is gone. Callers need the scope `force`.
     #[schemars(default)]
-    force: bool,
+    force: Option<bool>,
 }
 
 /// The decision on a check.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CheckAnswer {
     /// True when the units were taken; with a cost of 0, when one unit could be taken. With `force`
-    /// false means that the debt is 4,294,967,295 units already.
+    /// false means that 4,294,967,295 units are used now: the rest of the cost was dropped.
     pub(crate) allowed: bool,
     /// Whole units that could be taken now.
     pub(crate) remaining: u64,
@@ -139,7 +139,8 @@ pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Check,
     let quota = fields.quota(defaults);
     let cost = fields.optional("cost", value::cost);
     let force = fields.optional("force", value::boolean);
-    let (quota, cost, force) = (quota?, cost?.unwrap_or(one()), force?.unwrap_or(false));
+    let (quota, cost, force) =
+        (quota?, cost?.unwrap_or(DEFAULT_UNITS.get()), force?.unwrap_or(false));
     let capacity = quota.capacity().get();
     if cost > capacity && !force {
         return Err(fields.add_error("cost", value::above_capacity(capacity)));
@@ -187,11 +188,6 @@ impl OperationInput for CheckRequest {
     fn operation_input(context: &mut GenContext, operation: &mut Operation) {
         Json::<CheckSchema>::operation_input(context, operation);
     }
-}
-
-/// The cost of a check that leaves it out.
-fn one() -> u32 {
-    1
 }
 
 pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {

@@ -24,7 +24,11 @@ use crate::{
     policy_file::{
         PolicyFile, account::ExplainAnswer, end_users::RequestClaims, load::now, states::states,
     },
-    request::{fields::Fields, lease::MAX_LEASE_BYTES, quota::COST},
+    request::{
+        fields::Fields,
+        lease::MAX_LEASE_BYTES,
+        quota::{COST, default_units},
+    },
     state::AppState,
 };
 
@@ -49,8 +53,8 @@ pub(super) struct PolicySchema {
     /// The token of the end user, the source of `jwt.*`.
     token: Option<String>,
     /// Units to take; 0 takes nothing. Numbers outside the bounds are clamped.
-    #[schemars(range(min = *COST.start(), max = *COST.end()), default = "one")]
-    cost: u32,
+    #[schemars(range(min = *COST.start(), max = *COST.end()), default = "default_units")]
+    cost: Option<u32>,
     /// The holder of leases: 1 to 64 bytes. Concurrency limits apply only with a holder.
     #[schemars(length(min = 1, max = MAX_LEASE_BYTES))]
     lease: Option<String>,
@@ -110,11 +114,6 @@ impl OperationInput for ExplainRequest {
     fn operation_input(context: &mut GenContext, operation: &mut Operation) {
         Json::<PolicySchema>::operation_input(context, operation);
     }
-}
-
-/// The cost of a request that leaves it out.
-fn one() -> u32 {
-    1
 }
 
 pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {

@@ -126,10 +126,11 @@ impl FromRequest<Arc<AppState>> for RenewRequest {
         let body = body::SINGLE.read(body).await?;
         fields.continue_with_body(&body.bytes)?;
         let ttl = fields.required("ttl_seconds", value::window);
-        let fence = fields.optional("fence", lease::fence_or_null);
+        let fence = fields.optional("fence", lease::fence);
+        let other = fields.refuse(&["limit", "cost"], "a renewal moves the end of a lease");
         let request = name.and_then(|name| {
-            let fence = fence?.flatten();
-            Ok(Self { name: LeaseName { fence, ..name }, ttl: ttl? })
+            other?;
+            Ok(Self { name: LeaseName { fence: fence?, ..name }, ttl: ttl? })
         });
         fields.finish(request)
     }

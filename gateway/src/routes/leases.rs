@@ -13,7 +13,7 @@ use axum::{
     extract::{FromRequest, Request, State},
     response::{IntoResponse, Response},
 };
-use limiter::{Holder, Units};
+use limiter::Holder;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -21,13 +21,13 @@ use store::{Argument, HeldLease, LeaseDecision, LeaseRequest, Millis, StoreError
 
 use super::body;
 use crate::{
-    error::Error,
+    error::{Error, ErrorBody},
     headers, openapi,
     request::{
         field_error::{BrokenRule, Place},
         fields::{Fields, Invalid},
         lease::{self, FENCE, MAX_LEASE_BYTES},
-        quota::UNITS,
+        quota::{DEFAULT_UNITS, UNITS, default_units},
         value::{self, MAX_IDENTIFIER_BYTES},
     },
     seconds::Seconds,
@@ -59,8 +59,8 @@ struct LeaseSchema {
     #[schemars(rename = "ttl_seconds", range(min = 0.001, max = 31_622_400))]
     ttl: Seconds,
     /// Units that the lease takes.
-    #[schemars(range(min = *UNITS.start(), max = *UNITS.end()), default = "one")]
-    cost: u32,
+    #[schemars(range(min = *UNITS.start(), max = *UNITS.end()), default = "default_units")]
+    cost: Option<u32>,
 }
 
 /// The decision on a lease.
@@ -123,6 +123,7 @@ fn invalid(error: StoreError, request: &LeaseRequest) -> Error {
     let (name, input) = match argument {
         Argument::Limit => ("limit", json!(request.limit.get())),
         Argument::Cost => ("cost", json!(request.cost.get())),
+        Argument::Leases => return Error::TooManyLeases,
         // A lease has no such argument.
         Argument::Window | Argument::Capacity | Argument::Reservation | Argument::Identifiers => {
             return Error::Internal;
@@ -134,15 +135,16 @@ fn invalid(error: StoreError, request: &LeaseRequest) -> Error {
 
 fn read(fields: &mut Fields<'_>) -> Result<LeaseRequest, Invalid> {
     let identifier = fields.required("identifier", value::identifier);
-    let holder = fields.optional("lease", lease::lease_or_null);
+    let holder = fields.optional("lease", lease::lease);
     let limit = fields.required("limit", value::units);
     let ttl = fields.required("ttl_seconds", value::window);
     let cost = fields.optional("cost", value::units);
-    let holder = match holder?.flatten() {
+    fields.refuse(&["force", "burst"], "all leases together take at most limit")?;
+    let holder = match holder? {
         Some(holder) => holder,
         None => new_holder().ok_or(Invalid)?,
     };
-    let cost = cost?.unwrap_or(Units::MIN);
+    let cost = cost?.unwrap_or(DEFAULT_UNITS);
     Ok(LeaseRequest { identifier: identifier?, holder, limit: limit?, cost, ttl: ttl? })
 }
 
@@ -164,11 +166,6 @@ impl OperationInput for AcquireRequest {
     fn operation_input(context: &mut GenContext, operation: &mut Operation) {
         Json::<LeaseSchema>::operation_input(context, operation);
     }
-}
-
-/// The cost of a lease that leaves it out.
-fn one() -> u32 {
-    1
 }
 
 pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {
@@ -202,6 +199,14 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         })
         .response_with::<429, Json<LeaseAnswer>, _>(|response| {
             with_headers(response).description("A denial, with DENY_STATUS=429.").example(denial)
+        })
+        .response_with::<409, Json<ErrorBody>, _>(|response| {
+            response
+                .description(
+                    "The limit allows one more lease, and the identifier has as many live leases \
+                     as the setting ratelimit.leases-max of Redis allows.",
+                )
+                .example(Error::TooManyLeases.body())
         });
     openapi::with_body_errors(openapi::with_store_errors(operation), body::SINGLE.max_bytes)
 }

@@ -10,7 +10,7 @@ use axum::{
     extract::{FromRequest, Request, State},
     response::{IntoResponse, Response},
 };
-use limiter::{Algorithm, Units};
+use limiter::Algorithm;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -30,7 +30,7 @@ use crate::{
         field_error::BrokenRule,
         fields::{Fields, Invalid},
         policy::CheckForm,
-        quota::{AlgorithmName, UNITS},
+        quota::{AlgorithmName, DEFAULT_UNITS, UNITS, default_algorithm, default_units},
         value::{self, MAX_IDENTIFIER_BYTES},
     },
     state::AppState,
@@ -78,11 +78,11 @@ struct RefundSchema {
     #[schemars(length(min = 1, max = MAX_IDENTIFIER_BYTES))]
     identifier: String,
     /// The algorithm.
-    #[schemars(with = "AlgorithmName", default = "token_bucket")]
-    algorithm: Algorithm,
+    #[schemars(with = "Option<AlgorithmName>", default = "default_algorithm")]
+    algorithm: Option<Algorithm>,
     /// Units to return at most.
-    #[schemars(range(min = *UNITS.start(), max = *UNITS.end()), default = "one")]
-    amount: u32,
+    #[schemars(range(min = *UNITS.start(), max = *UNITS.end()), default = "default_units")]
+    amount: Option<u32>,
 }
 
 /// The units that were returned.
@@ -112,10 +112,13 @@ fn read(fields: &mut Fields<'_>) -> Result<Refund, Invalid> {
     let identifier = fields.required("identifier", value::identifier);
     let algorithm = fields.optional("algorithm", value::algorithm);
     let amount = fields.optional("amount", value::units);
+    if !fields.has("amount") {
+        fields.refuse(&["cost"], "the units of a refund are amount")?;
+    }
     Ok(Refund {
         identifier: identifier?,
-        algorithm: algorithm?.unwrap_or(token_bucket()),
-        amount: amount?.unwrap_or(Units::MIN),
+        algorithm: algorithm?.unwrap_or(default_algorithm()),
+        amount: amount?.unwrap_or(DEFAULT_UNITS),
     })
 }
 
@@ -149,16 +152,6 @@ impl OperationInput for RefundRequest {
     fn operation_input(context: &mut GenContext, operation: &mut Operation) {
         Json::<AnyRefundSchema>::operation_input(context, operation);
     }
-}
-
-/// The algorithm of a refund that leaves it out.
-fn token_bucket() -> Algorithm {
-    Algorithm::TokenBucket
-}
-
-/// The amount of a refund that leaves it out.
-fn one() -> u32 {
-    1
 }
 
 pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {

@@ -26,7 +26,7 @@ use crate::{
     request::{
         field_error::{BrokenRule, Place},
         fields::{Defaults, Fields, Invalid},
-        quota::{AlgorithmName, QuotaSchema, UNITS},
+        quota::{AlgorithmName, QuotaSchema, UNITS, default_units},
         reservation::{self, LIMITS, MAX_RESERVATION_BYTES},
         value::{self, MAX_IDENTIFIER_BYTES},
     },
@@ -76,8 +76,8 @@ struct ReserveLimitSchema {
     #[schemars(flatten)]
     quota: QuotaSchema,
     /// The estimated units; at most the capacity.
-    #[schemars(range(min = *UNITS.start(), max = *UNITS.end()), default = "one")]
-    cost: u32,
+    #[schemars(range(min = *UNITS.start(), max = *UNITS.end()), default = "default_units")]
+    cost: Option<u32>,
 }
 
 /// The decision on a reservation.
@@ -192,6 +192,8 @@ fn invalid(error: StoreError, request: &ReserveRequest) -> Error {
     };
     let (name, input) = match argument {
         Argument::Reservation => return Error::ReservationDiffers,
+        // A reservation has no such argument.
+        Argument::Leases => return Error::Internal,
         Argument::Identifiers => ("limits", identifiers(&request.limits)),
         // The store does not say which of the limits breaks a rule of its own.
         Argument::Limit | Argument::Window | Argument::Capacity | Argument::Cost => {
@@ -213,10 +215,10 @@ pub(super) fn invalid_field(name: &'static str, rule: &str, input: serde_json::V
 }
 
 fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<ReserveRequest, Invalid> {
-    let reservation = fields.optional("reservation", reservation::reservation_or_null);
+    let reservation = fields.optional("reservation", reservation::reservation);
     let ttl = fields.required("ttl_seconds", value::window);
     let limits = reservation::estimated_limits(fields, defaults);
-    let reservation = reservation?.flatten().unwrap_or_else(new_reservation);
+    let reservation = reservation?.unwrap_or_else(new_reservation);
     Ok(ReserveRequest { reservation, ttl: ttl?, limits: limits? })
 }
 
@@ -239,11 +241,6 @@ impl OperationInput for ReserveBody {
     fn operation_input(context: &mut GenContext, operation: &mut Operation) {
         Json::<ReserveSchema>::operation_input(context, operation);
     }
-}
-
-/// The cost of a limit that leaves it out.
-fn one() -> u32 {
-    1
 }
 
 pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {

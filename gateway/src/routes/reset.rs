@@ -1,6 +1,6 @@
 //! Resets the quotas of an identifier, and ends its leases.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use aide::{
     OperationInput, generate::GenContext, openapi::Operation, transform::TransformOperation,
@@ -11,15 +11,15 @@ use axum::{
     http::request::Parts,
 };
 use limiter::Algorithm;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::Serialize;
-use store::{Store, StoreError};
+use store::{LimitKind, Store, StoreError};
 
 use super::{completion::complete, path};
 use crate::{
     error::{Error, ErrorBody},
     openapi,
-    request::{field_error::BrokenRule, input::Input, value},
+    request::{quota::LimitKindName, value},
     state::AppState,
 };
 
@@ -27,14 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ResetRequest {
     identifier: String,
-    target: Option<Target>,
-}
-
-/// The states that a reset deletes.
-#[derive(Debug, Clone, Copy)]
-enum Target {
-    Quota(Algorithm),
-    Leases,
+    target: Option<LimitKind>,
 }
 
 /// The query of a reset.
@@ -43,21 +36,8 @@ enum Target {
 struct ResetQuery {
     /// The algorithm whose quota is reset, or `concurrency` for the leases; all when left out.
     #[expect(dead_code, reason = "describes the parameter; its value is read into Fields")]
-    #[schemars(with = "Option<TargetName>")]
-    algorithm: Option<Target>,
-}
-
-/// The name of a target in a query, for `schemars(with)`.
-struct TargetName;
-
-impl JsonSchema for TargetName {
-    fn schema_name() -> Cow<'static, str> {
-        "ResetTarget".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "enum": target_names().collect::<Vec<_>>() })
-    }
+    #[schemars(with = "Option<LimitKindName>")]
+    algorithm: Option<LimitKind>,
 }
 
 /// The answer to a reset.
@@ -85,10 +65,10 @@ impl ResetRequest {
     /// Deletes the states. Returns true when there was one.
     async fn run(&self, store: &Store) -> Result<bool, StoreError> {
         match self.target {
-            Some(Target::Quota(algorithm)) => {
+            Some(LimitKind::Quota(algorithm)) => {
                 return store.reset(&self.identifier, algorithm).await;
             }
-            Some(Target::Leases) => return store.reset_leases(&self.identifier).await,
+            Some(LimitKind::Concurrency) => return store.reset_leases(&self.identifier).await,
             None => {}
         }
         // One command for each key, all at once, because a cluster can refuse one command with several
@@ -100,20 +80,6 @@ impl ResetRequest {
     }
 }
 
-/// Returns the names of all targets.
-fn target_names() -> impl Iterator<Item = &'static str> {
-    Algorithm::ALL.into_iter().map(Algorithm::name).chain([store::CONCURRENCY])
-}
-
-/// Reads the name of a target.
-fn target(value: &Input<'_>) -> Result<Target, BrokenRule> {
-    let from_name = |name: &str| match name {
-        store::CONCURRENCY => Some(Target::Leases),
-        _ => Algorithm::from_name(name).map(Target::Quota),
-    };
-    value::named(value, from_name, || target_names().collect())
-}
-
 impl FromRequestParts<Arc<AppState>> for ResetRequest {
     type Rejection = Error;
 
@@ -121,7 +87,7 @@ impl FromRequestParts<Arc<AppState>> for ResetRequest {
         let mut fields = path::fields(parts).await?;
         let identifier = fields.required("identifier", value::identifier);
         fields.continue_with_query(parts.uri.query());
-        let target = fields.optional("algorithm", target);
+        let target = fields.optional("algorithm", value::limit_kind);
         let request = target.and_then(|target| Ok(Self { identifier: identifier?, target }));
         fields.finish(request)
     }

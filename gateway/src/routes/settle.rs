@@ -23,7 +23,7 @@ use crate::{
     request::{
         field_error::BrokenRule,
         fields::{Fields, Invalid},
-        quota::AlgorithmName,
+        quota::{AlgorithmName, default_algorithm},
         reservation::{self, ACTUAL, LIMITS, MAX_RESERVATION_BYTES},
         value::MAX_IDENTIFIER_BYTES,
     },
@@ -64,8 +64,8 @@ struct SettleLimitSchema {
     #[schemars(length(min = 1, max = MAX_IDENTIFIER_BYTES))]
     identifier: Option<String>,
     /// The algorithm.
-    #[schemars(with = "AlgorithmName", default = "token_bucket")]
-    algorithm: Algorithm,
+    #[schemars(with = "Option<AlgorithmName>", default = "default_algorithm")]
+    algorithm: Option<Algorithm>,
     /// The units that were used. Either all limits have it, or none; then the estimates stand.
     #[schemars(range(min = *ACTUAL.start(), max = *ACTUAL.end()))]
     actual: Option<u32>,
@@ -129,7 +129,11 @@ fn invalid(error: StoreError, request: &SettleRequest) -> Error {
             invalid_field("limits", &rule, json!(identifiers.collect::<Vec<_>>()))
         }
         // A settlement has no such argument.
-        Argument::Limit | Argument::Window | Argument::Capacity | Argument::Cost => Error::Internal,
+        Argument::Limit
+        | Argument::Window
+        | Argument::Capacity
+        | Argument::Cost
+        | Argument::Leases => Error::Internal,
     }
 }
 
@@ -159,11 +163,6 @@ impl OperationInput for SettleBody {
     fn operation_input(context: &mut GenContext, operation: &mut Operation) {
         Json::<SettleSchema>::operation_input(context, operation);
     }
-}
-
-/// The algorithm of a limit that leaves it out.
-fn token_bucket() -> Algorithm {
-    Algorithm::TokenBucket
 }
 
 pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> {

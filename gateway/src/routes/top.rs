@@ -13,14 +13,14 @@ use axum::{
 use limiter::Algorithm;
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::DeniedIdentifier;
+use store::{DeniedIdentifier, LimitKind};
 
 use crate::{
     error::Error,
     headers, openapi,
     request::{
         fields::Fields,
-        quota::AlgorithmName,
+        quota::LimitKindName,
         value::{self, TOP_COUNT},
     },
     state::AppState,
@@ -47,10 +47,10 @@ pub(crate) struct TopAnswer {
 struct TopEntry {
     /// The identifier.
     identifier: String,
-    /// The algorithm.
-    #[serde(serialize_with = "AlgorithmName::serialize")]
-    #[schemars(with = "AlgorithmName")]
-    algorithm: Algorithm,
+    /// The algorithm, or `concurrency` for leases.
+    #[serde(serialize_with = "LimitKindName::serialize")]
+    #[schemars(with = "LimitKindName")]
+    algorithm: LimitKind,
     /// Recent denials. The number halves at every full minute.
     denied: u64,
 }
@@ -67,7 +67,7 @@ pub(crate) async fn top(
 
 impl From<DeniedIdentifier> for TopEntry {
     fn from(entry: DeniedIdentifier) -> Self {
-        let DeniedIdentifier { identifier, algorithm, denied } = entry;
+        let DeniedIdentifier { identifier, kind: algorithm, denied } = entry;
         Self { identifier, algorithm, denied }
     }
 }
@@ -107,7 +107,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .response_with::<200, Json<TopAnswer>, _>(|response| {
             let entry = |identifier: &str, denied| TopEntry {
                 identifier: identifier.to_owned(),
-                algorithm: Algorithm::TokenBucket,
+                algorithm: LimitKind::Quota(Algorithm::TokenBucket),
                 denied,
             };
             openapi::with_headers(response, &headers::NO_STORE_DOCS)

@@ -20,6 +20,13 @@ pub struct Check {
     pub force: bool,
 }
 
+impl Check {
+    /// Returns the cost that the check takes also where fewer units are available.
+    pub(crate) fn forced_cost(&self) -> Option<u32> {
+        (self.force && self.cost > 0).then_some(self.cost)
+    }
+}
+
 /// A request to give units back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refund {

@@ -36,8 +36,8 @@ impl Source {
 pub struct Decision {
     /// The part that decided.
     pub source: Source,
-    /// True if the whole cost was taken, or of a forced cost as much as the limiter can count;
-    /// without a cost, if one unit could be taken.
+    /// True if the whole cost was taken; without a cost, if one unit could be taken. False for a
+    /// forced cost of which the limiter has counted only a part, because it counts no more.
     pub allowed: bool,
     /// Units per window of the decision: the limit of the quota, or a share of it.
     pub limit: u32,

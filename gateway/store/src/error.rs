@@ -43,6 +43,8 @@ pub enum Argument {
     Reservation,
     /// The identifiers of a reservation, which are in several slots of a cluster.
     Identifiers,
+    /// The live leases of an identifier, which are as many as Redis allows.
+    Leases,
 }
 
 impl Argument {

@@ -2,8 +2,7 @@
 
 use limiter::Algorithm;
 
-/// The name of leases in JSON, in keys and in metrics.
-pub const CONCURRENCY: &str = "concurrency";
+use crate::limit_kind::CONCURRENCY;
 
 /// Returns the key that holds the state of an identifier.
 ///

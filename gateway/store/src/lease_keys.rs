@@ -80,7 +80,7 @@ impl LeaseKeys {
             Ok(acquired) => decision(request, acquired).map(Acquirement::Decided),
             Err((AcquisitionError::TooManyLeases, count)) if count >= MAX_LEASES => {
                 let rule = TOO_MANY_LEASES.to_owned();
-                Err(StoreError::Refused { argument: Argument::Limit, rule })
+                Err(StoreError::Refused { argument: Argument::Leases, rule })
             }
             Err((AcquisitionError::TooManyLeases, _)) => {
                 Ok(Acquirement::NoRoom(denial_for_room(request, keys.time_to_first_end(now))))

@@ -39,6 +39,7 @@ mod key;
 mod lease;
 mod lease_keys;
 mod limit_check;
+mod limit_kind;
 mod local;
 mod log_throttle;
 mod metrics;
@@ -58,11 +59,11 @@ pub use self::{
     check::{Check, Refund},
     decision::{Decision, RefundOutcome, Source},
     error::{Argument, StoreError},
-    key::CONCURRENCY,
     lease::{
         HeldLease, LeaseDecision, LeaseList, LeaseName, LeaseRequest, ListedLease, Release, Renewal,
     },
     limit_check::{Charge, LimitCheck, LimitRefund, LimitsCheck, LimitsDecision},
+    limit_kind::LimitKind,
     log_throttle::{LogThrottle, Sums},
     metrics::{count_decision, count_lease_decision},
     millis::Millis,

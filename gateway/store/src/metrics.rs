@@ -11,7 +11,7 @@ use metrics::{
     gauge, histogram,
 };
 
-use crate::{decision::Source, key::CONCURRENCY};
+use crate::{decision::Source, limit_kind::CONCURRENCY};
 
 const DECISIONS: &str = "ratelimit_decisions_total";
 const NO_ROOM: &str = "ratelimit_local_no_room_total";

@@ -108,7 +108,7 @@ pub(crate) fn explain(error: &RedisError) -> StoreError {
 fn refused_argument(error: &RedisError) -> Option<Argument> {
     let sentence = error.detail().filter(|_| error.code() == Some("ERR"))?;
     match sentence {
-        TOO_MANY_LEASES => return Some(Argument::Limit),
+        TOO_MANY_LEASES => return Some(Argument::Leases),
         OTHER_LIMITS | OTHER_KEYS => return Some(Argument::Reservation),
         _ => {}
     }
@@ -309,7 +309,7 @@ mod tests {
             StoreError::Refused { argument: Argument::Limit, rule: rule.to_owned() }
         );
         for (sentence, argument) in [
-            (TOO_MANY_LEASES, Argument::Limit),
+            (TOO_MANY_LEASES, Argument::Leases),
             (OTHER_LIMITS, Argument::Reservation),
             (OTHER_KEYS, Argument::Reservation),
         ] {

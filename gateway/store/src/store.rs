@@ -17,6 +17,7 @@ use crate::{
     error::StoreError,
     fallback::Fallback,
     lease_keys::LeaseKeys,
+    limit_kind::LimitKind,
     local::LocalStore,
     metrics,
     options::{DenyCacheOptions, LocalOptions, Location, StoreOptions},
@@ -273,7 +274,7 @@ impl Store {
             }
         };
         if answer.is_ok() {
-            self.top_denied.forget(identifier, algorithm);
+            self.top_denied.forget(identifier, LimitKind::Quota(algorithm));
         }
         answer
     }
@@ -371,7 +372,7 @@ impl Store {
             let name = algorithm.name();
             tracing::debug!(identifier, algorithm = name, cost, allowed, source, "decided");
             if !allowed && *cost > 0 {
-                self.top_denied.count(identifier, algorithm, now);
+                self.top_denied.count(identifier, LimitKind::Quota(algorithm), now);
             }
         }
         decision

@@ -11,12 +11,14 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use limiter::{Algorithm, Instant, TopKeys};
+use limiter::{Instant, TopKeys};
+
+use crate::limit_kind::LimitKind;
 
 /// Number of shards. Each has a lock, which a denial takes for about a tenth of a microsecond.
 const SHARDS: usize = 8;
 
-/// Most identifiers that a shard counts, of both algorithms together.
+/// Most identifiers that a shard counts, of all kinds of limits together.
 const IDENTIFIERS_PER_SHARD: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
 /// Most identifiers that are counted, in less than a megabyte.
@@ -25,7 +27,7 @@ pub const MAX_DENIED_IDENTIFIERS: usize = SHARDS * IDENTIFIERS_PER_SHARD.get();
 /// The most bytes of an identifier that is counted whole.
 pub const MAX_IDENTIFIER_BYTES: usize = TopKeys::MAX_KEY_BYTES;
 
-/// The denials by identifier and algorithm. An identifier is always in the same shard.
+/// The denials by identifier and kind of limit. An identifier is always in the same shard.
 #[derive(Debug)]
 pub(super) struct TopDenied {
     shards: [Mutex<TopKeys>; SHARDS],
@@ -37,8 +39,8 @@ pub(super) struct TopDenied {
 pub struct DeniedIdentifier {
     /// The identifier.
     pub identifier: String,
-    /// The algorithm of its quota.
-    pub algorithm: Algorithm,
+    /// The kind of its limit.
+    pub kind: LimitKind,
     /// The denials, which halve at every full minute.
     pub denied: u64,
 }
@@ -53,13 +55,13 @@ impl TopDenied {
     }
 
     /// Counts a denial.
-    pub(super) fn count(&self, identifier: &str, algorithm: Algorithm, now: Instant) {
-        self.shard(identifier).denied(algorithm as u32, identifier.as_bytes(), now);
+    pub(super) fn count(&self, identifier: &str, kind: LimitKind, now: Instant) {
+        self.shard(identifier).denied(kind.number(), identifier.as_bytes(), now);
     }
 
     /// Removes the denials of an identifier.
-    pub(super) fn forget(&self, identifier: &str, algorithm: Algorithm) {
-        self.shard(identifier).forget(algorithm as u32, identifier.as_bytes());
+    pub(super) fn forget(&self, identifier: &str, kind: LimitKind) {
+        self.shard(identifier).forget(kind.number(), identifier.as_bytes());
     }
 
     /// Returns the identifiers with the most denials, at most `count`: the most denied first, then by
@@ -76,18 +78,18 @@ impl TopDenied {
         let mut top = Vec::new();
         for shard in &self.shards {
             let mut shard = lock(shard);
-            for algorithm in Algorithm::ALL {
-                for (identifier, denied) in shard.top(algorithm as u32, count, now) {
+            for kind in LimitKind::ALL {
+                for (identifier, denied) in shard.top(kind.number(), count, now) {
                     let identifier = str::from_utf8(identifier)?.to_owned();
-                    top.push(DeniedIdentifier { identifier, algorithm, denied });
+                    top.push(DeniedIdentifier { identifier, kind, denied });
                 }
             }
         }
         top.sort_unstable_by(|one, other| {
             let most_first = other.denied.cmp(&one.denied);
             let by_name = || one.identifier.cmp(&other.identifier);
-            let by_algorithm = || (one.algorithm as u32).cmp(&(other.algorithm as u32));
-            most_first.then_with(by_name).then_with(by_algorithm)
+            let by_kind = || one.kind.number().cmp(&other.kind.number());
+            most_first.then_with(by_name).then_with(by_kind)
         });
         top.truncate(count);
         Ok(top)
@@ -109,37 +111,40 @@ mod tests {
     use limiter::{Algorithm, Instant};
 
     use super::{DeniedIdentifier, MAX_DENIED_IDENTIFIERS, TopDenied};
+    use crate::limit_kind::LimitKind;
+
+    const BUCKET: LimitKind = LimitKind::Quota(Algorithm::TokenBucket);
+    const LOG: LimitKind = LimitKind::Quota(Algorithm::SlidingWindow);
 
     const NOON: Instant = Instant::from_micros(1_800_014_400_000_000);
 
-    fn top(sketch: &TopDenied, count: usize, now: Instant) -> Vec<(String, Algorithm, u64)> {
-        let entry =
-            |DeniedIdentifier { identifier, algorithm, denied }| (identifier, algorithm, denied);
+    fn top(sketch: &TopDenied, count: usize, now: Instant) -> Vec<(String, LimitKind, u64)> {
+        let entry = |DeniedIdentifier { identifier, kind, denied }| (identifier, kind, denied);
         sketch.top(count, now).unwrap().into_iter().map(entry).collect()
     }
 
     #[test]
-    fn the_most_denied_come_first_in_all_shards_and_algorithms() {
+    fn the_most_denied_come_first_in_all_shards_and_kinds() {
         let sketch = TopDenied::new();
         for number in 1..=20 {
             for _ in 0..number {
-                sketch.count(&format!("user {number}"), Algorithm::TokenBucket, NOON);
+                sketch.count(&format!("user {number}"), BUCKET, NOON);
             }
         }
         for _ in 0..15 {
-            sketch.count("user 15", Algorithm::SlidingWindow, NOON);
+            sketch.count("user 15", LOG, NOON);
         }
-        let bucket = |number: u64| (format!("user {number}"), Algorithm::TokenBucket, number);
-        let log = ("user 15".to_owned(), Algorithm::SlidingWindow, 15);
+        let bucket = |number: u64| (format!("user {number}"), BUCKET, number);
+        let log = ("user 15".to_owned(), LOG, 15);
         let expected = [20, 19, 18, 17, 16, 15].map(bucket).into_iter().chain([log]);
         assert_eq!(top(&sketch, 7, NOON), expected.collect::<Vec<_>>());
-        sketch.forget("user 20", Algorithm::TokenBucket);
-        sketch.forget("user 15", Algorithm::TokenBucket);
+        sketch.forget("user 20", BUCKET);
+        sketch.forget("user 15", BUCKET);
         assert_eq!(top(&sketch, 100, NOON).len(), 19);
         assert_eq!(top(&sketch, 1, NOON), [bucket(19)]);
         // All counts halve at every full minute.
         let next_minute = NOON.plus_micros(60_000_000);
-        let halved = ("user 18".to_owned(), Algorithm::TokenBucket, 9);
+        let halved = ("user 18".to_owned(), BUCKET, 9);
         assert_eq!(top(&sketch, 1, next_minute), [halved]);
     }
 
@@ -147,9 +152,9 @@ mod tests {
     fn a_flood_of_identifiers_takes_bounded_memory_and_hides_no_culprit() {
         let sketch = TopDenied::new();
         for number in 0..100_000 {
-            sketch.count(&format!("{number:0>256}"), Algorithm::TokenBucket, NOON);
+            sketch.count(&format!("{number:0>256}"), BUCKET, NOON);
             if number % 50 == 0 {
-                sketch.count("culprit", Algorithm::SlidingWindow, NOON);
+                sketch.count("culprit", LOG, NOON);
             }
         }
         let all = top(&sketch, usize::MAX, NOON);
@@ -174,7 +179,7 @@ mod tests {
                         scope.spawn(move || {
                             for number in 0..DENIALS / threads {
                                 let name = &names[(thread + number * 7) % names.len()];
-                                sketch.count(name, Algorithm::TokenBucket, NOON);
+                                sketch.count(name, BUCKET, NOON);
                             }
                         });
                     }

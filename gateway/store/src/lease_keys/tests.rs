@@ -114,7 +114,7 @@ fn an_identifier_has_as_many_leases_as_a_key_of_redis() {
         decided(acquire(holder));
     }
     let error = acquire(MAX_LEASES).unwrap_err();
-    assert!(matches!(error, StoreError::Refused { argument: Argument::Limit, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Refused { argument: Argument::Leases, .. }), "{error:?}");
 }
 
 #[derive(Debug, Clone)]

@@ -120,7 +120,7 @@ impl LocalStore {
             if outcome.is_err() {
                 self.report_no_room();
             }
-            decision(&dated, false, outcome)
+            decision(&dated, None, outcome)
         };
         checks.iter().map(look).collect()
     }
@@ -132,7 +132,7 @@ impl LocalStore {
         let outcome = with_limit!(self, &dated.quota, states, limit => {
             states.take(identifier, limit, request, now)
         });
-        decision(&dated, *force, outcome)
+        decision(&dated, check.forced_cost(), outcome)
     }
 
     fn estimate(&self, check: &Check, time: CallTime) -> Result<Estimate, StoreError> {

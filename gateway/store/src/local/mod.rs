@@ -108,12 +108,13 @@ impl LocalStore {
     ///
     /// [`StoreError::Refused`] where the module would refuse an argument as well.
     pub(super) fn check(&self, check: &Check, now: Instant) -> Result<Decision, StoreError> {
-        let Check { identifier, quota, cost, force } = check;
+        let Check { identifier, quota, cost, .. } = check;
         let dated = quota.at(|| now)?;
         if *cost == 0 {
-            return decision(&dated, false, self.look(identifier, &dated.quota, now)?);
+            return decision(&dated, None, self.look(identifier, &dated.quota, now)?);
         }
-        let request = request(units(*cost)?, *force);
+        let request = request(units(*cost)?, check.force);
+        let forced_cost = check.forced_cost();
         check_entries(&dated.quota)?;
         let _shared = self.share();
         let outcome = with_limit!(self, &dated.quota, states, limit => {
@@ -122,7 +123,7 @@ impl LocalStore {
         if outcome.is_err() {
             self.report_no_room();
         }
-        decision(&dated, *force, outcome)
+        decision(&dated, forced_cost, outcome)
     }
 
     /// Returns the answer to a check of one unit. Takes nothing. A quota for which there is no room is
@@ -140,7 +141,7 @@ impl LocalStore {
         let dated = rule.at(|| now)?;
         let outcome = self.look(identifier, &dated.quota, now)?;
         let has_room = outcome.is_ok();
-        let decision = decision(&dated, false, outcome)?;
+        let decision = decision(&dated, None, outcome)?;
         if has_room {
             return Ok(decision);
         }
@@ -228,9 +229,10 @@ fn request(cost: Units, force: bool) -> Request {
     if force { Request::force(cost) } else { Request::all(cost) }
 }
 
+/// Returns a decision on a check, which has a `forced_cost` if it takes its cost in every case.
 fn decision(
     DatedQuota { quota, window }: &DatedQuota,
-    force: bool,
+    forced_cost: Option<u32>,
     outcome: Result<limiter::Decision, NoRoom>,
 ) -> Result<Decision, StoreError> {
     let decision = outcome.unwrap_or_else(|NoRoom { wait }| limiter::Decision {
@@ -244,12 +246,12 @@ fn decision(
         RetryAfter::Granted => Millis(0),
         RetryAfter::Wait(time) => millis(time),
         // The limiter counts no more debt, and will again at the latest when all of it has gone.
-        RetryAfter::Never if force => millis(decision.reset_after),
+        RetryAfter::Never if forced_cost.is_some() => millis(decision.reset_after),
         RetryAfter::Never => return Err(cost_above_capacity(decision.capacity.into())),
     };
     Ok(Decision {
         source: Source::Local,
-        allowed: decision.granted > 0,
+        allowed: decision.granted >= forced_cost.unwrap_or(1),
         limit: quota.limit().get(),
         window: Some(*window),
         capacity: decision.capacity.into(),

@@ -85,8 +85,9 @@ impl DatedCall for LimitsCall<'_> {
     }
 
     fn answer(&self, reply: Value, quotas: &Vec<DatedQuota>) -> Result<Vec<Decision>, StoreError> {
-        if let [quota] = &quotas[..] {
-            return Ok(vec![decision(reply, quota, self.step == Step::Charge)?]);
+        if let ([limit], [quota]) = (&self.limits[..], &quotas[..]) {
+            let forced_cost = (self.step == Step::Charge).then(|| limit.rest());
+            return Ok(vec![decision(reply, quota, forced_cost)?]);
         }
         let (allowed, decisions) = read_multi(reply, quotas)?;
         if allowed == is_allowed(&decisions) {

@@ -156,7 +156,7 @@ impl DatedCall for &Check {
     }
 
     fn answer(&self, reply: Value, dated: &DatedQuota) -> Result<Decision, StoreError> {
-        decision(reply, dated, self.force)
+        decision(reply, dated, self.forced_cost())
     }
 }
 
@@ -179,23 +179,28 @@ impl DatedCall for Peek<'_> {
     }
 
     fn answer(&self, reply: Value, dated: &DatedQuota) -> Result<Decision, StoreError> {
-        decision(reply, dated, false)
+        decision(reply, dated, None)
     }
 }
 
-fn decision(reply: Value, dated: &DatedQuota, force: bool) -> Result<Decision, StoreError> {
+/// Reads a decision on a check, which has a `forced_cost` if it takes its cost in every case.
+fn decision(
+    reply: Value,
+    dated: &DatedQuota,
+    forced_cost: Option<u32>,
+) -> Result<Decision, StoreError> {
     let (granted, capacity, remaining, retry_after, reset_after): Reply = read(reply)?;
     let unsigned =
         |value: i64| u64::try_from(value).map_err(|_| RedisErrorKind::Unexpected.report());
     // The module counts no more debt, and will again at the latest when all of it has gone.
     let retry_after = match retry_after {
-        NEVER if force => reset_after,
+        NEVER if forced_cost.is_some() => reset_after,
         NEVER => return Err(cost_above_capacity(unsigned(capacity)?)),
         retry_after => retry_after,
     };
     Ok(Decision {
         source: Source::Redis,
-        allowed: granted > 0,
+        allowed: granted >= forced_cost.map_or(1, i64::from),
         limit: dated.quota.limit().get(),
         window: Some(dated.window),
         capacity: unsigned(capacity)?,
@@ -210,7 +215,7 @@ fn read_multi(reply: Value, quotas: &[DatedQuota]) -> Result<(bool, Vec<Decision
     let mut replies = read::<Vec<Value>>(reply)?.into_iter();
     let mut next = || replies.next().ok_or_else(|| RedisErrorKind::Unexpected.report());
     let allowed: bool = read(next()?)?;
-    let decisions = quotas.iter().map(|quota| decision(next()?, quota, false));
+    let decisions = quotas.iter().map(|quota| decision(next()?, quota, None));
     Ok((allowed, decisions.collect::<Result<_, _>>()?))
 }
 

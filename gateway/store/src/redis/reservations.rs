@@ -17,6 +17,7 @@ use crate::{
     key::{key, reservation_key},
     millis::Millis,
     quota_rule::DatedQuota,
+    redis_error::RedisErrorKind,
     reservation::{ReserveDecision, ReserveRequest, SettleRequest, Settlement},
 };
 
@@ -35,15 +36,18 @@ impl Redis {
         let keys = keys_of_settle(&self.key_prefix, request);
         self.check_slots(&keys)?;
         let command = settle(&self.key_prefix, request, &keys);
-        let corrections = read(self.connections.send(command).await?)?;
+        let corrections: Option<Vec<i64>> = read(self.connections.send(command).await?)?;
+        if corrections.as_ref().is_some_and(|units| units.len() != request.limits.len()) {
+            return Err(RedisErrorKind::Unexpected.report());
+        }
         Ok(Settlement { source: Source::Redis, corrections })
     }
 
-    /// Refuses keys that no single node of a cluster has.
+    /// Refuses keys that no single node of a cluster has. There is at least one key.
     fn check_slots(&self, keys: &[String]) -> Result<(), StoreError> {
         let mut slots = keys.iter().map(|key| slot(key.as_bytes()));
-        let first = slots.next();
-        if !self.connections.is_cluster() || slots.all(|slot| Some(slot) == first) {
+        let first = slots.next().ok_or(StoreError::Internal)?;
+        if !self.connections.is_cluster() || slots.all(|slot| slot == first) {
             return Ok(());
         }
         let rule = "identifiers must share a slot of the cluster".to_owned();

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{ConnectionInfo, FromRedisValue, RedisError, Value};
+use redis::{ConnectionInfo, ErrorKind, FromRedisValue, RedisError, Value};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -168,7 +168,8 @@ fn read_answer(
     sentinel: &ConnectionInfo,
 ) -> Result<Option<SentinelAnswer>, RedisError> {
     let mut replies = replies.into_iter().map(Value::extract_error);
-    let address = replies.next().transpose()?.unwrap_or(Value::Nil);
+    let missing = || (ErrorKind::UnexpectedReturnType, "a Sentinel has not answered a command");
+    let address = replies.next().ok_or_else(missing)??;
     let Some((host, port)) = Option::<(String, u16)>::from_redis_value(address)? else {
         return Ok(None);
     };

@@ -9,6 +9,7 @@ use crate::{
     error::StoreError,
     lease::{LeaseDecision, LeaseList, LeaseName, LeaseRequest, Release, Renewal},
     lease_keys::Acquirement,
+    limit_kind::LimitKind,
 };
 
 impl Store {
@@ -22,6 +23,9 @@ impl Store {
             let (identifier, cost, source) =
                 (&request.identifier, request.cost.get(), source.name());
             tracing::debug!(identifier, cost, allowed, source, "decided a lease");
+            if !allowed {
+                self.top_denied.count(identifier, LimitKind::Concurrency, self.clock.now());
+            }
         }
         answer
     }
@@ -56,10 +60,14 @@ impl Store {
     /// Ends all leases of an identifier. Returns whether there was one.
     pub async fn reset_leases(&self, identifier: &str) -> Result<bool, StoreError> {
         tracing::debug!(identifier, "resetting leases");
-        match &self.redis {
+        let answer = match &self.redis {
             None => Ok(self.leases.reset(identifier, self.clock.now())),
             Some(redis) => self.or_fallback(redis.reset_leases(identifier).await, || None),
+        };
+        if answer.is_ok() {
+            self.top_denied.forget(identifier, LimitKind::Concurrency);
         }
+        answer
     }
 
     fn acquire_here(&self, request: &LeaseRequest) -> Result<LeaseDecision, StoreError> {

@@ -12,6 +12,7 @@ use crate::{
     deny_cache::Ticket,
     error::StoreError,
     limit_check::{LimitCheck, LimitRefund, LimitsCheck, LimitsDecision},
+    limit_kind::LimitKind,
     redis::limits::LimitsAnswer,
     redis_error,
 };
@@ -180,7 +181,9 @@ impl Store {
             }
         };
         if answer.is_ok() {
-            limits.iter().for_each(|(key, algorithm)| self.top_denied.forget(key, *algorithm));
+            limits.iter().for_each(|(key, algorithm)| {
+                self.top_denied.forget(key, LimitKind::Quota(*algorithm))
+            });
         }
         answer
     }
@@ -228,7 +231,7 @@ impl Store {
             let name = quota.algorithm().name();
             tracing::debug!(key, algorithm = name, cost, allowed, source, "decided a limit");
             if !allowed && *cost > 0 {
-                self.top_denied.count(key, quota.algorithm(), now);
+                self.top_denied.count(key, LimitKind::Quota(quota.algorithm()), now);
             }
         }
         decided
