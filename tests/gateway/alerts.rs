@@ -69,6 +69,7 @@ fn assert_an_outage_is_reported(
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn a_redis_that_was_never_reached_is_reported_for_each_topology_and_fail_mode() {
     let [standalone, sentinel, cluster] = [(); 3].map(|()| free_port());
     let gateways = gateways(&[
@@ -87,6 +88,7 @@ fn a_redis_that_was_never_reached_is_reported_for_each_topology_and_fail_mode() 
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn a_redis_that_is_lost_is_reported_for_each_topology_and_fail_mode() {
     let (mut standalone, mut primary) = (Server::start(), Server::start());
     let sentinels = Sentinels::watch(&primary, 0);
@@ -125,6 +127,7 @@ fn check_slowly(gateway: &Gateway) {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn gateways_that_are_full_slow_or_gone_are_reported() {
     let full = memory().env("MAX_CONNECTIONS", "10").start();
     let (slow, gone) = (memory().start(), memory().start());
@@ -149,6 +152,7 @@ fn gateways_that_are_full_slow_or_gone_are_reported() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn a_redis_that_is_slow_or_lacks_the_module_is_reported() {
     let (server, plain) = (Server::start(), Server::builder().without_module().start());
     let slow = Gateway::builder().redis(&server).env("REDIS_MAX_BACKLOG", "4");
@@ -188,6 +192,7 @@ fn start_again(old: Gateway, start: impl Fn() -> Gateway) -> Gateway {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn a_gateway_that_starts_again_and_again_is_reported() {
     let port = free_port();
     let start = || Gateway::builder().env("REDIS_URL", "memory://").port(port).start();

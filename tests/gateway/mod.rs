@@ -10,7 +10,6 @@ mod caller_limits;
 // Authentication and authorization of callers.
 mod callers;
 // Requests and answers as the OpenAPI document describes them.
-#[cfg(feature = "web")]
 mod conformance;
 // Fixed windows, of a length and of the calendar.
 mod fixed_window;
@@ -29,7 +28,6 @@ mod refund;
 // The identifiers with the most denied checks.
 mod top;
 // The pages in a real browser.
-#[cfg(feature = "web")]
 mod web;
 
 // The connection to Redis, and the failures of Redis.
@@ -79,10 +77,8 @@ mod unread_bodies;
 // The listener for probes and operators.
 mod admin;
 // Every alert, in a real Prometheus.
-#[cfg(feature = "web")]
 mod alerts;
 // The queries of dashboards and alerts, in a real Prometheus.
-#[cfg(feature = "web")]
 mod dashboards;
 // The file of policies, and the pages and commands about it.
 mod policies;

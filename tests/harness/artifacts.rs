@@ -44,7 +44,6 @@ pub(crate) fn gateway() -> &'static Path {
 }
 
 /// An example's executable.
-#[cfg(feature = "web")]
 pub(crate) fn example(name: &str) -> PathBuf {
     build(&["--workspace", "--example", name], &format!("examples/{name}"))
 }
@@ -61,7 +60,13 @@ fn build(selection: &[&str], file: &str) -> PathBuf {
         Some(name) => name,
         None => panic!("{} is no profile's directory", output.display()),
     };
-    let status = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
+    let mut command = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        if is_of_package(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    let status = command
         .args(["build", "--quiet", "--profile", profile, "--target-dir"])
         .arg(target)
         .args(selection)
@@ -72,4 +77,11 @@ fn build(selection: &[&str], file: &str) -> PathBuf {
     let built = output.join(file);
     assert!(built.is_file(), "cargo build left no {}", built.display());
     built
+}
+
+/// Returns true for a variable about this package, which `cargo test` has set. The build script of
+/// ring reads such variables: with other values cargo would build ring and all that depends on it
+/// again, here and in the next build by hand.
+fn is_of_package(name: &str) -> bool {
+    ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| name.starts_with(prefix))
 }

@@ -71,7 +71,6 @@ impl Builder {
     }
 
     /// Listens on this port, which must be free, instead of a free port that the harness finds.
-    #[cfg(feature = "web")]
     pub(crate) fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
@@ -211,7 +210,6 @@ impl Gateway {
         self.admin.unwrap_or(self.address)
     }
 
-    #[cfg(feature = "web")]
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

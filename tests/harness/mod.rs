@@ -29,7 +29,6 @@ mod load;
 mod payload;
 mod place;
 mod process;
-#[cfg(feature = "web")]
 mod prometheus;
 mod proxy;
 mod random;
@@ -39,7 +38,6 @@ mod snapshot;
 mod traffic;
 mod wait;
 
-#[cfg(feature = "web")]
 pub(crate) use artifacts::example as example_program;
 pub(crate) use artifacts::gateway as gateway_program;
 pub(crate) use artifacts::module as module_library;
@@ -52,14 +50,12 @@ pub(crate) use credentials::{ApiKey, Issuer};
 pub(crate) use document::{Block, Document, repository};
 pub(crate) use exchange::exchange;
 pub(crate) use gateway::{Builder as GatewayBuilder, Gateway, UNAVAILABLE, health};
-#[cfg(feature = "web")]
 pub(crate) use http::exchange as http_exchange;
 pub(crate) use http::{Connection, Response, kept_request, request as http_request};
 pub(crate) use load::{Ledger, Load, is_primary};
 pub(crate) use payload::{dumped, effect, log, sealed};
 pub(crate) use place::{Place, json_of};
 pub(crate) use process::{Process, raise_limit_of_open_files};
-#[cfg(feature = "web")]
 pub(crate) use prometheus::{Prometheus, promtool};
 pub(crate) use proxy::{Network, Proxy};
 pub(crate) use random::Random;

@@ -42,7 +42,6 @@ mod top;
 // The access rules of the server, for every command.
 mod access;
 // redis_exporter: metrics of INFO ratelimit.
-#[cfg(feature = "web")]
 mod exporter;
 // COMMAND, COMMAND DOCS and related commands: the facts that the server returns.
 mod introspection;

@@ -105,6 +105,7 @@ fn assert_is_built(image: Option<&str>) {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn railway_builds_and_starts_both() {
     let gateway = railway("railway.json");
     let redis = railway("deploy/railway/redis.json");
@@ -136,6 +137,7 @@ fn railway_builds_and_starts_both() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn render_builds_and_starts_both() {
     let (gateway, redis) = (render("ratelimit-gateway"), render("ratelimit-redis"));
     for service in [&gateway, &redis] {

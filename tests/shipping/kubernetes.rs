@@ -228,6 +228,7 @@ pub(crate) fn gateway_settings(objects: &[Value]) -> &Map<String, Value> {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn with_a_redis_of_its_own_everything_is_there() {
     let objects = with_redis();
     let mut kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
@@ -244,6 +245,7 @@ fn with_a_redis_of_its_own_everything_is_there() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn with_a_redis_elsewhere_there_is_none() {
     let objects = with_external_redis();
     assert_sound(&objects);
@@ -252,6 +254,7 @@ fn with_a_redis_elsewhere_there_is_none() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn a_kustomization_of_ones_own_chooses_registry_settings_and_monitoring() {
     let objects = as_in_the_readme();
     assert_sound(&objects);
@@ -285,6 +288,7 @@ fn a_kustomization_of_ones_own_chooses_registry_settings_and_monitoring() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn images_have_the_version_as_their_tag() {
     let version = env!("CARGO_PKG_VERSION");
     for objects in [with_redis(), with_external_redis()] {
@@ -296,6 +300,7 @@ fn images_have_the_version_as_their_tag() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn a_gateway_takes_the_settings_and_answers_the_probes() {
     let objects = with_redis();
     let settings = gateway_settings(&objects);
@@ -327,6 +332,7 @@ fn a_gateway_takes_the_settings_and_answers_the_probes() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn a_gateway_listens_on_both_kinds_of_addresses() {
     let objects = with_redis();
     let settings = gateway_settings(&objects);
@@ -337,6 +343,7 @@ fn a_gateway_listens_on_both_kinds_of_addresses() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn a_gateway_has_the_time_that_it_takes_to_stop() {
     let objects = with_redis();
     let settings = gateway_settings(&objects);
@@ -348,6 +355,7 @@ fn a_gateway_has_the_time_that_it_takes_to_stop() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn a_redis_takes_its_configuration_and_answers_the_probes() {
     let objects = with_redis();
     let redis = named(&objects, "StatefulSet", &"ratelimit-redis".into());
@@ -425,6 +433,7 @@ fn assert_same(chart: &[Value], kustomization: &[Value]) {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn the_chart_makes_what_the_kustomizations_make() {
     assert_same(&chart(&[]), &with_redis());
     assert_same(&chart(&["redis.enabled=false"]), &with_external_redis());
@@ -433,6 +442,7 @@ fn the_chart_makes_what_the_kustomizations_make() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn the_chart_chooses_what_a_kustomization_of_ones_own_chooses() {
     let mut made = chart(&[
         "image.registry=registry.example.com/",

@@ -22,6 +22,7 @@ const NODE: &str = "target/node";
 const GO: &str = "/usr/share/gocode";
 
 #[test]
+#[ignore = "make test-web"]
 fn the_examples_for_python_run() {
     let python = python();
     let runs = works(Command::new(&python).args(["-c", "import redis.retry"]));
@@ -33,6 +34,7 @@ fn the_examples_for_python_run() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn the_examples_for_node_run() {
     let package = repository().join(NODE).join("node_modules/redis");
     let runs = package.exists() && works(Command::new("node").arg("--version"));
@@ -46,6 +48,7 @@ fn the_examples_for_node_run() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn the_examples_for_go_run() {
     let package = Path::new(GO).join("src/github.com/gomodule/redigo/redis");
     let runs = package.exists() && works(Command::new("go").arg("version"));
@@ -58,6 +61,7 @@ fn the_examples_for_go_run() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn the_examples_for_php_run() {
     let runs = works(Command::new("php").args(["-r", "exit((int) !class_exists('Redis'));"]));
     run("php", runs, |source| {
@@ -68,6 +72,7 @@ fn the_examples_for_php_run() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn the_examples_for_java_run() {
     let runs = works(Command::new("java").arg("--version"));
     let jedis = env::var_os("JEDIS_CLASSPATH");
@@ -87,6 +92,7 @@ fn the_examples_for_java_run() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn the_example_for_rust_runs_and_is_the_one_that_is_compiled() {
     let compiled = fs::read_to_string(repository().join("tests/examples/limiter.rs")).unwrap();
     let (_, compiled) = compiled.split_once("\n\n").unwrap();

@@ -5,24 +5,18 @@ mod arrows;
 // The Markdown files: links, commands, answers.
 mod documentation;
 // The Helm chart.
-#[cfg(feature = "web")]
 mod helm;
 // The files for Railway and Render.
-#[cfg(feature = "web")]
 mod hosting;
 // The Dockerfile, and the files beside it.
 mod images;
 // The manifests for Kubernetes.
-#[cfg(feature = "web")]
 mod kubernetes;
 // The examples in each language.
-#[cfg(feature = "web")]
 mod languages;
 // The examples for reverse proxies.
-#[cfg(feature = "web")]
 mod proxies;
 // The programs of docs/recipes.md.
-#[cfg(feature = "web")]
 mod recipes;
 // The figures in README.md.
 mod report;

@@ -25,7 +25,6 @@ exec(compile(open("recipe.py").read(), "recipe.py", "exec"), {"__name__": "__mai
 "#;
 
 #[test]
-
 #[ignore = "make test-web"]
 fn every_recipe_runs_as_written_and_asserts_its_outcome() {
     let pages = Document::all().into_iter().filter(|page| page.path.ends_with("docs/recipes.md"));

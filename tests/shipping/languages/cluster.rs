@@ -95,6 +95,7 @@ impl ClusterClient {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn clients_of_a_cluster_send_a_call_once_and_take_from_the_key_that_the_page_says() {
     let cluster = Cluster::start();
     let mut owner = cluster.node(0).client();
@@ -122,6 +123,7 @@ fn clients_of_a_cluster_send_a_call_once_and_take_from_the_key_that_the_page_say
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn redis_py_asks_every_primary_for_its_denied_keys() {
     let cluster = Cluster::start();
     for primary in 0..2 {
@@ -146,6 +148,7 @@ fn redis_py_asks_every_primary_for_its_denied_keys() {
 }
 
 #[test]
+#[ignore = "make test-web"]
 fn the_page_advises_what_the_programs_do() {
     let page = fs::read_to_string(repository().join("docs/clients.md")).expect("the page");
     let top = (
