@@ -17,8 +17,12 @@ pub(crate) fn decisions<'a>(granted: bool, decisions: impl Iterator<Item = &'a D
 }
 
 /// Returns the reply to a call that takes a lease.
+#[inline(always)]
 pub(crate) fn acquired(acquired: &Acquired) -> Reply {
-    Reply::Lease(integers(&acquired.decision), held(acquired.lease))
+    let [granted, capacity, remaining, retry_after_ms, reset_after_ms] =
+        integers(&acquired.decision);
+    let [fence, millis] = held(acquired.lease);
+    Reply::Lease([granted, capacity, remaining, retry_after_ms, reset_after_ms, fence, millis])
 }
 
 /// Returns the reply to a call that renews leases.

@@ -109,3 +109,52 @@ fn the_expiry_of_a_long_lived_key_is_exact() {
         }
     }
 }
+
+/// The state of a fixed window ends at the same time after every grant.
+#[test]
+fn the_expiry_of_a_fixed_window_is_set_by_two_calls_and_moves_with_the_window() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let call = "RATELIMIT.FW key 100 60";
+    for _ in 0..4 {
+        client.decide(call);
+        assert_eq!(expiry(&mut client), 61_000);
+        server.clock().advance(Duration::from_secs(1));
+    }
+    // The third call has set nothing, so that the expiry of a client holds.
+    client.call::<i64>("PEXPIRE key 30000");
+    client.decide(call);
+    assert_eq!(expiry(&mut client), 34_000);
+    client.call::<i64>("RATELIMIT.REFUND key 1");
+    assert_eq!(expiry(&mut client), 34_000);
+    client.decide("RATELIMIT.FW key 100 120");
+    assert_eq!(expiry(&mut client), 121_000, "a call with another window sets it");
+    let value: Vec<u8> = client.call("DUMP key");
+    client.send::<()>(&[b"RESTORE", b"key", b"1", &value, b"REPLACE"]);
+    client.decide("RATELIMIT.FW key 100 120");
+    assert_eq!(expiry(&mut client), 121_000, "the first grant on a restored value sets it");
+}
+
+#[test]
+fn the_expiry_of_leases_moves_when_the_last_one_ends_later_or_much_earlier() {
+    let server = Server::at(NOON);
+    let mut client = server.client();
+    let mut acquire = |call: &str| {
+        let [granted, ..]: [i64; 7] = client.call(&format!("RATELIMIT.ACQUIRE key {call}"));
+        assert_eq!(granted, 1, "{call}");
+        client.call::<i64>("PEXPIRETIME key") - NOON_MILLIS
+    };
+    assert_eq!(acquire("9 10 a"), 11_000, "a second after the last lease");
+    assert_eq!(acquire("9 10 b"), 19_000, "and eight more");
+    assert_eq!(acquire("9 18 c"), 19_000);
+    assert_eq!(acquire("9 19 d"), 28_000);
+    server.clock().advance(Duration::from_secs(1));
+    client.call::<[[i64; 2]; 1]>("RATELIMIT.RENEW key 18.5 d");
+    assert_eq!(expiry(&mut client), 28_000);
+    client.call::<[[i64; 2]; 1]>("RATELIMIT.RENEW key 30 d");
+    assert_eq!(expiry(&mut client), 40_000);
+    assert_eq!(client.call::<i64>("RATELIMIT.RELEASE key a"), 1);
+    assert_eq!(expiry(&mut client), 40_000);
+    assert_eq!(client.call::<i64>("RATELIMIT.RELEASE key d"), 1);
+    assert_eq!(expiry(&mut client), 27_000, "at most eight more");
+}

@@ -263,7 +263,7 @@ fn a_user_may_keep_a_limiter_beyond_its_time() {
             assert_eq!(peek(&mut client, key, 10), [10, 10, 10, 0, 0], "{keep} of a {key}");
             assert_eq!(client.call::<i64>(&format!("RATELIMIT.REFUND {key} 1")), 0);
             assert_eq!(take_all(&mut client, key), 10);
-            // A fixed window has no room for a note of its expiry, which each call then sets.
+            // The end of a fixed window does not move, so that its key gets no more time.
             let seconds = if key == "window" { 61 } else { 69 };
             assert_eq!(client.call::<i64>(&format!("TTL {key}")), seconds, "{key} after {keep}");
         }

@@ -16,10 +16,12 @@ const KEYS: [&str; 2] = ["jobs", "other"];
 const MAX_LEASES: u32 = 3;
 const FULL: &str = "ERR the key has as many leases as the setting ratelimit.leases-max allows";
 
-/// The leases of one key, with the expiry of their latest change.
+/// The leases of one key, with the expiry of the key.
 #[derive(Default)]
 struct Kept {
     leases: Leases,
+    /// The earliest expiry after a change that has not been compared.
+    earliest_millis: Option<u64>,
     expiry_millis: Option<u64>,
 }
 
@@ -33,11 +35,11 @@ impl Kept {
         }
     }
 
-    /// Notes the expiry of a change: a second after the end of the last lease.
+    /// Notes the earliest expiry of a change: a second after the end of the last lease.
     fn change(&mut self, now: Instant) {
         let micros = u128::from(self.leases.end().micros_since(now));
         let expiry = now.expiry_millis(limiter::Duration::from_micros(micros)) + 1_000;
-        self.expiry_millis = Some(expiry);
+        self.earliest_millis = Some(expiry);
     }
 
     fn release(&mut self, named: &[Named], now: Instant) -> i64 {
@@ -188,12 +190,20 @@ impl Oracle {
         assert_eq!(found, expected, "at {:?}", call.now);
     }
 
-    /// Compares the expiries of the keys with those of the pure code.
-    fn compare_expiries(&self, client: &mut Client) {
-        for (kept, key) in self.keys.iter().zip(KEYS) {
-            let expiry: i64 = client.call(&format!("PEXPIRETIME {key}"));
-            let expected = kept.expiry_millis.map_or(-2, |millis| i64::try_from(millis).unwrap());
-            assert_eq!(expiry, expected, "{key}");
+    /// Checks that a change sets an expiry after the end of the leases, and less than ten seconds
+    /// after it, and that nothing else sets one.
+    fn compare_expiries(&mut self, client: &mut Client) {
+        for (kept, key) in self.keys.iter_mut().zip(KEYS) {
+            let expiry = u64::try_from(client.call::<i64>(&format!("PEXPIRETIME {key}"))).ok();
+            if let Some(earliest) = kept.earliest_millis.take() {
+                let expected = earliest..earliest + 9_000;
+                assert!(
+                    expiry.is_some_and(|expiry| expected.contains(&expiry)),
+                    "{key}: {expiry:?}"
+                );
+                kept.expiry_millis = expiry;
+            }
+            assert_eq!(expiry, kept.expiry_millis, "{key}");
         }
     }
 }

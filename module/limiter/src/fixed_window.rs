@@ -39,7 +39,7 @@ use crate::buffers::BufferVisitor;
 use crate::calendar::{Bounds, Period};
 use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::decision::{Decision, Refund, RetryAfter};
-use crate::limits::{MAX_USED, Request, Units};
+use crate::limits::{MAX_USED, Missing, Request, Units, Window};
 use crate::math::Exact;
 use crate::state::Limiter;
 use crate::stored::{Refused, Stored};
@@ -55,16 +55,33 @@ pub struct FixedLimit {
 }
 
 /// The state of a fixed window, in 16 bytes: what was used, and the window in which it counts.
-#[derive(Clone, Copy, PartialEq, Eq)]
+///
+/// The window and the note share 12 bytes: the end of a window in milliseconds has 48 bits, and its
+/// length 35. See [`Stored::note`]: the note is 1 or 0, and is lost with the window.
+#[derive(Clone, Copy)]
 pub struct FixedWindow {
     /// Units used; none if and only if the state is the default one.
     used: u32,
-    begin: Millis,
-    end: Millis,
+    /// The low bits of the length of the window.
+    length_low: u32,
+    /// From the lowest bit on: the end of the window, the high bits of its length, the note.
+    end: u64,
 }
 
-/// Milliseconds since the epoch in six bytes, lowest first.
-type Millis = [u16; 3];
+const END_BITS: u32 = 48;
+const LENGTH_HIGH_BITS: u32 = 3;
+const NOTE_BIT: u64 = 1 << (END_BITS + LENGTH_HIGH_BITS);
+const _: () = assert!(Bounds::MAX_MILLIS >> END_BITS == 0);
+const _: () = assert!(Window::MAX.as_millis() >> (u32::BITS + LENGTH_HIGH_BITS) == 0);
+
+/// States with other notes are equal.
+impl PartialEq for FixedWindow {
+    fn eq(&self, other: &Self) -> bool {
+        self.used == other.used && self.has_window_of(other)
+    }
+}
+
+impl Eq for FixedWindow {}
 
 impl Default for FixedWindow {
     fn default() -> Self {
@@ -108,7 +125,7 @@ impl Limiter for FixedWindow {
             return view.outside(limit.limit);
         };
         let view = View { used: view.used.plus(granted), end: bounds.end(), ..view };
-        *self = Self::with(view.used, bounds);
+        *self = Self::with(view.used, bounds).with_note_of(self);
         view.decision(limit.limit, granted, request.missing_after(granted))
     }
 
@@ -150,7 +167,7 @@ impl FixedWindow {
     /// A window of which nothing is used.
     #[must_use]
     pub const fn new() -> Self {
-        Self { used: 0, begin: [0; 3], end: [0; 3] }
+        Self { used: 0, length_low: 0, end: 0 }
     }
 
     /// Takes so many units in every case, up to [`MAX_USED`]: in the window of the state, and
@@ -185,27 +202,46 @@ impl FixedWindow {
     }
 
     fn with(used: u32, bounds: Bounds) -> Self {
-        let (begin, end) = (bounds.begin_millis(), bounds.end_millis());
-        Self { used, begin: pack(begin), end: pack(end) }
+        let end = bounds.end_millis();
+        let length = end.minus(bounds.begin_millis());
+        Self { used, length_low: length as u32, end: end | length >> u32::BITS << END_BITS }
+    }
+
+    /// Returns the same state with the note of the state before, if both have the same window.
+    #[inline(always)]
+    fn with_note_of(self, before: &Self) -> Self {
+        if self.has_window_of(before) { Self { used: self.used, ..*before } } else { self }
+    }
+
+    #[inline(always)]
+    fn has_window_of(&self, other: &Self) -> bool {
+        let window = |state: &Self| (state.length_low, state.end & !NOTE_BIT);
+        window(self) == window(other)
     }
 
     fn begin_millis(&self) -> u64 {
-        unpack(self.begin)
+        self.end_millis().minus(self.length_millis())
     }
 
     fn end_millis(&self) -> u64 {
-        unpack(self.end)
+        self.end & ((1 << END_BITS) - 1)
+    }
+
+    fn length_millis(&self) -> u64 {
+        let high = (self.end & !NOTE_BIT) >> END_BITS;
+        high << u32::BITS | u64::from(self.length_low)
     }
 
     /// Returns the units and the window that count at `now`.
     #[inline(always)]
     fn view(&self, now: Instant) -> View {
-        let (begin, end) = (self.begin_millis().times(1_000), self.end_millis().times(1_000));
+        let (length, end) = (self.length_millis().times(1_000), self.end_millis().times(1_000));
+        let begin = end.minus(length);
         // From the end of time on, the clock stands still.
         let now = now.min(LAST);
         let micros = now.as_micros();
         let ahead = begin.saturating_sub(micros);
-        if micros >= end || ahead > end.minus(begin) {
+        if micros >= end || ahead > length {
             return View { used: 0, now, time: now, end: now };
         }
         let time = if ahead > 0 { Instant::from_micros(begin) } else { now };
@@ -254,15 +290,15 @@ impl View {
     }
 
     #[inline(always)]
-    fn decision(&self, limit: Units, granted: u32, missing: u32) -> Decision {
+    fn decision(&self, limit: Units, granted: u32, missing: Missing) -> Decision {
         Decision {
             granted,
             capacity: limit.get(),
             remaining: self.available(limit),
-            retry_after: match missing {
-                0 => RetryAfter::Granted,
-                _ if missing > limit.get() => RetryAfter::Never,
-                _ => RetryAfter::Wait(self.time_to_end()),
+            retry_after: match missing.room(limit) {
+                _ if missing.is_nothing() => RetryAfter::Granted,
+                None => RetryAfter::Never,
+                Some(_) => RetryAfter::Wait(self.time_to_end()),
             },
             reset_after: self.reset_after(),
         }
@@ -270,7 +306,7 @@ impl View {
 
     /// The answer to a call with bounds that do not contain the time.
     fn outside(&self, limit: Units) -> Decision {
-        Decision { retry_after: RetryAfter::Never, ..self.decision(limit, 0, 0) }
+        Decision { retry_after: RetryAfter::Never, ..self.decision(limit, 0, Missing::NOTHING) }
     }
 
     fn reset_after(&self) -> Duration {
@@ -285,6 +321,17 @@ impl View {
 impl Stored for FixedWindow {
     /// The whole state after the change, as it is as short as any description of the change.
     type Effect = Self;
+
+    const MAX_NOTE: u32 = 1;
+
+    fn note(&self) -> u32 {
+        u32::from(self.end & NOTE_BIT > 0)
+    }
+
+    #[inline(always)]
+    fn set_note(&mut self, note: u32) {
+        self.end = if note > 0 { self.end | NOTE_BIT } else { self.end & !NOTE_BIT };
+    }
 
     fn has_ended(&self, now: Instant) -> bool {
         self.end_millis().times(1_000) <= now.min(LAST).as_micros()
@@ -304,8 +351,7 @@ impl Stored for FixedWindow {
 
 impl Encode for FixedWindow {
     fn encode(&self, bytes: &mut impl Extend<u8>) {
-        let (begin, end) = (self.begin_millis(), self.end_millis());
-        let fields = [u64::from(self.used), begin, end.minus(begin)];
+        let fields = [u64::from(self.used), self.begin_millis(), self.length_millis()];
         codec::put(bytes, Kind::FixedWindow, &fields);
     }
 
@@ -327,14 +373,6 @@ impl FixedWindow {
         let (begin, length) = (fields.integer()?, fields.integer()?);
         Some(Self::with(used, Bounds::from_millis(begin, begin.checked_add(length)?)?))
     }
-}
-
-fn pack(millis: u64) -> Millis {
-    [millis as u16, (millis >> 16) as u16, (millis >> 32) as u16]
-}
-
-fn unpack([low, middle, high]: Millis) -> u64 {
-    u64::from(low) | u64::from(middle) << 16 | u64::from(high) << 32
 }
 
 #[cfg(test)]

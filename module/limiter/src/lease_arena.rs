@@ -1,6 +1,6 @@
 //! The nodes of leases in chunks without holes.
 //!
-//! When a node is removed, the last one takes its place. A lease takes 72 bytes, its share of a chunk
+//! When a node is removed, the last one takes its place. A lease takes 64 bytes, its share of a chunk
 //! and of the room to grow, and its holder.
 
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use crate::buffers::BufferVisitor;
 use crate::holder::Holder;
-use crate::lease::{Lease, start};
+use crate::lease::Lease;
 use crate::limits::{Units, Window};
 use crate::math::Exact;
 use crate::time::Instant;
@@ -19,9 +19,9 @@ use crate::time::Instant;
 #[derive(Clone, Copy)]
 pub(crate) enum Tree {
     /// By a hash of the holder, and then by holder: most steps compare two integers.
-    Holder = 0,
+    Holder,
     /// By expiry, and then by holder.
-    Expiry = 1,
+    Expiry,
 }
 
 /// The place of a node: a number below the number of leases, or [`NONE`].
@@ -29,8 +29,8 @@ pub(crate) type Index = u32;
 
 pub(crate) const NONE: Index = u32::MAX;
 
-/// Nodes in a chunk: as many as fit into 4 KiB.
-const CHUNK_NODES: usize = 56;
+/// Nodes in a chunk: as many as fit into 4 KiB. A power of two, so that no step divides.
+const CHUNK_NODES: usize = 64;
 
 /// Room for this many bytes of holders is added to a chunk that has too little.
 const TEXT_GROWTH: usize = 128;
@@ -43,30 +43,30 @@ pub(crate) struct Links {
     pub(crate) count: u32,
 }
 
+/// One lease, in the 64 bytes of a cache line.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    links: [Links; 2],
-    /// Costs in the subtree by expiry.
-    pub(crate) costs: u64,
-    /// The latest start in the subtree by expiry.
-    pub(crate) latest_start: Instant,
-    pub(crate) expiry: Instant,
-    fence: u64,
+    by_holder: Links,
     /// The hash of the holder.
     hash: u32,
-    /// The ttl in milliseconds, which has 35 bits.
-    ttl_low: u32,
-    cost: Units,
+    by_expiry: Links,
     /// The place of the holder in the text of the chunk.
     text: u16,
     text_len: u8,
     ttl_high: u8,
+    /// Costs in the subtree by expiry.
+    pub(crate) costs: u64,
+    pub(crate) expiry: Instant,
+    fence: u64,
+    /// The ttl in milliseconds, which has 35 bits.
+    ttl_low: u32,
+    cost: Units,
 }
 
 /// The keys of a lease in both trees.
 pub(crate) struct Key<'l> {
     pub(crate) lease: &'l Lease,
-    hash: u32,
+    pub(crate) hash: u32,
 }
 
 impl<'l> Key<'l> {
@@ -107,6 +107,7 @@ impl LeaseArena {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn node(&self, index: Index) -> Option<&Node> {
         #[cfg(test)]
         self.steps.set(self.steps.get().plus(1));
@@ -114,6 +115,7 @@ impl LeaseArena {
         self.chunks.get(index / CHUNK_NODES)?.nodes.get(index % CHUNK_NODES)
     }
 
+    #[inline(always)]
     pub(crate) fn node_mut(&mut self, index: Index) -> Option<&mut Node> {
         let index = index as usize;
         self.chunks.get_mut(index / CHUNK_NODES)?.nodes.get_mut(index % CHUNK_NODES)
@@ -121,10 +123,29 @@ impl LeaseArena {
 
     /// Compares the key of a node with that of a lease.
     pub(crate) fn order(&self, tree: Tree, index: Index, key: &Key<'_>) -> Ordering {
-        let by_holder =
-            || self.node_and_text(index).map(|(_, text)| text.cmp(key.lease.holder.as_bytes()));
-        let order = self.node(index).map_or(Ordering::Equal, |node| node.order(tree, key));
-        order.then_with(|| by_holder().unwrap_or(Ordering::Equal))
+        let chunk = self.chunks.get(index as usize / CHUNK_NODES);
+        let node = chunk.and_then(|chunk| chunk.nodes.get(index as usize % CHUNK_NODES));
+        match (node, chunk) {
+            (Some(node), Some(chunk)) => node.order(tree, key, &chunk.text),
+            _ => Ordering::Equal,
+        }
+    }
+
+    /// Returns a node to be changed, and true if a lease is to the left of the node.
+    #[inline(always)]
+    pub(crate) fn node_on_the_way(
+        &mut self,
+        tree: Tree,
+        index: Index,
+        key: &Key<'_>,
+    ) -> Option<(&mut Node, bool)> {
+        #[cfg(test)]
+        self.steps.set(self.steps.get().plus(1));
+        let index = index as usize;
+        let Chunk { nodes, text } = self.chunks.get_mut(index / CHUNK_NODES)?;
+        let node = nodes.get_mut(index % CHUNK_NODES)?;
+        let is_left = node.order(tree, key, text) == Ordering::Greater;
+        Some((node, is_left))
     }
 
     /// Returns a node and the bytes of its holder.
@@ -134,8 +155,7 @@ impl LeaseArena {
         let index = index as usize;
         let chunk = self.chunks.get(index / CHUNK_NODES)?;
         let node = chunk.nodes.get(index % CHUNK_NODES)?;
-        let start = usize::from(node.text);
-        Some((node, chunk.text.get(start..start.plus(usize::from(node.text_len)))?))
+        Some((node, node.holder(&chunk.text)?))
     }
 
     pub(crate) fn lease(&self, index: Index) -> Option<Lease> {
@@ -150,7 +170,7 @@ impl LeaseArena {
     }
 
     /// Appends a node that is in no tree.
-    pub(crate) fn push(&mut self, lease: &Lease) {
+    pub(crate) fn push(&mut self, key: &Key<'_>) {
         if self.chunks.last().is_none_or(|chunk| chunk.nodes.len() == CHUNK_NODES) {
             if self.chunks.len() == self.chunks.capacity() {
                 self.chunks.reserve_exact((self.chunks.len() / 4).plus(1));
@@ -158,12 +178,12 @@ impl LeaseArena {
             self.chunks.push(Chunk { nodes: Vec::new(), text: Vec::new() });
         }
         if let Some(chunk) = self.chunks.last_mut() {
-            let text = chunk.push_text(lease.holder.as_bytes());
+            let text = chunk.push_text(key.lease.holder.as_bytes());
             if chunk.nodes.len() == chunk.nodes.capacity() {
                 let room = CHUNK_NODES.minus(chunk.nodes.len());
                 chunk.nodes.reserve_exact(chunk.nodes.len().clamp(1, room));
             }
-            chunk.nodes.push(Node::new(lease, text));
+            chunk.nodes.push(Node::new(key, text));
         }
     }
 
@@ -256,25 +276,33 @@ impl Links {
     const ALONE: Self = Self { left: NONE, right: NONE, count: 1 };
 
     /// The link to one side.
+    #[inline(always)]
+    pub(crate) fn child(&self, is_left: bool) -> Index {
+        if is_left { self.left } else { self.right }
+    }
+
+    /// The same link, to be changed.
+    #[inline(always)]
     pub(crate) fn child_mut(&mut self, is_left: bool) -> &mut Index {
         if is_left { &mut self.left } else { &mut self.right }
     }
 }
 
 impl Node {
-    fn new(lease: &Lease, text: u16) -> Self {
+    fn new(key: &Key<'_>, text: u16) -> Self {
+        let lease = key.lease;
         let mut node = Self {
-            links: [Links::ALONE; 2],
-            costs: 0,
-            latest_start: lease.start(),
-            expiry: lease.expiry,
-            fence: lease.fence,
-            hash: lease.holder.hash(),
-            ttl_low: 0,
-            cost: lease.cost,
+            by_holder: Links::ALONE,
+            hash: key.hash,
+            by_expiry: Links::ALONE,
             text,
             text_len: lease.holder.as_bytes().len() as u8,
             ttl_high: 0,
+            costs: 0,
+            expiry: lease.expiry,
+            fence: lease.fence,
+            ttl_low: 0,
+            cost: lease.cost,
         };
         node.set(lease);
         node
@@ -285,40 +313,47 @@ impl Node {
         let ttl = lease.ttl.as_millis();
         (self.ttl_low, self.ttl_high) = (ttl as u32, (ttl >> 32) as u8);
         (self.cost, self.expiry, self.fence) = (lease.cost, lease.expiry, lease.fence);
-        (self.costs, self.latest_start) = (self.cost(), self.start());
-        *self.links_mut(Tree::Expiry) = Links::ALONE;
+        self.costs = self.cost();
+        self.by_expiry = Links::ALONE;
     }
 
     /// Counts a lease that is added to the subtree.
+    #[inline(always)]
     pub(crate) fn add(&mut self, tree: Tree, lease: &Lease) {
         let links = self.links_mut(tree);
         links.count = links.count.plus(1);
         if let Tree::Expiry = tree {
             self.costs = self.costs.plus(u64::from(lease.cost.get()));
-            self.latest_start = self.latest_start.max(lease.start());
         }
     }
 
-    /// Subtracts a lease that is removed from the subtree. Returns whether the latest start is still
-    /// right: it is unless it was that of this lease.
-    pub(crate) fn subtract(&mut self, tree: Tree, lease: &Lease) -> bool {
+    /// Subtracts a lease that is removed from the subtree.
+    #[inline(always)]
+    pub(crate) fn subtract(&mut self, tree: Tree, lease: &Lease) {
         let links = self.links_mut(tree);
         links.count = links.count.minus(1);
-        if let Tree::Holder = tree {
-            return true;
+        if let Tree::Expiry = tree {
+            self.costs = self.costs.minus(u64::from(lease.cost.get()));
         }
-        self.costs = self.costs.minus(u64::from(lease.cost.get()));
-        lease.start() < self.latest_start
     }
 
-    /// Compares the key of the node with that of a lease; where both are equal, the holders decide.
-    pub(crate) fn order(&self, tree: Tree, key: &Key<'_>) -> Ordering {
-        match tree {
+    /// Compares the key of the node, with this text of its chunk, with that of a lease.
+    #[inline(always)]
+    fn order(&self, tree: Tree, key: &Key<'_>, text: &[u8]) -> Ordering {
+        let order = match tree {
             Tree::Holder => self.hash.cmp(&key.hash),
             Tree::Expiry => self.expiry.cmp(&key.lease.expiry),
-        }
+        };
+        order.then_with(|| self.holder(text).cmp(&Some(key.lease.holder.as_bytes())))
     }
 
+    /// Returns the bytes of the holder in the text of the chunk.
+    fn holder<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+        let start = usize::from(self.text);
+        text.get(start..start.plus(usize::from(self.text_len)))
+    }
+
+    #[inline(always)]
     pub(crate) fn hash(&self) -> u32 {
         self.hash
     }
@@ -331,23 +366,19 @@ impl Node {
         Window::from_millis(u64::from(self.ttl_low) | u64::from(self.ttl_high) << 32)
     }
 
-    pub(crate) fn start(&self) -> Instant {
-        start(self.expiry, self.ttl().unwrap_or(Window::MIN))
-    }
-
+    #[inline(always)]
     pub(crate) fn links(&self, tree: Tree) -> &Links {
-        let [holder, expiry] = &self.links;
         match tree {
-            Tree::Holder => holder,
-            Tree::Expiry => expiry,
+            Tree::Holder => &self.by_holder,
+            Tree::Expiry => &self.by_expiry,
         }
     }
 
+    #[inline(always)]
     pub(crate) fn links_mut(&mut self, tree: Tree) -> &mut Links {
-        let [holder, expiry] = &mut self.links;
         match tree {
-            Tree::Holder => holder,
-            Tree::Expiry => expiry,
+            Tree::Holder => &mut self.by_holder,
+            Tree::Expiry => &mut self.by_expiry,
         }
     }
 }

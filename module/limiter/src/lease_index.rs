@@ -4,12 +4,13 @@
 //!  chunks: [56 nodes, text of their holders] [56 nodes, text] ...
 //!
 //!  two trees over the same nodes:  by hash of holder       by expiry
-//!                                    ╭── m ──╮            ╭── 9 ──╮   each with the number, the
-//!                                    c       t            4       12  costs and the latest start
-//!                                                                     of all below it
+//!                                    ╭── m ──╮            ╭── 9 ──╮   each with the number
+//!                                    c       t            4       12  and the costs of all
+//!                                                                     below it
 //! ```
 //!
-//! Both trees are balanced by weight (Nievergelt and Reingold 1973; with the parameters 3 and 2,
+//! The first bits of the hash choose one of a few trees by holder, which makes them less deep. All
+//! trees are balanced by weight (Nievergelt and Reingold 1973; with the parameters 3 and 2,
 //! which Hirai and Yamamoto proved in 2011), so that no choice of holders makes them deep: at most
 //! 2.41 log2 of the number of leases. Every operation follows a few paths from a root.
 
@@ -25,104 +26,124 @@ use crate::time::Instant;
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseIndex {
     pub(crate) arena: LeaseArena,
-    roots: [Index; 2],
+    /// The trees by holder, by the first bits of the hash.
+    roots_by_holder: [Index; HOLDER_TREES],
+    root_by_expiry: Index,
+    /// The lease that expires first: most calls need it, and no other of those before now.
+    first: Index,
+    /// The lease that expires last.
+    last: Index,
+    /// No lease starts later. Removals leave it as it is.
+    latest_start: Instant,
+}
+
+/// The number of trees by holder.
+const HOLDER_TREES: usize = 16;
+
+/// A copy of a lease, and its place until the index changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) lease: Lease,
+    place: Index,
 }
 
 impl LeaseIndex {
     pub(crate) const fn new() -> Self {
-        Self { arena: LeaseArena::new(), roots: [NONE; 2] }
+        Self {
+            arena: LeaseArena::new(),
+            roots_by_holder: [NONE; HOLDER_TREES],
+            root_by_expiry: NONE,
+            first: NONE,
+            last: NONE,
+            latest_start: Instant::EPOCH,
+        }
     }
 
     /// The number of leases, those that do not count included.
     pub(crate) fn len(&self) -> u32 {
-        self.count(Tree::Expiry, self.root(Tree::Expiry))
+        self.count(Tree::Expiry, self.root_by_expiry)
     }
 
     /// Returns the lease of a holder.
-    pub(crate) fn find(&self, holder: &Holder) -> Option<Lease> {
-        self.arena.lease(self.index_of(holder))
+    pub(crate) fn find(&self, holder: &Holder) -> Option<Entry> {
+        self.entry(self.index_of(holder))
+    }
+
+    fn entry(&self, place: Index) -> Option<Entry> {
+        self.arena.lease(place).map(|lease| Entry { lease, place })
     }
 
     /// Adds a lease, of whose holder there is none.
     pub(crate) fn insert(&mut self, lease: &Lease) {
         let (new, key) = (self.len(), Key::of(lease));
-        self.arena.push(lease);
-        self.insert_into(Tree::Holder, new, &key);
-        self.insert_into(Tree::Expiry, new, &key);
+        self.arena.push(&key);
+        self.insert_into(Tree::Holder, new, &key, &mut Path::new());
+        self.insert_by_expiry(new, &key);
     }
 
-    /// Puts a lease in the place of that of the same holder, of which `old` is a copy.
-    pub(crate) fn replace(&mut self, old: &Lease, lease: &Lease) {
-        let index = self.index_of(&old.holder);
-        self.remove_from(Tree::Expiry, index, &Key::of(old));
-        if let Some(node) = self.arena.node_mut(index) {
+    /// Puts a lease in the place of one of the same holder.
+    pub(crate) fn replace(&mut self, old: &Entry, lease: &Lease) {
+        self.remove_by_expiry(old.place, &Key::of(&old.lease));
+        if let Some(node) = self.arena.node_mut(old.place) {
             node.set(lease);
         }
-        self.insert_into(Tree::Expiry, index, &Key::of(lease));
+        self.insert_by_expiry(old.place, &Key::of(lease));
+        self.find_ends();
     }
 
-    /// Removes a lease, of which this is a copy.
-    pub(crate) fn remove(&mut self, lease: &Lease) {
-        let index = self.index_of(&lease.holder);
-        if self.arena.node(index).is_none() {
-            return;
-        }
-        let key = Key::of(lease);
-        self.remove_from(Tree::Holder, index, &key);
-        self.remove_from(Tree::Expiry, index, &key);
-        self.fill(index);
+    /// Removes a lease.
+    pub(crate) fn remove(&mut self, entry: &Entry) {
+        let (place, key) = (entry.place, Key::of(&entry.lease));
+        self.remove_from(Tree::Holder, place, &key, &mut Path::new());
+        self.remove_by_expiry(place, &key);
+        self.find_ends();
+        self.fill(place);
     }
 
-    /// The latest start of any lease: none is ahead of the clock once it has come to this time.
+    /// Returns a time before which no lease starts: none is ahead of the clock from then on.
     pub(crate) fn latest_start(&self) -> Instant {
-        self.latest_start_below(self.root(Tree::Expiry))
+        self.latest_start
     }
 
-    /// Returns the lease with the latest start.
-    pub(crate) fn last_to_start(&self) -> Option<Lease> {
-        let mut index = self.root(Tree::Expiry);
-        let latest = self.latest_start_below(index);
-        loop {
-            let lease = self.arena.lease(index)?;
-            if lease.start() == latest {
-                return Some(lease);
+    /// Removes every lease that starts after `time`. Linear in the number of leases.
+    pub(crate) fn remove_later_starts(&mut self, time: Instant) {
+        let mut kept = Self::new();
+        self.visit_after(Instant::EPOCH, &mut |lease| {
+            if lease.start() <= time {
+                kept.insert(&lease);
             }
-            let left = self.left(Tree::Expiry, index);
-            index = if self.latest_start_below(left) == latest {
-                left
-            } else {
-                self.right(Tree::Expiry, index)
-            };
-        }
+            true
+        });
+        *self = kept;
     }
 
     /// Returns the lease that expires first, if that is at `time` or before.
-    pub(crate) fn first_to_expire(&self, time: Instant) -> Option<Lease> {
-        let mut index = self.root(Tree::Expiry);
-        while let Some(node) = self.arena.node(index) {
-            match node.links(Tree::Expiry).left {
-                NONE if node.expiry <= time => return self.arena.lease(index),
-                NONE => break,
-                left => index = left,
-            }
-        }
-        None
+    pub(crate) fn first_to_expire(&self, time: Instant) -> Option<Entry> {
+        let first = self.arena.node(self.first)?;
+        if first.expiry <= time { self.entry(self.first) } else { None }
     }
 
     /// The time at which the last lease expires; the epoch if there is none.
     pub(crate) fn last_expiry(&self) -> Instant {
-        let (mut index, mut expiry) = (self.root(Tree::Expiry), Instant::EPOCH);
-        while let Some(node) = self.arena.node(index) {
-            (index, expiry) = (node.links(Tree::Expiry).right, node.expiry);
-        }
-        expiry
+        self.arena.node(self.last).map_or(Instant::EPOCH, |node| node.expiry)
     }
 
     /// Returns the number and the costs of the leases that expire after `time`.
+    #[inline]
     pub(crate) fn after(&self, time: Instant) -> (u32, u64) {
-        // Those that have expired are subtracted from all: usually they are few.
-        let mut index = self.root(Tree::Expiry);
-        let (mut count, mut costs) = (self.count(Tree::Expiry, index), self.costs(index));
+        let (Some(root), Some(first)) =
+            (self.arena.node(self.root_by_expiry), self.arena.node(self.first))
+        else {
+            return (0, 0);
+        };
+        let all = (root.links(Tree::Expiry).count, root.costs);
+        if first.expiry <= time { self.without_expired(all, time) } else { all }
+    }
+
+    /// Subtracts those that have expired from all: usually they are few.
+    #[inline(never)]
+    fn without_expired(&self, (mut count, mut costs): (u32, u64), time: Instant) -> (u32, u64) {
+        let mut index = self.root_by_expiry;
         while let Some(node) = self.arena.node(index) {
             let Links { left, right, .. } = *node.links(Tree::Expiry);
             if node.expiry > time {
@@ -141,12 +162,23 @@ impl LeaseIndex {
 
     /// Returns the first time from which the leases that have not expired cost at most `costs`,
     /// without one of them; the epoch if they never cost more.
+    #[inline]
     pub(crate) fn time_of_costs(&self, costs: u64, without: Option<&Lease>) -> Instant {
+        let all = self.costs(self.root_by_expiry);
+        match (self.arena.node(self.first), without) {
+            // Usually one unit is missing, and the first lease to expire gives it back.
+            (Some(first), None) if all > costs && all.minus(first.cost()) <= costs => first.expiry,
+            _ => self.time_of_lower_costs(costs, without),
+        }
+    }
+
+    #[inline(never)]
+    fn time_of_lower_costs(&self, costs: u64, without: Option<&Lease>) -> Instant {
         // The key of this lease, while the lease is in the subtree that is left to search.
         let cost_without = without.map_or(0, |lease| u64::from(lease.cost.get()));
         let mut without = without.map(Key::of);
         let (mut later, mut time) = (0_u64, Instant::EPOCH);
-        let mut index = self.root(Tree::Expiry);
+        let mut index = self.root_by_expiry;
         while let Some(node) = self.arena.node(index) {
             let order = match &without {
                 Some(key) => self.arena.order(Tree::Expiry, index, key).reverse(),
@@ -173,7 +205,7 @@ impl LeaseIndex {
     /// Passes the leases that expire after `time` to `visit`, the first to expire first, until it
     /// returns false.
     pub(crate) fn visit_after(&self, time: Instant, visit: &mut impl FnMut(Lease) -> bool) {
-        self.visit_below(self.root(Tree::Expiry), time, visit);
+        self.visit_below(self.root_by_expiry, time, visit);
     }
 
     fn visit_below(
@@ -195,19 +227,12 @@ impl LeaseIndex {
 
 /// The trees.
 impl LeaseIndex {
-    fn root(&self, tree: Tree) -> Index {
-        let [holder, expiry] = self.roots;
+    /// Returns the root of the tree by expiry, or of the tree by holder that has this key.
+    #[inline(always)]
+    fn root_mut(&mut self, tree: Tree, key: &Key<'_>) -> &mut Index {
         match tree {
-            Tree::Holder => holder,
-            Tree::Expiry => expiry,
-        }
-    }
-
-    fn set_root(&mut self, tree: Tree, index: Index) {
-        let [holder, expiry] = &mut self.roots;
-        match tree {
-            Tree::Holder => *holder = index,
-            Tree::Expiry => *expiry = index,
+            Tree::Holder => &mut self.roots_by_holder[tree_by_holder(key.hash)],
+            Tree::Expiry => &mut self.root_by_expiry,
         }
     }
 
@@ -225,116 +250,152 @@ impl LeaseIndex {
     }
 
     fn count(&self, tree: Tree, index: Index) -> u32 {
-        self.links(tree, index).count
+        self.arena.node(index).map_or(0, |node| node.links(tree).count)
     }
 
     fn costs(&self, index: Index) -> u64 {
         self.arena.node(index).map_or(0, |node| node.costs)
     }
 
-    fn latest_start_below(&self, index: Index) -> Instant {
-        self.arena.node(index).map_or(Instant::EPOCH, |node| node.latest_start)
-    }
-
     fn index_of(&self, holder: &Holder) -> Index {
         let hash = holder.hash();
-        let mut index = self.root(Tree::Holder);
+        let mut index = self.roots_by_holder[tree_by_holder(hash)];
         while let Some(node) = self.arena.node(index) {
-            let Links { left, right, .. } = *node.links(Tree::Holder);
-            let by_holder = || {
-                let text = self.arena.node_and_text(index).map(|(_, text)| text);
-                text.map_or(Ordering::Equal, |text| holder.as_bytes().cmp(text))
-            };
-            index = match hash.cmp(&node.hash()).then_with(by_holder) {
-                Ordering::Less => left,
-                Ordering::Equal => break,
-                Ordering::Greater => right,
-            };
+            let mut is_left = hash < node.hash();
+            if hash == node.hash() {
+                match self.order_of_holders(holder, index) {
+                    Ordering::Equal => break,
+                    order => is_left = order == Ordering::Less,
+                }
+            }
+            index = node.links(Tree::Holder).child(is_left);
         }
         index
     }
 
-    /// Adds a node, which is in the arena already.
+    #[inline(never)]
+    fn order_of_holders(&self, holder: &Holder, index: Index) -> Ordering {
+        let text = self.arena.node_and_text(index).map(|(_, text)| text);
+        text.map_or(Ordering::Equal, |text| holder.as_bytes().cmp(text))
+    }
+
+    #[inline(never)]
+    fn insert_by_expiry(&mut self, new: Index, key: &Key<'_>) {
+        let side = self.insert_into(Tree::Expiry, new, key, &mut Path::new());
+        if side.is_first {
+            self.first = new;
+        }
+        if side.is_last {
+            self.last = new;
+        }
+        self.latest_start = self.latest_start.max(key.lease.start());
+    }
+
+    #[inline(never)]
+    fn remove_by_expiry(&mut self, gone: Index, key: &Key<'_>) {
+        self.remove_from(Tree::Expiry, gone, key, &mut Path::new());
+        for end in [&mut self.first, &mut self.last] {
+            if *end == gone {
+                *end = NONE;
+            }
+        }
+    }
+
+    /// Finds the leases that expire first and last, if one of them was removed.
+    fn find_ends(&mut self) {
+        if self.first == NONE {
+            self.first = self.outermost_by_expiry(true);
+        }
+        if self.last == NONE {
+            self.last = self.outermost_by_expiry(false);
+        }
+    }
+
+    fn outermost_by_expiry(&self, is_left: bool) -> Index {
+        let (mut outermost, mut index) = (NONE, self.root_by_expiry);
+        while let Some(node) = self.arena.node(index) {
+            (outermost, index) = (index, node.links(Tree::Expiry).child(is_left));
+        }
+        outermost
+    }
+
+    /// Adds a node, which is in the arena already. Returns its place in the order.
     ///
-    /// Counts the node on the way down to its place. Only where a side of a node has then become too
-    /// heavy, which is rare, the way is followed back up.
-    fn insert_into(&mut self, tree: Tree, new: Index, key: &Key<'_>) {
-        let mut path = [NONE; MAX_DEPTH];
-        let (mut depth, mut heavy, mut index, mut above) = (0_usize, 0_u128, self.root(tree), 0);
-        while let Some(is_left) = self.insertion_side(tree, index, key) {
-            let Some(node) = self.arena.node_mut(index) else { break };
+    /// Counts the node on the way down to its place. Only where a side of a node has then become
+    /// too heavy, which is rare, the way is followed back up.
+    #[inline(always)]
+    fn insert_into(&mut self, tree: Tree, new: Index, key: &Key<'_>, path: &mut Path) -> Side {
+        let mut side = Side { is_first: true, is_last: true };
+        let (mut index, mut above) = (*self.root_mut(tree, key), 0);
+        while let Some((node, is_left)) = self.arena.node_on_the_way(tree, index, key) {
             node.add(tree, key.lease);
-            let Links { left, right, count } = *node.links(tree);
-            if depth > 0 && is_heavier(count, above_other(above, count)) {
-                heavy |= 1 << depth.minus(1);
+            let links = node.links_mut(tree);
+            if path.depth > 0 && is_heavier(links.count, above_other(above, links.count)) {
+                path.mark_parent();
             }
-            if let Some(place) = path.get_mut(depth) {
-                *place = index;
+            path.push(index);
+            above = links.count;
+            if is_left {
+                side.is_last = false;
+            } else {
+                side.is_first = false;
             }
-            (depth, above) = (depth.plus(1), count);
-            let child = if is_left { left } else { right };
-            if child == NONE {
-                *node.links_mut(tree).child_mut(is_left) = new;
+            index = links.child(is_left);
+            if index == NONE {
+                *links.child_mut(is_left) = new;
                 break;
             }
-            index = child;
         }
-        if depth == 0 {
-            self.set_root(tree, new);
+        if path.depth == 0 {
+            *self.root_mut(tree, key) = new;
         }
-        while heavy > 0 {
-            let depth = heavy.ilog2() as usize;
-            heavy ^= 1 << depth;
-            self.balance_on_path(tree, &path, depth);
+        self.balance_marked(tree, key, path);
+        side
+    }
+
+    /// Removes a node, whose lease has this key.
+    #[inline(always)]
+    fn remove_from(&mut self, tree: Tree, gone: Index, key: &Key<'_>, path: &mut Path) {
+        let (mut index, mut above) = (*self.root_mut(tree, key), 0);
+        while let Some((node, is_left)) = self.arena.node_on_the_way(tree, index, key) {
+            node.subtract(tree, key.lease);
+            let links = *node.links(tree);
+            // The side on which the node is has become lighter.
+            if path.depth > 0 && is_heavier(above_other(above, links.count), links.count) {
+                path.mark_parent();
+            }
+            if index == gone {
+                let rest = self.join(tree, links.left, links.right);
+                self.replace_link(tree, key, path.parent(), gone, rest);
+                break;
+            }
+            path.push(index);
+            (index, above) = (links.child(is_left), links.count);
+        }
+        self.balance_marked(tree, key, path);
+    }
+
+    /// Makes the rotations that the marked nodes of a path need, from the last one to the first.
+    fn balance_marked(&mut self, tree: Tree, key: &Key<'_>, path: &mut Path) {
+        while let Some((parent, old)) = path.pop_marked() {
+            let root = self.balance(tree, old);
+            self.replace_link(tree, key, parent, old, root);
         }
     }
 
-    /// Returns whether a lease is to the left of a node; `None` if there is no such node.
-    fn insertion_side(&self, tree: Tree, index: Index, key: &Key<'_>) -> Option<bool> {
-        self.arena.node(index)?;
-        Some(self.arena.order(tree, index, key) == Ordering::Greater)
-    }
-
-    /// Makes the rotations that the node at this depth of a path needs.
-    fn balance_on_path(&mut self, tree: Tree, path: &[Index], depth: usize) {
-        let at = |depth: usize| path.get(depth).copied().unwrap_or(NONE);
-        let old = at(depth);
-        let root = self.balance(tree, old);
-        let Some(parent) = depth.checked_sub(1).map(at) else {
-            self.set_root(tree, root);
-            return;
-        };
-        if let Some(node) = self.arena.node_mut(parent) {
-            let links = node.links_mut(tree);
-            *links.child_mut(links.left == old) = root;
+    /// Replaces the link to a node on the way to a key: that of its parent, or the root.
+    fn replace_link(&mut self, tree: Tree, key: &Key<'_>, parent: Index, old: Index, new: Index) {
+        if !self.replace_child(tree, parent, old, new) {
+            *self.root_mut(tree, key) = new;
         }
     }
 
-    fn remove_from(&mut self, tree: Tree, gone: Index, key: &Key<'_>) {
-        let root = self.remove_below(tree, self.root(tree), gone, key);
-        self.set_root(tree, root);
-    }
-
-    /// Removes a node from a subtree that has it; returns the root of the subtree then.
-    fn remove_below(&mut self, tree: Tree, root: Index, gone: Index, key: &Key<'_>) -> Index {
-        let Some(node) = self.arena.node(root) else { return root };
-        let Links { left, right, count } = *node.links(tree);
-        if root == gone {
-            return self.join(tree, left, right);
-        }
-        let is_left = self.arena.order(tree, root, key) == Ordering::Greater;
-        let child = self.remove_below(tree, if is_left { left } else { right }, gone, key);
-        let is_exact = self.arena.node_mut(root).is_some_and(|node| {
-            *node.links_mut(tree).child_mut(is_left) = child;
-            node.subtract(tree, key.lease)
-        });
-        if !is_exact {
-            self.update(tree, root);
-        }
-        // The other side has what is neither the root nor in the child, nor gone.
-        let shrunk = self.count(tree, child);
-        let other = count.minus(shrunk).minus(2);
-        if is_heavier(other, shrunk) { self.balance(tree, root) } else { root }
+    /// Replaces a child of a node; returns false if there is no such node.
+    fn replace_child(&mut self, tree: Tree, parent: Index, old: Index, new: Index) -> bool {
+        let Some(node) = self.arena.node_mut(parent) else { return false };
+        let links = node.links_mut(tree);
+        *links.child_mut(links.left == old) = new;
+        true
     }
 
     /// Joins the subtrees on both sides of a node that was removed.
@@ -364,46 +425,46 @@ impl LeaseIndex {
     /// Makes the rotations that a subtree needs of which one side has changed by one node; returns
     /// its root then.
     fn balance(&mut self, tree: Tree, root: Index) -> Index {
-        let Links { left, right, .. } = self.links(tree, root);
-        let (count_left, count_right) = (self.count(tree, left), self.count(tree, right));
-        if is_heavier(count_right, count_left) {
-            let Links { left: inner, right: outer, .. } = self.links(tree, right);
-            if self.is_double(tree, inner, outer) {
-                let right = self.rotate_right(tree, right);
-                self.set_links(tree, root, left, right);
-            }
-            self.rotate_left(tree, root)
-        } else if is_heavier(count_left, count_right) {
-            let Links { left: outer, right: inner, .. } = self.links(tree, left);
-            if self.is_double(tree, inner, outer) {
-                let left = self.rotate_left(tree, left);
-                self.set_links(tree, root, left, right);
-            }
-            self.rotate_right(tree, root)
+        let links = self.links(tree, root);
+        let (left, right) = (self.count(tree, links.left), self.count(tree, links.right));
+        let is_left = if is_heavier(left, right) {
+            true
+        } else if is_heavier(right, left) {
+            false
         } else {
-            root
-        }
-    }
-
-    /// Returns true when the inner subtree of the heavier side is so heavy that two rotations are needed.
-    fn is_double(&self, tree: Tree, inner: Index, outer: Index) -> bool {
+            return root;
+        };
+        let pivot = links.child(is_left);
+        let of_pivot = self.links(tree, pivot);
         let weight = |index| u64::from(self.count(tree, index)).plus(1);
-        weight(inner) >= weight(outer).times(2)
+        // The inner subtree of the heavier side can be so heavy that two rotations are needed.
+        if weight(of_pivot.child(!is_left)) >= weight(of_pivot.child(is_left)).times(2) {
+            let pivot_then = self.rotate(tree, pivot, !is_left);
+            let _is_replaced = self.replace_child(tree, root, pivot, pivot_then);
+        }
+        self.rotate(tree, root, is_left)
     }
 
-    fn rotate_left(&mut self, tree: Tree, root: Index) -> Index {
-        let Links { left, right: pivot, .. } = self.links(tree, root);
-        let Links { left: inner, right: outer, .. } = self.links(tree, pivot);
-        self.set_links(tree, root, left, inner);
-        self.set_links(tree, pivot, root, outer);
-        pivot
-    }
-
-    fn rotate_right(&mut self, tree: Tree, root: Index) -> Index {
-        let Links { left: pivot, right, .. } = self.links(tree, root);
-        let Links { left: outer, right: inner, .. } = self.links(tree, pivot);
-        self.set_links(tree, root, inner, right);
-        self.set_links(tree, pivot, outer, root);
+    /// Rotates the root of a subtree down, and its child on one side up; returns that child.
+    ///
+    /// ```text
+    ///     root                pivot
+    ///    ╭──┴──╮             ╭──┴──╮
+    ///  pivot   c     ▷       a    root       for the left side
+    ///  ╭─┴─╮                      ╭─┴─╮
+    ///  a inner                  inner c
+    /// ```
+    fn rotate(&mut self, tree: Tree, root: Index, is_left: bool) -> Index {
+        let pivot = self.links(tree, root).child(is_left);
+        let inner = self.links(tree, pivot).child(!is_left);
+        if let Some(node) = self.arena.node_mut(root) {
+            *node.links_mut(tree).child_mut(is_left) = inner;
+        }
+        self.update(tree, root);
+        if let Some(node) = self.arena.node_mut(pivot) {
+            *node.links_mut(tree).child_mut(!is_left) = root;
+        }
+        self.update(tree, pivot);
         pivot
     }
 
@@ -419,58 +480,111 @@ impl LeaseIndex {
     fn update(&mut self, tree: Tree, index: Index) {
         let Links { left, right, .. } = self.links(tree, index);
         let count = self.count(tree, left).plus(self.count(tree, right)).plus(1);
-        let costs = self.costs(left).plus(self.costs(right));
-        let start = self.latest_start_below(left).max(self.latest_start_below(right));
+        let costs = match tree {
+            Tree::Holder => None,
+            Tree::Expiry => Some(self.costs(left).plus(self.costs(right))),
+        };
         if let Some(node) = self.arena.node_mut(index) {
             node.links_mut(tree).count = count;
-            if let Tree::Expiry = tree {
+            if let Some(costs) = costs {
                 node.costs = costs.plus(node.cost());
-                node.latest_start = start.max(node.start());
             }
         }
     }
 
-    /// Fills the place of a node that is in no tree any more with the last node.
+    /// Fills the place of a node that is in no tree any more with the last node of the arena.
     fn fill(&mut self, hole: Index) {
-        let last = self.len();
-        if last != hole
-            && let Some(lease) = self.arena.lease(last)
+        let moved = self.len();
+        if moved != hole
+            && let Some(lease) = self.arena.lease(moved)
         {
             let key = Key::of(&lease);
-            self.replace_link(Tree::Holder, last, hole, &key);
-            self.replace_link(Tree::Expiry, last, hole, &key);
+            self.move_link(Tree::Holder, moved, hole, &key);
+            self.move_link(Tree::Expiry, moved, hole, &key);
         }
         let Some((node, holder)) = self.arena.pop() else { return };
-        if last != hole {
-            self.arena.replace(hole, node, &holder);
+        if moved == hole {
+            return;
+        }
+        self.arena.replace(hole, node, &holder);
+        for end in [&mut self.first, &mut self.last] {
+            if *end == moved {
+                *end = hole;
+            }
         }
     }
 
-    /// Makes the link to a node, which has this lease, one to another place.
-    fn replace_link(&mut self, tree: Tree, from: Index, to: Index, key: &Key<'_>) {
-        let mut index = self.root(tree);
-        if index == from {
-            self.set_root(tree, to);
-            return;
-        }
-        while let Some(node) = self.arena.node(index) {
-            let Links { left, right, .. } = *node.links(tree);
-            let is_left = self.arena.order(tree, index, key) == Ordering::Greater;
-            let next = if is_left { left } else { right };
-            if next == from {
-                if let Some(node) = self.arena.node_mut(index) {
-                    *node.links_mut(tree).child_mut(is_left) = to;
-                }
+    /// Makes the link to a node, which has the lease of the key, one to another place.
+    fn move_link(&mut self, tree: Tree, from: Index, to: Index, key: &Key<'_>) {
+        let (mut index, mut parent) = (*self.root_mut(tree, key), NONE);
+        while index != from {
+            let Some((node, is_left)) = self.arena.node_on_the_way(tree, index, key) else {
                 return;
-            }
-            index = next;
+            };
+            (parent, index) = (index, node.links(tree).child(is_left));
         }
+        self.replace_link(tree, key, parent, from, to);
     }
+}
+
+/// Returns the number of the tree that has the holders with this hash.
+fn tree_by_holder(hash: u32) -> usize {
+    (hash >> u32::BITS.minus(HOLDER_TREES.ilog2())) as usize
+}
+
+/// The place of a new node in the order of a tree.
+struct Side {
+    is_first: bool,
+    is_last: bool,
+}
+
+/// The nodes on the way from the root of a tree, and marks on those that must be balanced.
+struct Path {
+    nodes: [Index; MAX_DEPTH],
+    depth: usize,
+    /// A bit for each node on the way.
+    marks: u128,
 }
 
 /// The most nodes on a path from a root: 2.41 log2 of the number of leases is less, for as many
 /// leases as there are indexes.
 const MAX_DEPTH: usize = 80;
+
+impl Path {
+    const fn new() -> Self {
+        Self { nodes: [NONE; MAX_DEPTH], depth: 0, marks: 0 }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, index: Index) {
+        debug_assert!(self.depth < MAX_DEPTH, "a balanced tree is not so deep");
+        if let Some(place) = self.nodes.get_mut(self.depth) {
+            *place = index;
+        }
+        self.depth = self.depth.plus(1);
+    }
+
+    /// Returns the last node, or `NONE` at the root.
+    fn parent(&self) -> Index {
+        self.before(self.depth)
+    }
+
+    fn before(&self, depth: usize) -> Index {
+        depth.checked_sub(1).and_then(|depth| self.nodes.get(depth)).copied().unwrap_or(NONE)
+    }
+
+    /// Marks the last node.
+    fn mark_parent(&mut self) {
+        self.marks |= 1 << self.depth.minus(1);
+    }
+
+    /// Returns the last node that is marked, after its parent, and takes its mark away.
+    fn pop_marked(&mut self) -> Option<(Index, Index)> {
+        let depth = self.marks.checked_ilog2()? as usize;
+        self.marks ^= 1 << depth;
+        Some((self.before(depth), self.before(depth.plus(1))))
+    }
+}
 
 /// The nodes of a subtree of `above` nodes that are neither its root nor in the child of `count`.
 fn above_other(above: u32, count: u32) -> u32 {

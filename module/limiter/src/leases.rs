@@ -20,7 +20,8 @@
 //!
 //! A lease that ends more than two of its ttls after now was made while the clock was ahead. It does
 //! not count, and is removed by the first call that changes the state. Until then, calls count the
-//! leases one by one.
+//! leases one by one, as a clock that stepped back by more than the ttl of an earlier lease makes
+//! them do.
 
 mod bytes;
 
@@ -32,7 +33,7 @@ use crate::decision::{Decision, RetryAfter};
 use crate::holder::{Fences, Holder};
 use crate::lease::Lease;
 use crate::lease_call::{Acquired, Acquisition, AcquisitionError, HeldLease, Renewed, until};
-use crate::lease_index::LeaseIndex;
+use crate::lease_index::{Entry, LeaseIndex};
 use crate::limits::{Units, Window};
 use crate::math::Exact;
 use crate::stored::{Refused, Stored};
@@ -42,6 +43,7 @@ use crate::time::Instant;
 #[derive(Clone, Debug)]
 pub struct Leases {
     index: LeaseIndex,
+    note: u32,
 }
 
 impl Default for Leases {
@@ -70,12 +72,12 @@ struct Census {
 
 impl Leases {
     /// The most bytes of the effect of a call for one holder.
-    pub const MAX_EFFECT_BYTES: usize = 2 + 9 + 5 + 5 + 9 + 1 + Holder::MAX_BYTES;
+    pub const MAX_EFFECT_BYTES: usize = 2 + 9 + 5 + 5 + 8 + 1 + Holder::MAX_BYTES;
 
     /// No leases. Allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { index: LeaseIndex::new() }
+        Self { index: LeaseIndex::new(), note: 0 }
     }
 
     /// Decides a call that takes a lease, and takes it if it is granted. A denied call and an error
@@ -94,7 +96,7 @@ impl Leases {
         now: Instant,
     ) -> Result<Acquired, AcquisitionError> {
         let (census, found) = (self.census(now), self.index.find(&call.holder));
-        let own = found.filter(|lease| lease.counts(now));
+        let own = found.map(|entry| entry.lease).filter(|lease| lease.counts(now));
         let others = census.costs.minus(own.map_or(0, |own| u64::from(own.cost.get())));
         let costs = others.plus(u64::from(call.cost.get()));
         let is_repeated = own.is_some_and(|own| call.cost <= own.cost);
@@ -119,7 +121,7 @@ impl Leases {
         let lease = lease_after(own, call.holder, call.cost, call.ttl, fence, now);
         let has_changed = own != Some(lease);
         if has_changed {
-            self.set(found, &lease, now);
+            self.set(found.as_ref(), &lease, now);
         }
         let last_expiry = census.last_expiry.max(lease.expiry);
         let decision = Decision {
@@ -141,13 +143,14 @@ impl Leases {
         ttl: Window,
         now: Instant,
     ) -> Renewed {
-        let Some(own) = self.counted_with(holder, fence, now) else {
+        let Some(entry) = self.counted_with(holder, fence, now) else {
             return Renewed::LOST;
         };
+        let own = entry.lease;
         let lease = lease_after(Some(own), own.holder, own.cost, ttl, own.fence, now);
         let has_changed = own != lease;
         if has_changed {
-            self.set(Some(own), &lease, now);
+            self.set(Some(&entry), &lease, now);
         }
         Renewed { lease: Some(HeldLease::of(&lease, now)), has_changed }
     }
@@ -170,7 +173,7 @@ impl Leases {
     /// Returns the lease of a holder if it counts at `now`.
     #[must_use]
     pub fn counted(&self, holder: &Holder, now: Instant) -> Option<Lease> {
-        self.index.find(holder).filter(|lease| lease.counts(now))
+        self.counted_entry(holder, now).map(|entry| entry.lease)
     }
 
     /// The number of leases that count at `now`.
@@ -202,18 +205,23 @@ impl Leases {
         highest
     }
 
-    fn counted_with(&self, holder: &Holder, fence: Option<u64>, now: Instant) -> Option<Lease> {
-        let own = self.counted(holder, now)?;
-        fence.is_none_or(|fence| fence == own.fence).then_some(own)
+    fn counted_entry(&self, holder: &Holder, now: Instant) -> Option<Entry> {
+        self.index.find(holder).filter(|entry| entry.lease.counts(now))
     }
 
-    /// Returns true when a lease was made while the clock was ahead.
-    fn has_leases_ahead(&self, now: Instant) -> bool {
+    fn counted_with(&self, holder: &Holder, fence: Option<u64>, now: Instant) -> Option<Entry> {
+        let own = self.counted_entry(holder, now)?;
+        fence.is_none_or(|fence| fence == own.lease.fence).then_some(own)
+    }
+
+    /// Returns false when no lease was made while the clock was ahead.
+    fn may_have_leases_ahead(&self, now: Instant) -> bool {
         self.index.latest_start() > now
     }
 
+    #[inline(always)]
     fn census(&self, now: Instant) -> Census {
-        if self.has_leases_ahead(now) {
+        if self.may_have_leases_ahead(now) {
             return self.census_one_by_one(now);
         }
         let (count, costs) = self.index.after(now);
@@ -233,12 +241,13 @@ impl Leases {
     }
 
     /// The time until enough leases of other holders have ended.
+    #[inline(always)]
     fn retry_after(&self, call: &Acquisition, own: Option<&Lease>, now: Instant) -> RetryAfter {
         let Some(room) = call.limit.get().checked_sub(call.cost.get()) else {
             return RetryAfter::Never;
         };
         let room = u64::from(room);
-        let time = if self.has_leases_ahead(now) {
+        let time = if self.may_have_leases_ahead(now) {
             self.time_of_costs_one_by_one(room, &call.holder, now)
         } else {
             self.index.time_of_costs(room, own)
@@ -261,34 +270,30 @@ impl Leases {
         time
     }
 
-    /// Puts a lease in the place of that of its holder, if one was found, and removes some that do
-    /// not count.
-    fn set(&mut self, found: Option<Lease>, lease: &Lease, now: Instant) {
+    /// Puts a lease that counts in the place of that of its holder, if one was found, and removes
+    /// some that do not count.
+    fn set(&mut self, found: Option<&Entry>, lease: &Lease, now: Instant) {
         match found {
-            Some(own) if own.counts(now) => {
-                self.clean(now);
-                self.index.replace(&own, lease);
-            }
+            Some(own) if own.lease.counts(now) => self.index.replace(own, lease),
             own => {
                 if let Some(own) = own {
-                    self.index.remove(&own);
+                    self.index.remove(own);
                 }
-                self.clean(now);
                 self.index.insert(lease);
             }
         }
+        self.clean(now);
     }
 
     /// Removes up to two leases that have expired, and those that were made while the clock was
     /// ahead.
     fn clean(&mut self, now: Instant) {
         for _ in 0..2 {
-            let Some(lease) = self.index.first_to_expire(now) else { break };
-            self.index.remove(&lease);
+            let Some(expired) = self.index.first_to_expire(now) else { break };
+            self.index.remove(&expired);
         }
-        while self.has_leases_ahead(now) {
-            let Some(lease) = self.index.last_to_start() else { break };
-            self.index.remove(&lease);
+        if self.may_have_leases_ahead(now) {
+            self.index.remove_later_starts(now);
         }
     }
 
@@ -394,6 +399,16 @@ impl LeaseEffect {
 impl Stored for Leases {
     type Effect = LeaseEffect;
 
+    const MAX_NOTE: u32 = u32::MAX;
+
+    fn note(&self) -> u32 {
+        self.note
+    }
+
+    fn set_note(&mut self, note: u32) {
+        self.note = note;
+    }
+
     fn has_ended(&self, now: Instant) -> bool {
         self.index.last_expiry() <= now
     }
@@ -406,12 +421,12 @@ impl Stored for Leases {
             LeaseEffect::Whole(leases) => *self = leases,
             LeaseEffect::Acquisition { time, ttl, cost, fence, holder } => {
                 let found = self.index.find(&holder);
-                let own = found.filter(|lease| lease.counts(time));
+                let own = found.map(|entry| entry.lease).filter(|lease| lease.counts(time));
                 if own.is_some_and(|own| own.fence != fence) {
                     return Err(Refused);
                 }
                 let lease = lease_after(own, holder, cost, ttl, fence, time);
-                self.set(found, &lease, time);
+                self.set(found.as_ref(), &lease, time);
             }
             LeaseEffect::Renewal { time, ttl, holders } => {
                 let expiry = time.plus_micros(ttl.as_micros());

@@ -13,7 +13,8 @@ pub trait Stored: Encode + Clone + Default {
     /// A change to the state, complete enough to be made again elsewhere.
     type Effect: Encode + Debug;
 
-    /// The highest note that the state can keep.
+    /// The highest note that the state can keep. A state that keeps no higher one than 1 loses it
+    /// when its end changes.
     const MAX_NOTE: u32 = 0;
 
     /// Returns the note that [`Stored::set_note`] has set, or 0.

@@ -21,11 +21,12 @@ use crate::clock;
 use crate::commands::arguments;
 use crate::commands::change::ACQUIRE_EVENT;
 use crate::commands::decision::{KEY, check_missing, list_denial};
-use crate::commands::leases::{expiry_of, record_leases};
+use crate::commands::expiry::Expiry;
+use crate::commands::leases::record_leases;
 use crate::fences;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
+use crate::ffi::command_info::Facts;
 use crate::ffi::error::Error;
 use crate::ffi::key::WriteKey;
 use crate::ffi::reply::Reply;
@@ -41,12 +42,7 @@ impl Command for Acquire {
         summary: c"Takes a lease, which its holder has until it is released or expires.",
         complexity: c"O(log(N)) where N is the number of leases of the key.",
         since: c"1.1.0",
-        flags: c"write deny-oom fast",
-        callers: Callers::Users,
-        categories: c"write fast",
-        tips: Some(c"nondeterministic_output"),
         arity: -5,
-        keys: Keys::First(KeyUsage::Update),
         arguments: &[
             arguments::KEY,
             arguments::LIMIT,
@@ -54,16 +50,17 @@ impl Command for Acquire {
             arguments::HOLDER,
             arguments::COST,
         ],
+        ..Facts::OF_TAKING
     };
 
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {
         let acquisition = Args::after_key(call).acquisition()?;
         let now = clock::now();
         let mut key = call.open_to_write(KEY)?;
-        let (acquired, expiry_millis) = acquire(&mut key, &acquisition, now)?;
+        let (acquired, expiry) = acquire(&mut key, &acquisition, now)?;
         drop(key);
-        if let (Some(expiry_millis), Some(lease)) = (expiry_millis, acquired.lease) {
-            record_leases(call, ACQUIRE_EVENT, expiry_millis, || {
+        if let (Some(expiry), Some(lease)) = (expiry, acquired.lease) {
+            record_leases(call, ACQUIRE_EVENT, expiry.millis, || {
                 LeaseEffect::of_acquisition(&acquisition, lease.fence, now)
             });
         }
@@ -78,43 +75,43 @@ impl Command for Acquire {
     }
 }
 
-/// Takes a lease of an open key. Returns the new expiry of the key if the call has changed it.
+/// Takes a lease of an open key. Returns the expiry of the key if the call has changed the leases.
+#[inline(always)]
 fn acquire(
     key: &mut WriteKey<'_>,
     call: &Acquisition,
     now: Instant,
-) -> Result<(Acquired, Option<u64>), Error> {
-    let (acquired, expiry_millis) = match key.get_mut::<Leases>() {
-        Ok(Some(leases)) => acquire_from(leases, call, now)?,
+) -> Result<(Acquired, Option<Expiry>), Error> {
+    let (acquired, expiry) = match key.get_mut::<Leases>() {
+        Ok(Some(leases)) => {
+            let acquired = acquire_from(leases, call, now)?;
+            if !acquired.has_changed {
+                return Ok((acquired, None));
+            }
+            (acquired, Expiry::of_changed(leases, now, acquired.decision.reset_after))
+        }
         none => {
             check_missing(none.err(), key, now)?;
             let mut leases = Leases::new();
-            let (acquired, expiry_millis) = acquire_from(&mut leases, call, now)?;
-            if expiry_millis.is_some() {
-                key.set(leases)?;
+            let acquired = acquire_from(&mut leases, call, now)?;
+            if !acquired.has_changed {
+                return Ok((acquired, None));
             }
-            (acquired, expiry_millis)
+            key.set(leases)?;
+            (acquired, Expiry::of_new(now, acquired.decision.reset_after))
         }
     };
-    if let Some(expiry_millis) = expiry_millis {
-        key.expire_at(expiry_millis);
-    }
-    Ok((acquired, expiry_millis))
+    expiry.set(key);
+    Ok((acquired, Some(expiry)))
 }
 
-fn acquire_from(
-    leases: &mut Leases,
-    call: &Acquisition,
-    now: Instant,
-) -> Result<(Acquired, Option<u64>), Error> {
-    let acquired = leases.acquire(call, &mut fences::lock(), now).map_err(|error| match error {
+fn acquire_from(leases: &mut Leases, call: &Acquisition, now: Instant) -> Result<Acquired, Error> {
+    leases.acquire(call, &mut fences::lock(), now).map_err(|error| match error {
         AcquisitionError::TooManyLeases => Error::argument(
             c"ERR the key has as many leases as the setting ratelimit.leases-max allows",
         ),
-        AcquisitionError::NoFence => Error::argument(
-            c"ERR no fence is left: the highest one, 9223372036854775807, was given",
-        ),
-    })?;
-    let expiry_millis = acquired.has_changed.then(|| expiry_of(leases, now));
-    Ok((acquired, expiry_millis))
+        AcquisitionError::NoFence => {
+            Error::argument(c"ERR no fence is left: the highest one, 9007199254740991, was given")
+        }
+    })
 }

@@ -14,6 +14,9 @@
 //!
 //! The expiry that a change in place has set is the note of the state (see [`Stored::note`]), in
 //! seconds. To ask the server for the expiry would cost as much as to set it.
+//!
+//! A fixed window ends at the same time whatever is taken from it, so that its key gets nothing
+//! more. Its note is a mark that the key has the expiry of the window.
 
 use limiter::{Duration, Instant, Stored};
 
@@ -52,6 +55,11 @@ impl Expiry {
         now: Instant,
         reset_after: Duration,
     ) -> Self {
+        if T::MAX_NOTE == MARK {
+            let is_new = state.note() != MARK;
+            state.set_note(MARK);
+            return Self { is_new, ..Self::of_new(now, reset_after) };
+        }
         if !fits_note::<T>(reset_after) {
             state.set_note(UNKNOWN);
             return Self::of_new(now, reset_after);
@@ -78,6 +86,10 @@ impl Expiry {
 
 /// The note of a state while the expiry of its key is not known: the next grant sets it.
 pub(super) const UNKNOWN: u32 = 0;
+
+/// The note of a state that keeps one bit only, and loses it when its end changes: the key has the
+/// expiry of this end.
+const MARK: u32 = 1;
 
 /// Returns whether the low bits of an expiry, which are the note, stand for one expiry only.
 ///

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use limiter::{Duration, Instant, LeaseEffect, Leases};
 
 use crate::commands::decision::{KEY, check_missing};
-use crate::commands::expiry::expiry_millis;
+use crate::commands::expiry::Expiry;
 use crate::ffi::call::Call;
 use crate::ffi::error::Error;
 use crate::ffi::key::WriteKey;
@@ -23,10 +23,10 @@ pub(super) fn leases_of<'k>(
     key.get_mut()
 }
 
-/// Returns the expiry of the key of these leases, in Unix milliseconds.
-pub(super) fn expiry_of(leases: &Leases, now: Instant) -> u64 {
+/// Returns the expiry of the key of these leases, which have changed.
+pub(super) fn expiry_of(leases: &mut Leases, now: Instant) -> Expiry {
     let micros = leases.end().micros_since(now);
-    expiry_millis(now, Duration::from_micros(u128::from(micros)))
+    Expiry::of_changed(leases, now, Duration::from_micros(u128::from(micros)))
 }
 
 /// Publishes a change of the leases of the key.

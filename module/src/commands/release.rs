@@ -73,7 +73,7 @@ impl Command for Release {
 struct Released {
     /// Their holders, in the order of the call.
     holders: Vec<Holder>,
-    /// The new expiry of the key; `None` if the key was deleted, or if no lease was ended.
+    /// The expiry of the key; `None` if the key was deleted, or if no lease was ended.
     expiry_millis: Option<u64>,
 }
 
@@ -91,7 +91,7 @@ fn release(mut key: WriteKey<'_>, named: &[NamedLease], now: Instant) -> Result<
         key.delete();
         return Ok(Released { holders, expiry_millis: None });
     }
-    let expiry_millis = expiry_of(leases, now);
-    key.expire_at(expiry_millis);
-    Ok(Released { holders, expiry_millis: Some(expiry_millis) })
+    let expiry = expiry_of(leases, now);
+    expiry.set(&mut key);
+    Ok(Released { holders, expiry_millis: Some(expiry.millis) })
 }

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::commands::arguments;
 use crate::commands::change::RENEW_EVENT;
 use crate::commands::decision::KEY;
+use crate::commands::expiry::Expiry;
 use crate::commands::leases::{expiry_of, leases_of, record_leases};
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
@@ -59,16 +60,16 @@ impl Command for Renew {
         let (ttl, named) = (args.ttl()?, args.named_leases()?);
         let now = clock::now();
         let mut key = call.open_to_write(KEY)?;
-        let (renewed, expiry_millis) = match leases_of(&mut key, now)? {
+        let (renewed, expiry) = match leases_of(&mut key, now)? {
             Some(leases) => renew(leases, &named, ttl, now),
             None => (named.iter().map(|_| Renewed::LOST).collect(), None),
         };
-        if let Some(expiry_millis) = expiry_millis {
-            key.expire_at(expiry_millis);
+        if let Some(expiry) = &expiry {
+            expiry.set(&mut key);
         }
         drop(key);
-        if let Some(expiry_millis) = expiry_millis {
-            record_leases(call, RENEW_EVENT, expiry_millis, || {
+        if let Some(expiry) = expiry {
+            record_leases(call, RENEW_EVENT, expiry.millis, || {
                 let all = named.iter().zip(&renewed);
                 let changed = all.filter(|(_, renewed)| renewed.has_changed);
                 let holders = changed.map(|(lease, _)| lease.holder).collect();
@@ -81,16 +82,16 @@ impl Command for Renew {
     }
 }
 
-/// Renews leases. Returns the new expiry of the key if one of them was changed.
+/// Renews leases. Returns the expiry of the key if one of them was changed.
 fn renew(
     leases: &mut Leases,
     named: &[NamedLease],
     ttl: Window,
     now: Instant,
-) -> (Vec<Renewed>, Option<u64>) {
+) -> (Vec<Renewed>, Option<Expiry>) {
     let renew = |lease: &NamedLease| leases.renew(&lease.holder, lease.fence, ttl, now);
     let renewed: Vec<_> = named.iter().map(renew).collect();
     let has_changed = renewed.iter().any(|renewed| renewed.has_changed);
-    let expiry_millis = has_changed.then(|| expiry_of(leases, now));
-    (renewed, expiry_millis)
+    let expiry = has_changed.then(|| expiry_of(leases, now));
+    (renewed, expiry)
 }

@@ -115,7 +115,7 @@ impl<'a> Call<'a> {
             Ok(Reply::Decision(integers)) => self.reply_integers(&integers),
             Ok(Reply::Decisions(granted, decisions)) => self.reply_decisions(granted, &decisions),
             Ok(Reply::Counts(counts)) => self.reply_counts(&counts),
-            Ok(Reply::Lease(integers, lease)) => self.reply_lease(&integers, &lease),
+            Ok(Reply::Lease(integers)) => self.reply_integers(&integers),
             Ok(Reply::Fences(leases)) => self.reply_fences(&leases),
             Ok(Reply::Holders(leases)) => self.reply_holders(&leases),
             // SAFETY: the context is that of the running callback.
@@ -146,14 +146,6 @@ impl<'a> Call<'a> {
             self.reply_array(2);
             self.reply_bytes(key);
             self.reply_integer(count.cast_signed());
-        }
-        status
-    }
-
-    fn reply_lease(&self, decision: &Integers, lease: &[i64; 2]) -> c_int {
-        let status = self.reply_array(decision.len() + lease.len());
-        for &integer in decision.iter().chain(lease) {
-            self.reply_integer(integer);
         }
         status
     }

@@ -20,7 +20,7 @@ pub(crate) enum Reply {
     /// Keys, with a number for each.
     Counts(Vec<(Vec<u8>, u64)>),
     /// The integers of one decision, the fence of the lease, and the milliseconds until it ends.
-    Lease(Integers, [i64; 2]),
+    Lease([i64; 7]),
     /// For each lease its fence, and the milliseconds until it ends.
     Fences(Vec<[i64; 2]>),
     /// For each lease its holder, its cost, the milliseconds until it ends, and its fence.
