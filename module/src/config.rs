@@ -1,5 +1,6 @@
 //! The module's settings, which CONFIG lists with the prefix `ratelimit.`.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -79,7 +80,7 @@ pub(crate) struct Arguments {
 }
 
 /// The name of the argument that adds the command CL.THROTTLE.
-const CL_THROTTLE: &[u8] = b"cl-throttle";
+const CL_THROTTLE: &str = "cl-throttle";
 
 /// Returns the values that the module's arguments set.
 ///
@@ -87,13 +88,7 @@ const CL_THROTTLE: &[u8] = b"cl-throttle";
 /// Arguments that set nothing are refused: the server would start with other settings than its
 /// operator believes.
 pub(crate) fn arguments(load: &Loading) -> Result<Arguments, LoadRefused> {
-    parse(&load.arguments()).ok_or_else(|| {
-        let settings = SETTINGS.map(Setting::range).join(", ");
-        load.refuse(&format!(
-            "module arguments must be settings, at most once each and followed by a value: \
-             {settings}, cl-throttle (yes or no)"
-        ))
-    })
+    parse(&load.arguments()).map_err(|problem| load.refuse(&problem))
 }
 
 /// Registers the settings with the server, which sets them from its configuration.
@@ -104,38 +99,76 @@ pub(crate) fn register(load: &Loading, arguments: &Arguments) -> Result<(), Load
     setting::load(load)
 }
 
-/// Returns the values that the arguments set, or `None` if the arguments are not names and their
-/// values.
-fn parse(arguments: &[&[u8]]) -> Option<Arguments> {
+/// Returns the values that the arguments set: names, in capitals or not, each with its value.
+fn parse(arguments: &[&[u8]]) -> Result<Arguments, String> {
     let (mut given, mut cl_throttle) = (SETTINGS.map(|_| None), None);
     for argument in arguments.chunks(2) {
-        let [name, value] = *argument else {
-            return None;
+        let (&name, value) = match argument {
+            [name, value] => (name, Some(*value)),
+            [name] => (name, None),
+            _ => continue,
         };
-        let is_repeated = if name == CL_THROTTLE {
-            cl_throttle.replace(yes_or_no(value)?).is_some()
+        let is_repeated = if name.eq_ignore_ascii_case(CL_THROTTLE.as_bytes()) {
+            let value =
+                value.and_then(yes_or_no).ok_or_else(|| wrong(CL_THROTTLE, YES_OR_NO, value))?;
+            cl_throttle.replace(value).is_some()
         } else {
             let mut settings = SETTINGS.into_iter().zip(&mut given);
-            let (setting, given) = settings.find(|(setting, _)| setting.name.to_bytes() == name)?;
-            given.replace(setting.parse(value)?).is_some()
+            let (setting, given) = settings
+                .find(|(setting, _)| name.eq_ignore_ascii_case(setting.name.to_bytes()))
+                .ok_or_else(|| unknown(name))?;
+            let parsed = value.and_then(|value| setting.parse(value));
+            let parsed = parsed.ok_or_else(|| wrong(&setting.label(), &setting.rule(), value))?;
+            given.replace(parsed).is_some()
         };
         if is_repeated {
-            return None;
+            return Err(format!("module argument {} may be given only once", printable(name)));
         }
     }
     let mut defaults = SETTINGS.map(|setting| setting.default);
     for (default, given) in defaults.iter_mut().zip(given) {
         *default = given.unwrap_or(*default);
     }
-    Some(Arguments { defaults, has_cl_throttle: cl_throttle.unwrap_or(false) })
+    Ok(Arguments { defaults, has_cl_throttle: cl_throttle.unwrap_or(false) })
 }
 
 fn yes_or_no(text: &[u8]) -> Option<bool> {
     match text {
-        b"yes" => Some(true),
-        b"no" => Some(false),
+        _ if text.eq_ignore_ascii_case(b"yes") => Some(true),
+        _ if text.eq_ignore_ascii_case(b"no") => Some(false),
         _ => None,
     }
+}
+
+const YES_OR_NO: &str = "yes or no";
+
+/// Returns the error of an argument without a value, or with one that breaks its rule.
+fn wrong(name: &str, rule: &str, value: Option<&[u8]>) -> String {
+    match value {
+        Some(value) => format!("module argument {name} must be {rule}, not {}", printable(value)),
+        None => format!("module argument {name} must be followed by a value: {rule}"),
+    }
+}
+
+/// Returns the error of a name that no argument has.
+fn unknown(name: &[u8]) -> String {
+    let known = SETTINGS.map(Setting::label);
+    let known: Vec<_> = known.iter().map(|name| &**name).chain([CL_THROTTLE]).collect();
+    let text = String::from_utf8_lossy(name).to_lowercase();
+    let nearest = known.iter().min_by_key(|known| strsim::damerau_levenshtein(&text, known));
+    let nearest = nearest.copied().unwrap_or_default();
+    format!(
+        "module argument {} is unknown: the nearest name is {nearest}, and the names are {}",
+        printable(name),
+        known.join(", ")
+    )
+}
+
+/// Returns a part of the configuration for one line of the log.
+fn printable(text: &[u8]) -> String {
+    const MAX_BYTES: usize = 64;
+    let (text, rest) = text.split_at_checked(MAX_BYTES).unwrap_or((text, &[]));
+    format!("{}{}", text.escape_ascii(), if rest.is_empty() { "" } else { "..." })
 }
 
 /// A setting: an integer between two bounds.
@@ -156,8 +189,12 @@ impl Setting {
         (self.min..=self.max).contains(&value).then_some(value)
     }
 
-    fn range(&self) -> String {
-        format!("{} ({} to {})", self.name.to_string_lossy(), self.min, self.max)
+    fn label(&self) -> Cow<'static, str> {
+        self.name.to_string_lossy()
+    }
+
+    fn rule(&self) -> String {
+        format!("an integer between {} and {}", self.min, self.max)
     }
 }
 

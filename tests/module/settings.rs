@@ -153,36 +153,57 @@ fn a_rewritten_configuration_survives_a_restart() {
 }
 
 #[test]
+fn names_and_words_of_module_arguments_may_be_in_capitals() {
+    let arguments = ["Sliding-Window-Max-Limit", "7", "TOP-KEYS", "3", "CL-Throttle", "YES"];
+    let server = Server::builder().module_arguments(&arguments).start();
+    assert_eq!((setting(&server, MAX_LIMIT), setting(&server, TOP_KEYS)), both("7", "3"));
+    server.client().call::<[i64; 5]>("CL.THROTTLE key 1 1 1");
+}
+
+#[test]
 fn arguments_that_set_nothing_stop_the_start_with_one_line() {
-    let expected = "<ratelimit> module arguments must be settings, at most once each and followed \
-                    by a value: sliding-window-max-limit (1 to 1000000000), leases-max (1 to \
-                    1000000), top-keys (0 to 10000), cl-throttle (yes or no)";
-    for arguments in [
-        &["sliding-window-max-limit"][..],
-        &["sliding-window-max-limit", "0"],
-        &["sliding-window-max-limit", "1000000001"],
-        &["sliding-window-max-limit", "many"],
-        &["sliding-window-max-limit", "7", "sliding-window-max-limit"],
-        &["sliding-window-max-limit", "7", "sliding-window-max-limit", "7"],
-        &["sliding-window-limit", "7"],
-        &["leases-max", "0"],
-        &["leases-max", "1000001"],
-        &["top-keys", "10001"],
-        &["top-keys", "-1"],
-        &["top-keys", "9223372036854775808"],
-        &["top-keys", "7", "sliding-window-max-limit", "7", "top-keys", "7"],
-        &["7", "top-keys"],
-        &["cl-throttle"],
-        &["cl-throttle", "1"],
-        &["cl-throttle", "YES"],
-        &["cl-throttle", "yes", "cl-throttle", "no"],
-        &["cl-throttle", "yes", "top-keys", "-1"],
+    const NAMES: &str = "and the names are sliding-window-max-limit, leases-max, top-keys, \
+                         cl-throttle";
+    let unknown = |name: &str, nearest: &str| {
+        format!("{name} is unknown: the nearest name is {nearest}, {NAMES}")
+    };
+    let rule = |name: &str, rule: &str| format!("{name} must be {rule}");
+    let follows = |name: &str, rule: &str| format!("{name} must be followed by a value: {rule}");
+    const MAX_LIMITS: &str = "an integer between 1 and 1000000000";
+    const LEASES: &str = "an integer between 1 and 1000000";
+    const KEYS: &str = "an integer between 0 and 10000";
+    const WORD: &str = "yes or no";
+    let long = "k".repeat(100);
+    let (log, leases, keys) = ("sliding-window-max-limit", "leases-max", "top-keys");
+    for (arguments, expected) in [
+        (&[log][..], follows(log, MAX_LIMITS)),
+        (&[log, "0"], rule(log, &format!("{MAX_LIMITS}, not 0"))),
+        (&[log, "1000000001"], rule(log, &format!("{MAX_LIMITS}, not 1000000001"))),
+        (&["SLIDING-window-MAX-limit", "many"], rule(log, &format!("{MAX_LIMITS}, not many"))),
+        (&[log, "7", log], follows(log, MAX_LIMITS)),
+        (&[log, "7", log, "7"], format!("{log} may be given only once")),
+        (&["sliding-window-limit", "7"], unknown("sliding-window-limit", log)),
+        (&[leases, "0"], rule(leases, &format!("{LEASES}, not 0"))),
+        (&[leases, "1000001"], rule(leases, &format!("{LEASES}, not 1000001"))),
+        (&[keys, "10001"], rule(keys, &format!("{KEYS}, not 10001"))),
+        (&[keys, "-1"], rule(keys, &format!("{KEYS}, not -1"))),
+        (&[keys, "9223372036854775808"], rule(keys, &format!("{KEYS}, not 9223372036854775808"))),
+        (&[keys, "7", log, "7", "Top-Keys", "7"], "Top-Keys may be given only once".to_owned()),
+        (&["TOP-KEY", "7"], unknown("TOP-KEY", keys)),
+        (&[&long, "7"], unknown(&format!("{}...", &long[..64]), keys)),
+        (&["cl-throttle"], follows("cl-throttle", WORD)),
+        (&["cl-throttle", "1"], rule("cl-throttle", "yes or no, not 1")),
+        (
+            &["cl-throttle", "yes", "cl-throttle", "no"],
+            "cl-throttle may be given only once".to_owned(),
+        ),
+        (&["cl-throttle", "yes", keys, "-1"], rule(keys, &format!("{KEYS}, not -1"))),
     ] {
         let log = Server::builder().module_arguments(arguments).start_in_vain();
         let lines = log.lines().filter(|line| line.contains("<ratelimit>"));
         let lines: Vec<_> = lines.filter_map(|line| line.split_once("# ")).collect();
         assert_eq!(lines.len(), 1, "{arguments:?}: {log}");
-        assert_eq!(lines[0].1, expected, "{arguments:?}");
+        assert_eq!(lines[0].1, format!("<ratelimit> module argument {expected}"), "{arguments:?}");
     }
 }
 
