@@ -21,7 +21,7 @@ use crate::commands::arguments;
 use crate::commands::change::take;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
+use crate::ffi::command_info::Facts;
 use crate::ffi::error::Error;
 use crate::ffi::reply::Reply;
 use crate::reply;
@@ -35,12 +35,7 @@ impl Command for TakeFixedWindow {
         summary: c"Takes units from a fixed window.",
         complexity: c"O(1)",
         since: c"1.1.0",
-        flags: c"write deny-oom fast",
-        callers: Callers::Users,
-        categories: c"write fast",
-        tips: Some(c"nondeterministic_output"),
         arity: -4,
-        keys: Keys::First(KeyUsage::Update),
         arguments: &[
             arguments::KEY,
             arguments::LIMIT,
@@ -48,6 +43,7 @@ impl Command for TakeFixedWindow {
             arguments::COST,
             arguments::MODE,
         ],
+        ..Facts::OF_TAKING
     };
 
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {

@@ -18,7 +18,7 @@ use crate::commands::arguments;
 use crate::commands::change::take;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Callers, Facts, KeyUsage, Keys};
+use crate::ffi::command_info::Facts;
 use crate::ffi::error::Error;
 use crate::ffi::reply::Reply;
 use crate::reply;
@@ -33,12 +33,7 @@ impl Command for TakeSlidingWindowLog {
         complexity: c"O(1), amortised over the grants; O(log(N)) when denied, where N is the \
                      number of grants in the log.",
         since: c"1.0.0",
-        flags: c"write deny-oom fast",
-        callers: Callers::Users,
-        categories: c"write fast",
-        tips: Some(c"nondeterministic_output"),
         arity: -4,
-        keys: Keys::First(KeyUsage::Update),
         arguments: &[
             arguments::KEY,
             arguments::LIMIT,
@@ -47,6 +42,7 @@ impl Command for TakeSlidingWindowLog {
             arguments::COST,
             arguments::MODE,
         ],
+        ..Facts::OF_TAKING
     };
 
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {

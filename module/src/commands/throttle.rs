@@ -23,7 +23,7 @@ use crate::commands::change::take;
 use crate::commands::decision::{KEY, check_missing};
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
-use crate::ffi::command_info::{Argument, Callers, Facts, KeyUsage, Keys};
+use crate::ffi::command_info::{Argument, Facts};
 use crate::ffi::error::Error;
 use crate::ffi::reply::Reply;
 use crate::info::counters;
@@ -38,12 +38,7 @@ impl Command for Throttle {
         summary: c"Takes units from a token bucket, as redis-cell does.",
         complexity: c"O(1)",
         since: c"1.1.0",
-        flags: c"write deny-oom fast",
-        callers: Callers::Users,
-        categories: c"write fast",
-        tips: Some(c"nondeterministic_output"),
         arity: -5,
-        keys: Keys::First(KeyUsage::Update),
         arguments: &[
             arguments::KEY,
             Argument::integer(c"max_burst"),
@@ -51,6 +46,7 @@ impl Command for Throttle {
             Argument::integer(c"period"),
             Argument::integer(c"quantity").optional(),
         ],
+        ..Facts::OF_TAKING
     };
 
     fn run(call: &mut Call<'_>) -> Result<Reply, Error> {

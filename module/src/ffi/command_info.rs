@@ -36,6 +36,24 @@ pub(crate) struct Facts {
     pub(crate) arguments: &'static [Argument],
 }
 
+impl Facts {
+    /// The facts that commands of users share which take from one key. Each command adds its name,
+    /// its summary, its cost, its version, its arity and its arguments.
+    pub(crate) const OF_TAKING: Self = Self {
+        name: c"",
+        summary: c"",
+        complexity: c"",
+        since: c"",
+        flags: c"write deny-oom fast",
+        callers: Callers::Users,
+        categories: c"write fast",
+        tips: Some(c"nondeterministic_output"),
+        arity: 0,
+        keys: Keys::First(KeyUsage::Update),
+        arguments: &[],
+    };
+}
+
 /// The callers that a command is meant for.
 pub(crate) enum Callers {
     /// Users. The command is in the module's own access category too.
