@@ -164,8 +164,9 @@ impl<'c, 'a> Args<'c, 'a> {
     }
 
     /// Reads the time after which a lease or a reservation ends.
+    #[inline(always)]
     pub(crate) fn ttl(&mut self) -> Result<Window, Error> {
-        window(self.next()?).ok_or(Error::argument(TTL))
+        window(self.next()?).ok_or_else(|| Error::argument(TTL))
     }
 
     /// Reads `[ACTUAL amount [amount ...]]`, up to the end: one amount for each key, or none.
@@ -329,6 +330,7 @@ impl<'c, 'a> Args<'c, 'a> {
     }
 
     /// Returns the next argument, which must be there.
+    #[inline(always)]
     fn next(&mut self) -> Result<&'a [u8], Error> {
         let arg = self.call.arg(self.next).ok_or(Error::WrongArity)?;
         self.next += 1;
@@ -339,13 +341,14 @@ impl<'c, 'a> Args<'c, 'a> {
         self.next >= self.call.len()
     }
 
+    #[inline(always)]
     fn units(&mut self, rule: &'static CStr) -> Result<Units, Error> {
-        units(self.next()?).ok_or(Error::argument(rule))
+        units(self.next()?).ok_or_else(|| Error::argument(rule))
     }
 
     #[inline(always)]
     fn window(&mut self) -> Result<Window, Error> {
-        window(self.next()?).ok_or(Error::argument(WINDOW))
+        window(self.next()?).ok_or_else(|| Error::argument(WINDOW))
     }
 
     #[inline(always)]

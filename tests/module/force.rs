@@ -62,7 +62,9 @@ fn granted_is_what_was_added_up_to_the_most_units() {
         let last = MOST - 4 * 1_000_000_000;
         let billion = 1_000_000_000;
         assert_eq!(granted, [billion, billion, billion, billion, last, 0], "{kind}");
-        assert_eq!(client.decide(&call)[..4], [0, 1, 0, -1], "{kind}");
+        let denied = client.decide(&call);
+        assert_eq!(denied[..3], [0, 1, 0], "{kind}");
+        assert!(denied[3] > 0, "{kind}: {denied:?}");
         let one = client.decide(&format!("RATELIMIT.{kind} {kind} 1 31622400"));
         assert_eq!(one[..3], [0, 1, 0], "{kind}");
         assert!(one[3] > 0 && one[3] < 1 << 53, "{kind}: {one:?}");
@@ -70,6 +72,32 @@ fn granted_is_what_was_added_up_to_the_most_units() {
         let returned: Vec<i64> = (0..6).map(|_| client.call(&refund)).collect();
         assert_eq!(returned, granted, "{kind}");
         assert_eq!(client.call::<i64>(&format!("EXISTS {kind}")), 0, "{kind}");
+    }
+}
+
+/// The wait of a forced call is the time until the rest of its cost can be added.
+#[test]
+fn a_forced_call_at_the_most_units_waits_until_its_cost_fits() {
+    const BILLION: u32 = 1_000_000_000;
+    for (kind, window, wait) in [("TB", 1, 5_000), ("SW", 20, 20_000), ("FW", 20, 20_000)] {
+        let server = Server::at(NOON);
+        let mut client = server.client();
+        let call = |client: &mut Client, cost: u32| {
+            let limit = BILLION / 1_000;
+            client.decide(&format!("RATELIMIT.{kind} key {limit} {window} COST {cost} FORCE"))
+        };
+        for _ in 0..5 {
+            call(&mut client, BILLION);
+        }
+        // A bucket drains a million units a second; the other units end together.
+        assert_eq!(call(&mut client, 5_000_000)[..4], [0, 1_000_000, 0, wait], "{kind}");
+        server.clock().advance(Duration::from_millis(wait.unsigned_abs()) - MILLISECOND);
+        let denied = call(&mut client, 5_000_000);
+        assert!(denied[0] < 5_000_000 && denied[3] > 0, "{kind}: {denied:?}");
+        server.clock().advance(Duration::from_millis(denied[3].unsigned_abs()));
+        let rest = u32::try_from(5_000_000 - denied[0]).unwrap();
+        let taken = call(&mut client, rest);
+        assert_eq!((taken[0], taken[3]), (i64::from(rest), 0), "{kind}");
     }
 }
 

@@ -100,20 +100,37 @@ fn damaged_effects_on_leases_are_refused_or_usable() {
 }
 
 #[test]
-fn the_highest_fence_is_the_last_one_and_the_server_goes_on() {
-    const NONE_LEFT: &str = "ERR no fence is left: the highest one, 9223372036854775807, was given";
+fn no_fence_of_a_payload_uses_up_the_fences_of_a_server() {
+    const HIGHEST: i64 = (1 << 53) - 1;
     let (_server, mut client) = start();
-    // The fence is before the nine bytes of the holder; nine bytes are as long as the highest one.
-    let mut effect = version_2("acquisition-effect");
-    let end = effect.len() - 9;
-    let highest = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
-    effect.splice(end - 8..end, highest);
+    // The fence is before the nine bytes of the holder, and takes eight bytes.
+    let with_fence = |fence: &[u8]| {
+        let mut effect = version_2("acquisition-effect");
+        let end = effect.len() - 9;
+        effect.splice(end - 8..end, fence.iter().copied());
+        effect
+    };
+    let too_high: [&[u8]; 2] = [
+        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
+        &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10],
+    ];
+    for fence in too_high {
+        let effect = with_fence(fence);
+        assert!(apply(&mut client, "leases", &effect).is_err());
+    }
+    assert_eq!(client.call::<i64>("EXISTS leases"), 0);
+    let effect = with_fence(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f]);
     client.send::<()>(&[b"RATELIMIT.APPLY", b"leases", &effect]);
-    assert_eq!(holders(&mut client, "leases")[0].3, i64::MAX);
-    assert_eq!(client.refusal("RATELIMIT.ACQUIRE other 1 60 a"), NONE_LEFT);
-    assert_eq!(client.call::<i64>("EXISTS other"), 0);
-    // Leases that exist are renewed, taken again and released.
+    assert_eq!(holders(&mut client, "leases")[0].3, HIGHEST);
+    let mut last = 0;
+    for key in ["other", "another", "third"] {
+        let [granted, .., fence, _]: [i64; 7] =
+            client.call(&format!("RATELIMIT.ACQUIRE {key} 1 60 a"));
+        assert!(granted == 1 && fence > last && fence < HIGHEST, "{fence} after {last}");
+        last = fence;
+    }
+    // The lease of the payload is renewed, taken again and released.
     let [granted, .., fence, _]: [i64; 7] = client.call("RATELIMIT.ACQUIRE leases 1 60 worker-2");
-    assert_eq!((granted, fence), (1, i64::MAX));
+    assert_eq!((granted, fence), (1, HIGHEST));
     assert_eq!(client.call::<i64>(&format!("RATELIMIT.RELEASE leases FENCED worker-2 {fence}")), 1);
 }

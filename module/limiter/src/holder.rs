@@ -54,14 +54,26 @@ impl fmt::Debug for Holder {
 ///
 /// A new fence is greater than all of them, and at least the microseconds of the clock, so that
 /// fences stay in order after a restart with a clock that went forward.
+///
+/// Neither a clock nor a fence that was loaded or received raises the highest fence to
+/// [`Fences::MAX`], so that fences are left whatever the bytes of a lease are. The microseconds of a
+/// right clock reach the bounds in 2219; from then on fences are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fences {
     highest: u64,
 }
 
 impl Fences {
-    /// The greatest fence: the largest integer of a reply.
-    pub const MAX: u64 = i64::MAX.unsigned_abs();
+    /// The greatest fence: 2^53 - 1, the largest integer up to which Lua, JavaScript and JSON
+    /// represent every integer.
+    pub const MAX: u64 = (1 << 53) - 1;
+
+    /// The highest fence that a clock makes.
+    const MAX_BY_CLOCK: u64 = Self::MAX - (1 << 50);
+
+    /// The highest fence that is taken into account: some are counted above that of a clock that is
+    /// far ahead, and 2^49 fences are left above any bytes.
+    const MAX_OBSERVED: u64 = Self::MAX - (1 << 49);
 
     /// No fence was given.
     #[must_use]
@@ -77,7 +89,7 @@ impl Fences {
 
     /// Takes a fence into account that was loaded or received.
     pub fn observe(&mut self, fence: u64) {
-        self.highest = self.highest.max(fence.min(Self::MAX));
+        self.highest = self.highest.max(fence.min(Self::MAX_OBSERVED));
     }
 
     /// Returns the next fence, or `None` if [`Fences::MAX`] was given.
@@ -85,7 +97,7 @@ impl Fences {
         if self.highest == Self::MAX {
             return None;
         }
-        self.highest = self.highest.plus(1).max(now.as_micros());
+        self.highest = self.highest.plus(1).max(now.as_micros().min(Self::MAX_BY_CLOCK));
         Some(self.highest)
     }
 }
@@ -119,7 +131,21 @@ mod tests {
         fences.observe(100);
         fences.observe(50);
         assert_eq!((fences.next(at(60)), fences.highest()), (Some(101), 101));
-        fences.observe(u64::MAX);
-        assert_eq!(fences.next(at(60)), None);
+    }
+
+    #[test]
+    fn fences_are_left_after_any_fence_and_any_clock() {
+        for (fence, now) in [(u64::MAX, 0), (Fences::MAX, 60), (0, u64::MAX), (1, Fences::MAX)] {
+            let mut fences = Fences::new();
+            fences.observe(fence);
+            for _ in 0..3 {
+                let before = fences.highest();
+                let next = fences.next(Instant::from_micros(now)).unwrap();
+                assert!(before < next && next < Fences::MAX - (1 << 48), "{next}");
+            }
+        }
+        let mut last = Fences { highest: Fences::MAX - 1 };
+        assert_eq!(last.next(Instant::EPOCH), Some(Fences::MAX));
+        assert_eq!(last.next(Instant::EPOCH), None);
     }
 }

@@ -165,11 +165,38 @@ impl Request {
 
     /// Returns the units that a call waits for after it was granted `granted`: the rest of its
     /// cost, or only the first unit if the call takes any number of units and none was available.
-    pub(crate) fn missing_after(self, granted: u32) -> u32 {
-        match (granted, self.mode) {
+    #[inline(always)]
+    pub(crate) fn missing_after(self, granted: u32) -> Missing {
+        let units = match (granted, self.mode) {
             (0, Mode::Partial) => 1,
             _ => self.cost.get().minus(granted),
-        }
+        };
+        Missing { units, is_forced: self.mode == Mode::Force }
+    }
+}
+
+/// The units that a call waits for.
+#[derive(Clone, Copy)]
+pub(crate) struct Missing {
+    units: u32,
+    is_forced: bool,
+}
+
+impl Missing {
+    pub(crate) const NOTHING: Self = Self { units: 0, is_forced: false };
+
+    #[inline(always)]
+    pub(crate) fn is_nothing(self) -> bool {
+        self.units == 0
+    }
+
+    /// Returns the most units that may be used for the missing ones to be taken: they then are at
+    /// most the capacity, or with [`Mode::Force`] at most [`MAX_USED`]. Returns `None` if no wait
+    /// helps.
+    #[inline(always)]
+    pub(crate) fn room(self, capacity: Units) -> Option<u32> {
+        let most = if self.is_forced { MAX_USED } else { capacity.get() };
+        most.checked_sub(self.units)
     }
 }
 

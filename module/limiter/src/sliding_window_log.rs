@@ -49,7 +49,7 @@ use crate::algorithm::Algorithm;
 use crate::buffers::BufferVisitor;
 use crate::decision::{Decision, Refund, RetryAfter};
 use crate::grants::Grants;
-use crate::limits::{MAX_USED, Mode, Request, Units, Window};
+use crate::limits::{MAX_USED, Missing, Mode, Request, Units, Window};
 use crate::log_options::{LogLimit, LogOptions, tick_micros};
 use crate::math::Exact;
 use crate::noted_window::NotedWindow;
@@ -369,7 +369,7 @@ impl SlidingWindowLog {
     }
 
     #[inline(always)]
-    fn decision(&self, limit: Units, view: &View, granted: u32, missing: u32) -> Decision {
+    fn decision(&self, limit: Units, view: &View, granted: u32, missing: Missing) -> Decision {
         Decision {
             granted,
             capacity: limit.get(),
@@ -381,9 +381,9 @@ impl SlidingWindowLog {
 
     /// Returns the time until enough of the oldest grants have left for the missing units to fit.
     #[inline(always)]
-    fn retry_after(&self, limit: Units, view: &View, missing: u32) -> RetryAfter {
-        match limit.get().checked_sub(missing) {
-            _ if missing == 0 => RetryAfter::Granted,
+    fn retry_after(&self, limit: Units, view: &View, missing: Missing) -> RetryAfter {
+        match missing.room(limit) {
+            _ if missing.is_nothing() => RetryAfter::Granted,
             None => RetryAfter::Never,
             Some(room) => {
                 // Grants ahead of the clock do not count now, but they will when it reaches them.

@@ -60,7 +60,7 @@ use crate::algorithm::Algorithm;
 use crate::buffers::BufferVisitor;
 use crate::codec::{self, DecodeError, Encode, Fields, Kind};
 use crate::decision::{Decision, Refund, RetryAfter};
-use crate::limits::{Limit, MAX_USED, Request, Units, Window};
+use crate::limits::{Limit, MAX_USED, Missing, Request, Units, Window};
 use crate::math::Exact;
 use crate::noted_window::NotedWindow;
 use crate::state::Limiter;
@@ -239,7 +239,7 @@ impl TokenBucket {
         limit: &Limit,
         level: Level,
         granted: u32,
-        missing: u32,
+        missing: Missing,
         now: Instant,
     ) -> Decision {
         let decision = level.decision(granted, missing, now);
@@ -354,7 +354,7 @@ impl Level {
 
     /// Returns the answer to a call that leaves this level and still lacks `missing` units.
     #[inline(always)]
-    fn decision(&self, granted: u32, missing: u32, now: Instant) -> Decision {
+    fn decision(&self, granted: u32, missing: Missing, now: Instant) -> Decision {
         Decision {
             granted,
             capacity: self.limit.capacity.get(),
@@ -366,9 +366,9 @@ impl Level {
 
     /// Returns the wait until the missing units can be taken from this level.
     #[inline(always)]
-    fn retry_after(&self, missing: u32, now: Instant) -> RetryAfter {
-        match self.limit.capacity.get().checked_sub(missing) {
-            _ if missing == 0 => RetryAfter::Granted,
+    fn retry_after(&self, missing: Missing, now: Instant) -> RetryAfter {
+        match missing.room(self.limit.capacity) {
+            _ if missing.is_nothing() => RetryAfter::Granted,
             None => RetryAfter::Never,
             Some(room) => RetryAfter::Wait(self.time_to_drain_to(room, now)),
         }

@@ -290,7 +290,7 @@ impl Model {
             remaining: self.remaining(call),
             retry_after: match missing {
                 0 => RetryAfter::Granted,
-                missing if missing > most => RetryAfter::Never,
+                missing if missing > most && request.mode != Mode::Force => RetryAfter::Never,
                 _ => RetryAfter::Wait(wait),
             },
             reset_after: self.reset(call),

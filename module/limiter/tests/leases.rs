@@ -267,6 +267,9 @@ fn is_usable(mut leases: Leases, calls: &[Call]) -> TestCaseResult {
     Ok(())
 }
 
+/// The highest fence that a clock makes: in 2219.
+const MAX_FENCE_BY_CLOCK: u64 = (1 << 53) - 1 - (1 << 50);
+
 /// A list of leases, and the highest fence.
 #[derive(Default)]
 struct Model {
@@ -355,7 +358,7 @@ impl Model {
                 if self.counted(now).len() >= call.max_leases as usize {
                     return Err(AcquisitionError::TooManyLeases);
                 }
-                self.highest = (self.highest + 1).max(now.as_micros());
+                self.highest = (self.highest + 1).max(now.as_micros().min(MAX_FENCE_BY_CLOCK));
                 self.highest
             }
         };

@@ -178,8 +178,8 @@ trait Model: Default + Debug {
     /// Returns the units in use at `now`, any part of a unit as a whole one.
     fn used_up(&self, quota: &Limit, now: u64) -> u32;
 
-    /// Returns the wait in microseconds until `units` fit, which do not fit now.
-    fn wait(&self, quota: &Limit, units: u32, now: u64) -> u128;
+    /// Returns the wait in microseconds until at most `room` units are used. More are used now.
+    fn wait(&self, quota: &Limit, room: u32, now: u64) -> u128;
 
     /// Returns the time in microseconds until nothing is used.
     fn reset(&self, quota: &Limit, now: u64) -> u128;
@@ -207,19 +207,20 @@ trait Model: Default + Debug {
         }
         let missing =
             if request.mode == Mode::Partial && granted == 0 { 1 } else { cost - granted };
-        self.answer(quota, granted, missing, now)
+        let most = if request.mode == Mode::Force { MAX_USED } else { Self::most(quota) };
+        self.answer(quota, granted, missing, most, now)
     }
 
     fn peek(&self, quota: &Limit, cost: u32, now: u64) -> Decision {
         let granted = if cost <= self.available(quota, now) { cost } else { 0 };
-        self.answer(quota, granted, cost - granted, now)
+        self.answer(quota, granted, cost - granted, Self::most(quota), now)
     }
 
-    fn answer(&self, quota: &Limit, granted: u32, missing: u32, now: u64) -> Decision {
+    fn answer(&self, quota: &Limit, granted: u32, missing: u32, most: u32, now: u64) -> Decision {
         let retry_after = match missing {
             0 => RetryAfter::Granted,
-            missing if missing > Self::most(quota) => RetryAfter::Never,
-            _ => RetryAfter::Wait(Duration::from_micros(self.wait(quota, missing, now))),
+            missing if missing > most => RetryAfter::Never,
+            _ => RetryAfter::Wait(Duration::from_micros(self.wait(quota, most - missing, now))),
         };
         Decision {
             granted,
@@ -502,8 +503,8 @@ impl Model for BucketModel {
         u32::try_from(self.used(quota, now).ceil().to_integer()).unwrap()
     }
 
-    fn wait(&self, quota: &Limit, units: u32, now: u64) -> u128 {
-        self.time_to_drain_to(quota.capacity.get() - units, quota, now)
+    fn wait(&self, quota: &Limit, room: u32, now: u64) -> u128 {
+        self.time_to_drain_to(room, quota, now)
     }
 
     fn reset(&self, quota: &Limit, now: u64) -> u128 {
@@ -665,9 +666,8 @@ impl Model for LogModel {
     }
 
     /// The oldest grants leave one after the other. Grants ahead of the clock count by then.
-    fn wait(&self, quota: &Limit, units: u32, now: u64) -> u128 {
+    fn wait(&self, quota: &Limit, room: u32, now: u64) -> u128 {
         let window = quota.window.as_micros();
-        let room = quota.limit.get() - units;
         let left_at = |entry: &Entry| self.leaves_at(entry.time, window);
         let not_left: Vec<_> = self.entries.iter().filter(|entry| now < left_at(entry)).collect();
         let mut used: u32 = not_left.iter().map(|entry| entry.units).sum();

@@ -180,6 +180,18 @@ proptest! {
         for_each_state!(another_limit_sees_the_same_use(&calls, &other));
     }
 
+    /// Promise 3 at the most units that can be used: a forced call that was granted a part takes the
+    /// rest after its wait, and not before.
+    #[test]
+    fn a_forced_call_at_the_most_units_waits_for_its_rest(
+        quota in quota(),
+        costs in vec(units(), 1..4),
+        step in 0..10_000_000_u64,
+    ) {
+        rest_is_taken_after_the_wait::<TokenBucket>(&quota, &costs, step)?;
+        rest_is_taken_after_the_wait::<SlidingWindowLog>(&quota, &costs, step)?;
+    }
+
     /// A refund gives back at most the used units, so that no more than the capacity is available.
     #[test]
     fn a_refund_gives_back_at_most_the_used_units(
@@ -585,6 +597,41 @@ fn another_limit_sees_the_same_use<A: State>(calls: &[Call], other: &Limit) -> T
         if state.take(&A::of(&quota), request, now).granted > 0 {
             let other = Limit { window: quota.window, ..*other };
             prop_assert_eq!(state.used(&quota, now), state.used(&other, now));
+        }
+    }
+    Ok(())
+}
+
+/// Asserts that the rest of a forced call is taken after the wait and not a microsecond before.
+fn rest_is_taken_after_the_wait<A: State>(
+    quota: &Limit,
+    costs: &[Units],
+    step: u64,
+) -> TestCaseResult {
+    let (mut state, mut now) = (A::default(), Instant::from_micros(1_800_000_000_000_000));
+    let forced =
+        |state: &mut A, cost: Units, now| state.take(&A::of(quota), Request::force(cost), now);
+    for _ in 0..5 {
+        forced(&mut state, Units::MAX, now);
+    }
+    for &cost in costs {
+        now = now.plus_micros(step);
+        let decision = forced(&mut state, cost, now);
+        let rest = cost.get() - decision.granted;
+        let Some(rest) = Units::new(u64::from(rest)) else {
+            prop_assert_eq!(decision.retry_after, RetryAfter::Granted);
+            continue;
+        };
+        let RetryAfter::Wait(wait) = decision.retry_after else {
+            return Err(TestCaseError::fail(format!("no wait: {decision:?}")));
+        };
+        let granted_after = |micros: u128| {
+            let micros = u64::try_from(micros).unwrap();
+            forced(&mut state.clone(), rest, now.plus_micros(micros)).granted
+        };
+        if wait.as_micros() < 1 << 60 {
+            prop_assert_eq!(granted_after(wait.as_micros()), rest.get());
+            prop_assert!(granted_after(wait.as_micros() - 1) < rest.get());
         }
     }
     Ok(())

@@ -10,7 +10,9 @@ use crate::ffi::error::Error;
 use crate::number;
 
 const HOLDER: &CStr = c"ERR holder must be 1 to 64 bytes";
-const FENCE: &CStr = c"ERR fence must be an integer between 1 and 9223372036854775807";
+const RESERVED: &CStr =
+    c"ERR holder must not be FENCED, which RENEW and RELEASE read as their option";
+const FENCE: &CStr = c"ERR fence must be an integer between 1 and 9007199254740991";
 const FENCED: &CStr = c"ERR FENCED must be followed by holders, each with its fence";
 
 /// A lease that a call names: by its holder, and with FENCED by its fence too.
@@ -22,7 +24,12 @@ pub(crate) struct NamedLease {
 impl Args<'_, '_> {
     /// Reads `limit ttl holder [COST cost]`, up to the end.
     pub(crate) fn acquisition(&mut self) -> Result<Acquisition, Error> {
-        let (limit, ttl, holder) = (self.units(LIMIT)?, self.ttl()?, self.holder()?);
+        let (limit, ttl) = (self.units(LIMIT)?, self.ttl()?);
+        let name = self.next()?;
+        if is_fenced(name) {
+            return Err(Error::argument(RESERVED));
+        }
+        let holder = Holder::new(name).ok_or_else(|| Error::argument(HOLDER))?;
         let mut cost = None;
         while !self.is_at_end() {
             if !self.next()?.eq_ignore_ascii_case(b"COST") {
@@ -38,7 +45,7 @@ impl Args<'_, '_> {
     /// Reads `[FENCED] holder [fence] [holder [fence] ...]`, up to the end: with FENCED a fence
     /// follows each holder, and without it none does. The first word FENCED is never a holder.
     pub(crate) fn named_leases(&mut self) -> Result<Vec<NamedLease>, Error> {
-        let is_fenced = self.is_fenced();
+        let is_fenced = self.call.arg(self.next).is_some_and(is_fenced);
         if is_fenced {
             self.next()?;
         }
@@ -54,10 +61,6 @@ impl Args<'_, '_> {
         Ok(leases)
     }
 
-    fn is_fenced(&self) -> bool {
-        self.call.arg(self.next).is_some_and(|word| word.eq_ignore_ascii_case(b"FENCED"))
-    }
-
     fn holder(&mut self) -> Result<Holder, Error> {
         Holder::new(self.next()?).ok_or(Error::argument(HOLDER))
     }
@@ -66,4 +69,9 @@ impl Args<'_, '_> {
         let fence = number::integer(self.next()?);
         fence.filter(|fence| (1..=Fences::MAX).contains(fence)).ok_or(Error::argument(FENCE))
     }
+}
+
+/// Returns true for the option of RENEW and RELEASE, which is no holder.
+fn is_fenced(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"FENCED")
 }
