@@ -28,6 +28,14 @@ RULES = (
     "Value error, cost must be at most the limit, ",
     "Value error, limits of one identifier must have different algorithms",
     "Value error, all limits have actual, or none has",
+    # The file of policies has their names, and the rules for names of attributes.
+    "Value error, policy needs POLICIES_FILE",
+    "Value error, attributes needs POLICIES_FILE",
+    "Value error, policy is for checks without ",
+    "Value error, attributes is for checks without ",
+    "Value error, there is no policy `",
+    "Value error, an attribute must be ",
+    "Value error, `jwt.*` must come from a token",
 )
 
 REFUSAL_OF_A_VALID_REQUEST = "ST202"

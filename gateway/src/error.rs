@@ -204,7 +204,7 @@ impl Error {
         match self {
             Self::OriginExcluded => Some("ORIGIN_EXCLUDED"),
             Self::AttributeMalformed(_) => Some("ATTRIBUTE_MALFORMED"),
-            Self::InlineLimits => Some("INLINE_LIMITS_OFF"),
+            Self::InlineLimits => Some("INLINE_LIMITS"),
             Self::Unauthenticated { .. } => Some("UNAUTHENTICATED"),
             Self::Forbidden(_) => Some("FORBIDDEN"),
             Self::CallerLimited(_) => Some("CALLER_LIMITED"),
@@ -303,7 +303,7 @@ mod tests {
             (
                 Error::InlineLimits,
                 403,
-                r#"{"detail":"Only policies decide here: a request has no limits of its own","error_code":"INLINE_LIMITS_OFF"}"#,
+                r#"{"detail":"Only policies decide here: a request has no limits of its own","error_code":"INLINE_LIMITS"}"#,
             ),
             (
                 Error::NoPolicies,

@@ -69,8 +69,11 @@ fn answers_to_callers_match_the_description() {
     let path = directory.path().join("keys.json");
     let key = ApiKey::new("schemathesis", &["check", "read", "reset", "force"]);
     ApiKey::write(&path, &[&key]);
+    let policies = in_repository("gateway/policies/tests/tests/examples/larger.yaml");
     let (_server, gateway) = start(|builder| {
         let builder = builder.env("API_KEYS_FILE", &path.display().to_string());
+        let builder = builder.env("POLICIES_FILE", &policies.display().to_string());
+        let builder = builder.env("IDENTITY_HASH_KEY", "a secret of digests");
         builder.env("METRICS_OPEN", "false").env("DENY_STATUS", "429")
     });
     assert_conforms(&gateway, &format!("[auth.openapi.apiKey]\napi_key = {:?}\n", key.key));

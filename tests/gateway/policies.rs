@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
-    ApiKey, Gateway, GatewayBuilder, Response, eventually, kept_request, repository, timed,
+    ApiKey, Gateway, GatewayBuilder, Response, Server, eventually, kept_request, repository, timed,
 };
 
 const FIRST: &str = "version: 1
@@ -408,4 +408,121 @@ fn the_schema_of_the_repository_is_the_one_that_is_printed() {
     assert!(kept == printed, "write the output of `ratelimit-gateway schema` to the file");
     let schema: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
+
+const LARGE: &str = "version: 1
+policies:
+  - name: large
+    by: []
+    limits: [{name: log, limit: 5000000, per: 1d, algorithm: sliding_window}]
+";
+
+#[test]
+fn a_limit_that_redis_refuses_is_an_error_of_the_file() {
+    let mut server = Server::start();
+    let site = Site::new(LARGE);
+    let settings = || site.settings().env("REDIS_URL", &server.url());
+    let refusal = "policy `large`, limit `log`: ";
+    for (status, line) in [settings().fails(), settings().answers(&["--check-config", "--connect"])]
+    {
+        assert_eq!(status.code(), Some(2), "{line}");
+        assert!(line.contains(refusal), "{line}");
+        assert!(line.contains("sliding-window-max-limit"), "{line}");
+    }
+    server.client().call::<()>("CONFIG SET ratelimit.sliding-window-max-limit 10000000");
+    let gateway = settings().start();
+    assert_eq!(page(&gateway)["error"], Value::Null);
+    // Another Redis has other settings. The policies stay in force.
+    let version_before = page(&gateway)["version"].clone();
+    server.restart();
+    gateway.check("someone");
+    eventually("the refusal is reported", || {
+        gateway.check("someone");
+        let shown = page(&gateway);
+        assert_eq!(shown["version"], version_before);
+        shown["error"]["detail"].as_str().filter(|detail| detail.contains(refusal)).map(|_| ())
+    });
+    server.client().call::<()>("CONFIG SET ratelimit.sliding-window-max-limit 10000000");
+    gateway.hang_up();
+    eventually("the error is over", || page(&gateway)["error"].is_null().then_some(()));
+}
+
+const PLANS: &str = "version: 1
+plans:
+  free: [{name: rate, limit: 10, per: 1h}, {name: yearly, limit: 100, per: year, algorithm: fixed_window}]
+  pro: [{name: rate, limit: 100, per: 1h, algorithm: sliding_window}, {name: yearly, limit: 1000, per: year, algorithm: fixed_window}]
+policies:
+  - name: api
+    by: [user]
+    missing: deny
+    plan: {from: plan, default: free}
+    overrides: [{by: mallory, block: true, reason: abuse}]
+";
+
+#[test]
+fn limits_of_a_policy_are_read_reset_and_given_back_by_the_body_of_a_check() {
+    let server = Server::start();
+    let site = Site::new(PLANS);
+    let gateway = site.settings().env("REDIS_URL", &server.url()).start();
+    let body = |user: &str, plan: &str, cost: u32| {
+        json!({ "attributes": { "user": user, "plan": plan }, "cost": cost }).to_string()
+    };
+    let post = |path: &str, body: &str| -> Value {
+        let answer = gateway.post(path, body);
+        assert_eq!(answer.status, 200, "{path} {answer:?}");
+        serde_json::from_str(&answer.body).expect("JSON")
+    };
+    let used = |plan: &str| {
+        let status = post("/rate-limit/status", &body("ann", plan, 1));
+        assert_eq!((&status["policy"], &status["plan"]), (&json!("api"), &json!(plan)));
+        let limits = status["limits"].as_array().expect("limits").clone();
+        let used = |limit: &Value| limit["requests_used"].as_u64().expect("a number");
+        limits.iter().map(used).collect::<Vec<_>>()
+    };
+    assert_eq!(used("free"), [0, 0]);
+    for (plan, cost) in [("free", 4), ("pro", 5)] {
+        assert_eq!(post("/rate-limit/check", &body("ann", plan, cost))["allowed"], true);
+    }
+    // The limits of one name and kind share their state across the plans.
+    assert_eq!((used("free"), used("pro")), (vec![4, 9], vec![5, 9]));
+    let explained = post("/policies/explain", &body("ann", "free", 7));
+    assert_eq!(
+        (&explained["allowed"], &explained["limits"][0]["state"]["remaining"]),
+        (&json!(false), &json!(6))
+    );
+
+    let refunded = post("/rate-limit/refund", &body("ann", "free", 3));
+    assert_eq!(refunded["limits"][0], json!({ "name": "rate", "refunded": 3 }));
+    assert_eq!((used("free"), used("pro")), (vec![1, 6], vec![5, 6]));
+    let amount = json!({ "policy": "api", "attributes": { "user": "ann" }, "amount": 1 });
+    let refunded = post("/rate-limit/refund", &amount.to_string());
+    assert_eq!(refunded["limits"][1], json!({ "name": "yearly", "refunded": 1 }));
+    assert_eq!((used("free"), used("pro")), (vec![0, 5], vec![5, 5]));
+
+    // Another identity keeps its units.
+    post("/rate-limit/check", &body("ben", "free", 2));
+    let message = post("/rate-limit/reset", &body("ann", "free", 1))["message"].clone();
+    assert_eq!(message, "Rate limit reset for the policy api");
+    assert_eq!((used("free"), used("pro")), (vec![0, 0], vec![0, 0]));
+    assert_eq!(server.client().call::<i64>("DBSIZE"), 2);
+
+    let blocked = post("/rate-limit/status", &body("mallory", "free", 1));
+    assert_eq!((&blocked["allowed"], &blocked["limits"]), (&json!(false), &json!([])));
+    assert_eq!(blocked["override"]["reason"], "abuse");
+}
+
+#[test]
+fn limits_of_callers_can_be_refused() {
+    let site = Site::new(FIRST);
+    let gateway = site.settings().env("INLINE_LIMITS", "false").start();
+    let limit =
+        json!({ "identifier": "x", "algorithm": "token_bucket", "limit": 5, "window_seconds": 1 });
+    for (path, body) in [
+        ("/rate-limit/leases", json!({ "identifier": "x", "limit": 5, "ttl_seconds": 5 })),
+        ("/rate-limit/reserve", json!({ "reservation": "r", "ttl_seconds": 5, "limits": [limit] })),
+    ] {
+        let answer = gateway.post(path, &body.to_string());
+        assert_eq!(answer.status, 403, "{path} {answer:?}");
+        assert!(answer.body.contains("INLINE_LIMITS"), "{answer:?}");
+    }
 }

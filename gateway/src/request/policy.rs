@@ -161,7 +161,7 @@ impl PolicyCheck<'_> {
     ) -> Result<Judgement<'p>, Error> {
         let claims = RequestClaims::new(end_users, self.token());
         let attributes = self.attributes(policies.path_form(), &claims, false)?;
-        policies.judge(&attributes, now).map_err(|error| self.error(error))
+        policies.judge(&attributes, now).map_err(|error| self.error(&error))
     }
 
     /// Returns the attributes of the check for policies with this form of paths. With `writes_claims`
@@ -233,9 +233,9 @@ impl PolicyCheck<'_> {
     }
 
     /// Returns the error of a check that the policies cannot judge.
-    pub(crate) fn error(&self, error: RequestError) -> Error {
+    pub(crate) fn error(&self, error: &RequestError) -> Error {
         match error {
-            RequestError::UnknownPolicy(ref name) | RequestError::PolicyNotForEntry(ref name) => {
+            RequestError::UnknownPolicy(name) | RequestError::PolicyNotForEntry(name) => {
                 let mut loc = self.loc.clone();
                 loc.push(Place::Name("policy"));
                 let rule = BrokenRule::new("value_error", format!("Value error, {error}"));

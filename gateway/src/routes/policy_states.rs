@@ -13,6 +13,7 @@ use axum::{
 use limiter::{Algorithm, Units};
 use policies::{
     Kind, Policies,
+    identity_keys::IdentityKeys,
     judgement::{JudgedLimit, Judgement, merge},
     overrides::OverrideInfo,
 };
@@ -129,10 +130,7 @@ pub(crate) async fn reset(
 ) -> Result<Json<ResetAnswer>, Error> {
     let file = state.policies.as_ref().ok_or(Error::NoPolicies)?;
     let policies = file.current();
-    let keys = with_attributes(file, &policies, &body.bytes, |check, attributes| {
-        policies.identity_keys(attributes, now()).map_err(|error| check.error(error))
-    })?;
-    let Some(keys) = keys else {
+    let Some(keys) = identity_keys(file, &policies, &body.bytes)? else {
         return Ok(Json(ResetAnswer { message: "No policy applies".to_owned() }));
     };
     let message = format!("Rate limit reset for the policy {}", keys.policy.name);
@@ -146,14 +144,18 @@ pub(crate) async fn reset(
     Ok(Json(ResetAnswer { message }))
 }
 
-/// Gives back what the check with the same body has taken.
-pub(super) async fn refund(state: Arc<AppState>, body: &[u8]) -> Result<Response, Error> {
+/// Gives back what the check with the same body has taken, or this amount of each limit.
+pub(super) async fn refund(
+    state: Arc<AppState>,
+    body: &[u8],
+    amount: Option<Units>,
+) -> Result<Response, Error> {
     let file = state.policies.as_ref().ok_or(Error::NoPolicies)?;
     let policies = file.current();
     let judgement = judge(file, &policies, body)?;
     let refund = |limit: &JudgedLimit<'_>| {
-        let (algorithm, amount) = (algorithm(limit.kind)?, Units::new(limit.cost.into())?);
-        Some(LimitRefund { key: limit.key.clone(), algorithm, amount })
+        let amount = amount.or_else(|| Units::new(limit.cost.into()))?;
+        Some(LimitRefund { key: limit.key.clone(), algorithm: algorithm(limit.kind)?, amount })
     };
     let enforced = judgement.limits.iter().filter_map(|limit| Some((limit.name, refund(limit)?)));
     let (names, mut refunds): (Vec<_>, Vec<_>) = enforced.unzip();
@@ -190,31 +192,33 @@ fn limit_status<'p>(limit: &JudgedLimit<'p>, state: &Decision) -> Option<LimitSt
     })
 }
 
+/// Reads a check by policy from a body.
+fn read(body: &[u8]) -> Result<PolicyCheck<'_>, Error> {
+    let mut fields = Fields::from_body(body)?;
+    let check = fields.only_policy_check();
+    fields.finish(check)
+}
+
 /// Judges the check in a body.
 fn judge<'p>(
     file: &PolicyFile,
     policies: &'p Policies,
     body: &[u8],
 ) -> Result<Judgement<'p>, Error> {
-    with_attributes(file, policies, body, |check, attributes| {
-        policies.judge(attributes, now()).map_err(|error| check.error(error))
-    })
+    read(body)?.judge(policies, file.end_users().as_deref(), now())
 }
 
-/// Calls `judge` with the check in a body and its attributes.
-fn with_attributes<T>(
+/// Returns the keys of the identity of the check in a body.
+fn identity_keys<'p>(
     file: &PolicyFile,
-    policies: &Policies,
+    policies: &'p Policies,
     body: &[u8],
-    judge: impl FnOnce(&PolicyCheck<'_>, &policies::attributes::Attributes<'_>) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let mut fields = Fields::from_body(body)?;
-    let check = fields.only_policy_check();
-    let check = fields.finish(check)?;
+) -> Result<Option<IdentityKeys<'p>>, Error> {
+    let check = read(body)?;
     let end_users = file.end_users();
     let claims = RequestClaims::new(end_users.as_deref(), check.token());
     let attributes = check.attributes(policies.path_form(), &claims, false)?;
-    judge(&check, &attributes)
+    policies.identity_keys(&attributes, now()).map_err(|error| check.error(&error))
 }
 
 /// Returns the algorithm of a kind, or `None` for limits of what happens at the same time.

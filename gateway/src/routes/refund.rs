@@ -10,8 +10,8 @@ use axum::{
     extract::{FromRequest, Request, State},
     response::{IntoResponse, Response},
 };
-use limiter::Algorithm;
-use schemars::JsonSchema;
+use limiter::{Algorithm, Units};
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde_json::json;
 use store::Refund;
@@ -27,7 +27,6 @@ use crate::{
     error::Error,
     headers, openapi,
     request::{
-        field_error::BrokenRule,
         fields::{Fields, Invalid},
         policy::CheckForm,
         quota::{AlgorithmName, DEFAULT_UNITS, UNITS, default_algorithm, default_units},
@@ -41,8 +40,8 @@ use crate::{
 pub(crate) enum RefundRequest {
     /// Units of an identifier.
     Inline(Refund),
-    /// The units that the check with this body has taken.
-    Policy(RequestBytes),
+    /// The units that the check with this body has taken, or this amount of each limit.
+    Policy(RequestBytes, Option<Units>),
 }
 
 /// The schema of a refund.
@@ -54,7 +53,26 @@ enum AnyRefundSchema {
     /// Units of an identifier.
     Inline(RefundSchema),
     /// The body of a check by policy: what it has taken is given back.
-    Policy(PolicySchema),
+    Policy(PolicyRefundSchema),
+}
+
+/// The schema of a check by policy that has a policy or attributes.
+#[derive(Debug, JsonSchema)]
+#[expect(dead_code, reason = "describes the fields; their values are read into a RefundRequest")]
+#[schemars(inline, transform = require_policy)]
+struct PolicyRefundSchema {
+    #[serde(flatten)]
+    check: PolicySchema,
+    /// Units to return at most to each limit; what the check has taken when this is left out.
+    #[schemars(range(min = *UNITS.start(), max = *UNITS.end()))]
+    amount: Option<u32>,
+}
+
+/// Requires a policy or attributes, which lead to the limits.
+fn require_policy(schema: &mut Schema) {
+    let required = |name: &str, kind: &str| json!({ "required": [name], "properties": { name: { "type": kind } } });
+    let one = json!([required("policy", "string"), required("attributes", "object")]);
+    schema.insert("anyOf".to_owned(), one);
 }
 
 /// The units that were returned.
@@ -99,7 +117,9 @@ pub(crate) async fn refund(
 ) -> Result<Response, Error> {
     let refund = match request {
         RefundRequest::Inline(refund) => refund,
-        RefundRequest::Policy(body) => return policy_states::refund(state, &body.bytes).await,
+        RefundRequest::Policy(body, amount) => {
+            return policy_states::refund(state, &body.bytes, amount).await;
+        }
     };
     // The bounds of an amount are those of the module, so the module never refuses it.
     let refunded = complete(async move { state.store.refund(&refund).await }).await?;
@@ -122,15 +142,6 @@ fn read(fields: &mut Fields<'_>) -> Result<Refund, Invalid> {
     })
 }
 
-/// Refuses an amount: a check by policy takes another cost of each limit.
-fn read_policy(fields: &mut Fields<'_>) -> Result<(), Invalid> {
-    if !fields.has("amount") {
-        return Ok(());
-    }
-    let rule = "Value error, amount is for refunds without policies";
-    Err(fields.add_error("amount", BrokenRule::new("value_error", rule)))
-}
-
 impl FromRequest<Arc<AppState>> for RefundRequest {
     type Rejection = Error;
 
@@ -139,9 +150,9 @@ impl FromRequest<Arc<AppState>> for RefundRequest {
         let mut fields = Fields::from_body(&body.bytes)?;
         let form = fields.check_form(state.policies.is_some());
         if form == Ok(CheckForm::Policy) {
-            let read = read_policy(&mut fields);
-            fields.finish(read)?;
-            return Ok(Self::Policy(body));
+            let amount = fields.optional("amount", value::units);
+            let amount = fields.finish(amount)?;
+            return Ok(Self::Policy(body, amount));
         }
         let refund = read(&mut fields);
         fields.finish(form.and(refund)).map(Self::Inline)

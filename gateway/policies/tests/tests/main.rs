@@ -17,6 +17,8 @@ mod documentation;
 mod examples;
 /// Explanations of requests.
 mod explanations;
+/// The keys of all limits of an identity.
+mod identity_keys;
 /// Random files and requests against a naive evaluator that was written from the contract.
 mod naive;
 /// Situations that break naive designs, each with its rule.
