@@ -200,7 +200,7 @@ fn a_body_over_16_kib_is_too_large() {
 #[test]
 fn unknown_routes_and_methods_that_are_not_allowed_are_distinguished() {
     let (_server, gateway) = start();
-    for path in ["/nowhere", "/rate-limit/status/", "/rate-limit/status/a/b", "/health/all"] {
+    for path in ["/nowhere", "/rate-limit/status/a/b", "/health/all"] {
         let response = gateway.get(path);
         let expected = (404, r#"{"detail":"Not Found"}"#);
         assert_eq!((response.status, response.body.as_str()), expected, "{path}");
@@ -208,6 +208,7 @@ fn unknown_routes_and_methods_that_are_not_allowed_are_distinguished() {
     for (method, path, allow) in [
         ("GET", "/rate-limit/check", "POST"),
         ("POST", "/rate-limit/status/x", "GET,HEAD"),
+        ("GET", "/rate-limit/status/", "POST"),
         ("GET", "/rate-limit/reset/x", "DELETE"),
         ("DELETE", "/health", "GET,HEAD"),
         ("BREW", "/docs", "GET,HEAD"),
