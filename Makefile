@@ -35,7 +35,7 @@ memcheck: ## Run the core of the tests with the servers under valgrind
 	@scripts/install test memcheck
 	@scripts/memcheck
 
-fuzz: ## Search for bytes that break a promise, for FUZZ_SECONDS (60) in each of three ways
+fuzz: ## Search for bytes that break a promise, for FUZZ_SECONDS (60) in each of four ways
 	@scripts/install test fuzz
 	@scripts/fuzz
 

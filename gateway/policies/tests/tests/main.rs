@@ -7,10 +7,15 @@
     reason = "a test that meets what it does not expect has to fail"
 )]
 
+/// Files and requests of any bytes.
+mod any_bytes;
 /// Files that would cost too much.
 mod bombs;
 /// A corpus of broken files with exact messages.
 mod broken_files;
+/// The promises about any bytes, which the fuzzer checks too.
+#[path = "../bytes/mod.rs"]
+mod bytes;
 /// The page about policies: its files, and the tables of members.
 mod documentation;
 /// Both examples of the documentation, and their schema.
