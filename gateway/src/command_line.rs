@@ -11,7 +11,7 @@ use clap_mangen::{
 use jiff::Timestamp;
 use limiter::Instant;
 
-use crate::{health_check::Probe, startup_error::StartupError};
+use crate::{health_check::Probe, replay_log::ReplayWords, startup_error::StartupError};
 
 const PROGRAM: &str = "ratelimit-gateway";
 
@@ -59,6 +59,13 @@ pub enum Command {
     PrintSchema,
     /// Explain a request by a file of policies.
     Explain(ExplainWords),
+    /// Decide the requests of a log by policies, and print a report.
+    Replay(ReplayWords),
+    /// Convert a configuration of another service into policies.
+    Import {
+        /// The configuration.
+        file: PathBuf,
+    },
     /// Print a text about the program: help, version, completions or the manual.
     Print(String),
 }
@@ -131,6 +138,14 @@ enum Action {
     /// Explain a request by a file of policies, without Redis: exit 0 if the limits decide or the
     /// request is allowed, 1 if it is denied, 2 for an error
     Explain(ExplainWords),
+    /// Decide the requests of a log by a file of policies, without Redis, and print a report
+    Replay(ReplayWords),
+    /// Print policies made of a configuration of envoyproxy/ratelimit or limitador, and on the error
+    /// output the differences
+    Import {
+        /// The configuration
+        file: PathBuf,
+    },
     /// Print a script that completes these words in a shell
     Completions {
         /// The shell
@@ -166,6 +181,8 @@ impl Command {
             }
             Some(Action::Schema) => Self::PrintSchema,
             Some(Action::Explain(words)) => Self::Explain(words),
+            Some(Action::Replay(words)) => Self::Replay(words),
+            Some(Action::Import { file }) => Self::Import { file },
             Some(Action::Completions { shell }) => Self::Print(completions(shell)),
             Some(Action::Man) => Self::Print(manual(settings)),
             None if check_config => Self::CheckConfig { connect },
@@ -296,7 +313,7 @@ mod tests {
     fn the_help_and_the_manual_name_every_command_and_setting() {
         let (help, manual) = (printed("--help"), printed("man"));
         assert_eq!(printed("-h"), help);
-        for name in ["healthcheck", "new-api-key", "completions", "man"] {
+        for name in ["healthcheck", "new-api-key", "replay", "import", "completions", "man"] {
             assert!(help.contains(&format!("\n  {name} ")), "{name} in {help}");
             assert!(manual.contains(&name.replace('-', "\\-")), "{name} in {manual}");
         }

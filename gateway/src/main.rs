@@ -17,11 +17,13 @@ use ratelimit_gateway::{
     command_line::Command,
     crypto,
     health_check::{self, Probe},
+    import_file::{self, Imported},
     openapi_document, policies_schema,
     policy_file::{
         PolicyFile,
         command::{self, Explained},
     },
+    replay_log,
     server::{
         Server,
         options::{AdminOptions, ListenOptions},
@@ -79,6 +81,12 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             let Explained { text, allowed } = command::explain(&words, hash_key.as_bytes())?;
             print(&text)?;
             return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Replay(words) => print(&replay_log::run(&words)?)?,
+        Command::Import { file } => {
+            let Imported { file, notes } = import_file::run(&file)?;
+            eprint!("{notes}");
+            print(&file)?;
         }
         Command::Print(text) => print(&text)?,
     }

@@ -82,6 +82,8 @@ mod alerts;
 mod dashboards;
 // The file of policies, and the pages and commands about it.
 mod policies;
+// Logs that are replayed, and configurations that are converted.
+mod policy_commands;
 // The command line, and the end of the process.
 mod process;
 // The settings, and the log of them.

@@ -61,6 +61,13 @@ const PACKAGES: &[Package] = &[
         names: &[],
     },
     Package {
+        sources: "gateway/import/src",
+        name: "import",
+        uses: &["limiter", "policies"],
+        named_by: &[],
+        names: &[],
+    },
+    Package {
         sources: "gateway/replay/src",
         name: "replay",
         uses: &["limiter", "policies"],
@@ -77,7 +84,7 @@ const PACKAGES: &[Package] = &[
     Package {
         sources: "gateway/src",
         name: "ratelimit_gateway",
-        uses: &["calendar", "limiter", "policies", "replay", "store"],
+        uses: &["calendar", "import", "limiter", "policies", "replay", "store"],
         named_by: &[("settings", &["main"])],
         names: &[("telemetry", &[])],
     },

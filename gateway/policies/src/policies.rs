@@ -7,7 +7,7 @@ use crate::document::FileDocument;
 use crate::identity::{HashKey, version_of};
 use crate::limit::LimitSpec;
 use crate::load_options::LoadOptions;
-use crate::model::{Limits, Plan, Policy};
+use crate::model::{Limits, Missing, Plan, Policy};
 use crate::overrides::Effect;
 use crate::path::PathForm;
 use crate::policy_index::PolicyIndex;
@@ -93,6 +93,22 @@ impl Policies {
     #[must_use]
     pub const fn path_form(&self) -> PathForm {
         self.form
+    }
+
+    /// Returns the attributes that any policy reads, in no order.
+    pub fn reads(&self) -> impl Iterator<Item = &AttributeName> {
+        self.reads.iter()
+    }
+
+    /// Returns these policies for requests of which only some attributes are known: a policy that
+    /// matches and lacks an attribute of an identity neither skips the request nor shares a quota,
+    /// but has the outcome [`Outcome::Missing`](crate::judgement::Outcome::Missing).
+    #[must_use]
+    pub fn with_missing_reported(mut self) -> Self {
+        for policy in &mut self.policies {
+            policy.missing = Missing::Deny;
+        }
+        self
     }
 
     /// Returns the policy with this name.

@@ -9,5 +9,7 @@
 
 /// The examples of policies, with their tables of decisions.
 mod examples;
+/// Logs, their order, and the reports about them.
+mod logs;
 /// The tables of decisions.
 mod table;

@@ -6,6 +6,9 @@ use std::path::Path;
 /// The first instant of each table, in microseconds.
 pub(crate) const BEGIN_MICROS: u64 = 1_800_014_400_000_000;
 
+/// The microseconds of a day.
+const DAY: u64 = 86_400_000_000;
+
 /// A table, and the file to which it belongs.
 pub(crate) struct Table {
     pub(crate) file: String,
@@ -92,8 +95,10 @@ fn row(cells: &BTreeMap<String, String>) -> Row {
 }
 
 fn micros(text: &str) -> u64 {
-    if text.is_empty() {
-        return 0;
-    }
-    policies::duration::parse(text).unwrap().as_micros()
+    let units =
+        [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", DAY)];
+    let parsed = units
+        .iter()
+        .find_map(|(unit, micros)| Some(text.strip_suffix(unit)?.parse::<u64>().ok()? * micros));
+    if text.is_empty() { 0 } else { parsed.unwrap() }
 }

@@ -1,0 +1,90 @@
+//! Configurations of envoyproxy/ratelimit and limitador as policies.
+//!
+//! A configuration becomes a file that the `policies` crate loads, and notes: the differences
+//! between the two services, and each part that has no equivalent. The policies are ordered by
+//! specificity, because the first that matches applies.
+
+#![forbid(unsafe_code)]
+
+mod condition;
+mod draft;
+mod envoy;
+mod limitador;
+mod names;
+mod yaml;
+
+use std::fmt;
+
+use limiter::Instant;
+use policies::{LoadOptions, Policies};
+
+use crate::draft::Draft;
+use crate::yaml::Yaml;
+
+/// A converted configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversion {
+    /// The policies file.
+    pub file: String,
+    /// The differences, and the parts without an equivalent; one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// The reason for which a configuration cannot be converted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportError(String);
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ImportError {}
+
+/// The policies of a configuration before they are written, and the notes about it.
+struct Drafts {
+    /// The service whose configuration it is.
+    source: &'static str,
+    policies: Vec<Draft>,
+    notes: Vec<String>,
+}
+
+/// Returns the policies of a configuration.
+///
+/// # Errors
+///
+/// An [`ImportError`] where the text is the configuration of neither service, or has nothing that
+/// can be converted.
+pub fn convert(configuration: &str) -> Result<Conversion, ImportError> {
+    let root = yaml::parse(configuration).map_err(ImportError)?;
+    let drafts = match &root {
+        Yaml::Map(_) if root.get("descriptors").is_some() => envoy::drafts(&root),
+        Yaml::Map(_) if root.get("limits").is_some() => {
+            limitador::drafts(root.get("limits").map_or(&[], Yaml::items))
+        }
+        Yaml::List(limits) => limitador::drafts(limits),
+        _ => {
+            Err("the file has neither `domain` and `descriptors`, as envoyproxy/ratelimit, nor a \
+                  list of limits, as limitador"
+                .to_owned())
+        }
+    };
+    let Drafts { source, policies, notes } = drafts.map_err(ImportError)?;
+    if policies.is_empty() {
+        let reasons = notes.join("\n");
+        return Err(ImportError(format!("the file has no limit that can be converted\n{reasons}")));
+    }
+    let file = draft::write(source, policies);
+    let options = LoadOptions {
+        key_prefix: String::new(),
+        // Secret headers need a key; the result does not depend on it.
+        hash_key: policies::identity::HashKey::new(b"import"),
+        require_end: false,
+        now: Instant::EPOCH,
+    };
+    match Policies::load(file.as_bytes(), &options) {
+        Ok(_) => Ok(Conversion { file, notes }),
+        Err(error) => Err(ImportError(format!("the policies cannot be used:\n{error}\n\n{file}"))),
+    }
+}
