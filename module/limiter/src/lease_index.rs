@@ -1,7 +1,7 @@
 //! Leases in one arena, found by holder and by expiry, with sums.
 //!
 //! ```text
-//!  chunks: [56 nodes, text of their holders] [56 nodes, text] ...
+//!  chunks: [64 nodes, text of their holders] [64 nodes, text] ...
 //!
 //!  two trees over the same nodes:  by hash of holder       by expiry
 //!                                    ╭── m ──╮            ╭── 9 ──╮   each with the number
