@@ -3,9 +3,8 @@
 //! Spans of `tracing` could have these fields, but a span formats and stores its fields also when
 //! there is no line. With a span, a request with one line took a tenth longer.
 
-use std::{iter, net::IpAddr, sync::OnceLock};
+use std::{net::IpAddr, sync::OnceLock};
 
-use serde::{Serialize, Serializer};
 use tokio::task_local;
 
 use super::request_id::RequestId;
@@ -85,13 +84,6 @@ impl LogContext {
             ("refusal", self.refusal.get().copied()),
         ];
         fields.into_iter().filter_map(|(name, field)| Some((name, field?)))
-    }
-}
-
-impl Serialize for LogContext {
-    /// Writes the fields, then the name of the context.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.fields().chain(iter::once(("name", NAME))))
     }
 }
 
