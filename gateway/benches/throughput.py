@@ -75,16 +75,16 @@ def running(starts):
         yield {service.name: service for service in services}
 
 
-def measure(rounds=ROUNDS, requests=REQUESTS):
+def measure():
     with running(one_thread_each) as services:
-        connections = {str(count): measure_at(services, count, rounds) for count in SECONDS}
-        flood = measure_flood(services, rounds)
-        memory = measure_memory(services[OVER_REDIS], requests)
+        connections = {str(count): measure_at(services, count, ROUNDS) for count in SECONDS}
+        flood = measure_flood(services, ROUNDS)
+        memory = measure_memory(services[OVER_REDIS], REQUESTS)
     with running(several_threads_each) as services:
-        threads = measure_at(services, min(SECONDS), rounds)
+        threads = measure_at(services, min(SECONDS), ROUNDS)
     return {
         "identifiers": IDENTIFIERS,
-        "rounds": rounds,
+        "rounds": ROUNDS,
         "seconds": SECONDS,
         "connections": connections,
         "threads": threads,

@@ -113,11 +113,11 @@ def bytes_per_lease(leases=1_000, keys=100):
     return grown(fill, keys) / keys / leases - len(holder(0))
 
 
-def measure(keys=KEYS):
+def measure():
     return {
-        "keys": keys,
+        "keys": KEYS,
         "grants_per_tick": PER_TICK,
-        "per_key": bytes_per_key(keys),
+        "per_key": bytes_per_key(KEYS),
         "per_grant": bytes_per_grant(),
         "per_lease": bytes_per_lease(),
     }

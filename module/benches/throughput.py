@@ -69,18 +69,18 @@ def check_errors(server):
             raise Failure(f"{command} was refused")
 
 
-def measure(rounds=ROUNDS):
+def measure():
     with Redis() as server:
         scripts = commands.load_scripts(server)
         for call in CALLS_COMPARED:
             fill(server, scripts, call)
         measured = {
-            str(pipeline): measure_pipeline(server, scripts, pipeline, rounds) for pipeline in CALLS
+            str(pipeline): measure_pipeline(server, scripts, pipeline, ROUNDS) for pipeline in CALLS
         }
         for call in CALLS_COMPARED:
             check(server, scripts, call)
         check_errors(server)
-    return {"connections": CONNECTIONS, "keys": KEYS, "rounds": rounds, "pipelines": measured}
+    return {"connections": CONNECTIONS, "keys": KEYS, "rounds": ROUNDS, "pipelines": measured}
 
 
 def measure_pipeline(server, scripts, pipeline, rounds):

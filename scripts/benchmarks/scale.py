@@ -85,14 +85,13 @@ LOADS = {
 }
 
 
-def measure(short):
-    """Returns the results: for a trial, those of the smaller sizes in one round."""
-    results = {"machine": machine.describe(), "rounds": 1 if short else ROUNDS, "parts": {}}
+def measure():
+    results = {"machine": machine.describe(), "rounds": ROUNDS, "parts": {}}
     for part, (_, sizes, prepare) in PARTS.items():
         started = time.monotonic()
         with ExitStack() as stack:
-            runs = prepare(stack, sizes[:3] if short else sizes)
-            results["parts"][part] = growth.summarize(growth.rounds_of(runs, results["rounds"]))
+            runs = prepare(stack, sizes)
+            results["parts"][part] = growth.summarize(growth.rounds_of(runs, ROUNDS))
         print(f"{part}: measured in {time.monotonic() - started:.0f} s", file=sys.stderr)
     return results
 
