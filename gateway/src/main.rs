@@ -20,7 +20,7 @@ use ratelimit_gateway::{
     import_file::{self, Imported},
     openapi_document, policies_schema,
     policy_file::{
-        PolicyFile,
+        FirstRead, PolicyFile,
         command::{self, Explained},
     },
     replay_log,
@@ -106,6 +106,7 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let _log = telemetry::start_log(settings.log_format, settings.log_level)?;
     let tls = settings.listen.tls.as_ref().map(tls::watch).transpose()?;
     let callers = Callers::open(&settings.callers)?;
+    let policies = settings.policies.as_ref().map(FirstRead::new).transpose()?;
     let stopping = Stopping::default();
     let server = Server::bind(&settings.listen, tls, stopping.clone()).await?;
     let signals = Signals::receive()?;
@@ -118,8 +119,8 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let store = Store::open(settings.store).map_err(settings::redis_tls_error)?;
     let store = Arc::new(store);
     store.warm_up().await;
-    let policies = match &settings.policies {
-        Some(options) => Some(PolicyFile::open(options, &store).await?),
+    let policies = match policies {
+        Some(policies) => Some(policies.watch(&store).await?),
         None => None,
     };
     if let Some(policies) = &policies {

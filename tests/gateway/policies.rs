@@ -138,7 +138,10 @@ fn a_version_that_was_kept_is_in_force_while_the_file_is_broken() {
     let (status, line) =
         site.settings().env("POLICIES_CACHE_FILE", &site.path("none/kept.yaml")).fails();
     assert_eq!(status.code(), Some(2));
-    assert_eq!(line, "POLICIES_CACHE_FILE: No such file or directory (os error 2)\n");
+    assert!(
+        line.ends_with("POLICIES_CACHE_FILE: No such file or directory (os error 2)\n"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -333,11 +336,12 @@ fn without_a_file_there_are_no_policies() {
 }
 
 #[test]
-fn a_body_that_no_policy_can_judge_is_refused() {
+fn a_request_that_no_policy_can_judge_has_an_error() {
     let site = Site::new(FIRST);
     let gateway = site.settings().start();
     for (body, status, part) in [
-        (json!({ "policy": "nowhere" }), 422, "there is no policy `nowhere`"),
+        (json!({ "policy": "nowhere" }), 200, r#""error":"there is no policy `nowhere`""#),
+        (json!({ "attributes": { "jwt": "x" } }), 422, "an attribute must be"),
         (
             json!({ "limit": 5, "policy": "per-address" }),
             422,
@@ -427,7 +431,7 @@ fn a_limit_that_redis_refuses_is_an_error_of_the_file() {
     {
         assert_eq!(status.code(), Some(2), "{line}");
         assert!(line.contains(refusal), "{line}");
-        assert!(line.contains("sliding-window-max-limit"), "{line}");
+        assert!(line.contains("between 1 and 1000000"), "{line}");
     }
     server.client().call::<()>("CONFIG SET ratelimit.sliding-window-max-limit 10000000");
     let gateway = settings().start();

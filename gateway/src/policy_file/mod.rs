@@ -45,31 +45,55 @@ pub struct PolicyFile {
     end_users: Option<WatchedFiles<EndUserTokens>>,
 }
 
-impl PolicyFile {
-    /// Loads the file, and loads it again whenever it changes. The store answers whether Redis accepts
-    /// the limits. Needs the runtime and the metrics.
+/// A file that was read once.
+#[derive(Debug)]
+pub struct FirstRead {
+    loader: Arc<Loader>,
+    content: Result<Vec<u8>, LoadError>,
+    loaded: Result<Policies, LoadError>,
+    end_users: Option<WatchedFiles<EndUserTokens>>,
+}
+
+impl FirstRead {
+    /// Reads the file, before anything else starts. Needs the runtime.
     ///
     /// # Errors
     ///
-    /// When the file has an error and no former version was kept, when a version cannot be kept, or
-    /// when the keys of end users cannot be read.
-    pub async fn open(options: &PolicyOptions, store: &Arc<Store>) -> Result<Self, StartupError> {
-        metrics::register();
+    /// When the file has an error and no former version was kept, or when the keys of end users cannot
+    /// be read.
+    pub fn new(options: &PolicyOptions) -> Result<Self, StartupError> {
         let end_users = end_users(options)?;
-        let hangup = signal(SignalKind::hangup());
-        let hangup = hangup.map_err(|error| StartupError::about("SIGHUP", error))?;
         let loader = Arc::new(Loader::new(options));
         let content = loader.read();
         let loaded = content.clone().and_then(|content| loader.load(&content));
+        match loaded {
+            Err(error) if loader.load_kept().is_none() => Err(file_error(&loader, &error)),
+            loaded => Ok(Self { loader, content, loaded, end_users }),
+        }
+    }
+
+    /// Puts the policies into force, and loads the file again whenever it changes. The store answers
+    /// whether Redis accepts the limits. Needs the runtime and the metrics.
+    ///
+    /// # Errors
+    ///
+    /// When Redis refuses a limit and no former version was kept, or when a version cannot be kept.
+    pub async fn watch(self, store: &Arc<Store>) -> Result<PolicyFile, StartupError> {
+        metrics::register();
+        let hangup = signal(SignalKind::hangup());
+        let hangup = hangup.map_err(|error| StartupError::about("SIGHUP", error))?;
+        let Self { loader, content, loaded, end_users } = self;
         let (loaded, accepted) = accept(loaded, store).await;
         let state = first_state(&loader, &content, loaded)?;
         watch::log_load(&loader, &state.policies, None);
         let (sender, state) = watch_channel::channel(state);
         let watcher = Watcher::new(loader, content, Arc::clone(store), accepted, sender);
         tokio::spawn(watcher.run(hangup));
-        Ok(Self { state, end_users })
+        Ok(PolicyFile { state, end_users })
     }
+}
 
+impl PolicyFile {
     /// Reads the files that the options name, and changes nothing. With a store, Redis must accept the
     /// limits. Returns the remarks about the policies. Needs the runtime.
     ///
