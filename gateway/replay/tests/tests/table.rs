@@ -47,9 +47,9 @@ pub(crate) fn tables(page: &Path) -> Vec<Table> {
 }
 
 fn table(section: &str) -> Table {
-    let links = section.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    let mut links = section.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
     // A converted file stands behind its source.
-    let file = links.filter(|link| !link.contains("envoyproxy")).next().unwrap().to_owned();
+    let file = links.find(|link| !link.contains("envoyproxy")).unwrap().to_owned();
     let mut lines = section.lines().filter(|line| line.starts_with('|')).map(cells);
     let names = lines.next().unwrap();
     let rows = lines.skip(1).map(|cells| {
