@@ -11,7 +11,7 @@ from gateway.benches import instructions as gateway_instructions
 from gateway.benches import throughput as gateway
 from module.benches import instructions, memory, throughput, traffic
 
-from . import machine, plots, readme, report, scale, targets, trial
+from . import machine, matching, plots, readme, report, scale, targets, trial
 from .servers import ROOT, Failure
 
 SHORT = bool(os.environ.get("BENCH_SHORT"))
@@ -24,6 +24,7 @@ PARTS = {
     "memory": memory.measure,
     "traffic": traffic.measure,
     "gateway-instructions": gateway_instructions.measure,
+    "policies": matching.measure,
     "gateway": gateway.measure,
 }
 

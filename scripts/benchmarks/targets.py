@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from module.benches.commands import TB_DENIED, TB_GRANTED, TB_SHORT_LIVED
 
+from . import matching
 from .paired import ratio
 from .report import ELSEWHERE, number, table
 
@@ -53,7 +54,7 @@ def written(results):
 
 
 def all_targets(results):
-    measures = (of_instructions, of_scripts, of_others, of_memory, of_gateway)
+    measures = (of_instructions, of_scripts, of_others, of_memory, of_gateway, of_policies)
     return [target for measure in measures for target in measure(results)]
 
 
@@ -173,3 +174,9 @@ def of_gateway(results):
     yield Target(resident, after / MIB, 32, "MiB")
     grown = (after - before) / MIB
     yield Target(f"{resident}, growth over a million requests", grown, 0.5, "MiB")
+
+
+def of_policies(results):
+    for what, nanoseconds in results.get("policies", {}).items():
+        name = f"judging a request among 1,000 policies and 10,000 overrides, {what}"
+        yield Target(name, nanoseconds, matching.BOUND, "ns")
