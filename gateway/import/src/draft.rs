@@ -4,6 +4,14 @@ use std::fmt::Write;
 
 use policies::attribute::AttributeName;
 
+/// The policies of a configuration before they are written, and the notes about it.
+pub(crate) struct Drafts {
+    /// The service whose configuration it is.
+    pub(crate) source: &'static str,
+    pub(crate) policies: Vec<Draft>,
+    pub(crate) notes: Vec<String>,
+}
+
 /// A policy.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {

@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 
 use policies::attribute::AttributeName;
 
-use crate::Drafts;
-use crate::draft::{Condition, Draft, LimitDraft, Rule, glob, identity};
+use crate::draft::{Condition, Draft, Drafts, LimitDraft, Rule, glob, identity};
 use crate::names::Names;
 use crate::yaml::Yaml;
 

@@ -18,7 +18,7 @@ use std::fmt;
 use limiter::Instant;
 use policies::{LoadOptions, Policies};
 
-use crate::draft::Draft;
+use crate::draft::Drafts;
 use crate::yaml::Yaml;
 
 /// A converted configuration.
@@ -41,14 +41,6 @@ impl fmt::Display for ImportError {
 }
 
 impl std::error::Error for ImportError {}
-
-/// The policies of a configuration before they are written, and the notes about it.
-struct Drafts {
-    /// The service whose configuration it is.
-    source: &'static str,
-    policies: Vec<Draft>,
-    notes: Vec<String>,
-}
 
 /// Returns the policies of a configuration.
 ///

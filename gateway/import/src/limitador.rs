@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 
 use policies::attribute::AttributeName;
 
-use crate::Drafts;
-use crate::draft::{Condition, Draft, LimitDraft, Rule, identity};
+use crate::draft::{Condition, Draft, Drafts, LimitDraft, Rule, identity};
 use crate::names::Names;
 use crate::{condition, yaml::Yaml};
 

@@ -11,19 +11,10 @@ use hashbrown::HashMap;
 use limiter::{Fences, Holder, Instant};
 use policies::judgement::{JudgedLimit, Judgement, Outcome};
 
-use crate::state::{LimitDecision, State};
+use crate::state::{HeldLease, LimitDecision, State};
 
 /// The number of states from which on ended states are removed.
 const FEW_STATES: usize = 1_024;
-
-/// A lease that a request holds.
-#[derive(Clone, Copy, Debug)]
-pub struct HeldLease {
-    /// The name of the holder.
-    pub holder: Holder,
-    /// The microseconds until the holder releases the lease; without them the lease expires.
-    pub micros: Option<u64>,
-}
 
 /// The decision about one request.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ mod combined;
 mod counts;
 mod evaluator;
 mod json_line;
+mod line;
 mod order;
 mod record;
 mod replay;
@@ -20,7 +21,7 @@ mod report;
 mod state;
 
 pub use counts::{KeyReport, LimitReport, Outcomes, SideReport};
-pub use evaluator::{Decision, Evaluator, HeldLease, TrialDecision};
+pub use evaluator::{Decision, Evaluator, TrialDecision};
 pub use replay::{Replay, Side};
 pub use report::{Changes, Report, Skipped};
-pub use state::LimitDecision;
+pub use state::{HeldLease, LimitDecision};

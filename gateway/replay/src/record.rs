@@ -1,12 +1,9 @@
-//! One line of a log: the time and the attributes of a request.
+//! A request of a log: its time and its attributes.
 
 use limiter::Holder;
 use policies::attributes::{AttributeError, Attributes};
 use policies::model::Entry;
 use policies::path::{PathError, PathForm};
-
-use crate::combined;
-use crate::json_line;
 
 /// A time of a log, in microseconds since the epoch, and the unit in which the log counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +47,6 @@ impl From<PathError> for Malformed {
 }
 
 impl Record {
-    /// Reads a line of the combined log format, or a line that is a JSON object.
-    pub(crate) fn read(line: &str) -> Result<Self, Malformed> {
-        if line.starts_with('{') { json_line::read(line) } else { combined::read(line) }
-    }
-
     /// Returns a request with a time and no attributes.
     pub(crate) const fn at(time: LogTime, entry: Entry) -> Self {
         Self {

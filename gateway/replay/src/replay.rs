@@ -6,10 +6,12 @@ use policies::Policies;
 use policies::judgement::{Judgement, Outcome};
 
 use crate::counts::Counts;
-use crate::evaluator::{Evaluator, HeldLease};
+use crate::evaluator::Evaluator;
+use crate::line;
 use crate::order::Order;
 use crate::record::{Malformed, Record};
 use crate::report::{Changes, Report, Skipped};
+use crate::state::HeldLease;
 
 /// The policies of a replay.
 #[derive(Debug)]
@@ -110,7 +112,7 @@ impl<'p> Replay<'p> {
         }
         self.tally.lines += 1;
         let text = str::from_utf8(line).map_err(|_| Malformed);
-        match text.and_then(Record::read) {
+        match text.and_then(line::read) {
             Ok(record) => {
                 self.tally.see(&record);
                 self.order.add(record);

@@ -1,17 +1,25 @@
 //! The state of one limit.
 
 use limiter::{
-    Acquisition, Fences, FixedLimit, FixedWindow, Instant, Leases, Limit, Limiter, LogLimit,
-    LogOptions, Period, Request, RetryAfter, SlidingWindowLog, Stored, TokenBucket, Units, Window,
+    Acquisition, Fences, FixedLimit, FixedWindow, Holder, Instant, Leases, Limit, Limiter,
+    LogLimit, LogOptions, Period, Request, RetryAfter, SlidingWindowLog, Stored, TokenBucket,
+    Units, Window,
 };
 use policies::Kind;
 use policies::judgement::{JudgedLimit, JudgedWindow};
 use policies::model::Charge;
 
-use crate::evaluator::HeldLease;
-
 /// The most leases of one limit.
 const MAX_LEASES: u32 = 1_000_000;
+
+/// A lease that a request holds.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldLease {
+    /// The name of the holder.
+    pub holder: Holder,
+    /// The microseconds until the holder releases the lease; without them the lease expires.
+    pub micros: Option<u64>,
+}
 
 /// The decision of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
