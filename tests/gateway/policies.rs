@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ratelimit_test_tokens::Algorithm;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
-    ApiKey, Gateway, GatewayBuilder, Response, Server, eventually, kept_request, repository, timed,
+    ApiKey, Gateway, GatewayBuilder, Issuer, Response, Server, eventually, kept_request,
+    repository, timed,
 };
 
 const FIRST: &str = "version: 1
@@ -529,4 +531,53 @@ fn limits_of_callers_can_be_refused() {
         assert_eq!(answer.status, 403, "{path} {answer:?}");
         assert!(answer.body.contains("INLINE_LIMITS"), "{answer:?}");
     }
+}
+
+#[test]
+fn claims_come_from_a_verified_token_of_the_end_user() {
+    let site = Site::new(
+        "version: 1
+policies:
+  - name: users
+    by: [jwt.sub]
+    missing: deny
+    plan: {from: jwt.realm.plan, default: free}
+plans:
+  free: [{name: rate, limit: 1, per: 1h}]
+  pro: [{name: rate, limit: 2, per: 1h}]
+",
+    );
+    let [issuer, forger] = [(); 2].map(|()| Issuer::new(Algorithm::ES256));
+    let set = site.path("set.json");
+    Issuer::write(Path::new(&set), &[&issuer]);
+    let settings = || {
+        let settings = site.settings().env("IDENTITY_JWKS_FILE", &set);
+        settings.env("IDENTITY_AUDIENCE", Issuer::AUDIENCE).env("IDENTITY_ISSUER", Issuer::NAME)
+    };
+    let gateway = settings().start();
+    let explained = |token: &str| -> Value {
+        let answer = explain(&gateway, &json!({ "token": token }));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        serde_json::from_str(&answer.body).expect("JSON")
+    };
+    let claims = json!({ "realm": { "plan": "pro" } });
+    let token = issuer.token_that_says("ann", &claims);
+    let account = explained(&token);
+    assert_eq!((&account["plan"], &account["outcome"]), (&json!("pro"), &json!("limited")));
+    assert_eq!(account["limits"][0]["key"], "policy:rate:tb:{users|ann}");
+    let expired = json!({ "exp": 1, "realm": { "plan": "pro" } });
+    for token in [forger.token("ann", ""), issuer.token_that_says("ann", &expired), "x".to_owned()]
+    {
+        assert_eq!(explained(&token)["outcome"], "missing");
+    }
+    // Another key set holds within two seconds, also for tokens that were verified before.
+    Issuer::write(Path::new(&set), &[&forger]);
+    eventually("the new keys are in use", || {
+        (explained(&token)["outcome"] == "missing").then_some(())
+    });
+    assert_eq!(explained(&forger.token("ann", ""))["outcome"], "limited");
+
+    fs::write(&set, "{}").unwrap();
+    let (status, line) = settings().answers(&["--check-config"]);
+    assert!(status.code() == Some(2) && line.starts_with("IDENTITY_JWKS_FILE: "), "{line}");
 }
