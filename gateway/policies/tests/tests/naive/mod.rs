@@ -143,7 +143,7 @@ proptest! {
         now in any::<u64>(),
     ) {
         let policies = super::policies(
-            "version: 1\npolicies:\n  - name: a\n    match: {path: \"**\"}\n    by: [header.a, host, method, query.b]\n    missing: share\n    limits: [{name: r, limit: 10, per: 1s, cost: {from: header.t, default: 3, max: 9, trusted: true}}]\n",
+            "version: 1\npolicies:\n  - name: a\n    match: {path: {exists: true}}\n    by: [header.a, host, method, query.b]\n    missing: share\n    limits: [{name: r, limit: 10, per: 1s, cost: {from: header.t, default: 3, max: 9, trusted: true}}]\n",
         );
         let mut attributes = Attributes::new(Entry::Authz, policies.path_form());
         let path = attributes.set_target(&target);
