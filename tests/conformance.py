@@ -28,6 +28,7 @@ RULES = (
     "Value error, cost must be at most the limit, ",
     "Value error, limits of one identifier must have different algorithms",
     "Value error, all limits have actual, or none has",
+    "Value error, limits with equal names must have equal algorithms and numbers",
     # The file of policies has their names, and the rules for names of attributes.
     "Value error, policy needs POLICIES_FILE",
     "Value error, attributes needs POLICIES_FILE",

@@ -79,12 +79,9 @@ pub(crate) fn of_decision(
     cost: u32,
     decision: &Decision,
 ) -> [(HeaderName, HeaderValue); 6] {
-    let next = next_unit::wait(quota, cost, decision)
-        .map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
-    let window = decision.window.map(Millis::whole_seconds);
+    let [policy, state] = parameters(quota, cost, decision);
     let mut values = Values::new();
-    let policy = values.item(&[(";q=", Some(decision.limit.into())), (";w=", window)]);
-    let state = values.item(&[(";r=", Some(decision.remaining)), (";t=", next)]);
+    let (policy, state) = (values.item(&policy), values.item(&state));
     let limit = values.integer(decision.capacity);
     let remaining = values.integer(decision.remaining);
     let reset = values.integer(decision.reset_after.whole_seconds());
@@ -107,19 +104,44 @@ pub(crate) fn of_limits(
     decisions: &[Decision],
     binding: &Decision,
 ) -> [(HeaderName, HeaderValue); 6] {
+    let places = (0..checks.len()).map(|place| place.to_string());
+    let items = places.zip(checks).zip(decisions);
+    let items = items.map(|((name, check), decision)| (name, &check.quota, check.cost, decision));
+    of_items(items, binding)
+}
+
+/// Returns the parameters of the policy and of the state of a limit.
+fn parameters(
+    quota: &QuotaRule,
+    cost: u32,
+    decision: &Decision,
+) -> [[(&'static str, Option<u64>); 2]; 2] {
+    let next = next_unit::wait(quota, cost, decision)
+        .map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
+    let window = decision.window.map(Millis::whole_seconds);
+    [
+        [(";q=", Some(decision.limit.into())), (";w=", window)],
+        [(";r=", Some(decision.remaining)), (";t=", next)],
+    ]
+}
+
+/// Returns the headers of a decision on limits with names of visible ASCII characters without quotes:
+/// an item for each, and the numbers of the limit that decides when to try again.
+pub(crate) fn of_items<'l>(
+    items: impl Iterator<Item = (impl AsRef<str>, &'l QuotaRule, u32, &'l Decision)>,
+    binding: &Decision,
+) -> [(HeaderName, HeaderValue); 6] {
     let (mut policies, mut states) = (Vec::new(), Vec::new());
-    for (place, (Check { quota, cost, .. }, decision)) in checks.iter().zip(decisions).enumerate() {
-        let [(_, policy), (_, state), ..] = of_decision(quota, *cost, decision);
-        let named = |item: &HeaderValue| {
-            item.to_str().unwrap_or_default().replace("default", &place.to_string())
-        };
-        policies.push(named(&policy));
-        states.push(named(&state));
+    for (name, quota, cost, decision) in items {
+        let [policy, state] = parameters(quota, cost, decision);
+        for (list, parameters) in [(&mut policies, policy), (&mut states, state)] {
+            if !list.is_empty() {
+                list.extend_from_slice(b", ");
+            }
+            push_item(list, name.as_ref(), &parameters);
+        }
     }
-    let list = |items: Vec<String>| {
-        // The items are ASCII, so that this cannot fail.
-        HeaderValue::try_from(items.join(", ")).unwrap_or(HeaderValue::from_static(""))
-    };
+    let list = |text| value_of(text, "");
     [
         (POLICY, list(policies)),
         (STATE, list(states)),
@@ -149,16 +171,27 @@ pub(crate) fn of_lease(decision: &Decision) -> [(HeaderName, HeaderValue); 6] {
 
 /// Returns a structured field of one item, with the parameters that have a value.
 fn item(parameters: &[(&str, Option<u64>)]) -> HeaderValue {
-    let mut text = String::with_capacity(64);
-    text.push_str("\"default\"");
+    let mut text = Vec::with_capacity(64);
+    push_item(&mut text, "default", parameters);
+    value_of(text, "\"default\"")
+}
+
+/// Adds an item with the parameters that have a value.
+fn push_item(text: &mut Vec<u8>, name: &str, parameters: &[(&str, Option<u64>)]) {
+    for part in ["\"", name, "\""] {
+        text.extend_from_slice(part.as_bytes());
+    }
     for (name, value) in parameters {
         if let Some(value) = value {
-            text.push_str(name);
-            text.push_str(itoa::Buffer::new().format(*value));
+            text.extend_from_slice(name.as_bytes());
+            text.extend_from_slice(itoa::Buffer::new().format(*value).as_bytes());
         }
     }
-    // The text is ASCII, so this cannot fail.
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"default\""))
+}
+
+/// Returns the value with this text, which is ASCII, so that the fallback is never taken.
+fn value_of(text: Vec<u8>, fallback: &'static str) -> HeaderValue {
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static(fallback))
 }
 
 /// Returns the value of the header with a time in milliseconds, with at most three decimals.
@@ -176,8 +209,7 @@ pub(crate) fn milliseconds(time: Duration) -> HeaderValue {
         rest %= place;
         place /= 10;
     }
-    // The text is ASCII, so this cannot fail.
-    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("0"))
+    value_of(text, "0")
 }
 
 /// The texts of several values in one buffer.
@@ -194,13 +226,7 @@ impl Values {
     /// Adds a structured field of one item, with the parameters that have a value. Returns its place.
     fn item(&mut self, parameters: &[(&str, Option<u64>)]) -> Range<usize> {
         let begin = self.0.len();
-        self.0.extend_from_slice(b"\"default\"");
-        for (name, value) in parameters {
-            if let Some(value) = value {
-                self.0.extend_from_slice(name.as_bytes());
-                self.integer(*value);
-            }
-        }
+        push_item(&mut self.0, "default", parameters);
         begin..self.0.len()
     }
 
@@ -228,7 +254,12 @@ pub(crate) const NO_STORE: [(HeaderName, HeaderValue); 1] =
 
 /// Returns the additional header of a denial: whole seconds, at least 1.
 pub(crate) fn of_denial(decision: &Decision) -> [(HeaderName, HeaderValue); 1] {
-    [(RETRY_AFTER, decision.retry_after.whole_seconds().max(1).into())]
+    of_wait(decision.retry_after)
+}
+
+/// Returns the header with the time to wait: whole seconds, at least 1.
+pub(crate) fn of_wait(wait: Millis) -> [(HeaderName, HeaderValue); 1] {
+    [(RETRY_AFTER, wait.whole_seconds().max(1).into())]
 }
 
 /// Returns the header of a decision that Redis did not make for this request.

@@ -13,6 +13,7 @@
 //! * `routes`: the sitemap, then one file for each resource. [`state`]: the state that they share.
 //! * [`callers`]: API keys, tokens, scopes and limits of callers.
 //! * [`policy_file`]: the file of policies, and the tokens of end users.
+//! * `limits`: several limits of one check.
 //! * [`request`]: fields and values of requests, and their errors.
 //! * [`error`], `headers`, `next_unit`, `seconds`, `openapi`: answers, and the description of the API.
 //! * [`telemetry`]: log, metrics and traces.
@@ -37,6 +38,7 @@ pub mod head;
 mod headers;
 pub mod health_check;
 pub mod import_file;
+mod limits;
 mod next_unit;
 mod openapi;
 pub mod policy_file;

@@ -22,6 +22,7 @@ use ratelimit_gateway::{
     policy_file::{
         FirstRead, PolicyFile,
         command::{self, Explained},
+        decisions::PolicyDecisions,
     },
     replay_log,
     server::{
@@ -33,7 +34,7 @@ use ratelimit_gateway::{
     settings::{self, Settings},
     startup_error::StartupError,
     state::AppState,
-    telemetry,
+    telemetry::{self, Series},
 };
 use store::Store;
 
@@ -126,11 +127,14 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     if let Some(policies) = &policies {
         metrics.add(policies.version_series());
     }
+    let policy_decisions = Arc::new(PolicyDecisions::default());
+    metrics.add(Arc::clone(&policy_decisions) as Arc<dyn Series>);
     let state = AppState {
         defaults: settings.defaults,
         deny_status: settings.deny_status,
         callers: callers.map(Arc::new),
         policies,
+        policy_decisions,
         inline_limits: settings.inline_limits,
         allowed_origins: settings.allowed_origins,
         store,

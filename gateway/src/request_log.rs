@@ -99,8 +99,8 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Returns the answer to a check.
-    pub(crate) fn to_check(response: Response, decision: Decision) -> Self {
-        Self { response, decision: Some(decision) }
+    pub(crate) fn to_check(response: Response, decision: Option<Decision>) -> Self {
+        Self { response, decision }
     }
 }
 

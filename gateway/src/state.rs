@@ -6,8 +6,13 @@ use axum::http::StatusCode;
 use store::Store;
 
 use crate::{
-    callers::Callers, error::Error, head::Origins, policy_file::PolicyFile,
-    request::fields::Defaults, server::stopping::Stopping, telemetry::Metrics,
+    callers::Callers,
+    error::Error,
+    head::Origins,
+    policy_file::{PolicyFile, decisions::PolicyDecisions},
+    request::fields::Defaults,
+    server::stopping::Stopping,
+    telemetry::Metrics,
 };
 
 /// The state that handlers share.
@@ -23,6 +28,8 @@ pub struct AppState {
     pub callers: Option<Arc<Callers>>,
     /// The policies, if there is a file of policies.
     pub policies: Option<PolicyFile>,
+    /// The numbers of decisions by the policies.
+    pub policy_decisions: Arc<PolicyDecisions>,
     /// True if callers may send limits of their own.
     pub inline_limits: bool,
     /// The part that decides.

@@ -78,7 +78,7 @@ fn rights_that_the_user_does_not_have_are_listed() {
     let server = Server::start();
     let all = "+ratelimit.tb +ratelimit.sw +ratelimit.fw +ratelimit.peek +ratelimit.refund \
         +ratelimit.reset +ratelimit.acquire +ratelimit.renew +ratelimit.release +ratelimit.holders \
-        +ratelimit.reserve +ratelimit.settle";
+        +ratelimit.reserve +ratelimit.settle +ratelimit.multi";
     let url = format!("redis://app:pass-word@127.0.0.1:{}/", server.port());
     let as_user = |rights: &str| {
         let rights = format!("ACL SETUSER app RESET ON >pass-word {rights}");
@@ -90,12 +90,12 @@ fn rights_that_the_user_does_not_have_are_listed() {
 
     let settings = as_user("~app:* -@all +ratelimit.tb +ratelimit.peek");
     let refused = "refuses the user RATELIMIT.ACQUIRE, RATELIMIT.FW, RATELIMIT.HOLDERS, \
-        RATELIMIT.REFUND, RATELIMIT.RELEASE, RATELIMIT.RENEW, RATELIMIT.RESERVE, RATELIMIT.RESET, \
-        RATELIMIT.SETTLE, RATELIMIT.SW: ";
+        RATELIMIT.MULTI, RATELIMIT.REFUND, RATELIMIT.RELEASE, RATELIMIT.RENEW, RATELIMIT.RESERVE, \
+        RATELIMIT.RESET, RATELIMIT.SETTLE, RATELIMIT.SW: ";
     assert_fails(settings, &[refused, RIGHTS]);
     let settings = as_user(&format!("~app:health ~app:token_bucket:* -@all {all}"));
     let refused = "refuses the user RATELIMIT.ACQUIRE, RATELIMIT.FW, RATELIMIT.HOLDERS, \
-        RATELIMIT.PEEK, RATELIMIT.REFUND, RATELIMIT.RELEASE, RATELIMIT.RENEW, \
+        RATELIMIT.MULTI, RATELIMIT.PEEK, RATELIMIT.REFUND, RATELIMIT.RELEASE, RATELIMIT.RENEW, \
         RATELIMIT.RESERVE, RATELIMIT.RESET, RATELIMIT.SETTLE, RATELIMIT.SW: ";
     assert_fails(settings, &[refused, RIGHTS]);
 

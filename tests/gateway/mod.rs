@@ -21,6 +21,10 @@ mod http_api;
 mod invalid_requests;
 // Leases.
 mod leases;
+// Several limits in one check.
+mod limits;
+// Checks by policy.
+mod policy_checks;
 // Reservations and settlements.
 mod reservations;
 // Refunds, peeks and resets.

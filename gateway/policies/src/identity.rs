@@ -149,6 +149,16 @@ impl Identity {
     }
 }
 
+/// Returns the ID of one value, for the key of a limit that is in no file.
+#[must_use]
+pub fn id_of(value: &[u8]) -> String {
+    let values = SmallVec::from_iter([PartValue::Text(value.into())]);
+    let written = write_values(&values);
+    let mut id = String::with_capacity(written.len().min(MAX_ID_BYTES));
+    Identity { values, written }.write_id(&mut id);
+    id
+}
+
 fn part_value(
     part: &IdentityPart,
     attributes: &Attributes<'_>,

@@ -4,7 +4,7 @@ use limiter::{Bounds, Units, Window};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::kind::Kind;
-use crate::limit::Charge;
+use crate::limit::{Charge, Rate};
 use crate::model::{OnError, Policy};
 use crate::overrides::Override;
 
@@ -89,6 +89,9 @@ pub struct JudgedLimit<'p> {
     pub cost: u32,
     /// The rule by which the cost is taken.
     pub charge: Charge,
+    /// The numbers as the file has them, with the windows of all times.
+    #[serde(skip)]
+    pub rate: &'p Rate,
 }
 
 /// The window of a limit in one request.

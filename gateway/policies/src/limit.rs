@@ -9,7 +9,7 @@ use crate::identity::IdentityPart;
 use crate::kind::Kind;
 
 /// The numbers of a limit, by its kind.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rate {
     /// Units that come back steadily.
     TokenBucket {
@@ -46,7 +46,7 @@ pub enum Rate {
 }
 
 /// The windows of a fixed window limit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FixedWindow {
     /// Windows that start at multiples of the length since the epoch.
     Length(Window),

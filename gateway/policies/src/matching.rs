@@ -311,6 +311,7 @@ impl Request<'_, '_> {
             },
             cost: self.cost(&spec.cost)?,
             charge: spec.charge,
+            rate: &spec.rate,
         };
         if spec.shadow {
             judged.shadow_limits.push(limit);

@@ -5,12 +5,15 @@
 
 pub(crate) mod account;
 pub mod command;
+pub mod decisions;
 pub(crate) mod end_users;
+pub(crate) mod judge;
 pub(crate) mod limit_checks;
 pub(crate) mod load;
 mod metrics;
 pub mod options;
 mod probe;
+mod quota_rule;
 pub(crate) mod state;
 pub(crate) mod states;
 mod watch;

@@ -3,14 +3,10 @@
 
 use std::collections::HashSet;
 
-use limiter::{FixedLimit, Limit, LogLimit, LogOptions, Period, Quota};
-use policies::{
-    Policies,
-    model::{FixedWindow, Rate},
-};
+use policies::Policies;
 use store::{QuotaRule, Source, Store, StoreError};
 
-use super::load::LoadError;
+use super::{load::LoadError, quota_rule};
 
 /// The identifier whose quotas are looked at. A look writes nothing, so that any would do.
 const IDENTIFIER: &str = "policies";
@@ -66,31 +62,11 @@ fn distinct_limits(policies: &Policies) -> Vec<(String, QuotaRule)> {
     let mut distinct = Vec::new();
     for policy in policies.policies() {
         for limit in policies.limits(policy) {
-            let Some(rule) = quota_rule(&limit.rate) else { continue };
+            let Some(rule) = quota_rule::of_rate(&limit.rate) else { continue };
             if known.insert(format!("{rule:?}")) {
                 distinct.push((format!("policy `{}`, limit `{}`", policy.name, limit.name), rule));
             }
         }
     }
     distinct
-}
-
-/// Returns the rule of a limit, or `None` for a limit of what happens at the same time.
-fn quota_rule(rate: &Rate) -> Option<QuotaRule> {
-    Some(QuotaRule::Constant(match rate {
-        Rate::TokenBucket { limit, per, burst } => {
-            Quota::TokenBucket(Limit { limit: *limit, window: *per, capacity: *burst })
-        }
-        Rate::SlidingWindow { limit, per, resolution } => {
-            let options = LogOptions { resolution: *resolution, ..LogOptions::USUAL };
-            Quota::SlidingWindow(LogLimit { limit: *limit, window: *per, options })
-        }
-        Rate::FixedWindow { limit, per: FixedWindow::Length(per) } => {
-            Quota::FixedWindow(FixedLimit { limit: *limit, period: Period::every(*per) })
-        }
-        Rate::FixedWindow { limit, per: FixedWindow::Calendar(calendar) } => {
-            return Some(QuotaRule::Calendar { limit: *limit, calendar: calendar.clone() });
-        }
-        Rate::Concurrency { .. } => return None,
-    }))
 }

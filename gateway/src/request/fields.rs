@@ -216,6 +216,12 @@ impl<'a> Fields<'a> {
         &self.loc
     }
 
+    /// Returns the first field among these that the request has a value for.
+    pub(super) fn first_of(&self, names: &[&'static str]) -> Option<&'static str> {
+        let mut given = self.values.iter().map(|(name, _)| *name);
+        given.find(|name| names.contains(name) && self.has(name))
+    }
+
     /// Returns the value of a field, as it came.
     pub(super) fn value(&self, name: &'static str) -> Option<&Input<'a>> {
         debug_assert!(json::known_name(name).is_some(), "{name} is skipped");

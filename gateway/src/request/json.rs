@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 /// Every field that any request has. All others are skipped.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "identifier",
     "algorithm",
     "limit",
@@ -30,6 +30,7 @@ const NAMES: [&str; 23] = [
     "attributes",
     "policy",
     "token",
+    "name",
 ];
 
 /// A field of a request: its name and its value.

@@ -5,6 +5,7 @@ pub mod fields;
 pub(crate) mod input;
 pub(crate) mod json;
 pub(crate) mod lease;
+pub(crate) mod limits;
 pub(crate) mod number;
 pub(crate) mod policy;
 pub(crate) mod quota;

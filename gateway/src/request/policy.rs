@@ -79,8 +79,8 @@ type Attribute<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
 impl<'a> Fields<'a> {
     /// Returns the form of a check. `has_policies` is true if there is a file of policies.
     pub(crate) fn check_form(&mut self, has_policies: bool) -> Result<CheckForm, Invalid> {
-        let inline = INLINE_FIELDS.into_iter().find(|name| self.has(name));
-        let by_policy = POLICY_FIELDS.into_iter().find(|name| self.has(name));
+        let inline = self.first_of(&INLINE_FIELDS);
+        let by_policy = self.first_of(&POLICY_FIELDS);
         let rule = match (inline, by_policy) {
             (None, None) => return Ok(CheckForm::Neither),
             (Some(_), None) => return Ok(CheckForm::Inline),
@@ -221,6 +221,15 @@ impl PolicyCheck<'_> {
             }
             Err(error) => Err(self.invalid(name, &error)),
         }
+    }
+
+    /// Returns the error of a check whose policy would give leases, which a check cannot take.
+    pub(crate) fn without_leases(&self) -> Error {
+        let mut loc = self.loc.clone();
+        loc.push(Place::Name("lease"));
+        let holder = self.lease.as_ref().map(|holder| String::from_utf8_lossy(holder.as_bytes()));
+        let rule = "Value error, a check takes no leases: POST /rate-limit/leases does";
+        Error::Invalid(vec![BrokenRule::new("value_error", rule).at(loc, json!(holder))])
     }
 
     /// Returns the error of an attribute that the caller wrote.

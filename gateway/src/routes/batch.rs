@@ -1,6 +1,6 @@
 //! Decides many checks in one call.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{ops::RangeInclusive, sync::Arc, vec};
 
 use aide::{
     OperationInput, generate::GenContext, openapi::Operation, transform::TransformOperation,
@@ -15,22 +15,22 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
-use store::{Check, Decision, Millis};
+use store::{Check, Decision, LimitsDecision, Millis, StoreError};
 use tokio::task::yield_now;
 
 use super::{
     authorize::AuthorizedCaller,
     body::{self, RequestBytes, Room},
-    check::{self, CheckAnswer, CheckSchema},
+    check::{self, AnyAnswer, CheckAnswer, CheckSchema},
+    check_reader::{CheckReader, CheckRequest},
+    limits_answer::{self, CheckReply},
     work::{self, WorkPermit},
 };
 use crate::{
     error::{Error, ErrorBody, FieldErrorsBody},
     headers, openapi,
-    request::{
-        field_error::Place,
-        fields::{Defaults, Fields},
-    },
+    policy_file::judge::Verdict,
+    request::{field_error::Place, fields::Fields},
     seconds::Seconds,
     state::AppState,
 };
@@ -44,14 +44,17 @@ const CHECKS: RangeInclusive<usize> = 1..=1_000;
 /// The number of results between two yields to other requests.
 const RESULTS_PER_YIELD: usize = 250;
 
-/// Upper bounds for the bytes of a decision, and of an error of a field, in an answer.
+/// Upper bounds for the bytes of a decision, of its names of policies, of each of its limits, and of
+/// an error of a field, in an answer.
 const RESULT_BYTES: usize = 192;
+const NAMES_BYTES: usize = 512;
+const LIMIT_BYTES: usize = 320;
 const FIELD_ERROR_BYTES: usize = 1024;
 
 /// The checks of a batch, each read or with its error.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    items: Vec<Result<Check, Error>>,
+    items: Vec<Result<CheckRequest, Error>>,
     /// Memory of the body and of the answer.
     room: Room,
     permit: WorkPermit,
@@ -117,11 +120,12 @@ struct DecidedResult {
     /// The status that the check would have alone.
     #[schemars(extend("enum" = [200, 429]))]
     status: u16,
-    /// The source of the decision: `redis`, or one of the values of `X-RateLimit-Source`.
-    #[schemars(extend("enum" = ["redis", "local", "cache", "open"]))]
+    /// The source of the decision: `redis`, one of the values of `X-RateLimit-Source`, or `policy`
+    /// where no limit decides.
+    #[schemars(extend("enum" = ["redis", "local", "cache", "open", "policy"]))]
     source: &'static str,
     #[serde(flatten)]
-    answer: CheckAnswer,
+    answer: AnyAnswer,
 }
 
 /// The errors of a check.
@@ -138,7 +142,7 @@ struct InvalidResult {
 #[derive(Debug, Serialize, JsonSchema)]
 struct FailedResult {
     /// The status that the check would have alone.
-    #[schemars(extend("enum" = [403, 503]))]
+    #[schemars(extend("enum" = [400, 403, 503]))]
     status: u16,
     #[serde(flatten)]
     body: ErrorBody,
@@ -151,34 +155,31 @@ pub(crate) async fn check_all(
 ) -> Result<Response, Error> {
     // The answer must have its memory before any check takes units.
     room.grow(items.iter().map(answer_bytes).sum())?;
-    let mut checks = Vec::with_capacity(items.len());
-    // For each item the error, or none for one of the checks.
-    let mut errors = Vec::with_capacity(items.len());
-    for item in items {
+    let mut checks = Vec::new();
+    let mut limits = Vec::new();
+    for item in &items {
         match item {
-            Ok(check) => {
-                checks.push(check);
-                errors.push(None);
+            Ok(CheckRequest::One(check) | CheckRequest::Unmatched(check, _)) => {
+                checks.push(check.clone());
             }
-            Err(error) => errors.push(Some(error)),
+            Ok(CheckRequest::Limits(named)) => limits.push(named.check.clone()),
+            Ok(CheckRequest::Policy(judged)) if matches!(judged.verdict, Verdict::Limits) => {
+                limits.push(judged.limits.check.clone());
+            }
+            Ok(CheckRequest::Policy(_)) | Err(_) => {}
         }
     }
-    let mut decisions = state.store.check_all(&checks).await.into_iter();
-    let mut checks = checks.iter();
+    let mut decided = BatchDecisions {
+        checks: state.store.check_all(&checks).await.into_iter(),
+        limits: limits_answer::take_all(&state, limits).await?.into_iter(),
+    };
     let mut json = Vec::from(br#"{"results":["#);
-    for (position, error) in errors.into_iter().enumerate() {
-        let decision = match error {
-            Some(error) => Err(error),
-            None => {
-                let check = checks.next().ok_or(Error::Internal)?;
-                let decision = decisions.next().ok_or(Error::Internal)?;
-                check::conclude(check, decision, place(position))
-            }
-        };
+    for (position, item) in items.into_iter().enumerate() {
+        let result = item.and_then(|item| decided.conclude(&state, item, position));
+        let result = result.unwrap_or_else(BatchResult::from);
         if position > 0 {
             json.push(b',');
         }
-        let result = BatchResult::new(decision, state.deny_status);
         serde_json::to_writer(&mut json, &result).map_err(|_| Error::Internal)?;
         if position % RESULTS_PER_YIELD == RESULTS_PER_YIELD - 1 {
             yield_now().await;
@@ -192,33 +193,88 @@ pub(crate) async fn check_all(
 }
 
 /// Returns an estimate of the bytes of a result, which is seldom too small.
-fn answer_bytes(item: &Result<Check, Error>) -> usize {
+fn answer_bytes(item: &Result<CheckRequest, Error>) -> usize {
     match item {
         Err(Error::Invalid(errors)) => RESULT_BYTES + errors.len() * FIELD_ERROR_BYTES,
+        Ok(CheckRequest::Limits(limits)) => RESULT_BYTES + limits.names.len() * LIMIT_BYTES,
+        Ok(CheckRequest::Policy(judged)) => {
+            let count = judged.limits.names.len();
+            RESULT_BYTES + NAMES_BYTES + count * LIMIT_BYTES
+        }
         _ => RESULT_BYTES,
     }
 }
 
+/// The decisions on the checks of a batch, in their order.
+struct BatchDecisions {
+    checks: vec::IntoIter<Result<Decision, StoreError>>,
+    limits: vec::IntoIter<Result<LimitsDecision, StoreError>>,
+}
+
+impl BatchDecisions {
+    /// Returns the result of the next check.
+    fn conclude(
+        &mut self,
+        state: &Arc<AppState>,
+        item: CheckRequest,
+        position: usize,
+    ) -> Result<BatchResult, Error> {
+        Ok(match item {
+            CheckRequest::One(check) => {
+                let decision = self.next_check(&check, position)?;
+                BatchResult::of_check(state, &decision)
+            }
+            CheckRequest::Unmatched(check, judged) => {
+                let decision = self.next_check(&check, position)?;
+                limits_answer::count_unmatched(state, *judged, decision.allowed);
+                BatchResult::of_check(state, &decision)
+            }
+            CheckRequest::Limits(limits) => {
+                let decided = self.limits.next().ok_or(Error::Internal)?;
+                let loc = place(position);
+                BatchResult::of_limits(state, CheckReply::of_limits(state, &limits, decided, loc)?)
+            }
+            CheckRequest::Policy(judged) => {
+                let decided = match judged.verdict {
+                    Verdict::Limits => self.limits.next(),
+                    _ => None,
+                };
+                BatchResult::of_limits(state, CheckReply::of_policy(state, *judged, decided)?)
+            }
+        })
+    }
+
+    fn next_check(&mut self, check: &Check, position: usize) -> Result<Decision, Error> {
+        let decided = self.checks.next().ok_or(Error::Internal)?;
+        check::conclude(check, decided, place(position))
+    }
+}
+
 impl BatchResult {
-    fn new(decision: Result<Decision, Error>, deny_status: StatusCode) -> Self {
-        match decision {
-            Ok(decision) => {
-                let status = if decision.allowed { StatusCode::OK } else { deny_status };
-                Self::Decided(DecidedResult {
-                    status: status.as_u16(),
-                    source: decision.source.name(),
-                    answer: CheckAnswer::from(&decision),
-                })
+    fn of_check(state: &AppState, decision: &Decision) -> Self {
+        let answer = AnyAnswer::One(CheckAnswer::from(decision));
+        Self::decided(state, decision.allowed, decision.source.name(), answer)
+    }
+
+    fn of_limits(state: &AppState, reply: CheckReply) -> Self {
+        let (allowed, source) = (reply.allowed(), reply.source());
+        Self::decided(state, allowed, source, AnyAnswer::Limits(reply.answer))
+    }
+
+    fn decided(state: &AppState, allowed: bool, source: &'static str, answer: AnyAnswer) -> Self {
+        let status = if allowed { StatusCode::OK } else { state.deny_status };
+        Self::Decided(DecidedResult { status: status.as_u16(), source, answer })
+    }
+}
+
+impl From<Error> for BatchResult {
+    fn from(error: Error) -> Self {
+        let status = error.status().as_u16();
+        match error {
+            Error::Invalid(detail) => {
+                Self::Invalid(InvalidResult { status, body: FieldErrorsBody { detail } })
             }
-            Err(error) => {
-                let status = error.status().as_u16();
-                match error {
-                    Error::Invalid(detail) => {
-                        Self::Invalid(InvalidResult { status, body: FieldErrorsBody { detail } })
-                    }
-                    _ => Self::Failed(FailedResult { status, body: error.body() }),
-                }
-            }
+            _ => Self::Failed(FailedResult { status, body: error.body() }),
         }
     }
 }
@@ -232,18 +288,20 @@ fn place(position: usize) -> Vec<Place> {
 fn read_checks(
     body: &[u8],
     most: usize,
-    defaults: Defaults,
-) -> Result<Vec<Result<Check, Error>>, Error> {
+    reader: &CheckReader,
+) -> Result<Vec<Result<CheckRequest, Error>>, Error> {
     let mut fields = Fields::from_body(body)?;
     let values = fields.list("checks", &(*CHECKS.start()..=most));
     let values = fields.finish(values)?.into_iter().enumerate();
-    Ok(values.map(|(position, value)| read_check(value, position, defaults)).collect())
+    Ok(values.map(|(position, value)| read_check(value, position, reader)).collect())
 }
 
-fn read_check(value: &RawValue, position: usize, defaults: Defaults) -> Result<Check, Error> {
-    let mut fields = Fields::from_json(value, place(position))?;
-    let check = check::read(&mut fields, defaults);
-    fields.finish(check)
+fn read_check(
+    value: &RawValue,
+    position: usize,
+    reader: &CheckReader,
+) -> Result<CheckRequest, Error> {
+    reader.read(Fields::from_json(value, place(position))?)
 }
 
 impl FromRequest<Arc<AppState>> for Batch {
@@ -255,11 +313,11 @@ impl FromRequest<Arc<AppState>> for Batch {
         let RequestBytes { bytes, room } = body::BATCH.read(body).await?;
         let permit = work::begin(bytes.len()).await?;
         let most = caller.as_ref().map_or(usize::MAX, AuthorizedCaller::most_requests);
-        let (most, defaults) = (most.min(*CHECKS.end()), state.defaults);
-        let mut items = work::parse(bytes, move |bytes| read_checks(bytes, most, defaults)).await?;
+        let (most, reader) = (most.min(*CHECKS.end()), CheckReader::new(state));
+        let mut items = work::parse(bytes, move |bytes| read_checks(bytes, most, &reader)).await?;
         if let Some(caller) = caller {
             caller.count_all(items.len()).await?;
-            let authorize = |check| check::authorize(check, Some(&caller));
+            let authorize = |check: CheckRequest| check.authorize(Some(&caller));
             items = items.into_iter().map(|item| item.and_then(authorize)).collect();
         }
         Ok(Self { items, room, permit })
@@ -298,7 +356,9 @@ fn example() -> Vec<BatchResult> {
         reset_in_seconds: Seconds(Millis(60_000)),
         retry_after,
     };
-    [answer(true, 99, None), answer(false, 0, Some(Seconds(Millis(600))))]
-        .map(|answer| BatchResult::Decided(DecidedResult { status: 200, source: "redis", answer }))
-        .into()
+    let result = |answer| {
+        let answer = AnyAnswer::One(answer);
+        BatchResult::Decided(DecidedResult { status: 200, source: "redis", answer })
+    };
+    [answer(true, 99, None), answer(false, 0, Some(Seconds(Millis(600))))].map(result).into()
 }

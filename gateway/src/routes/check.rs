@@ -15,21 +15,28 @@ use axum::{
     http::{HeaderMap, HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde_json::json;
 use store::{Check, Decision, Millis, StoreError};
 
-use super::{authorize::AuthorizedCaller, body};
+use super::{
+    authorize::AuthorizedCaller,
+    body,
+    check_reader::{CheckReader, CheckRequest},
+    explain::PolicySchema,
+    limits_answer::{self, CheckReply, LimitsAnswer},
+};
 use crate::{
-    callers::scope::Scope,
-    error::Error,
+    error::{Error, ErrorBody},
     headers, openapi,
+    policy_file::judge::Verdict,
     request::{
         field_error::Place,
-        fields::{Defaults, Fields, Invalid},
-        quota::{COST, DEFAULT_UNITS, QuotaSchema, default_units},
-        value::{self, MAX_IDENTIFIER_BYTES},
+        fields::Fields,
+        limits::{LIMITS, MAX_NAME_BYTES},
+        quota::{COST, QuotaSchema, UNITS, default_units},
+        value::MAX_IDENTIFIER_BYTES,
     },
     seconds::Seconds,
     state::AppState,
@@ -37,13 +44,27 @@ use crate::{
 
 /// The check in a body.
 #[derive(Debug)]
-pub(crate) struct CheckRequest(Check);
+pub(crate) struct CheckBody(CheckRequest);
 
 /// The schema of a check.
 #[derive(Debug, JsonSchema)]
+#[schemars(inline)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the fields; their values are read into a CheckRequest")]
+pub(super) enum CheckSchema {
+    /// A check of one quota.
+    One(OneSchema),
+    /// A check of several limits.
+    Limits(LimitsSchema),
+    /// A check by policy.
+    Policy(PolicyCheckSchema),
+}
+
+/// The schema of a check of one quota.
+#[derive(Debug, JsonSchema)]
 #[expect(dead_code, reason = "describes the fields; their values are read into a Check")]
 #[schemars(rename = "CheckRequest", example = json!({ "identifier": "user_123" }))]
-pub(super) struct CheckSchema {
+pub(super) struct OneSchema {
     /// The identifier of the object that is limited: 1 to 256 bytes.
     #[schemars(length(min = 1, max = MAX_IDENTIFIER_BYTES))]
     identifier: String,
@@ -56,6 +77,58 @@ pub(super) struct CheckSchema {
     /// Later checks are denied until the debt is gone. Callers need the scope `force`.
     #[schemars(default)]
     force: Option<bool>,
+}
+
+/// The schema of a check of several limits of one identifier.
+#[derive(Debug, JsonSchema)]
+#[expect(dead_code, reason = "describes the fields; their values are read into NamedLimits")]
+#[schemars(rename = "LimitsCheckRequest", example = json!({ "identifier": "user_123", "limits": [
+    { "name": "rate", "limit": 20, "window_seconds": 1 },
+    { "name": "day", "algorithm": "fixed_window", "limit": 1000, "period": "day" },
+] }))]
+pub(super) struct LimitsSchema {
+    /// The identifier of the object that is limited: 1 to 256 bytes.
+    #[schemars(length(min = 1, max = MAX_IDENTIFIER_BYTES))]
+    identifier: String,
+    /// The limits, which take their costs all together, or nothing. Limits with equal names and
+    /// numbers are one limit with the sum of the costs.
+    #[schemars(length(min = *LIMITS.start(), max = *LIMITS.end()))]
+    limits: Vec<LimitSchema>,
+    /// The cost of each limit that has none of its own. With 0 no limit takes anything.
+    #[schemars(range(min = *COST.start(), max = *COST.end()), default = "default_units")]
+    cost: Option<u32>,
+}
+
+/// One of the limits of a check.
+#[derive(Debug, JsonSchema)]
+#[schemars(inline)]
+#[expect(dead_code, reason = "describes the fields; their values are read into a LimitCheck")]
+struct LimitSchema {
+    /// The name, which answers and headers have.
+    #[schemars(length(min = 1, max = MAX_NAME_BYTES), regex(pattern = r"^[a-z0-9][a-z0-9_.-]*$"))]
+    name: String,
+    #[schemars(flatten)]
+    quota: QuotaSchema,
+    /// Units to take, at most the capacity; the cost of the check when left out.
+    #[schemars(range(min = *UNITS.start(), max = *UNITS.end()), default = "default_units")]
+    cost: Option<u32>,
+}
+
+/// The schema of a check by policy.
+#[derive(Debug, JsonSchema)]
+#[expect(dead_code, reason = "describes the fields; their values are read into a PolicyCheck")]
+#[schemars(rename = "PolicyCheckRequest", transform = require_policy_or_attributes,
+    example = json!({ "attributes": { "method": "POST", "path": "/login", "client.ip": "192.0.2.7" } }))]
+pub(super) struct PolicyCheckSchema {
+    #[schemars(flatten)]
+    policy: PolicySchema,
+}
+
+/// Requires one of the fields without which the policies do not decide, or decide only where the
+/// service has them.
+fn require_policy_or_attributes(schema: &mut Schema) {
+    let any = ["policy", "attributes"].map(|name| json!({ "required": [name] }));
+    schema.insert("anyOf".to_owned(), json!(any));
 }
 
 /// The decision on a check.
@@ -72,21 +145,71 @@ pub(crate) struct CheckAnswer {
     pub(crate) retry_after: Option<Seconds>,
 }
 
+/// The answer to a check of one quota, or of several.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(untagged)]
+pub(crate) enum AnyAnswer {
+    /// The decision on one quota.
+    One(CheckAnswer),
+    /// The decision on several limits.
+    Limits(LimitsAnswer),
+}
+
 /// `POST /rate-limit/check`
 pub(crate) async fn check(
     State(state): State<Arc<AppState>>,
-    check: CheckRequest,
+    check: CheckBody,
 ) -> Result<Response, Error> {
-    let (response, decision) = decide(&state, &check).await?;
+    let (response, decision) = decide(&state, check).await?;
     // The request log has the decision in the line about this request.
-    Ok((Extension(decision), response).into_response())
+    Ok((decision.map(Extension), response).into_response())
 }
 
-/// Decides a check, and returns its answer with the decision.
+/// Decides a check, and returns its answer with the decision, if limits have decided.
 pub(super) async fn decide(
+    state: &Arc<AppState>,
+    CheckBody(check): CheckBody,
+) -> Result<(Response, Option<Decision>), Error> {
+    match check {
+        CheckRequest::One(check) => decide_one(state, &check).await,
+        // The future of nearly all checks stays small.
+        check => Box::pin(decide_limits(state, check)).await,
+    }
+}
+
+/// Decides a check of several limits or by policy.
+async fn decide_limits(
+    state: &Arc<AppState>,
+    check: CheckRequest,
+) -> Result<(Response, Option<Decision>), Error> {
+    let reply = match check {
+        CheckRequest::One(check) => return decide_one(state, &check).await,
+        CheckRequest::Unmatched(check, judged) => {
+            let (response, decision) = decide_one(state, &check).await?;
+            let allowed = decision.is_some_and(|decision| decision.allowed);
+            limits_answer::count_unmatched(state, *judged, allowed);
+            return Ok((response, decision));
+        }
+        CheckRequest::Limits(limits) => {
+            let decided = limits_answer::take(state, &limits.check).await?;
+            CheckReply::of_limits(state, &limits, decided, vec![Place::Name("body")])?
+        }
+        CheckRequest::Policy(judged) => {
+            let decided = match judged.verdict {
+                Verdict::Limits => Some(limits_answer::take(state, &judged.limits.check).await?),
+                _ => None,
+            };
+            CheckReply::of_policy(state, *judged, decided)?
+        }
+    };
+    Ok(reply.into_response(state.deny_status))
+}
+
+async fn decide_one(
     state: &AppState,
-    CheckRequest(check): &CheckRequest,
-) -> Result<(Response, Decision), Error> {
+    check: &Check,
+) -> Result<(Response, Option<Decision>), Error> {
     let decided = state.store.check(check).await;
     let decision = conclude(check, decided, vec![Place::Name("body")])?;
 
@@ -101,7 +224,7 @@ pub(super) async fn decide(
         headers.extend(headers::of_denial(&decision));
     }
     *response.headers_mut() = headers;
-    Ok((response, decision))
+    Ok((response, Some(decision)))
 }
 
 /// The most headers of an answer to a check, with those that the server adds.
@@ -133,32 +256,7 @@ impl From<&Decision> for CheckAnswer {
     }
 }
 
-/// Reads a check, with defaults for fields that are left out.
-pub(super) fn read(fields: &mut Fields<'_>, defaults: Defaults) -> Result<Check, Invalid> {
-    let identifier = fields.required("identifier", value::identifier);
-    let quota = fields.quota(defaults);
-    let cost = fields.optional("cost", value::cost);
-    let force = fields.optional("force", value::boolean);
-    let (quota, cost, force) =
-        (quota?, cost?.unwrap_or(DEFAULT_UNITS.get()), force?.unwrap_or(false));
-    let capacity = quota.capacity().get();
-    if cost > capacity && !force {
-        return Err(fields.add_error("cost", value::above_capacity(capacity)));
-    }
-    Ok(Check { identifier: identifier?, quota, cost, force })
-}
-
-/// Returns the check, or an error if it is forced and its caller lacks the scope.
-pub(super) fn authorize(check: Check, caller: Option<&AuthorizedCaller>) -> Result<Check, Error> {
-    if let Some(caller) = caller
-        && check.force
-    {
-        caller.require(Scope::Force)?;
-    }
-    Ok(check)
-}
-
-impl FromRequest<Arc<AppState>> for CheckRequest {
+impl FromRequest<Arc<AppState>> for CheckBody {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
@@ -167,7 +265,7 @@ impl FromRequest<Arc<AppState>> for CheckRequest {
     }
 }
 
-impl CheckRequest {
+impl CheckBody {
     /// Reads the check in a body, and authorizes it if it has a caller.
     pub(super) async fn read<B>(
         body: B,
@@ -178,13 +276,12 @@ impl CheckRequest {
         B: HttpBody<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
     {
         let body = body::SINGLE.read(body).await?;
-        let mut fields = Fields::from_body(&body.bytes)?;
-        let check = read(&mut fields, state.defaults);
-        authorize(fields.finish(check)?, caller).map(Self)
+        let check = CheckReader::new(state).read(Fields::from_body(&body.bytes)?)?;
+        check.authorize(caller).map(Self)
     }
 }
 
-impl OperationInput for CheckRequest {
+impl OperationInput for CheckBody {
     fn operation_input(context: &mut GenContext, operation: &mut Operation) {
         Json::<CheckSchema>::operation_input(context, operation);
     }
@@ -201,33 +298,34 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
              answers if one unit could be taken. `resolution_seconds` is for `sliding_window`, \
              `burst` for `token_bucket`, and `period` with `timezone` and `starts` for \
              `fixed_window`, in place of `window_seconds`. While Redis does not answer, a check \
-             with `force` gets status 503.",
+             with `force` gets status 503. A check has a quota of its own, or several `limits`, or \
+             `policy` or `attributes`. A check with none of them is one by policy where the service \
+             runs with POLICIES_FILE, and gets the default limit where no policy matches.",
         )
-        .response_with::<200, Json<CheckAnswer>, _>(|response| {
-            with_headers(response).description("A decision.").example(CheckAnswer {
-                allowed: true,
-                remaining: 99,
-                reset_in_seconds: Seconds(Millis(600)),
-                retry_after: None,
-            })
+        .response_with::<200, Json<AnyAnswer>, _>(|response| {
+            with_headers(response)
+                .description("A decision.")
+                .example(AnyAnswer::Limits(LimitsAnswer::example()))
         })
-        .response_with::<429, Json<CheckAnswer>, _>(|response| {
+        .response_with::<429, Json<AnyAnswer>, _>(|response| {
             with_headers(response).description("A denial, with DENY_STATUS=429.").example(
-                CheckAnswer {
+                AnyAnswer::One(CheckAnswer {
                     allowed: false,
                     remaining: 0,
                     reset_in_seconds: Seconds(Millis(60_000)),
                     retry_after: Some(Seconds(Millis(600))),
-                },
+                }),
             )
+        })
+        .response_with::<400, Json<ErrorBody>, _>(|response| {
+            let error = Error::AttributeMalformed("`client.ip` must be an address".to_owned());
+            response.description("A value of an attribute is malformed.").example(error.body())
         });
     openapi::with_body_errors(openapi::with_store_errors(operation), body::SINGLE.max_bytes)
 }
 
 /// Adds the headers of every decision, granted or denied.
-fn with_headers(
-    response: TransformResponse<'_, CheckAnswer>,
-) -> TransformResponse<'_, CheckAnswer> {
+fn with_headers(response: TransformResponse<'_, AnyAnswer>) -> TransformResponse<'_, AnyAnswer> {
     openapi::with_headers(response, &headers::DECISION_DOCS).with(|response| {
         openapi::with_headers(response, &[headers::DENIAL_DOCS, headers::SOURCE_DOCS])
     })

@@ -4,12 +4,14 @@ mod authorize;
 mod batch;
 mod body;
 mod check;
+mod check_reader;
 mod completion;
 mod explain;
 mod health;
 mod lease;
 mod lease_list;
 mod leases;
+mod limits_answer;
 pub(crate) mod listener_kind;
 mod metrics;
 mod pages;
@@ -41,7 +43,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use self::{
     authorize::{AccessRule, Sitemap},
-    check::CheckRequest,
+    check::CheckBody,
     listener_kind::ListenerKind,
 };
 use crate::{
@@ -100,8 +102,8 @@ impl DirectChecks {
     {
         let answer = async {
             head::check(&request, &self.pages.origins)?;
-            let check = CheckRequest::read(request.into_body(), &self.state, None).await?;
-            check::decide(&self.state, &check).await
+            let check = CheckBody::read(request.into_body(), &self.state, None).await?;
+            check::decide(&self.state, check).await
         };
         match answer.await {
             Ok((response, decision)) => Answer::to_check(response, decision),

@@ -15,7 +15,9 @@ pub(super) fn check(
     let unset = Values::parse(&Texts::new())?;
     let (given, default) = (&values.callers, &unset.callers);
     let uses_tls = matches!(&store.location, Location::Redis(topology) if topology.uses_tls());
-    let is_local = store.fail_mode == FailMode::Local;
+    // A policy can have `on_error: local`.
+    let has_policies = values.policies.policies_file.is_some();
+    let is_local = store.fail_mode == FailMode::Local || has_policies;
     let keeps_states = is_local || matches!(store.location, Location::Memory);
     let uses_tokens = callers.jwt.is_some();
     // Requests without a key or a token have no caller.
@@ -25,7 +27,6 @@ pub(super) fn check(
     let has_limits = has_keys || callers.limit.is_some();
 
     let policies = &values.policies;
-    let has_policies = policies.policies_file.is_some();
     let reads_tokens = policies.identity_jwks_file.is_some();
     let tls = "rediss:// in REDIS_URL, or REDIS_SSL=true";
     let files = "API_KEYS_FILE or JWT_JWKS_FILE";

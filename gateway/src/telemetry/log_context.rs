@@ -25,6 +25,16 @@ pub(crate) struct LogContext {
     /// Set when the caller is identified, or when that fails.
     caller: OnceLock<String>,
     refusal: OnceLock<&'static str>,
+    /// Set when policies have decided.
+    policy: OnceLock<Box<PolicyFields>>,
+}
+
+/// The parts of the policies that have decided a request.
+#[derive(Debug, Clone)]
+struct PolicyFields {
+    policy: Option<String>,
+    plan: Option<String>,
+    violated: Option<String>,
 }
 
 /// The address of the client of a request. Requests have it when the log must have it.
@@ -42,10 +52,10 @@ impl LogContext {
         trace_id: Option<String>,
         client: Option<ClientAddress>,
     ) -> Self {
-        let (caller, refusal) = (OnceLock::new(), OnceLock::new());
+        let (caller, refusal, policy) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         // A socket that listens on IPv6 has addresses of IPv4 in the form of IPv6.
         let client = client.map(|ClientAddress(address)| address.to_canonical().to_string());
-        Self { id, trace_id, client, caller, refusal }
+        Self { id, trace_id, client, caller, refusal, policy }
     }
 
     /// Runs work whose log lines have this context.
@@ -76,12 +86,16 @@ impl LogContext {
 
     /// Returns the fields that are set, with their names.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let policy = self.policy.get();
         let fields = [
             ("request_id", Some(self.id.as_str())),
             ("trace_id", self.trace_id.as_deref()),
             ("client", self.client.as_deref()),
             (UNQUOTED, self.caller.get().map(String::as_str)),
             ("refusal", self.refusal.get().copied()),
+            ("policy", policy.and_then(|fields| fields.policy.as_deref())),
+            ("plan", policy.and_then(|fields| fields.plan.as_deref())),
+            ("violated", policy.and_then(|fields| fields.violated.as_deref())),
         ];
         fields.into_iter().filter_map(|(name, field)| Some((name, field?)))
     }
@@ -95,4 +109,12 @@ pub(crate) fn log_caller(caller: String) {
 /// Adds the reason why the caller is unknown to the log lines of the current request.
 pub(crate) fn log_refusal(refusal: &'static str) {
     LogContext::with_current(|context| context.refusal.set(refusal));
+}
+
+/// Adds the policy, the plan and the reasons of a denial to the log lines of the current request.
+pub(crate) fn log_policy(policy: Option<&str>, plan: Option<&str>, violated: &[String]) {
+    let [policy, plan] = [policy, plan].map(|name| name.map(str::to_owned));
+    let violated = (!violated.is_empty()).then(|| violated.join(" "));
+    let fields = Box::new(PolicyFields { policy, plan, violated });
+    LogContext::with_current(|context| context.policy.set(fields));
 }

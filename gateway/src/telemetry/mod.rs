@@ -15,7 +15,7 @@ mod traces;
 
 pub(crate) use self::{
     callers::{count_auth_failure, count_limited_caller},
-    log_context::{ClientAddress, LogContext, log_caller, log_refusal},
+    log_context::{ClientAddress, LogContext, log_caller, log_policy, log_refusal},
     request_id::RequestId,
     traces::RequestSpan,
 };

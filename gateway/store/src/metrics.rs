@@ -70,8 +70,8 @@ pub(crate) fn register(max_backlog: usize, error_kinds: impl Iterator<Item = &'s
     );
     describe_counter!(
         PARTIAL,
-        "Checks of limits in several slots that took units of some and gave them back, because another \
-         denied in between or was not decided."
+        "Checks of limits in several slots that took units of some of them only: they gave the units \
+         back, or lost them where a server did not answer."
     );
     describe_counter!(ERRORS, "Calls that Redis did not decide, by kind of error.");
     describe_histogram!(

@@ -36,7 +36,7 @@ impl DenyCache {
         limits: &[LimitCheck],
         now: Instant,
     ) -> Option<LimitsDecision> {
-        let denials = self.lists.as_ref().filter(|denials| !denials.is_empty())?;
+        let denials = self.lists.as_ref()?;
         limits.iter().find_map(|limit| {
             let denial = denials.get(limit.key.as_str())?;
             let stored = denial.limits.iter().find(|stored| stored.key == limit.key)?;

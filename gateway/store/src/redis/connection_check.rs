@@ -16,7 +16,7 @@ use super::{
     topology_refresh::cluster_slots,
 };
 use crate::{
-    key::{concurrency_key, key, reservation_key},
+    key::{concurrency_key, key, limit_key, reservation_key},
     redis_error::RedisErrorKind,
 };
 
@@ -207,6 +207,8 @@ fn commands(key_prefix: &str, callers_prefix: Option<&str>) -> Vec<(&'static str
     let limit = ["0", "1", bucket.as_str(), "TB", "1", "1"];
     commands.push(command("RATELIMIT.RESERVE", &reservation, &limit));
     commands.push(command("RATELIMIT.SETTLE", &reservation, &["1", &bucket]));
+    let limit = limit_key(key_prefix, &format!("inline:connection-check:tb:{{{identifier}}}"));
+    commands.push(command("RATELIMIT.MULTI", "1", &[&limit, "TB", "0", "1"]));
     if let Some(prefix) = callers_prefix {
         let key = key(prefix, Algorithm::TokenBucket, &identifier);
         commands.push(command("RATELIMIT.TB", &key, &["0", "1"]));

@@ -5,7 +5,7 @@
 //! Otherwise the limits of all slots are taken at once, and if one is denied in between, or cannot
 //! be decided, the others get their units back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use limiter::Instant;
 use redis::Value;
@@ -192,37 +192,36 @@ impl Redis {
             return;
         }
         let decided = self.send_parts(checks, &parts).await;
-        let mut granted = Vec::new();
+        let (mut granted, mut partial) = (Vec::new(), BTreeSet::new());
         for (part, decided) in parts.iter().zip(decided) {
             match decided {
                 Ok(decisions) if is_allowed(&decisions) => granted.push((part, decisions)),
-                _ => answers[part.check].replace(&part.limits, decided),
+                Ok(_) => answers[part.check].replace(&part.limits, decided),
+                Err(_) => {
+                    // The server may have taken the units.
+                    partial.insert(part.check);
+                    answers[part.check].replace(&part.limits, decided);
+                }
             }
         }
-        let mut partial = Vec::new();
+        let mut taken = Vec::new();
         for (part, decisions) in granted {
             if answers[part.check].is_allowed() {
                 answers[part.check].replace(&part.limits, Ok(decisions));
             } else {
-                partial.push(part);
+                answers[part.check].gave_back = true;
+                partial.insert(part.check);
+                taken.push(part);
             }
         }
-        self.give_back(checks, &partial, answers).await;
+        partial.iter().for_each(|_| count_partial_decision());
+        self.give_back(checks, &taken).await;
     }
 
-    /// Gives back what parts of checks have taken that were denied or not decided as a whole.
-    async fn give_back(
-        &self,
-        checks: &[&LimitsCheck],
-        parts: &[&Part],
-        answers: &mut [LimitsAnswer],
-    ) {
+    /// Gives back what parts of checks have taken.
+    async fn give_back(&self, checks: &[&LimitsCheck], parts: &[&Part]) {
         let mut commands = Vec::new();
         for part in parts {
-            let gave_back = std::mem::replace(&mut answers[part.check].gave_back, true);
-            if !gave_back {
-                count_partial_decision();
-            }
             for limit in part.limits.iter().map(|place| &checks[part.check].limits[*place]) {
                 let key = limit_key(&self.key_prefix, &limit.key);
                 commands.push(commands::give_back(key, limit.required()));

@@ -17,7 +17,7 @@ use crate::{
     redis_error,
 };
 
-type Decided = Result<LimitsDecision, StoreError>;
+type Outcome = Result<LimitsDecision, StoreError>;
 
 impl Store {
     /// Returns whether a check takes units in several steps. Its decision must then not be dropped
@@ -28,7 +28,7 @@ impl Store {
     }
 
     /// Decides a check of several limits. Takes all costs or nothing.
-    pub async fn check_limits(&self, check: &LimitsCheck) -> Decided {
+    pub async fn check_limits(&self, check: &LimitsCheck) -> Outcome {
         let now = self.clock.now();
         let Some(redis) = &self.redis else {
             return self.record_limits(check, self.limits_here(check), now);
@@ -43,7 +43,7 @@ impl Store {
 
     /// Decides checks of several limits, each as if alone, in their order, some hundreds of limits at
     /// once.
-    pub async fn check_limits_all(&self, checks: &[LimitsCheck]) -> Vec<Decided> {
+    pub async fn check_limits_all(&self, checks: &[LimitsCheck]) -> Vec<Outcome> {
         let mut decisions = Vec::with_capacity(checks.len());
         let mut rest = checks;
         while !rest.is_empty() {
@@ -67,7 +67,7 @@ impl Store {
     }
 
     /// Decides checks at once, and adds the decisions in their order.
-    async fn check_limits_chunk(&self, checks: &[LimitsCheck], decisions: &mut Vec<Decided>) {
+    async fn check_limits_chunk(&self, checks: &[LimitsCheck], decisions: &mut Vec<Outcome>) {
         let now = self.clock.now();
         let Some(redis) = &self.redis else {
             for check in checks {
@@ -101,7 +101,7 @@ impl Store {
 
     /// Decides a trial, which no answer to a client depends on: no fail mode replaces the answer of
     /// Redis, and the denial is not one of the denials of the limits.
-    pub async fn try_limits(&self, check: &LimitsCheck) -> Decided {
+    pub async fn try_limits(&self, check: &LimitsCheck) -> Outcome {
         match &self.redis {
             None => self.limits_here(check),
             Some(redis) => {
@@ -116,7 +116,7 @@ impl Store {
     /// # Errors
     ///
     /// When one of the limits cannot be looked at.
-    pub async fn peek_limits(&self, limits: &[LimitCheck]) -> Decided {
+    pub async fn peek_limits(&self, limits: &[LimitCheck]) -> Outcome {
         let look = |limit: &LimitCheck| LimitCheck { cost: 0, ..limit.clone() };
         let limits = limits.iter().map(look).collect();
         let check = LimitsCheck { limits, fail_mode: None };
@@ -182,13 +182,13 @@ impl Store {
         };
         if answer.is_ok() {
             limits.iter().for_each(|(key, algorithm)| {
-                self.top_denied.forget(key, LimitKind::Quota(*algorithm))
+                self.top_denied.forget(key, LimitKind::Quota(*algorithm));
             });
         }
         answer
     }
 
-    fn limits_here(&self, check: &LimitsCheck) -> Decided {
+    fn limits_here(&self, check: &LimitsCheck) -> Outcome {
         let limits = self.limits.check_limits(&check.limits, self.call_time())?;
         Ok(LimitsDecision { source: Source::Local, limits })
     }
@@ -200,7 +200,7 @@ impl Store {
         ticket: Ticket,
         answer: LimitsAnswer,
         now: Instant,
-    ) -> Decided {
+    ) -> Outcome {
         let LimitsAnswer { decisions, gave_back } = answer;
         let answer = decisions.map(|limits| LimitsDecision { source: Source::Redis, limits });
         let decided = self.or_fallback(answer, || {
@@ -222,7 +222,7 @@ impl Store {
 
     /// Logs a decision with its keys, counts a denial of each key that denies, and returns the
     /// decision.
-    fn record_limits(&self, check: &LimitsCheck, decided: Decided, now: Instant) -> Decided {
+    fn record_limits(&self, check: &LimitsCheck, decided: Outcome, now: Instant) -> Outcome {
         let Ok(LimitsDecision { source, limits }) = &decided else { return decided };
         let source = source.name();
         for (LimitCheck { key, quota, cost, .. }, Decision { allowed, .. }) in

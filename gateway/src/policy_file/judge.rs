@@ -1,0 +1,224 @@
+//! The judgement of checks by one version of the policies, as far as it needs no states.
+
+use std::sync::Arc;
+
+use limiter::Instant;
+use policies::{
+    Kind, Policies,
+    judgement::{JudgedLimit, Judgement, Outcome, Shadow},
+    model::{Charge, OnError},
+    overrides::OverrideInfo,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use store::{FailMode, LimitsCheck, Millis};
+
+use super::{
+    PolicyFile, decisions::PolicyOutcome, end_users::EndUserTokens, limit_checks::limit_check,
+    load::now,
+};
+use crate::{error::Error, limits::NamedLimits, request::policy::PolicyCheck};
+
+/// The wait of a denial without an end: the longest window.
+const WITHOUT_END: Millis = Millis(31_622_400_000);
+
+/// The policies by which all checks of one request are judged, and the time of the request.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    pub(crate) policies: Arc<Policies>,
+    end_users: Option<Arc<EndUserTokens>>,
+    now: Instant,
+}
+
+/// A check that was judged.
+#[derive(Debug)]
+pub(crate) struct JudgedCheck {
+    pub(crate) verdict: Verdict,
+    pub(crate) names: PolicyNames,
+    /// The limits that decide.
+    pub(crate) limits: NamedLimits,
+    /// Decided after a grant, without an effect on the answer.
+    pub(crate) trials: Vec<Trial>,
+    /// True if answers have headers about the limits.
+    pub(crate) has_headers: bool,
+}
+
+/// The decision about a check, as far as it needs no states.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The limits decide.
+    Limits,
+    /// No limit is enforced.
+    Granted(PolicyOutcome),
+    /// The check is denied for these reasons, whatever the states of limits are.
+    Denied {
+        /// The outcome for metrics.
+        outcome: PolicyOutcome,
+        /// The reasons.
+        violated: Vec<String>,
+        /// The time until the check may be allowed.
+        wait: Millis,
+    },
+    /// No policy applies, and then no limit is enforced.
+    Unmatched,
+}
+
+/// The parts of the policies that apply to a check.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct PolicyNames {
+    /// The policy that applies.
+    pub(crate) policy: Option<String>,
+    /// The plan whose limits apply; null when the policy or the override has its own.
+    pub(crate) plan: Option<String>,
+    /// The override that applies.
+    pub(crate) r#override: Option<AppliedOverride>,
+}
+
+/// An override of the policy that applies.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct AppliedOverride {
+    /// The patterns of the identity.
+    by: Vec<String>,
+    /// The reason.
+    reason: String,
+    /// The end, as the file has it.
+    until: Option<String>,
+    /// The place of the override.
+    source: &'static str,
+}
+
+/// Limits that are decided and counted, and prevent nothing.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    pub(crate) names: PolicyNames,
+    /// True if the trial denies the check whatever the states of limits are.
+    pub(crate) denied: bool,
+    pub(crate) limits: NamedLimits,
+}
+
+impl PolicyFile {
+    /// Returns the judge of the checks of one request: the version in force, and the time.
+    pub(crate) fn judge(&self) -> Judge {
+        Judge { policies: self.current(), end_users: self.end_users(), now: now() }
+    }
+}
+
+impl Judge {
+    /// Judges a check.
+    ///
+    /// # Errors
+    ///
+    /// As [`PolicyCheck::judge`].
+    pub(crate) fn judge(&self, check: &PolicyCheck<'_>) -> Result<JudgedCheck, Error> {
+        let judgement = check.judge(&self.policies, self.end_users.as_deref(), self.now)?;
+        let is_lease = |limit: &JudgedLimit<'_>| limit.kind == Kind::Concurrency;
+        if judgement.limits.iter().any(is_lease) {
+            return Err(check.without_leases());
+        }
+        Ok(JudgedCheck::new(judgement, self.now))
+    }
+}
+
+impl JudgedCheck {
+    fn new(judgement: Judgement<'_>, now: Instant) -> Self {
+        let verdict = Verdict::of(&judgement, now);
+        let fail_mode = judgement.on_error().map(|on_error| match on_error {
+            OnError::Closed => FailMode::Closed,
+            OnError::Open => FailMode::Open,
+            OnError::Local => FailMode::Local,
+        });
+        let has_headers = judgement.headers();
+        let Judgement { policy, plan, r#override, limits, shadows, .. } = judgement;
+        Self {
+            verdict,
+            names: PolicyNames {
+                policy: policy.map(|policy| policy.name.to_string()),
+                plan: plan.map(str::to_owned),
+                r#override: r#override.map(|entry| entry.info().into()),
+            },
+            limits: named(&limits, fail_mode),
+            trials: shadows.into_iter().map(Trial::from).collect(),
+            has_headers,
+        }
+    }
+
+    /// Returns whether no policy applies, also where such checks are denied.
+    pub(crate) fn is_unmatched(&self) -> bool {
+        self.names.policy.is_none()
+    }
+}
+
+impl Verdict {
+    fn of(judgement: &Judgement<'_>, now: Instant) -> Self {
+        let denied = |outcome, violated, wait| Self::Denied { outcome, violated, wait };
+        match judgement.outcome {
+            Outcome::Limited if judgement.limits.is_empty() => {
+                Self::Granted(PolicyOutcome::Allowed)
+            }
+            Outcome::Limited if judgement.can_be_allowed() => Self::Limits,
+            Outcome::Limited => {
+                let exceeding = judgement.limits.iter().filter(|limit| is_exceeded(limit));
+                let names = exceeding.map(|limit| limit.name.to_owned()).collect();
+                denied(PolicyOutcome::Denied, names, WITHOUT_END)
+            }
+            Outcome::Unlimited => Self::Granted(PolicyOutcome::Unlimited),
+            Outcome::Blocked { until_ms } => {
+                let end = until_ms.and_then(|until| u64::try_from(until).ok());
+                let wait = end.map(|end| Millis(end.saturating_sub(now.as_micros() / 1_000)));
+                let violated = vec!["override".to_owned()];
+                denied(PolicyOutcome::Blocked, violated, wait.unwrap_or(WITHOUT_END))
+            }
+            Outcome::Missing { attribute } => {
+                let violated = vec![format!("missing:{attribute}")];
+                denied(PolicyOutcome::Blocked, violated, WITHOUT_END)
+            }
+            Outcome::Unmatched { deny: true } => {
+                denied(PolicyOutcome::Unmatched, vec!["unmatched".to_owned()], WITHOUT_END)
+            }
+            Outcome::Unmatched { deny: false } => Self::Unmatched,
+        }
+    }
+}
+
+impl From<Shadow<'_>> for Trial {
+    fn from(shadow: Shadow<'_>) -> Self {
+        let Shadow { policy, plan, r#override, denied, mut limits } = shadow;
+        // A trial holds no lease, which no part would release.
+        limits.retain(|limit| limit.kind != Kind::Concurrency);
+        Self {
+            names: PolicyNames {
+                policy: Some(policy.name.to_string()),
+                plan: plan.map(str::to_owned),
+                r#override: r#override.map(|entry| entry.info().into()),
+            },
+            denied: denied || limits.iter().any(is_exceeded),
+            limits: named(&limits, None),
+        }
+    }
+}
+
+impl From<OverrideInfo<'_>> for AppliedOverride {
+    fn from(info: OverrideInfo<'_>) -> Self {
+        Self {
+            by: info.by.iter().map(ToString::to_string).collect(),
+            reason: info.reason.to_owned(),
+            until: info.until.map(str::to_owned),
+            source: info.source,
+        }
+    }
+}
+
+/// Returns whether a limit can never grant its cost.
+fn is_exceeded(limit: &JudgedLimit<'_>) -> bool {
+    limit.charge == Charge::Granted && limit.cost > limit.capacity.get()
+}
+
+/// Returns the limits with their names. No limit is one of leases.
+fn named(limits: &[JudgedLimit<'_>], fail_mode: Option<FailMode>) -> NamedLimits {
+    let checks =
+        limits.iter().filter_map(|limit| Some((limit.name.to_owned(), limit_check(limit)?)));
+    let (names, limits) = checks.unzip();
+    NamedLimits { names, check: LimitsCheck { limits, fail_mode } }
+}

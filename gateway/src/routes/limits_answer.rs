@@ -1,0 +1,334 @@
+//! The answers to checks of several limits and to checks by policy.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+use limiter::Algorithm;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
+use store::{Decision, LimitCheck, LimitsCheck, LimitsDecision, Millis, StoreError};
+
+use super::{check::CheckAnswer, completion::complete};
+use crate::{
+    error::Error,
+    headers,
+    limits::{NamedLimits, summary},
+    policy_file::{
+        decisions::{INLINE, PolicyOutcome},
+        judge::{JudgedCheck, PolicyNames, Trial, Verdict},
+    },
+    request::{
+        field_error::{BrokenRule, Place},
+        quota::AlgorithmName,
+    },
+    seconds::Seconds,
+    state::AppState,
+    telemetry,
+};
+
+/// The units that remain where no limit is enforced.
+const WITHOUT_LIMIT: u64 = 1_000_000_000;
+
+/// The source of decisions that need no states.
+const BY_POLICY: &str = "policy";
+
+/// The decision on a check of several limits or by policy.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct LimitsAnswer {
+    #[serde(flatten)]
+    answer: CheckAnswer,
+    /// Of a check by policy: the parts of the policies that apply.
+    #[serde(flatten)]
+    names: Option<PolicyNames>,
+    /// The limits that denied the check, or another reason: `override`, `missing:ATTRIBUTE` or
+    /// `unmatched`.
+    violated: Vec<String>,
+    /// The decision on each limit.
+    limits: Vec<LimitAnswer>,
+}
+
+/// The decision on one limit.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct LimitAnswer {
+    /// The name.
+    name: String,
+    /// The algorithm.
+    #[serde(serialize_with = "AlgorithmName::serialize")]
+    #[schemars(with = "AlgorithmName")]
+    algorithm: Algorithm,
+    /// True when this limit alone would allow the cost.
+    allowed: bool,
+    /// Whole units that could be taken now.
+    remaining: u64,
+    /// Seconds until nothing is used.
+    reset_in_seconds: Seconds,
+    /// Seconds until this limit would allow the cost; null when it does.
+    retry_after: Option<Seconds>,
+}
+
+/// An answer with its headers.
+#[derive(Debug)]
+pub(super) struct CheckReply {
+    pub(super) answer: LimitsAnswer,
+    /// The decision that describes all limits; `None` where no limit has decided.
+    summary: Option<Decision>,
+    headers: Option<[(HeaderName, HeaderValue); 6]>,
+}
+
+/// Decides a check of limits. Where it takes several steps it is decided also if its client has gone.
+pub(super) async fn take(
+    state: &Arc<AppState>,
+    check: &LimitsCheck,
+) -> Result<Result<LimitsDecision, StoreError>, Error> {
+    if !state.store.takes_steps(check) {
+        return Ok(state.store.check_limits(check).await);
+    }
+    let (store, check) = (Arc::clone(&state.store), check.clone());
+    complete(async move { store.check_limits(&check).await }).await
+}
+
+/// Decides checks of limits, as [`take`] does.
+pub(super) async fn take_all(
+    state: &Arc<AppState>,
+    checks: Vec<LimitsCheck>,
+) -> Result<Vec<Result<LimitsDecision, StoreError>>, Error> {
+    if !checks.iter().any(|check| state.store.takes_steps(check)) {
+        return Ok(state.store.check_limits_all(&checks).await);
+    }
+    let store = Arc::clone(&state.store);
+    complete(async move { store.check_limits_all(&checks).await }).await
+}
+
+impl CheckReply {
+    /// Counts the decision on limits that a check has of its own, and returns its answer. `loc` is the
+    /// place of the check, for an error.
+    pub(super) fn of_limits(
+        state: &AppState,
+        limits: &NamedLimits,
+        decided: Result<LimitsDecision, StoreError>,
+        loc: Vec<Place>,
+    ) -> Result<Self, Error> {
+        let decision = decided.map_err(|error| invalid(error, limits, loc))?;
+        limits.count(&decision);
+        if limits.check.limits.iter().any(|limit| limit.cost > 0) {
+            let outcome = outcome(decision.allowed());
+            state.policy_decisions.count(INLINE, "", INLINE, outcome);
+        }
+        let summary = summary(&decision).ok_or(Error::Internal)?;
+        Ok(Self {
+            answer: LimitsAnswer::new(limits, &decision, &summary, None),
+            headers: Some(headers::of_items(items(limits, &decision), &summary)),
+            summary: Some(summary),
+        })
+    }
+
+    /// Counts the decision on a check by policy, starts its trials if it was granted, and returns its
+    /// answer. `decided` is the decision on its limits, if they decide.
+    pub(super) fn of_policy(
+        state: &Arc<AppState>,
+        judged: JudgedCheck,
+        decided: Option<Result<LimitsDecision, StoreError>>,
+    ) -> Result<Self, Error> {
+        let JudgedCheck { verdict, names, limits, trials, has_headers } = judged;
+        let count = |limit: &str, outcome| count(state, &names, limit, outcome);
+        let reply = match (verdict, decided) {
+            (Verdict::Limits, Some(decided)) => {
+                let decision = decided.map_err(|error| Error::without_answer(&error))?;
+                limits.count(&decision);
+                let allowed = decision.allowed();
+                for (name, limit, decided) in limits.with(&decision) {
+                    if limit.cost > 0 && (allowed || !decided.allowed) {
+                        count(name, outcome(allowed));
+                    }
+                }
+                let summary = summary(&decision).ok_or(Error::Internal)?;
+                let headers =
+                    has_headers.then(|| headers::of_items(items(&limits, &decision), &summary));
+                let answer = LimitsAnswer::new(&limits, &decision, &summary, Some(names));
+                Self { answer, headers, summary: Some(summary) }
+            }
+            (Verdict::Limits, None) => return Err(Error::Internal),
+            (Verdict::Granted(outcome), _) => {
+                count("", outcome);
+                Self::without_limits(names, Vec::new(), None)
+            }
+            (Verdict::Unmatched, _) => {
+                count("", PolicyOutcome::Unmatched);
+                Self::without_limits(names, Vec::new(), None)
+            }
+            (Verdict::Denied { outcome: PolicyOutcome::Denied, violated, wait }, _) => {
+                violated.iter().for_each(|limit| count(limit, PolicyOutcome::Denied));
+                Self::without_limits(names, violated, Some(wait))
+            }
+            (Verdict::Denied { outcome, violated, wait }, _) => {
+                count("", outcome);
+                Self::without_limits(names, violated, Some(wait))
+            }
+        };
+        if reply.allowed() {
+            start_trials(state, trials);
+        }
+        Ok(reply)
+    }
+
+    /// Returns the answer to a check that no limit has decided: a denial with its wait, or a grant.
+    fn without_limits(names: PolicyNames, violated: Vec<String>, wait: Option<Millis>) -> Self {
+        let answer = CheckAnswer {
+            allowed: wait.is_none(),
+            remaining: if wait.is_none() { WITHOUT_LIMIT } else { 0 },
+            reset_in_seconds: Seconds(wait.unwrap_or(Millis(0))),
+            retry_after: wait.map(Seconds),
+        };
+        let answer = LimitsAnswer { answer, names: Some(names), violated, limits: Vec::new() };
+        Self { answer, summary: None, headers: None }
+    }
+
+    /// Returns whether the check was granted.
+    pub(super) fn allowed(&self) -> bool {
+        self.answer.answer.allowed
+    }
+
+    /// Returns the name of the source of the decision.
+    pub(super) fn source(&self) -> &'static str {
+        self.summary.map_or(BY_POLICY, |summary| summary.source.name())
+    }
+
+    /// Returns the response to a single check, with the decision that describes all limits.
+    pub(super) fn into_response(self, deny_status: StatusCode) -> (Response, Option<Decision>) {
+        let Self { answer, summary, headers } = self;
+        if let Some(names) = &answer.names {
+            let PolicyNames { policy, plan, .. } = names;
+            telemetry::log_policy(policy.as_deref(), plan.as_deref(), &answer.violated);
+        }
+        let status = if answer.answer.allowed { StatusCode::OK } else { deny_status };
+        let wait = answer.answer.retry_after.map(|Seconds(wait)| headers::of_wait(wait));
+        let source = summary.and_then(|summary| headers::of_source(summary.source));
+        let parts = (status, headers::NO_STORE, headers, wait, source, Json(answer));
+        (parts.into_response(), summary)
+    }
+}
+
+impl LimitsAnswer {
+    fn new(
+        limits: &NamedLimits,
+        decision: &LimitsDecision,
+        summary: &Decision,
+        names: Option<PolicyNames>,
+    ) -> Self {
+        let violated = limits.with(decision).filter(|(_, _, decided)| !decided.allowed);
+        let answer = |(name, limit, decided): (&str, &LimitCheck, &Decision)| LimitAnswer {
+            name: name.to_owned(),
+            algorithm: limit.quota.algorithm(),
+            allowed: decided.allowed,
+            remaining: decided.remaining,
+            reset_in_seconds: Seconds(decided.reset_after),
+            retry_after: (!decided.allowed).then_some(Seconds(decided.retry_after)),
+        };
+        Self {
+            answer: CheckAnswer::from(summary),
+            names,
+            violated: violated.map(|(name, _, _)| name.to_owned()).collect(),
+            limits: limits.with(decision).map(answer).collect(),
+        }
+    }
+
+    /// Returns the answer of the documentation.
+    pub(super) fn example() -> Self {
+        let limit = |name: &str, remaining, reset| LimitAnswer {
+            name: name.to_owned(),
+            algorithm: Algorithm::TokenBucket,
+            allowed: true,
+            remaining,
+            reset_in_seconds: Seconds(Millis(reset)),
+            retry_after: None,
+        };
+        let limits = vec![limit("rate", 99, 600), limit("day", 4_711, 86_000_000)];
+        let answer = CheckAnswer {
+            allowed: true,
+            remaining: 99,
+            reset_in_seconds: Seconds(Millis(86_000_000)),
+            retry_after: None,
+        };
+        let names = PolicyNames {
+            policy: Some("api".to_owned()),
+            plan: Some("free".to_owned()),
+            r#override: None,
+        };
+        Self { answer, names: Some(names), violated: Vec::new(), limits }
+    }
+}
+
+/// Returns what the headers have of each limit.
+fn items<'l>(
+    limits: &'l NamedLimits,
+    decision: &'l LimitsDecision,
+) -> impl Iterator<Item = (&'l str, &'l store::QuotaRule, u32, &'l Decision)> {
+    limits.with(decision).map(|(name, limit, decided)| (name, &limit.quota, limit.cost, decided))
+}
+
+const fn outcome(allowed: bool) -> PolicyOutcome {
+    if allowed { PolicyOutcome::Allowed } else { PolicyOutcome::Denied }
+}
+
+fn count(state: &AppState, names: &PolicyNames, limit: &str, outcome: PolicyOutcome) {
+    let (policy, plan) = (names.policy.as_deref(), names.plan.as_deref());
+    let (policy, plan) = (policy.unwrap_or_default(), plan.unwrap_or_default());
+    state.policy_decisions.count(policy, plan, limit, outcome);
+}
+
+/// Counts a check that no policy applies to and that the default limit has decided, and starts its
+/// trials if it was granted.
+pub(super) fn count_unmatched(state: &Arc<AppState>, judged: JudgedCheck, allowed: bool) {
+    count(state, &judged.names, "", PolicyOutcome::Unmatched);
+    if allowed {
+        start_trials(state, judged.trials);
+    }
+}
+
+/// Decides trials after the grant of their check. No answer waits for them, and their failure has no
+/// effect.
+fn start_trials(state: &Arc<AppState>, trials: Vec<Trial>) {
+    if trials.is_empty() {
+        return;
+    }
+    let state = Arc::clone(state);
+    tokio::spawn(async move {
+        for trial in trials {
+            decide_trial(&state, trial).await;
+        }
+    });
+}
+
+async fn decide_trial(state: &AppState, Trial { names, denied, limits }: Trial) {
+    if denied {
+        return count(state, &names, "", PolicyOutcome::ShadowDenied);
+    }
+    let Ok(decision) = state.store.try_limits(&limits.check).await else { return };
+    let allowed = decision.allowed();
+    for (name, limit, decided) in limits.with(&decision) {
+        let outcome = match (allowed, decided.allowed) {
+            _ if limit.cost == 0 => continue,
+            (true, _) => PolicyOutcome::Allowed,
+            (false, false) => PolicyOutcome::ShadowDenied,
+            (false, true) => continue,
+        };
+        count(state, &names, name, outcome);
+    }
+}
+
+/// Returns the error when the store has no decision on limits that a check has of its own. The store
+/// does not say which of the limits breaks its rule.
+fn invalid(error: StoreError, limits: &NamedLimits, mut loc: Vec<Place>) -> Error {
+    let StoreError::Refused { rule, .. } = error else { return Error::without_answer(&error) };
+    let numbers: Vec<_> =
+        limits.check.limits.iter().map(|limit| limit.quota.limit().get()).collect();
+    let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));
+    loc.push(Place::Name("limits"));
+    Error::Invalid(vec![rule.at(loc, json!(numbers))])
+}
