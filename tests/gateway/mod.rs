@@ -88,6 +88,8 @@ mod dashboards;
 mod policies;
 // Logs that are replayed, and configurations that are converted.
 mod policy_commands;
+// The examples of policies, each with its table of decisions.
+mod policy_examples;
 // The command line, and the end of the process.
 mod process;
 // The settings, and the log of them.

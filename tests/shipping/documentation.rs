@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::harness::{
     Block, Document, Gateway, NOON, Process, Server, eventually, free_port, gateway_program,
@@ -61,6 +62,15 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "every test that starts a gateway",
     ),
 ];
+
+/// The policies for a page that sends attributes and has no file of its own. Requests without a path
+/// match none of them.
+const POLICIES: &str = "
+version: 1
+policies:
+  - {name: login, match: {path: /login}, by: [client.ip], missing: deny, limits: [{name: rate, limit: 9, per: 1m}]}
+  - {name: api, match: {path: /v1/**}, by: [api_key], missing: deny, limits: [{name: rate, limit: 9, per: 1m}]}
+";
 
 /// Languages whose blocks hold no commands.
 const LANGUAGES: &[(&str, &str)] = &[
@@ -197,7 +207,7 @@ fn commands_answer_what_the_pages_show() {
                 "sh" | "console" => {
                     for step in steps(block) {
                         if elsewhere(&step.command).is_none() {
-                            let reader = reader.get_or_insert_with(Reader::new);
+                            let reader = reader.get_or_insert_with(|| Reader::new(&document));
                             answer = Some(reader.follow(&step, &place));
                         }
                     }
@@ -381,15 +391,30 @@ fn elsewhere(command: &str) -> Option<&'static str> {
 struct Reader {
     server: Server,
     gateway: Gateway,
+    /// The directory of the commands. A page about policies has its first file here.
+    directory: TempDir,
 }
 
 impl Reader {
     /// Starts a server whose clock stands still, since a page does not depend on the time of its
     /// commands.
-    fn new() -> Self {
+    fn new(document: &Document) -> Self {
         let server = Server::at(NOON);
-        let gateway = Gateway::start(&server);
-        Self { server, gateway }
+        let directory = tempfile::tempdir().unwrap();
+        let mut settings = Gateway::builder().redis(&server);
+        let is_policies = |block: &&Block| block.text.starts_with("version: 1\n");
+        let mut files = document.blocks.iter().filter(|block| block.language == "yaml");
+        let has_attributes = |block: &Block| block.text.contains("{\"attributes\": ");
+        let file = match files.find(is_policies) {
+            Some(file) => Some(file.text.as_str()),
+            None => document.blocks.iter().any(has_attributes).then_some(POLICIES),
+        };
+        if let Some(file) = file {
+            let path = directory.path().join("policies.yaml");
+            fs::write(&path, file).unwrap();
+            settings = settings.env("POLICIES_FILE", path.to_str().unwrap());
+        }
+        Self { server, gateway: settings.start(), directory }
     }
 
     /// Runs a command, and asserts the output on the page, or success where the page has no output.
@@ -438,11 +463,10 @@ impl Reader {
             redis-cli() { command redis-cli --no-raw $STRICT -p "$REDIS_PORT" "$@"; }
             ratelimit-gateway() { "$PROGRAM" "$@"; }
         "#;
-        let directory = tempfile::tempdir().unwrap();
         let address = self.gateway.address();
         Command::new("bash")
             .args(["-c", &format!("{prelude}\n{}", step.command)])
-            .current_dir(&directory)
+            .current_dir(&self.directory)
             .env("HOST", address.ip().to_string())
             .env("PORT", address.port().to_string())
             .env("REDIS_PORT", self.server.port().to_string())
