@@ -186,7 +186,7 @@ fn the_answer_to_a_caller_over_its_limit_is_documented() {
     let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
     assert_eq!(schema("/rate-limit/refund", "post"), reference("ErrorBody"));
     // A denied check has this status as well.
-    let either = json!({ "anyOf": [reference("CheckAnswer"), reference("ErrorBody")] });
+    let either = json!({ "anyOf": [reference("CheckResult"), reference("ErrorBody")] });
     assert_eq!(schema("/rate-limit/check", "post"), either);
     assert_eq!(schema("/metrics", "get"), Value::Null);
 }

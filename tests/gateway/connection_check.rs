@@ -105,7 +105,7 @@ fn rights_that_the_user_does_not_have_are_listed() {
 
     // The gateway counts the requests of callers in separate keys.
     let keys = "~app:health ~app:token_bucket:* ~app:sliding_window:* ~app:fixed_window:* \
-        ~app:concurrency:* ~app:reservation:*";
+        ~app:concurrency:* ~app:reservation:* ~app:inline:* ~app:policy:*";
     assert_eq!(check(as_user(&format!("{keys} -@all {all}"))), well);
     let directory = tempfile::TempDir::new().unwrap();
     let file = directory.path().join("keys.json");

@@ -147,7 +147,7 @@ pub(crate) struct CheckAnswer {
 
 /// The answer to a check of one quota, or of several.
 #[derive(Debug, Serialize, JsonSchema)]
-#[schemars(inline)]
+#[schemars(rename = "CheckResult")]
 #[serde(untagged)]
 pub(crate) enum AnyAnswer {
     /// The decision on one quota.
