@@ -368,7 +368,7 @@ fn a_slash_at_the_end_and_a_byte_order_mark_are_taken() {
     assert_eq!(gateway.get("/health/").status, 200);
     assert_eq!(gateway.get("/rate-limit/check/").status, 405);
     assert_eq!(gateway.get("/nowhere/").status, 404);
-    assert_eq!(gateway.get("/rate-limit/status/").status, 404);
+    assert_eq!(gateway.get("/rate-limit/status/").status, 405);
     // An encoded slash is a part of the identifier.
     let status = gateway.get("/rate-limit/status/user%2F/?limit=5").body;
     assert!(status.starts_with(r#"{"identifier":"user/","#), "{status}");
