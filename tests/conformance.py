@@ -42,12 +42,33 @@ RULES = (
 REFUSAL_OF_A_VALID_REQUEST = "ST202"
 
 
+ACCEPTANCE_OF_AN_INVALID_REQUEST = "ST201"
+
+COSTS = range(0, 1_000_000_001)
+
+
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
     """Whether a failure counts."""
+    if failure.code == ACCEPTANCE_OF_AN_INVALID_REQUEST:
+        # Policies clamp a cost, because the end user can have chosen it.
+        return not has_clamped_cost(case.body)
     if failure.code != REFUSAL_OF_A_VALID_REQUEST or response.status_code != 422:
         return True
     return not all(is_of_rule(fault) for fault in response.json()["detail"])
+
+
+def has_clamped_cost(body):
+    """Whether a body, or a check of a batch, has a whole cost outside the bounds."""
+    if not isinstance(body, dict):
+        return False
+    checks = body.get("checks")
+    checks = [body, *(checks if isinstance(checks, list) else [])]
+    costs = [check.get("cost") for check in checks if isinstance(check, dict)]
+    return any(
+        isinstance(cost, (int, float)) and cost == int(cost) and int(cost) not in COSTS
+        for cost in costs
+    )
 
 
 def is_of_rule(fault):

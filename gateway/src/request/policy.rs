@@ -473,7 +473,7 @@ policies:
         judge(body.to_string().as_bytes()).unwrap().map(|(key, _)| key)
     }
 
-    fn attributes(attributes: Value) -> Value {
+    fn attributes(attributes: &Value) -> Value {
         json!({ "attributes": attributes })
     }
 
@@ -541,7 +541,7 @@ policies:
             (json!(""), ""),
         ] {
             let expected = format!("policy:a:tb:{{word|{id}}}");
-            assert_eq!(key(&attributes(json!({ "plan": value }))), Some(expected), "{value}");
+            assert_eq!(key(&attributes(&json!({ "plan": value }))), Some(expected), "{value}");
         }
         // As they come from clients that write them by themselves.
         for (value, id) in [
@@ -554,14 +554,14 @@ policies:
             let expected = format!("policy:a:tb:{{word|{id}}}");
             assert_eq!(judge(body.as_bytes()).unwrap().unwrap().0, expected, "{value}");
         }
-        assert_eq!(key(&attributes(json!({ "plan": null }))), None);
+        assert_eq!(key(&attributes(&json!({ "plan": null }))), None);
         let rule = "Value error, an attribute must be text, a number or a boolean";
         for value in [json!([1]), json!({}), json!([])] {
-            let body = attributes(json!({ "plan": value })).to_string();
+            let body = attributes(&json!({ "plan": value })).to_string();
             assert_eq!(judge(body.as_bytes()), Err((422, rule.to_owned())));
         }
         for value in [json!([]), json!("plan=x"), json!(1)] {
-            let (status, message) = judge(attributes(value).to_string().as_bytes()).unwrap_err();
+            let (status, message) = judge(attributes(&value).to_string().as_bytes()).unwrap_err();
             assert_eq!((status, &*message), (422, "Input should be a valid dictionary"));
         }
     }
@@ -577,7 +577,7 @@ policies:
             ("header.a b", json!("x"), None),
             ("query.", json!("x"), None),
         ] {
-            let key = key(&attributes(json!({ name: value })));
+            let key = key(&attributes(&json!({ name: value })));
             assert_eq!(key.is_some(), policy.is_some(), "{name}");
             if let (Some(key), Some(policy)) = (key, policy) {
                 assert!(key.len() < 100 && key.contains(policy), "{key}");
@@ -599,7 +599,7 @@ policies:
             ("path", json!("x".repeat(9_000)), "the path must have at most 8192 bytes"),
             ("client.ip", json!("unknown"), "`client.ip` must be an address"),
         ] {
-            let body = attributes(json!({ name: value })).to_string();
+            let body = attributes(&json!({ name: value })).to_string();
             assert_eq!(judge(body.as_bytes()), Err((400, detail.to_owned())), "{name}");
         }
     }
@@ -613,11 +613,11 @@ policies:
                 "Value error, the policy `proxied` is not for this entry: see its `entry`",
             ),
             (
-                attributes(json!({ "jwt.sub": "mallory" })),
+                attributes(&json!({ "jwt.sub": "mallory" })),
                 "Value error, `jwt.*` must come from a token",
             ),
             (
-                attributes(json!({ "client.address": "x" })),
+                attributes(&json!({ "client.address": "x" })),
                 "Value error, an attribute must be `client.ip`",
             ),
             (json!({ "policy": 1 }), "Input should be a valid string"),
@@ -651,7 +651,7 @@ policies:
     #[test]
     fn an_explanation_takes_claims_by_name() {
         let policies = policies();
-        let body = attributes(json!({ "jwt.sub": "alice" })).to_string();
+        let body = attributes(&json!({ "jwt.sub": "alice" })).to_string();
         let explained = read(body.as_bytes(), |check| {
             let claims = super::RequestClaims::new(None, None);
             let attributes = check.attributes(policies.path_form(), &claims, true)?;

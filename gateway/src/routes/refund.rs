@@ -148,14 +148,18 @@ impl FromRequest<Arc<AppState>> for RefundRequest {
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
         let body = body::SINGLE.read(request.into_body()).await?;
         let mut fields = Fields::from_body(&body.bytes)?;
-        let form = fields.check_form(state.policies.is_some());
-        if form == Ok(CheckForm::Policy) {
-            let amount = fields.optional("amount", value::units);
-            let amount = fields.finish(amount)?;
-            return Ok(Self::Policy(body, amount));
+        match fields.check_form(state.policies.is_some()) {
+            Err(Invalid) => fields.finish(Err(Invalid)),
+            Ok(CheckForm::Policy) => {
+                let amount = fields.optional("amount", value::units);
+                let amount = fields.finish(amount)?;
+                Ok(Self::Policy(body, amount))
+            }
+            Ok(CheckForm::Inline | CheckForm::Neither) => {
+                let refund = read(&mut fields);
+                fields.finish(refund).map(Self::Inline)
+            }
         }
-        let refund = read(&mut fields);
-        fields.finish(form.and(refund)).map(Self::Inline)
     }
 }
 
