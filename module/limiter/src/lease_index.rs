@@ -64,7 +64,7 @@ impl LeaseIndex {
 
     /// The number of leases, those that do not count included.
     pub(crate) fn len(&self) -> u32 {
-        self.count(Tree::Expiry, self.root_by_expiry)
+        self.arena.count(Tree::Expiry, self.root_by_expiry)
     }
 
     /// Returns the lease of a holder.
@@ -167,7 +167,7 @@ impl LeaseIndex {
     /// without one of them; the epoch if they never cost more.
     #[inline]
     pub(crate) fn time_of_costs(&self, costs: u64, without: Option<&Lease>) -> Instant {
-        let all = self.costs(self.root_by_expiry);
+        let all = self.arena.costs(self.root_by_expiry);
         match (self.arena.node(self.first), without) {
             // Usually one unit is missing, and the first lease to expire gives it back.
             (Some(first), None) if all > costs && all.minus(first.cost()) <= costs => first.expiry,
@@ -189,7 +189,7 @@ impl LeaseIndex {
             };
             let Links { left, right, .. } = *node.links(Tree::Expiry);
             let is_right = order == Ordering::Greater;
-            let of_right = self.costs(right).minus(if is_right { cost_without } else { 0 });
+            let of_right = self.arena.costs(right).minus(if is_right { cost_without } else { 0 });
             let own = if order == Ordering::Equal { 0 } else { node.cost() };
             if later.plus(of_right) > costs {
                 (index, without) = (right, without.filter(|_| is_right));
@@ -239,25 +239,12 @@ impl LeaseIndex {
         }
     }
 
-    fn links(&self, tree: Tree, index: Index) -> Links {
-        let none = Links { left: NONE, right: NONE, count: 0 };
-        self.arena.node(index).map_or(none, |node| *node.links(tree))
-    }
-
     fn left(&self, tree: Tree, index: Index) -> Index {
-        self.links(tree, index).left
+        self.arena.links(tree, index).left
     }
 
     fn right(&self, tree: Tree, index: Index) -> Index {
-        self.links(tree, index).right
-    }
-
-    fn count(&self, tree: Tree, index: Index) -> u32 {
-        self.arena.node(index).map_or(0, |node| node.links(tree).count)
-    }
-
-    fn costs(&self, index: Index) -> u64 {
-        self.arena.node(index).map_or(0, |node| node.costs)
+        self.arena.links(tree, index).right
     }
 
     fn index_of(&self, holder: &Holder) -> Index {
@@ -368,7 +355,7 @@ impl LeaseIndex {
                 path.mark_parent();
             }
             if index == gone {
-                let rest = self.join(tree, links.left, links.right);
+                let rest = self.arena.join(tree, links.left, links.right);
                 self.replace_link(tree, key, path.parent(), gone, rest);
                 break;
             }
@@ -376,6 +363,21 @@ impl LeaseIndex {
             (index, above) = (links.child(is_left), links.count);
         }
         self.balance_marked(tree, key, path);
+    }
+
+    /// Makes the rotations that the marked nodes of a path need, from the last one to the first.
+    fn balance_marked(&mut self, tree: Tree, key: &Key<'_>, path: &mut Path) {
+        while let Some((parent, old)) = path.pop_marked() {
+            let root = self.arena.balance(tree, old);
+            self.replace_link(tree, key, parent, old, root);
+        }
+    }
+
+    /// Replaces the link to a node on the way to a key: that of its parent, or the root.
+    fn replace_link(&mut self, tree: Tree, key: &Key<'_>, parent: Index, old: Index, new: Index) {
+        if !self.arena.replace_child(tree, parent, old, new) {
+            *self.root_mut(tree, key) = new;
+        }
     }
 
     /// Fills the place of a node that is in no tree any more with the last node of the arena.

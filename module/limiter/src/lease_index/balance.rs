@@ -1,30 +1,23 @@
 //! The balance of the trees of leases, and the way from a root to a node.
 
-use super::LeaseIndex;
-use crate::lease_arena::{Index, Key, Links, NONE, Tree};
+use crate::lease_arena::{Index, LeaseArena, Links, NONE, Tree};
 use crate::math::Exact;
 
-impl LeaseIndex {
-    /// Makes the rotations that the marked nodes of a path need, from the last one to the first.
-    pub(super) fn balance_marked(&mut self, tree: Tree, key: &Key<'_>, path: &mut Path) {
-        while let Some((parent, old)) = path.pop_marked() {
-            let root = self.balance(tree, old);
-            self.replace_link(tree, key, parent, old, root);
-        }
+impl LeaseArena {
+    /// Returns the links of a node in a tree; of no node, links to no nodes.
+    pub(super) fn links(&self, tree: Tree, index: Index) -> Links {
+        let none = Links { left: NONE, right: NONE, count: 0 };
+        self.node(index).map_or(none, |node| *node.links(tree))
     }
 
-    /// Replaces the link to a node on the way to a key: that of its parent, or the root.
-    pub(super) fn replace_link(
-        &mut self,
-        tree: Tree,
-        key: &Key<'_>,
-        parent: Index,
-        old: Index,
-        new: Index,
-    ) {
-        if !self.replace_child(tree, parent, old, new) {
-            *self.root_mut(tree, key) = new;
-        }
+    /// Returns the number of nodes of a subtree.
+    pub(super) fn count(&self, tree: Tree, index: Index) -> u32 {
+        self.node(index).map_or(0, |node| node.links(tree).count)
+    }
+
+    /// Returns the sum of the costs of a subtree by expiry.
+    pub(super) fn costs(&self, index: Index) -> u64 {
+        self.node(index).map_or(0, |node| node.costs)
     }
 
     /// Replaces a child of a node; returns false if there is no such node.
@@ -35,7 +28,7 @@ impl LeaseIndex {
         old: Index,
         new: Index,
     ) -> bool {
-        let Some(node) = self.arena.node_mut(parent) else { return false };
+        let Some(node) = self.node_mut(parent) else { return false };
         let links = node.links_mut(tree);
         *links.child_mut(links.left == old) = new;
         true
@@ -55,7 +48,7 @@ impl LeaseIndex {
     }
 
     /// Returns the first node of a subtree, and the root of the others.
-    pub(super) fn split_first(&mut self, tree: Tree, root: Index) -> (Index, Index) {
+    fn split_first(&mut self, tree: Tree, root: Index) -> (Index, Index) {
         let Links { left, right, .. } = self.links(tree, root);
         if left == NONE {
             return (root, right);
@@ -97,22 +90,22 @@ impl LeaseIndex {
     ///  ╭─┴─╮                      ╭─┴─╮
     ///  a inner                  inner c
     /// ```
-    pub(super) fn rotate(&mut self, tree: Tree, root: Index, is_left: bool) -> Index {
+    fn rotate(&mut self, tree: Tree, root: Index, is_left: bool) -> Index {
         let pivot = self.links(tree, root).child(is_left);
         let inner = self.links(tree, pivot).child(!is_left);
-        if let Some(node) = self.arena.node_mut(root) {
+        if let Some(node) = self.node_mut(root) {
             *node.links_mut(tree).child_mut(is_left) = inner;
         }
         self.update(tree, root);
-        if let Some(node) = self.arena.node_mut(pivot) {
+        if let Some(node) = self.node_mut(pivot) {
             *node.links_mut(tree).child_mut(!is_left) = root;
         }
         self.update(tree, pivot);
         pivot
     }
 
-    pub(super) fn set_links(&mut self, tree: Tree, index: Index, left: Index, right: Index) {
-        if let Some(node) = self.arena.node_mut(index) {
+    fn set_links(&mut self, tree: Tree, index: Index, left: Index, right: Index) {
+        if let Some(node) = self.node_mut(index) {
             let links = node.links_mut(tree);
             (links.left, links.right) = (left, right);
         }
@@ -120,14 +113,14 @@ impl LeaseIndex {
     }
 
     /// Computes what a node keeps about its subtree.
-    pub(super) fn update(&mut self, tree: Tree, index: Index) {
+    fn update(&mut self, tree: Tree, index: Index) {
         let Links { left, right, .. } = self.links(tree, index);
         let count = self.count(tree, left).plus(self.count(tree, right)).plus(1);
         let costs = match tree {
             Tree::Holder => None,
             Tree::Expiry => Some(self.costs(left).plus(self.costs(right))),
         };
-        if let Some(node) = self.arena.node_mut(index) {
+        if let Some(node) = self.node_mut(index) {
             node.links_mut(tree).count = count;
             if let Some(costs) = costs {
                 node.costs = costs.plus(node.cost());

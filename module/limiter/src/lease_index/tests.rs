@@ -45,7 +45,7 @@ fn assert_balanced(index: &LeaseIndex, tree: Tree, root: Index) -> u32 {
     if index.arena.node(root).is_none() {
         return 0;
     }
-    let Links { left, right, count } = index.links(tree, root);
+    let Links { left, right, count } = index.arena.links(tree, root);
     let [left, right] = [left, right].map(|root| assert_balanced(index, tree, root));
     assert!(3 * (left + 1) > right && 3 * (right + 1) > left, "{left} and {right}");
     assert_eq!(count, left + right + 1);
