@@ -339,16 +339,23 @@ fn without_inline_limits_only_policies_decide() {
     let gateway = settings.env("INLINE_LIMITS", "false").start();
     let numbers = json!({ "identifier": "u", "limit": 1_000_000 });
     let limits = json!({ "identifier": "u", "limits": [{ "name": "a" }] });
-    for body in [&numbers, &limits] {
+    let forced = json!({ "identifier": "u", "cost": 1_000_000, "force": true });
+    let forced_by_policy = json!({ "policy": "api", "identifier": "u", "force": true });
+    for body in [&numbers, &limits, &forced, &forced_by_policy] {
         let refused = send(&gateway, body);
-        assert_eq!(refused.status, 403);
+        assert_eq!(refused.status, 403, "{body}");
         assert!(refused.body.contains("INLINE_LIMITS"), "{}", refused.body);
     }
+    // The cost is the request's own, and has the capacity of the default limit as its bound.
+    let costly = |cost: u32| json!({ "identifier": "u", "cost": cost, "force": false });
+    assert_eq!(send(&gateway, &costly(101)).status, 422);
+    assert_eq!(check(&gateway, &costly(0))["remaining"], 100);
     assert_eq!(check(&gateway, &api("u"))["allowed"], true);
     assert_eq!(check(&gateway, &json!({ "identifier": "u" }))["remaining"], 99);
-    let batch = json!({ "checks": [numbers, api("u"), limits] }).to_string();
+    let batch = json!({ "checks": [numbers, api("u"), limits, forced, costly(101)] }).to_string();
     let results = json_of(&gateway.post("/rate-limit/check/batch", &batch))["results"].clone();
-    assert_eq!([0, 1, 2].map(|place| results[place]["status"].as_u64().unwrap()), [403, 200, 403]);
+    let statuses = [0, 1, 2, 3, 4].map(|place| results[place]["status"].as_u64().unwrap());
+    assert_eq!(statuses, [403, 200, 403, 403, 422]);
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::{
         input::Input,
         lease,
         number::thousandths,
+        value,
     },
 };
 
@@ -93,6 +94,11 @@ impl<'a> Fields<'a> {
         let (field, rule) = rule;
         let rule = BrokenRule::new("value_error", format!("Value error, {rule}"));
         Err(self.add_error(field, rule))
+    }
+
+    /// Returns true when a check takes its cost in every case, whatever its limit is.
+    pub(crate) fn is_forced(&self) -> bool {
+        self.value("force").is_some_and(|force| value::boolean(force) == Ok(true))
     }
 
     /// Reads a check by policy.

@@ -61,8 +61,10 @@ impl CheckReader {
             Ok(form) => form,
             Err(Invalid) => return fields.finish(Err(Invalid)),
         };
+        if !self.inline_limits && (form == CheckForm::Inline || fields.is_forced()) {
+            return Err(Error::InlineLimits);
+        }
         match (form, &self.judge) {
-            (CheckForm::Inline, _) if !self.inline_limits => Err(Error::InlineLimits),
             (CheckForm::Inline, _) if fields.has("limits") => {
                 let limits = fields.inline_limits(self.defaults);
                 fields.finish(limits).map(CheckRequest::Limits)
