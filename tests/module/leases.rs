@@ -218,6 +218,7 @@ fn a_wrong_argument_has_one_error_that_names_the_rule() {
     const RESERVED: &str =
         "ERR holder must not be FENCED, which RENEW and RELEASE read as their option";
     const FENCED: &str = "ERR FENCED must be followed by holders, each with its fence";
+    const MISPLACED: &str = "ERR FENCED must stand before the holders, once";
     const FENCE: &str = "ERR fence must be an integer between 1 and 9007199254740991";
     const COUNT: &str = "ERR count must be an integer between 1 and 10000";
     let server = Server::at(NOON);
@@ -249,6 +250,12 @@ fn a_wrong_argument_has_one_error_that_names_the_rule() {
         ("RENEW jobs 60 FENCED a 0", FENCE),
         ("RENEW jobs 60 FENCED a 9223372036854775808", FENCE),
         ("RENEW jobs 60 FENCED a b", FENCE),
+        ("RENEW jobs 60 a FENCED 1", MISPLACED),
+        ("RENEW jobs 60 FENCED fenced 1", MISPLACED),
+        ("RENEW jobs 60 FENCED a 1 Fenced 1", MISPLACED),
+        ("RELEASE jobs a FENCED", MISPLACED),
+        ("RELEASE jobs a fEnced 1", MISPLACED),
+        ("RELEASE jobs FENCED FENCED a 1", MISPLACED),
         (&format!("RELEASE jobs a {long}"), HOLDER),
         ("RELEASE jobs FENCED", FENCED),
         ("RELEASE jobs FENCED a", FENCED),

@@ -12,6 +12,7 @@ use crate::number;
 const HOLDER: &CStr = c"ERR holder must be 1 to 64 bytes";
 const RESERVED: &CStr =
     c"ERR holder must not be FENCED, which RENEW and RELEASE read as their option";
+const MISPLACED: &CStr = c"ERR FENCED must stand before the holders, once";
 const FENCE: &CStr = c"ERR fence must be an integer between 1 and 9007199254740991";
 const FENCED: &CStr = c"ERR FENCED must be followed by holders, each with its fence";
 
@@ -43,7 +44,8 @@ impl Args<'_, '_> {
     }
 
     /// Reads `[FENCED] holder [fence] [holder [fence] ...]`, up to the end: with FENCED a fence
-    /// follows each holder, and without it none does. The first word FENCED is never a holder.
+    /// follows each holder, and without it none does. The word FENCED is never a holder: read as one
+    /// after the first holder, it would release that holder's lease without its fence.
     pub(crate) fn named_leases(&mut self) -> Result<Vec<NamedLease>, Error> {
         let is_fenced = self.call.arg(self.next).is_some_and(is_fenced);
         if is_fenced {
@@ -51,6 +53,9 @@ impl Args<'_, '_> {
         }
         let mut leases = Vec::with_capacity(self.call.len().saturating_sub(self.next));
         while leases.is_empty() || !self.is_at_end() {
+            if self.call.arg(self.next).is_some_and(self::is_fenced) {
+                return Err(Error::argument(MISPLACED));
+            }
             if is_fenced && self.call.len() < self.next + 2 {
                 return Err(Error::argument(FENCED));
             }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Returns the number of leases that the call has ended. A lease that has expired or was released,
-//! or has another fence than the one given with FENCED, is not one of them. The first word FENCED is
+//! or has another fence than the one given with FENCED, is not one of them. The word FENCED is
 //! never a holder. When the last lease has ended, the key is deleted. Logarithmic cost in the number
 //! of leases for each holder.
 

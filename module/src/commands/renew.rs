@@ -8,7 +8,7 @@
 //! Each lease expires `ttl` seconds from now, unless its expiry is later already. Returns for each
 //! holder an array of the fence of its lease and the milliseconds until the lease ends, rounded
 //! down; [0, 0] if the lease is lost: it has expired, was released, or has another fence than the
-//! one given with FENCED. The first word FENCED is never a holder. Logarithmic cost in the number
+//! one given with FENCED. The word FENCED is never a holder. Logarithmic cost in the number
 //! of leases for each holder.
 
 use limiter::{Instant, LeaseEffect, Leases, Renewed, Window};
