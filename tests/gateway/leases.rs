@@ -247,6 +247,25 @@ fn invalid_fields_are_all_listed() {
         let answer = gateway.delete(&format!("/rate-limit/leases/tenant/a?fence={fence}"));
         assert_eq!(answer.status, 422, "{fence}");
     }
+    // A request that loses its fence, or another part of its meaning, would touch another lease.
+    for query in ["Fence=1", "fences=1", "fence=1&x", "ttl_seconds=1"] {
+        let answer = gateway.delete(&format!("/rate-limit/leases/tenant/a?{query}"));
+        assert_eq!(answer.status, 422, "{query}: {}", answer.body);
+        assert_eq!(json_of(&answer)["detail"][0]["loc"], json!(["query"]));
+    }
+    let answer = renew(&gateway, "tenant/a?fence=1", &json!({ "ttl_seconds": 1 }));
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    for field in ["identifier", "lease", "limit", "cost", "force"] {
+        let answer = renew(&gateway, "tenant/a", &json!({ "ttl_seconds": 1, field: 1 }));
+        assert_eq!(json_of(&answer)["detail"][0]["loc"], json!(["body", field]));
+    }
+    for field in ["fence", "algorithm", "window_seconds", "resolution_seconds", "period"] {
+        let mut body = lease("tenant", "a", 1);
+        body[field] = json!(1);
+        let answer = gateway.post("/rate-limit/leases", &body.to_string());
+        assert_eq!(answer.status, 422, "{field}");
+        assert_eq!(json_of(&answer)["detail"][0]["loc"], json!(["body", field]));
+    }
     let answer = renew(&gateway, "tenant/a%ff", &json!({ "ttl_seconds": 1 }));
     let detail = &json_of(&answer)["detail"][0];
     assert_eq!((&detail["loc"], &detail["input"]), (&json!(["path", "lease"]), &json!("a%ff")));

@@ -184,6 +184,27 @@ impl<'a> Fields<'a> {
         result
     }
 
+    /// Adds an error for each parameter of a query that is none of these. A request whose meaning
+    /// depends on an optional parameter must not lose it by a misspelled name.
+    pub(crate) fn refuse_other_parameters(
+        &mut self,
+        query: Option<&str>,
+        names: &[&'static str],
+    ) -> Result<(), Invalid> {
+        let mut result = Ok(());
+        for (name, _) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if !names.contains(&&*name) {
+                let known = if names.is_empty() { "none" } else { &names.join(", ") };
+                let msg = format!("Value error, unknown parameter: this request has {known}");
+                let input = Input::Text(name).echo();
+                let loc = vec![Place::Name("query")];
+                self.errors.push(BrokenRule::new("value_error", msg).at(loc, input));
+                result = Err(Invalid);
+            }
+        }
+        result
+    }
+
     /// Returns true when the request has a value for this field that is not null.
     pub(crate) fn has(&self, name: &'static str) -> bool {
         self.value(name).is_some_and(|value| *value != Input::Null)

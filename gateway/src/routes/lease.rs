@@ -109,6 +109,10 @@ pub(crate) async fn release(
     Ok((headers::of_source(release.source), headers::NO_STORE, answer).into_response())
 }
 
+/// The fields of other requests, which would change the meaning of a renewal. The path has the
+/// identifier and the lease.
+const OF_OTHER_REQUESTS: [&str; 5] = ["identifier", "lease", "limit", "cost", "force"];
+
 /// Reads the name of a lease from a path. The fence is in the rest of the request.
 fn read_name(fields: &mut Fields<'_>) -> Result<LeaseName, Invalid> {
     let identifier = fields.required("identifier", value::identifier);
@@ -123,13 +127,14 @@ impl FromRequest<Arc<AppState>> for RenewRequest {
         let (mut parts, body) = request.into_parts();
         let mut fields = path::fields(&mut parts).await?;
         let name = read_name(&mut fields);
+        let query = fields.refuse_other_parameters(parts.uri.query(), &[]);
         let body = body::SINGLE.read(body).await?;
         fields.continue_with_body(&body.bytes)?;
         let ttl = fields.required("ttl_seconds", value::window);
         let fence = fields.optional("fence", lease::fence);
-        let other = fields.refuse(&["limit", "cost"], "a renewal moves the end of a lease");
+        let other = fields.refuse(&OF_OTHER_REQUESTS, "a renewal moves the end of a lease");
         let request = name.and_then(|name| {
-            other?;
+            query.and(other)?;
             Ok(Self { name: LeaseName { fence: fence?, ..name }, ttl: ttl? })
         });
         fields.finish(request)
@@ -142,9 +147,14 @@ impl FromRequestParts<Arc<AppState>> for ReleaseRequest {
     async fn from_request_parts(parts: &mut Parts, _: &Arc<AppState>) -> Result<Self, Error> {
         let mut fields = path::fields(parts).await?;
         let name = read_name(&mut fields);
-        fields.continue_with_query(parts.uri.query());
+        let query = parts.uri.query();
+        fields.continue_with_query(query);
         let fence = fields.optional("fence", lease::fence);
-        let request = name.and_then(|name| Ok(Self(LeaseName { fence: fence?, ..name })));
+        let other = fields.refuse_other_parameters(query, &["fence"]);
+        let request = name.and_then(|name| {
+            other?;
+            Ok(Self(LeaseName { fence: fence?, ..name }))
+        });
         fields.finish(request)
     }
 }

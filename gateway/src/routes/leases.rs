@@ -133,13 +133,26 @@ fn invalid(error: StoreError, request: &LeaseRequest) -> Error {
     Error::Invalid(vec![rule.at(vec![Place::Name("body"), Place::Name(name)], input)])
 }
 
+/// The fields of a limit that counts units in a window of time, as a lease does not.
+const OF_QUOTAS: [&str; 8] = [
+    "force",
+    "burst",
+    "algorithm",
+    "window_seconds",
+    "resolution_seconds",
+    "period",
+    "timezone",
+    "starts",
+];
+
 fn read(fields: &mut Fields<'_>) -> Result<LeaseRequest, Invalid> {
     let identifier = fields.required("identifier", value::identifier);
     let holder = fields.optional("lease", lease::lease);
     let limit = fields.required("limit", value::units);
     let ttl = fields.required("ttl_seconds", value::window);
     let cost = fields.optional("cost", value::units);
-    fields.refuse(&["force", "burst"], "all leases together take at most limit")?;
+    fields.refuse(&OF_QUOTAS, "all leases together take at most limit")?;
+    fields.refuse(&["fence"], "the answer has the fence of the lease")?;
     let holder = match holder? {
         Some(holder) => holder,
         None => new_holder().ok_or(Invalid)?,
