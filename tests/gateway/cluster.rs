@@ -95,6 +95,26 @@ fn keys_of_every_slot_are_served_and_both_of_an_identifier() {
 }
 
 #[test]
+fn an_identifier_that_begins_with_a_brace_is_reserved_and_settled_like_all_others() {
+    let cluster = Cluster::start();
+    let gateway = gateway(&cluster).start();
+    for identifier in identifiers(&cluster) {
+        gateway.wait_until_redis_decides(&identifier);
+    }
+    for identifier in ["}a", "}", "}{b}", "{}a"] {
+        let limits =
+            [json!({ "algorithm": "token_bucket" }), json!({ "algorithm": "fixed_window" })];
+        let body = json!({ "reservation": "r", "ttl_seconds": 600, "identifier": identifier,
+            "limits": limits });
+        let reserved = gateway.post("/rate-limit/reserve", &body.to_string());
+        assert_eq!(reserved.status, 200, "{identifier}: {}", reserved.body);
+        let body = json!({ "reservation": "r", "identifier": identifier, "limits": limits });
+        let settled = gateway.post("/rate-limit/settle", &body.to_string());
+        assert_eq!(settled.status, 200, "{identifier}: {}", settled.body);
+    }
+}
+
+#[test]
 fn connections_are_shared_out_among_the_nodes() {
     let cluster = Cluster::start();
     for (most, expected) in [("1", 3), ("7", 6)] {

@@ -178,11 +178,18 @@ fn admin(values: &ListenValues) -> Result<Option<AdminOptions>, StartupError> {
 
 fn store(values: &Values) -> Result<StoreOptions, StartupError> {
     let redis = &values.redis;
+    let location = match &redis.redis_url {
+        Some(location) => location.clone(),
+        None => Location::Redis(server(&redis.server)?),
+    };
+    let is_cluster = matches!(location, Location::Redis(Topology::Cluster(_)));
+    if is_cluster && !store::keeps_slots_together(&values.key_prefix) {
+        let error = "the first { needs a text and a } after it, as in {app}: otherwise the keys of an \
+                     identifier are in different slots of the cluster";
+        return Err(StartupError::about("KEY_PREFIX", error));
+    }
     Ok(StoreOptions {
-        location: match &redis.redis_url {
-            Some(location) => location.clone(),
-            None => Location::Redis(server(&redis.server)?),
-        },
+        location,
         redis: RedisOptions {
             max_connections: redis.redis_max_connections,
             max_backlog: redis.redis_max_backlog,

@@ -167,6 +167,18 @@ fn policies_come_with_the_tokens_and_the_secret_of_their_identities() {
 }
 
 #[test]
+fn a_prefix_that_separates_the_keys_of_an_identifier_is_refused_for_a_cluster() {
+    for prefix in ["{", "a{b:", "{}app:"] {
+        let setting = ("KEY_PREFIX", prefix);
+        let error = read(&[setting, ("REDIS_URL", "redis+cluster://there")]).unwrap_err();
+        assert!(error.starts_with("KEY_PREFIX: the first { needs"), "{error}");
+        assert!(read(&[setting, ("REDIS_URL", "redis://there")]).is_ok());
+    }
+    let together = ("KEY_PREFIX", "{app}:");
+    assert!(read(&[together, ("REDIS_URL", "redis+cluster://there")]).is_ok());
+}
+
+#[test]
 fn a_setting_that_would_take_no_effect_is_refused() {
     let tls = "rediss:// in REDIS_URL, or REDIS_SSL=true";
     let callers = "API_KEYS_FILE or JWT_JWKS_FILE";

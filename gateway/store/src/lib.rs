@@ -59,6 +59,7 @@ pub use self::{
     check::{Check, Refund},
     decision::{Decision, RefundOutcome, Source},
     error::{Argument, StoreError},
+    key::keeps_slots_together,
     lease::{
         HeldLease, LeaseDecision, LeaseList, LeaseName, LeaseRequest, ListedLease, Release, Renewal,
     },
