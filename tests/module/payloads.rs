@@ -278,12 +278,44 @@ const NEWER_IN_FILE: &str = "the append-only file has a change that was stored b
 const DAMAGED_IN_FILE: &str = "the append-only file has a change whose bytes are damaged: use another \
                                copy of the file";
 
+const UNFIT_IN_FILE: &str = "the append-only file has a change that does not fit the value of its \
+                             key, and was left out: a change before it is missing or damaged";
+
+#[test]
+fn a_change_that_does_not_fit_its_key_is_left_out_of_a_load_and_the_log_says_so() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().to_str().expect("a path in UTF-8");
+    let builder = Server::builder().clock(NOON).config("dir", path);
+    let mut server = builder.config("appendonly", "yes").start();
+    let mut client = server.client();
+    client.call::<Vec<i64>>("RATELIMIT.ACQUIRE jobs 5 3600 a");
+    client.call::<Vec<i64>>("RATELIMIT.ACQUIRE jobs 5 3600 b");
+    assert_eq!(client.call::<i64>("RATELIMIT.RELEASE jobs b"), 1);
+    drop(client);
+    server.stop();
+    let files = fs::read_dir(directory.path().join("appendonlydir")).unwrap();
+    let mut files = files.map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.to_str().unwrap().ends_with(".incr.aof")).unwrap();
+    // The last change releases another holder, which has no lease.
+    let mut bytes = fs::read(&file).unwrap();
+    let place = bytes.iter().rposition(|byte| *byte == b'b').unwrap();
+    bytes[place] = b'c';
+    fs::write(&file, bytes).unwrap();
+    server.resume();
+    let lines = server.log();
+    let lines = lines.lines().filter(|line| line.contains("<ratelimit>"));
+    assert_eq!(lines.filter(|line| line.ends_with(UNFIT_IN_FILE)).count(), 1);
+    let held: Vec<(String, i64, i64, i64)> = server.client().call("RATELIMIT.HOLDERS jobs");
+    assert_eq!(held.len(), 2);
+}
+
 #[test]
 fn the_page_on_troubleshooting_has_the_lines_about_data_that_stops_the_start() {
     let page = fs::read_to_string(repository().join("docs/troubleshooting.md")).unwrap();
     for line in [
         NEWER_IN_FILE,
         DAMAGED_IN_FILE,
+        UNFIT_IN_FILE,
         "stored by a newer version of ratelimit: upgrade the module of",
     ] {
         assert!(page.contains(&format!("| `{line}")), "{line}");

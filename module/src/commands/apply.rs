@@ -9,8 +9,10 @@
 //! them: any other payload is refused, and the key stays as it was.
 //!
 //! A payload in the append-only file that is damaged or of a newer version ends the process, as such
-//! a value in a snapshot does: a server that started without those grants would grant them again. At
-//! all other times no bytes stop the server.
+//! a value in a snapshot does: a server that started without those grants would grant them again. A
+//! payload that can be read and does not fit the state of its key is left out, with a line in the
+//! log: it is no damage when the server has failed to append a change before it. At all other times
+//! no bytes stop the server.
 
 use std::ffi::CStr;
 
@@ -69,38 +71,11 @@ impl Command for Apply {
             DecodeError::NewerVersion(_) => Error::argument(NEWER),
             DecodeError::Malformed => Error::argument(MALFORMED),
         })?;
-        let key = call.open_to_write(KEY)?;
-        let time = effect.time();
-        let event = match effect {
-            Effect::TokenBucket(effect) => {
-                let event = event_of_limiter::<TokenBucket>;
-                Some(apply(key, effect, event, time, expiry_millis)?)
+        let event = change(call, effect, expiry_millis).inspect_err(|_| {
+            if call.is_from_append_only_file() {
+                call.log_warning(UNFIT_IN_FILE);
             }
-            Effect::SlidingWindowLog(effect) => {
-                let event = event_of_limiter::<SlidingWindowLog>;
-                Some(apply(key, effect, event, time, expiry_millis)?)
-            }
-            Effect::Leases(effect) => {
-                let fence = effect.highest_fence();
-                let event = apply::<Leases>(key, effect, event_of_leases, time, expiry_millis)?;
-                fences::observe(fence);
-                Some(event)
-            }
-            Effect::FixedWindow(effect) => {
-                let event = event_of_limiter::<FixedWindow>;
-                Some(apply(key, effect, event, time, expiry_millis)?)
-            }
-            Effect::Reservation(effect) => {
-                apply::<Reservation>(key, effect, |_, _| NO_EVENT, time, expiry_millis)?;
-                None
-            }
-            Effect::Deletion => {
-                if delete(key)? {
-                    call.notify_deletion(KEY);
-                }
-                None
-            }
-        };
+        })?;
         replicate::verbatim(call);
         call.signal_modified(KEY);
         // A value without its expiry is part of a copy, and has no event.
@@ -109,6 +84,47 @@ impl Command for Apply {
         }
         Ok(Reply::Ok)
     }
+}
+
+/// Changes the key by an effect. Returns the key event of the call that has made the effect, if there
+/// is one that this server sends.
+fn change(
+    call: &mut Call<'_>,
+    effect: Effect,
+    expiry_millis: u64,
+) -> Result<Option<&'static CStr>, Error> {
+    let key = call.open_to_write(KEY)?;
+    let time = effect.time();
+    Ok(match effect {
+        Effect::TokenBucket(effect) => {
+            let event = event_of_limiter::<TokenBucket>;
+            Some(apply(key, effect, event, time, expiry_millis)?)
+        }
+        Effect::SlidingWindowLog(effect) => {
+            let event = event_of_limiter::<SlidingWindowLog>;
+            Some(apply(key, effect, event, time, expiry_millis)?)
+        }
+        Effect::Leases(effect) => {
+            let fence = effect.highest_fence();
+            let event = apply::<Leases>(key, effect, event_of_leases, time, expiry_millis)?;
+            fences::observe(fence);
+            Some(event)
+        }
+        Effect::FixedWindow(effect) => {
+            let event = event_of_limiter::<FixedWindow>;
+            Some(apply(key, effect, event, time, expiry_millis)?)
+        }
+        Effect::Reservation(effect) => {
+            apply::<Reservation>(key, effect, |_, _| NO_EVENT, time, expiry_millis)?;
+            None
+        }
+        Effect::Deletion => {
+            if delete(key)? {
+                call.notify_deletion(KEY);
+            }
+            None
+        }
+    })
 }
 
 /// The changes of a reservation are no key events.
@@ -120,6 +136,8 @@ const NEWER_IN_FILE: &str = "the append-only file has a change that was stored b
                              of ratelimit: upgrade the module of this server";
 const DAMAGED_IN_FILE: &str = "the append-only file has a change whose bytes are damaged: use another \
                                copy of the file";
+const UNFIT_IN_FILE: &str = "the append-only file has a change that does not fit the value of its \
+                             key, and was left out: a change before it is missing or damaged";
 
 /// Applies an effect that was made at `time` to the state of a key, or to a new state if the key is
 /// missing. Returns the key event of the call that has made the effect.
