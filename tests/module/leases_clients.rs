@@ -2,8 +2,8 @@
 //! instant, and no slot is lost for longer than its ttl.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -94,36 +94,26 @@ fn work(client: &mut Client, name: &str, ledger: &Ledger, random: &mut Random, n
 fn clients_that_die_without_a_release_never_break_the_limit_nor_lose_a_slot() {
     let server = Server::at(NOON);
     let ledger = Ledger::default();
-    let (start, end) = (Barrier::new(CLIENTS + 1), Barrier::new(CLIENTS + 1));
-    let run = |number: usize| {
-        let (mut client, mut random) = (server.client(), Random::new());
-        for round in 0..ROUNDS {
-            start.wait();
-            let name = format!("{number}-{round}");
-            work(&mut client, &name, &ledger, &mut random, server.clock().micros());
-            end.wait();
-        }
-    };
-    thread::scope(|scope| {
-        for number in 0..CLIENTS {
-            let run = &run;
-            scope.spawn(move || run(number));
-        }
-        let mut highest_fence = 0;
-        for _ in 0..ROUNDS {
-            start.wait();
-            end.wait();
-            assert_holds(&server, &ledger);
-            let mut fences = std::mem::take(&mut *ledger.fences.lock().unwrap());
-            fences.sort_unstable();
-            assert!(fences.is_sorted_by(|before, after| before < after), "a fence was given twice");
-            assert!(*fences.first().unwrap() > highest_fence, "a fence out of order");
-            highest_fence = *fences.last().unwrap();
-            server.clock().advance(Duration::from_millis(TTL_MILLIS / 4));
-            ledger.expire(server.clock().micros());
-            assert_holds(&server, &ledger);
-        }
-    });
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| (server.client(), Random::new())).collect();
+    let mut highest_fence = 0;
+    for round in 0..ROUNDS {
+        let now = server.clock().micros();
+        thread::scope(|scope| {
+            for (number, (client, random)) in clients.iter_mut().enumerate() {
+                let (name, ledger) = (format!("{number}-{round}"), &ledger);
+                scope.spawn(move || work(client, &name, ledger, random, now));
+            }
+        });
+        assert_holds(&server, &ledger);
+        let mut fences = std::mem::take(&mut *ledger.fences.lock().unwrap());
+        fences.sort_unstable();
+        assert!(fences.is_sorted_by(|before, after| before < after), "a fence was given twice");
+        assert!(*fences.first().unwrap() > highest_fence, "a fence out of order");
+        highest_fence = *fences.last().unwrap();
+        server.clock().advance(Duration::from_millis(TTL_MILLIS / 4));
+        ledger.expire(server.clock().micros());
+        assert_holds(&server, &ledger);
+    }
     assert!(ledger.denied.into_inner() > 100, "the clients compete");
     assert_eq!(ledger.highest.into_inner(), LIMIT, "the limit is reached, and never exceeded");
     // After the longest ttl all units are free.
