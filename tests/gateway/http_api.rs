@@ -231,17 +231,18 @@ fn a_reset_forgets_all_algorithms_or_one() {
 #[test]
 fn an_identifier_may_hold_any_characters() {
     let (server, gateway) = start();
-    for (json, encoded, identifier) in [
-        ("a/b%c", "a%2Fb%25c", "a/b%c"),
-        ("..", "%2E%2E", ".."),
-        (" ?#&", "%20%3F%23%26", " ?#&"),
-        ("}{", "%7D%7B", "}{"),
-        ("naïve 🦀", "na%C3%AFve%20%F0%9F%A6%80", "naïve 🦀"),
-        (r"\u0000\r\n\\", "%00%0D%0A%5C", "\0\r\n\\"),
+    for (json, encoded, tag) in [
+        ("a/b%c", "a%2Fb%25c", "{a/b%c}"),
+        ("..", "%2E%2E", "{..}"),
+        (" ?#&", "%20%3F%23%26", "{ ?#&}"),
+        // A hash tag must not be empty.
+        ("}{", "%7D%7B", "{%7D{}%"),
+        ("naïve 🦀", "na%C3%AFve%20%F0%9F%A6%80", "{naïve 🦀}"),
+        (r"\u0000\r\n\\", "%00%0D%0A%5C", "{\0\r\n\\}"),
     ] {
         let body = format!(r#"{{"identifier": "{json}"}}"#);
         assert_eq!(check(&gateway, &body).status, 200, "{json}");
-        let key = format!("token_bucket:{{{identifier}}}");
+        let key = format!("token_bucket:{tag}");
         let exists: i64 = server.client().send(&[b"EXISTS", key.as_bytes()]);
         assert_eq!(exists, 1, "{key:?}");
 
