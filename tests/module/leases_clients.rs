@@ -108,8 +108,9 @@ fn clients_that_die_without_a_release_never_break_the_limit_nor_lose_a_slot() {
         let mut fences = std::mem::take(&mut *ledger.fences.lock().unwrap());
         fences.sort_unstable();
         assert!(fences.is_sorted_by(|before, after| before < after), "a fence was given twice");
-        assert!(*fences.first().unwrap() > highest_fence, "a fence out of order");
-        highest_fence = *fences.last().unwrap();
+        // Leases that were not released can take all units, so that a round has no grant.
+        assert!(fences.first().is_none_or(|&first| first > highest_fence), "a fence out of order");
+        highest_fence = fences.last().copied().unwrap_or(highest_fence);
         server.clock().advance(Duration::from_millis(TTL_MILLIS / 4));
         ledger.expire(server.clock().micros());
         assert_holds(&server, &ledger);
