@@ -54,6 +54,19 @@ pub struct Decision {
     pub reset_after: Millis,
 }
 
+impl Decision {
+    /// Returns the decision as it is repeated some time after its arrival: with the waits that remain.
+    pub(crate) fn repeated_after(&self, passed_micros: u64) -> Self {
+        let remaining = |Millis(wait): Millis| Millis(wait.saturating_sub(passed_micros / 1_000));
+        Self {
+            source: Source::Cache,
+            retry_after: remaining(self.retry_after),
+            reset_after: remaining(self.reset_after),
+            ..*self
+        }
+    }
+}
+
 /// The answer to a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefundOutcome {

@@ -17,6 +17,8 @@
 //! Other instances and `redis-cli` can give units back without a notice to this process. The maximum
 //! age bounds the time for which a denial is repeated after that.
 
+#[cfg(test)]
+mod list_tests;
 mod lists;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ use self::lists::ListDenials;
 use crate::{
     check::Check,
     decision::{Decision, Source},
+    limit_check::{LimitCheck, LimitsDecision},
     millis::Millis,
     options::DenyCacheOptions,
     quota_rule::QuotaRule,
@@ -47,8 +50,8 @@ const RELEASE_COUNTERS: usize = 1024;
 pub(crate) struct DenyCache {
     /// `None` with a size of 0.
     denials: Option<Cache<Key, Denial>>,
-    /// The denials of lists of limits; `None` with a size of 0.
-    lists: Option<ListDenials>,
+    /// The denials of lists of limits.
+    lists: ListDenials,
     max_age_micros: u64,
     /// The numbers of refunds and resets, by the hash of the identifier or key.
     releases: Box<[AtomicU64]>,
@@ -101,7 +104,7 @@ impl DenyCache {
         let DenyCacheOptions { size, max_age } = options;
         Self {
             denials: (size > 0).then(|| Cache::new(size)),
-            lists: (size > 0).then(|| Cache::new(size)),
+            lists: ListDenials::new(size),
             max_age_micros: u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX),
             releases: (0..RELEASE_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
@@ -160,6 +163,40 @@ impl DenyCache {
         denials.insert(key, denial);
     }
 
+    /// Returns a denial if Redis would deny a check of exactly these limits at `now` as well.
+    pub(crate) fn list_denial(
+        &self,
+        limits: &[LimitCheck],
+        now: Instant,
+    ) -> Option<LimitsDecision> {
+        self.lists.denial(limits, || self.releases_of(limits), now)
+    }
+
+    /// Returns the ticket of a check of limits that is sent at `now`.
+    pub(crate) fn list_ticket(&self, limits: &[LimitCheck], now: Instant) -> Ticket {
+        Ticket { sent_at: now, releases: self.releases_of(limits) }
+    }
+
+    /// Stores a decision that arrived at `now`, if the decision is a denial of Redis that has taken
+    /// nothing.
+    pub(crate) fn remember_list(
+        &self,
+        limits: &[LimitCheck],
+        ticket: Ticket,
+        decision: &LimitsDecision,
+        now: Instant,
+    ) {
+        let end = |retry_after| self.end(ticket, retry_after);
+        self.lists.remember(limits, decision, ticket.releases, end, now);
+    }
+
+    /// Returns the sum of the release counters, each of which only grows: the sum of the same keys is
+    /// the same exactly when no counter has changed.
+    fn releases_of(&self, limits: &[LimitCheck]) -> u64 {
+        let of = |limit: &LimitCheck| self.releases(&limit.key).load(Ordering::Acquire);
+        limits.iter().map(of).fold(0, u64::wrapping_add)
+    }
+
     /// Returns the time until which a denial is repeated.
     fn end(&self, ticket: Ticket, retry_after: Millis) -> Instant {
         let wait = retry_after.0.saturating_sub(1).saturating_mul(1_000);
@@ -186,17 +223,6 @@ fn is_repeated(check: &Check) -> bool {
 impl Denial {
     /// Returns the decision with the waits that remain at `now`.
     fn decision_at(&self, now: Instant) -> Decision {
-        repeat(&self.decision, now.micros_since(self.arrived_at))
-    }
-}
-
-/// Returns a decision that arrived some time ago with the waits that remain.
-fn repeat(decision: &Decision, passed_micros: u64) -> Decision {
-    let remaining = |Millis(wait): Millis| Millis(wait.saturating_sub(passed_micros / 1_000));
-    Decision {
-        source: Source::Cache,
-        retry_after: remaining(decision.retry_after),
-        reset_after: remaining(decision.reset_after),
-        ..*decision
+        self.decision.repeated_after(now.micros_since(self.arrived_at))
     }
 }

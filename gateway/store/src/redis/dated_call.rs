@@ -6,7 +6,7 @@
 use limiter::Instant;
 use redis::Value;
 
-use super::{Redis, call_error::CallError, commands::KeyedCommand};
+use super::{call_error::CallError, commands::KeyedCommand, connections::Connections};
 use crate::{
     clock::system_time,
     error::StoreError,
@@ -40,74 +40,78 @@ enum Failure {
     Undecided(StoreError),
 }
 
-impl Redis {
-    /// Sends a call.
-    pub(super) async fn call<C: DatedCall>(&self, call: &C) -> Result<C::Answer, StoreError> {
-        let quotas = call.quotas(system_time)?;
-        match self.connections.call(call.command(&self.key_prefix, &quotas)).await? {
-            Ok(reply) => call.answer(reply, &quotas),
-            Err(error) => match error.server_time() {
-                Some(time) => {
-                    let quotas = call.quotas(|| time)?;
-                    let command = call.command(&self.key_prefix, &quotas);
-                    call.answer(self.connections.send(command).await?, &quotas)
-                }
-                None => Err(error.report()),
-            },
-        }
-    }
-
-    /// Sends calls, each as if alone, in one pipeline to each server. Answers in their order.
-    pub(super) async fn call_all<C: DatedCall>(
-        &self,
-        calls: &[C],
-    ) -> Vec<Result<C::Answer, StoreError>> {
-        if calls.is_empty() {
-            return Vec::new();
-        }
-        let dated = calls.iter().map(|call| (call, call.quotas(system_time)));
-        let mut answers = self.call_at(dated.collect()).await;
-        let is_outside = |(place, answer): (usize, &Result<_, Failure>)| match answer {
-            Err(Failure::Outside(time)) => Some((place, *time)),
-            _ => None,
-        };
-        let outside: Vec<_> = answers.iter().enumerate().filter_map(is_outside).collect();
-        if !outside.is_empty() {
-            let again = outside.iter().map(|(place, time)| {
-                let call = &calls[*place];
-                (call, call.quotas(|| *time))
-            });
-            let again = self.call_at(again.collect()).await;
-            for ((place, _), answer) in outside.into_iter().zip(again) {
-                answers[place] = answer;
+/// Sends a call.
+pub(super) async fn send<C: DatedCall>(
+    connections: &Connections,
+    key_prefix: &str,
+    call: &C,
+) -> Result<C::Answer, StoreError> {
+    let quotas = call.quotas(system_time)?;
+    match connections.call(call.command(key_prefix, &quotas)).await? {
+        Ok(reply) => call.answer(reply, &quotas),
+        Err(error) => match error.server_time() {
+            Some(time) => {
+                let quotas = call.quotas(|| time)?;
+                let command = call.command(key_prefix, &quotas);
+                call.answer(connections.send(command).await?, &quotas)
             }
-        }
-        answers.into_iter().map(|answer| answer.map_err(Failure::report)).collect()
+            None => Err(error.report()),
+        },
     }
+}
 
-    /// Sends each call with its quotas, all in one pipeline, and answers in their order.
-    async fn call_at<C: DatedCall>(
-        &self,
-        calls: Vec<(&C, Result<C::Quotas, StoreError>)>,
-    ) -> Vec<Result<C::Answer, Failure>> {
-        let commands = calls.iter().filter_map(|(call, quotas)| {
-            let quotas = quotas.as_ref().ok()?;
-            Some(call.command(&self.key_prefix, quotas))
+/// Sends calls, each as if alone, in one pipeline to each server. Answers in their order.
+pub(super) async fn send_all<C: DatedCall>(
+    connections: &Connections,
+    key_prefix: &str,
+    calls: &[C],
+) -> Vec<Result<C::Answer, StoreError>> {
+    if calls.is_empty() {
+        return Vec::new();
+    }
+    let dated = calls.iter().map(|call| (call, call.quotas(system_time)));
+    let mut answers = send_at(connections, key_prefix, dated.collect()).await;
+    let is_outside = |(place, answer): (usize, &Result<_, Failure>)| match answer {
+        Err(Failure::Outside(time)) => Some((place, *time)),
+        _ => None,
+    };
+    let outside: Vec<_> = answers.iter().enumerate().filter_map(is_outside).collect();
+    if !outside.is_empty() {
+        let again = outside.iter().map(|(place, time)| {
+            let call = &calls[*place];
+            (call, call.quotas(|| *time))
         });
-        let mut replies = match self.connections.call_all(commands.collect()).await {
-            Ok(replies) => replies.into_iter(),
-            Err(error) => {
-                let failure = |_| Err(Failure::Undecided(error.clone()));
-                return calls.iter().map(failure).collect();
-            }
-        };
-        let answer = |(call, quotas): (&C, Result<C::Quotas, StoreError>)| {
-            let quotas = quotas?;
-            let reply = replies.next().ok_or_else(missing_answer)?;
-            Ok(call.answer(reply?, &quotas)?)
-        };
-        calls.into_iter().map(answer).collect()
+        let again = send_at(connections, key_prefix, again.collect()).await;
+        for ((place, _), answer) in outside.into_iter().zip(again) {
+            answers[place] = answer;
+        }
     }
+    answers.into_iter().map(|answer| answer.map_err(Failure::report)).collect()
+}
+
+/// Sends each call with its quotas, all in one pipeline, and answers in their order.
+async fn send_at<C: DatedCall>(
+    connections: &Connections,
+    key_prefix: &str,
+    calls: Vec<(&C, Result<C::Quotas, StoreError>)>,
+) -> Vec<Result<C::Answer, Failure>> {
+    let commands = calls.iter().filter_map(|(call, quotas)| {
+        let quotas = quotas.as_ref().ok()?;
+        Some(call.command(key_prefix, quotas))
+    });
+    let mut replies = match connections.call_all(commands.collect()).await {
+        Ok(replies) => replies.into_iter(),
+        Err(error) => {
+            let failure = |_| Err(Failure::Undecided(error.clone()));
+            return calls.iter().map(failure).collect();
+        }
+    };
+    let answer = |(call, quotas): (&C, Result<C::Quotas, StoreError>)| {
+        let quotas = quotas?;
+        let reply = replies.next().ok_or_else(missing_answer)?;
+        Ok(call.answer(reply?, &quotas)?)
+    };
+    calls.into_iter().map(answer).collect()
 }
 
 impl From<CallError> for Failure {

@@ -95,6 +95,19 @@ impl Redis {
         self.connections.warm_up().await;
     }
 
+    /// Sends a call.
+    fn call<C: DatedCall>(&self, call: &C) -> impl Future<Output = Result<C::Answer, StoreError>> {
+        dated_call::send(&self.connections, &self.key_prefix, call)
+    }
+
+    /// Sends calls, each as if alone, in one pipeline to each server. Answers in their order.
+    fn call_all<C: DatedCall>(
+        &self,
+        calls: &[C],
+    ) -> impl Future<Output = Vec<Result<C::Answer, StoreError>>> {
+        dated_call::send_all(&self.connections, &self.key_prefix, calls)
+    }
+
     /// Takes the cost of a check, all or none; takes nothing when the cost is 0.
     pub(crate) async fn check(&self, check: &Check) -> Result<Decision, StoreError> {
         self.call(&check).await
