@@ -50,29 +50,49 @@ COSTS = range(0, 1_000_000_001)
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
     """Whether a failure counts."""
+    if response.status_code == 405 and (case.path_parameters or {}).get("identifier") == "":
+        # The path is that of another operation.
+        return False
     if failure.code == ACCEPTANCE_OF_AN_INVALID_REQUEST:
-        # Policies clamp a cost, because the end user can have chosen it.
-        return not has_clamped_cost(case.body)
+        # Policies clamp a cost, because the end user can have chosen it, and need no identifier.
+        return not any(has_clamped_cost(check) or lacks_identifier(check) for check in checks_of(case.body))
     if failure.code != REFUSAL_OF_A_VALID_REQUEST or response.status_code != 422:
         return True
-    return not all(is_of_rule(fault) for fault in response.json()["detail"])
+    return not all(is_of_rule(fault, case.body) for fault in response.json()["detail"])
 
 
-def has_clamped_cost(body):
-    """Whether a body, or a check of a batch, has a whole cost outside the bounds."""
+def checks_of(body):
+    """The objects of a body that are checks: the body, and those of a batch."""
     if not isinstance(body, dict):
-        return False
+        return []
     checks = body.get("checks")
     checks = [body, *(checks if isinstance(checks, list) else [])]
-    costs = [check.get("cost") for check in checks if isinstance(check, dict)]
-    return any(
-        isinstance(cost, (int, float)) and cost == int(cost) and int(cost) not in COSTS
-        for cost in costs
-    )
+    return [check for check in checks if isinstance(check, dict)]
 
 
-def is_of_rule(fault):
+def has_clamped_cost(check):
+    """Whether a check has a whole cost outside the bounds."""
+    cost = check.get("cost")
+    return isinstance(cost, (int, float)) and cost == int(cost) and int(cost) not in COSTS
+
+
+def lacks_identifier(check):
+    """Whether a check leaves its identifier out."""
+    return check.get("identifier") is None and "checks" not in check
+
+
+def is_of_rule(fault, body):
     """Whether the document has no way to say the rule that a request breaks."""
-    # A limit needs an identifier if the whole request has none.
-    lacks_identifier = fault["msg"] == "Field required" and fault["loc"][1:2] == ["limits"]
-    return lacks_identifier or fault["msg"].startswith(RULES)
+    if fault["msg"] == "Field required":
+        # A limit needs an identifier if the whole request has none, and so does a check if the fields
+        # of policies are null.
+        return fault["loc"][1:2] == ["limits"] or (
+            fault["loc"][-1] == "identifier" and any(map(has_null_policy, checks_of(body)))
+        )
+    return fault["msg"].startswith(RULES)
+
+
+def has_null_policy(check):
+    """Whether a check has fields of policies, and all of them are null."""
+    fields = [name for name in ("policy", "attributes") if name in check]
+    return fields != [] and all(check[name] is None for name in fields)

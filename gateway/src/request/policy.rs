@@ -286,11 +286,14 @@ fn bytes<'a>(value: &Input<'a>) -> Result<Cow<'a, [u8]>, BrokenRule> {
     }
 }
 
-/// Reads the units that a check asks for. A number outside the bounds is clamped: 0 takes nothing, so a
-/// negative number is 1.
+/// Reads the units that a check asks for. A whole number outside the bounds is clamped: 0 takes nothing,
+/// so a negative number is 1.
 fn cost(value: &Input<'_>) -> Result<u64, BrokenRule> {
     let number = match value {
-        Input::Number(number) => thousandths(&number.to_string()).ok(),
+        Input::Number(number) => {
+            let text = number.to_string();
+            thousandths(&text).ok().or_else(|| with_exponent(&text))
+        }
         Input::Text(text) => thousandths(text).ok(),
         _ => None,
     };
@@ -301,10 +304,15 @@ fn cost(value: &Input<'_>) -> Result<u64, BrokenRule> {
             let units = if units < 0 { 1 } else { units.min(most) };
             Ok(u64::try_from(units).unwrap_or(1))
         }
-        // Too large for digits: the number has an exponent, or JSON cannot express it.
-        None if matches!(value, Input::Number(_)) => Ok(u64::from(Units::MAX.get())),
         _ => Err(BrokenRule::new("int_type", "Input should be a valid integer")),
     }
+}
+
+/// Reads a whole number with an exponent, such as `1e9`, as thousandths. The number is cut where every
+/// range has ended.
+fn with_exponent(text: &str) -> Option<i128> {
+    let number = text.parse::<f64>().ok()?.clamp(-1.0, 1e15);
+    (number.fract() == 0.0).then(|| format!("{number:.0}")).and_then(|text| thousandths(&text).ok())
 }
 
 /// Reads the attributes of a check: an object of texts, numbers and booleans.
@@ -631,6 +639,7 @@ policies:
             (json!({ "identifier": 1 }), "Input should be a valid string"),
             (json!({ "cost": "many" }), "Input should be a valid integer"),
             (json!({ "cost": 1.5 }), "Input should be a valid integer"),
+            (json!({ "cost": 2.5e-42 }), "Input should be a valid integer"),
         ] {
             assert_eq!(judge(body.to_string().as_bytes()), Err((422, rule.to_owned())), "{body}");
         }
@@ -646,7 +655,9 @@ policies:
             ("1000000000", 1_000_000_000),
             ("1000000001", 1_000_000_000),
             ("99999999999999999999", 1_000_000_000),
+            ("1e3", 1_000),
             ("1e300", 1_000_000_000),
+            ("-1e300", 1),
         ] {
             let body = format!(r#"{{"policy": "user", "identifier": "u", "cost": {cost}}}"#);
             let expected = Ok(Some(("policy:a:tb:{user|u}".to_owned(), expected)));

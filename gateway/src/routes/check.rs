@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use schemars::{JsonSchema, Schema};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use store::{Check, Decision, Millis, StoreError};
@@ -24,7 +24,7 @@ use super::{
     authorize::AuthorizedCaller,
     body,
     check_reader::{CheckReader, CheckRequest},
-    explain::PolicySchema,
+    explain::{PolicySchema, require_policy_or_attributes},
     limits_answer::{self, CheckReply, LimitsAnswer},
 };
 use crate::{
@@ -122,13 +122,6 @@ struct LimitSchema {
 pub(super) struct PolicyCheckSchema {
     #[schemars(flatten)]
     policy: PolicySchema,
-}
-
-/// Requires one of the fields without which the policies do not decide, or decide only where the
-/// service has them.
-fn require_policy_or_attributes(schema: &mut Schema) {
-    let any = ["policy", "attributes"].map(|name| json!({ "required": [name] }));
-    schema.insert("anyOf".to_owned(), json!(any));
 }
 
 /// The decision on a check.

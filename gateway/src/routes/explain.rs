@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use policies::{Policies, explain::Explanation};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -58,6 +58,13 @@ pub(super) struct PolicySchema {
     /// The holder of leases: 1 to 64 bytes. Concurrency limits apply only with a holder.
     #[schemars(length(min = 1, max = MAX_LEASE_BYTES))]
     lease: Option<String>,
+}
+
+/// Requires one of the fields that lead to a policy. The schema does not say that null is a field that is
+/// left out, because pages of an API cannot merge the types.
+pub(super) fn require_policy_or_attributes(schema: &mut Schema) {
+    let any = ["policy", "attributes"].map(|name| json!({ "required": [name] }));
+    schema.insert("anyOf".to_owned(), json!(any));
 }
 
 /// The value of an attribute; null when the request has none.

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use limiter::{Algorithm, Units};
-use schemars::{JsonSchema, Schema};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use store::Refund;
@@ -19,7 +19,7 @@ use store::Refund;
 use super::{
     body::{self, RequestBytes},
     completion::complete,
-    explain::PolicySchema,
+    explain::{PolicySchema, require_policy_or_attributes},
     policies::with_malformed_attributes,
     policy_states::{self, PolicyRefundAnswer},
 };
@@ -59,20 +59,13 @@ enum AnyRefundSchema {
 /// The schema of a check by policy that has a policy or attributes.
 #[derive(Debug, JsonSchema)]
 #[expect(dead_code, reason = "describes the fields; their values are read into a RefundRequest")]
-#[schemars(inline, transform = require_policy)]
+#[schemars(inline, transform = require_policy_or_attributes)]
 struct PolicyRefundSchema {
     #[serde(flatten)]
     check: PolicySchema,
     /// Units to return at most to each limit; what the check has taken when this is left out.
     #[schemars(range(min = *UNITS.start(), max = *UNITS.end()))]
     amount: Option<u32>,
-}
-
-/// Requires a policy or attributes, which lead to the limits.
-fn require_policy(schema: &mut Schema) {
-    let required = |name: &str, kind: &str| json!({ "required": [name], "properties": { name: { "type": kind } } });
-    let one = json!([required("policy", "string"), required("attributes", "object")]);
-    schema.insert("anyOf".to_owned(), one);
 }
 
 /// The units that were returned.
