@@ -46,6 +46,9 @@ ACCEPTANCE_OF_AN_INVALID_REQUEST = "ST201"
 
 COSTS = range(0, 1_000_000_001)
 
+# Of an identifier.
+BYTES = range(1, 257)
+
 
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
@@ -55,7 +58,8 @@ def filter_failure(context, failure, case, response):
         return False
     if failure.code == ACCEPTANCE_OF_AN_INVALID_REQUEST:
         # Policies clamp a cost, because the end user can have chosen it, and need no identifier.
-        return not any(has_clamped_cost(check) or lacks_identifier(check) for check in checks_of(case.body))
+        checks = checks_of(case.body)
+        return not any(has_clamped_cost(check) or is_judged_by_policies(check) for check in checks)
     if failure.code != REFUSAL_OF_A_VALID_REQUEST or response.status_code != 422:
         return True
     if any(map(has_null_policy, checks_of(case.body))):
@@ -79,9 +83,12 @@ def has_clamped_cost(check):
     return isinstance(cost, (int, float)) and cost == int(cost) and int(cost) not in COSTS
 
 
-def lacks_identifier(check):
-    """Whether a check has no identifier, or an empty one, which are attributes like others to policies."""
-    return not check.get("identifier") and "checks" not in check
+def is_judged_by_policies(check):
+    """Whether only policies can decide a check: an identifier is an attribute of any length."""
+    identifier = check.get("identifier") or ""
+    if "checks" in check or not isinstance(identifier, str):
+        return False
+    return len(identifier.encode(errors="surrogatepass")) not in BYTES
 
 
 def is_of_rule(fault):

@@ -35,12 +35,15 @@ fn pair(identifier: &str, cost: u64) -> Value {
 
 /// Returns what the answer has apart from times, which also choose the limit that a denial describes.
 fn decision(answer: &Value) -> Value {
+    let allowed = answer["allowed"] == true;
+    let waits = !answer["retry_after"].is_null();
+    // A denial that is repeated from the cache has the numbers of its arrival, although a check of a
+    // lower cost can have been granted since then.
+    let remaining = |of: &Value| allowed.then(|| of["remaining"].clone());
     let limits = answer["limits"].as_array().unwrap().iter();
     let limits: Vec<_> =
-        limits.map(|limit| json!([limit["name"], limit["allowed"], limit["remaining"]])).collect();
-    let waits = !answer["retry_after"].is_null();
-    let allowed = answer["allowed"] == true;
-    json!([allowed, allowed.then(|| &answer["remaining"]), answer["violated"], waits, limits])
+        limits.map(|limit| json!([limit["name"], limit["allowed"], remaining(limit)])).collect();
+    json!([allowed, remaining(answer), answer["violated"], waits, limits])
 }
 
 #[test]

@@ -21,7 +21,8 @@ use tokio::task::yield_now;
 use super::{
     authorize::AuthorizedCaller,
     body::{self, RequestBytes, Room},
-    check::{self, AnyAnswer, CheckAnswer, CheckSchema},
+    check::{self, AnyAnswer, CheckSchema},
+    check_answer::CheckAnswer,
     check_reader::{CheckReader, CheckRequest},
     limits_answer::{self, CheckReply},
     work::{self, WorkPermit},

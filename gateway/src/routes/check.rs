@@ -23,6 +23,7 @@ use store::{Check, Decision, Millis, StoreError};
 use super::{
     authorize::AuthorizedCaller,
     body,
+    check_answer::CheckAnswer,
     check_reader::{CheckReader, CheckRequest},
     explain::{PolicySchema, require_policy_or_attributes},
     limits_answer::{self, CheckReply, LimitsAnswer},
@@ -124,20 +125,6 @@ pub(super) struct PolicyCheckSchema {
     policy: PolicySchema,
 }
 
-/// The decision on a check.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct CheckAnswer {
-    /// True when the units were taken; with a cost of 0, when one unit could be taken. With `force`
-    /// false means that 4,294,967,295 units are used now: the rest of the cost was dropped.
-    pub(crate) allowed: bool,
-    /// Whole units that could be taken now.
-    pub(crate) remaining: u64,
-    /// Seconds until nothing is used.
-    pub(crate) reset_in_seconds: Seconds,
-    /// Seconds until the same check would be allowed; null when it was.
-    pub(crate) retry_after: Option<Seconds>,
-}
-
 /// The answer to a check of one quota, or of several.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "CheckResult")]
@@ -236,17 +223,6 @@ pub(super) fn conclude(
         store::count_decision(quota.algorithm(), decision.allowed, decision.source);
     }
     Ok(decision)
-}
-
-impl From<&Decision> for CheckAnswer {
-    fn from(decision: &Decision) -> Self {
-        Self {
-            allowed: decision.allowed,
-            remaining: decision.remaining,
-            reset_in_seconds: Seconds(decision.reset_after),
-            retry_after: (!decision.allowed).then_some(Seconds(decision.retry_after)),
-        }
-    }
 }
 
 impl FromRequest<Arc<AppState>> for CheckBody {

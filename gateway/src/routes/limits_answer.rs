@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 use store::{Decision, LimitCheck, LimitsCheck, LimitsDecision, Millis, StoreError};
 
-use super::{check::CheckAnswer, completion::complete};
+use super::{check_answer::CheckAnswer, completion::complete};
 use crate::{
     error::Error,
     headers,

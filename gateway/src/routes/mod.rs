@@ -4,6 +4,7 @@ mod authorize;
 mod batch;
 mod body;
 mod check;
+mod check_answer;
 mod check_reader;
 mod completion;
 mod explain;
