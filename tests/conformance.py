@@ -30,6 +30,7 @@ RULES = (
     "Value error, all limits have actual, or none has",
     "Value error, limits with equal names must have equal algorithms and numbers",
     # The file of policies has their names, and the rules for names of attributes.
+    "Value error, force is for checks without policies",
     "Value error, policy needs POLICIES_FILE",
     "Value error, attributes needs POLICIES_FILE",
     "Value error, policy is for checks without ",
