@@ -8,6 +8,7 @@ use std::{
     io::{self, ErrorKind, Write},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use mimalloc::MiMalloc;
@@ -37,6 +38,7 @@ use ratelimit_gateway::{
     telemetry::{self, Series},
 };
 use store::Store;
+use tokio::runtime::Builder;
 
 /// An allocator that takes half of the time of the system's allocator, and less memory because it does
 /// not use huge pages.
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     crypto::install();
     match command {
-        Command::Serve => serve(Settings::load()?)?,
+        Command::Serve => serve_until_signal(Settings::load()?)?,
         Command::HealthCheck(probe) => check_health(&Settings::load()?, probe)?,
         Command::CheckConfig { connect } => check_settings(&Settings::load()?, connect)?,
         Command::NewApiKey { name, scopes } => {
@@ -102,7 +104,18 @@ fn print(text: &str) -> io::Result<()> {
     }
 }
 
-#[tokio::main]
+/// The longest time that reads of files and other work on threads may delay the end of the process. A
+/// file system of the network can block a read for ever.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
+/// Serves until a signal.
+fn serve_until_signal(settings: Settings) -> Result<(), Box<dyn Error>> {
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(settings));
+    runtime.shutdown_timeout(LAST_WORK);
+    served
+}
+
 async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let _log = telemetry::start_log(settings.log_format, settings.log_level)?;
     let tls = settings.listen.tls.as_ref().map(tls::watch).transpose()?;

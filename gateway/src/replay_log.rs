@@ -1,7 +1,7 @@
 //! The command `replay`: decides the requests of a log by policies.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
     path::{Path, PathBuf},
 };
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use limiter::Instant;
 use policies::{LoadOptions, Policies, identity::HashKey};
 use replay::{Replay, Side};
+use store::local_file;
 
 use crate::startup_error::StartupError;
 
@@ -68,7 +69,7 @@ fn about(path: &Path, error: impl std::fmt::Display) -> StartupError {
 }
 
 fn side(path: &Path) -> Result<Side, StartupError> {
-    let file = fs::read(path).map_err(|error| about(path, error))?;
+    let file = local_file::read(path).map_err(|error| about(path, error))?;
     let now = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
     let options = LoadOptions {
         key_prefix: String::new(),

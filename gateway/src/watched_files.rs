@@ -2,7 +2,7 @@
 //! certificates without a restart.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use store::{LogThrottle, Sums};
+use store::{LogThrottle, Sums, local_file};
 
 /// Interval between two reads. A change is a change of the content, which also works for links that
 /// Kubernetes sets to another file.
@@ -133,7 +133,7 @@ fn report(failures: &mut LogThrottle, error: &str, message: &'static str) {
 
 /// Reads all files. They are small and local, so that this blocks no longer than other work here.
 fn read_all<const N: usize>(paths: &[PathBuf; N]) -> Result<[Vec<u8>; N], String> {
-    let read = |path: &PathBuf| fs::read(path).map_err(|error| read_error(path, &error));
+    let read = |path: &PathBuf| local_file::read(path).map_err(|error| read_error(path, &error));
     let mut contents = [const { Vec::new() }; N];
     for (content, path) in contents.iter_mut().zip(paths) {
         *content = read(path)?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ratelimit_test_tokens::Algorithm;
 use ring::digest::{SHA256, digest};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -192,6 +193,37 @@ fn a_change_takes_effect_within_a_second_and_an_error_changes_nothing() {
 }
 
 #[test]
+fn only_regular_files_of_a_bounded_length_are_read() {
+    let site = Site::new(FIRST);
+    let gateway = site.settings().start();
+    // A FIFO that no process writes to, and a file that has no blocks on its disk.
+    let fifo = site.path("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+    let sparse = site.path("sparse");
+    fs::File::create(&sparse).and_then(|file| file.set_len(3 << 30)).expect("a file");
+    for (other, fault) in [(fifo, "is no file of settings"), (sparse, "at most 16777216 bytes")] {
+        let settings = || Gateway::builder().env("REDIS_URL", "memory://");
+        for name in ["POLICIES_FILE", "API_KEYS_FILE"] {
+            let (status, line) = settings().env(name, &other).answers(&["--check-config"]);
+            assert!(status.code() == Some(2) && line.contains(fault), "{name}: {line}");
+        }
+        fs::rename(other, site.file()).expect("the file is replaced");
+        eventually("the error is shown", || {
+            page(&gateway)["error"].to_string().contains(fault).then_some(())
+        });
+        assert_eq!(page(&gateway)["version"], version(FIRST).as_str());
+        // The file is read again.
+        let second = FIRST.replace("20", "21");
+        site.replace(&second);
+        wait_for_version(&gateway, &version(&second));
+        site.replace(FIRST);
+        wait_for_version(&gateway, &version(FIRST));
+    }
+    let (status, log) = gateway.terminate();
+    assert!(status.success(), "{log}");
+}
+
+#[test]
 fn a_link_to_another_file_is_a_change() {
     let site = Site::new(FIRST);
     let second = FIRST.replace("20", "21");
@@ -312,7 +344,11 @@ policies:
     );
     let keys = [ApiKey::new("reader", &["read"]), ApiKey::new("checker", &["check"])];
     ApiKey::write(Path::new(&site.path("keys.json")), &keys.each_ref());
+    let set = site.path("set.json");
+    Issuer::write(Path::new(&set), &[&Issuer::new(Algorithm::ES256)]);
     let settings = site.settings().env("IDENTITY_HASH_KEY", "a secret of digests");
+    let settings = settings.env("IDENTITY_JWKS_FILE", &set).env("IDENTITY_ISSUER", Issuer::NAME);
+    let settings = settings.env("IDENTITY_AUDIENCE", Issuer::AUDIENCE);
     let gateway = settings.env("API_KEYS_FILE", &site.path("keys.json")).start();
     let ask = |key: &ApiKey, method: &str, path: &str, body: &str| {
         gateway.request(method, path, &[key.header()], body)
@@ -573,6 +609,11 @@ plans:
         let settings = site.settings().env("IDENTITY_JWKS_FILE", &set);
         settings.env("IDENTITY_AUDIENCE", Issuer::AUDIENCE).env("IDENTITY_ISSUER", Issuer::NAME)
     };
+    // Without keys each request would lack the claims.
+    for (status, line) in [site.settings().fails(), site.settings().answers(&["--check-config"])] {
+        assert_eq!(status.code(), Some(2), "{line}");
+        assert!(line.starts_with("IDENTITY_JWKS_FILE: ") && line.contains("`jwt."), "{line}");
+    }
     let gateway = settings().start();
     let explained = |token: &str| -> Value {
         let answer = explain(&gateway, &json!({ "token": token }));

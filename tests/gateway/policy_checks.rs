@@ -306,6 +306,46 @@ fn a_batch_decides_as_single_checks_do() {
 }
 
 #[test]
+fn a_reset_without_an_identity_says_that_nothing_was_reset() {
+    let directory = TempDir::new().expect("a directory");
+    let gateway = settings(&directory, POLICIES).env("REDIS_URL", "memory://").start();
+    let answer = gateway.post("/rate-limit/reset", r#"{"attributes":{"path":"/api"}}"#);
+    let expected = "Nothing reset: the policy api has no limit for this request";
+    assert_eq!((answer.status, &json_of(&answer)["message"]), (200, &json!(expected)));
+}
+
+#[test]
+fn errors_do_not_repeat_values_of_end_users() {
+    let directory = TempDir::new().expect("a directory");
+    let gateway = settings(&directory, POLICIES).env("REDIS_URL", "memory://").start();
+    let list = json!({ "attributes": { "header.cookie": "SECRET", "list": [1] } });
+    let inline = json!({ "attributes": { "header.cookie": "SECRET" }, "limit": 5, "policy": 1 });
+    let missing = json!({ "token": "SECRET", "limit": 5 });
+    let nested = json!([{ "token": "SECRET" }]);
+    for path in [
+        "/rate-limit/check",
+        "/rate-limit/check/batch",
+        "/rate-limit/status",
+        "/rate-limit/reset",
+        "/rate-limit/refund",
+        "/rate-limit/leases",
+        "/rate-limit/reserve",
+        "/policies/explain",
+    ] {
+        for body in [&list, &inline, &missing, &nested] {
+            let body = match path.ends_with("batch") {
+                true => json!({ "checks": [body, { "identifier": "x" }] }),
+                false => body.clone(),
+            };
+            let answer = gateway.post(path, &body.to_string());
+            assert!(answer.body.contains("\"msg\""), "{path} {body}: {answer:?}");
+            assert!(!answer.body.contains("SECRET"), "{path} {body}: {answer:?}");
+        }
+    }
+    assert!(!gateway.log().contains("SECRET"));
+}
+
+#[test]
 fn on_error_replaces_the_fail_mode() {
     let policies = |mode: &str| {
         format!(

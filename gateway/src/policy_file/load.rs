@@ -3,14 +3,15 @@
 use std::{
     fmt,
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     process,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use limiter::Instant;
-use policies::{LoadOptions, Policies, parse::MAX_FILE_BYTES, problem::Problem};
+use policies::{LoadOptions, Policies, problem::Problem};
+use store::local_file;
 
 use super::options::PolicyOptions;
 
@@ -69,7 +70,8 @@ impl Loader {
     ///
     /// [`LoadError::Unreadable`].
     pub(super) fn read(&self) -> Result<Vec<u8>, LoadError> {
-        read(&self.options.file).map_err(|error| LoadError::Unreadable(error.to_string()))
+        local_file::read(&self.options.file)
+            .map_err(|error| LoadError::Unreadable(error.to_string()))
     }
 
     /// Returns the policies in a content of the file.
@@ -91,7 +93,7 @@ impl Loader {
 
     /// Returns the version that loaded last, if it was kept.
     pub(super) fn load_kept(&self) -> Option<Policies> {
-        let content = read(self.options.cache_file.as_ref()?).ok()?;
+        let content = local_file::read(self.options.cache_file.as_ref()?).ok()?;
         self.load(&content).ok()
     }
 
@@ -102,7 +104,7 @@ impl Loader {
     /// When the file cannot be written.
     pub(super) fn keep(&self, content: &[u8]) -> io::Result<()> {
         let Some(path) = &self.options.cache_file else { return Ok(()) };
-        if read(path).is_ok_and(|kept| kept == content) {
+        if local_file::read(path).is_ok_and(|kept| kept == content) {
             return Ok(());
         }
         let mut new = path.clone().into_os_string();
@@ -116,13 +118,6 @@ impl Loader {
         }
         written
     }
-}
-
-/// Reads a file, without more of it than shows that it is too large.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -69,6 +69,9 @@ impl FirstRead {
         let loader = Arc::new(Loader::new(options));
         let content = loader.read();
         let loaded = content.clone().and_then(|content| loader.load(&content));
+        if let Ok(policies) = &loaded {
+            require_tokens(policies, options)?;
+        }
         match loaded {
             Err(error) if loader.load_kept().is_none() => Err(file_error(&loader, &error)),
             loaded => Ok(Self { loader, content, loaded, end_users }),
@@ -114,6 +117,7 @@ impl PolicyFile {
             loaded = accept(loaded, store).await.0;
         }
         let policies = loaded.map_err(|error| file_error(&loader, &error))?;
+        require_tokens(&policies, options)?;
         let file = loader.path().display();
         let remark = |warning| format!("{SETTING}: {file}: warning: {warning}");
         Ok(policies.warnings().iter().map(remark).collect())
@@ -164,6 +168,19 @@ fn first_state(
             tracing::error!(%file, %error, "{line}");
             Ok(FileState { fault: Some(Fault::now(error)), ..FileState::loaded(kept) })
         }
+    }
+}
+
+/// Returns an error if the policies read claims, which without keys no request has.
+fn require_tokens(policies: &Policies, options: &PolicyOptions) -> Result<(), StartupError> {
+    let mut read = policies.reads().map(ToString::to_string);
+    match read.find(|name| name.starts_with("jwt.")) {
+        Some(name) if options.tokens.is_none() => {
+            let file = options.file.display();
+            let rule = format!("{file} reads `{name}`, which no request has without this setting");
+            Err(StartupError::about("IDENTITY_JWKS_FILE", rule))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     request::{
         field_error::{BrokenRule, FieldError, Place},
-        input::Input,
+        input::{Input, cut_object, echo_of},
         json, value,
     },
 };
@@ -66,9 +66,7 @@ impl<'a> Fields<'a> {
             Ok(members) => Self::from_members(members, json, loc),
             // The grammar of the whole body is valid. A name can still be no text, such as half of
             // a surrogate pair.
-            Err(error) => {
-                Err(vec![not_json(&error.to_string()).at(loc, Input::from_json(value).echo())])
-            }
+            Err(error) => Err(vec![not_json(&error.to_string()).at(loc, cut_object())]),
         }
     }
 
@@ -251,7 +249,7 @@ impl<'a> Fields<'a> {
 
     /// Adds an error of a field.
     pub(crate) fn add_error(&mut self, name: &'static str, rule: BrokenRule) -> Invalid {
-        let input = self.value(name).map_or(Value::Null, Input::echo);
+        let input = self.value(name).map_or(Value::Null, |value| echo_of(name, value));
         self.add_error_of(name, rule, input)
     }
 

@@ -14,6 +14,10 @@ const MAX_ECHO_BYTES: usize = 512;
 /// Replaces the rest of a value that an error does not repeat.
 const ELLIPSIS: &str = "…";
 
+/// The fields with values of end users, such as cookies and tokens. Errors do not repeat these values:
+/// callers log errors, and can return them to another end user.
+const PRIVATE_FIELDS: [&str; 2] = ["attributes", "token"];
+
 /// A value of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Input<'a> {
@@ -57,9 +61,7 @@ impl<'a> Input<'a> {
             Self::Number(number) => json!(number),
             Self::Text(text) => shorten(text),
             Self::List(json) => short_value(json).unwrap_or_else(|| json!([ELLIPSIS])),
-            Self::Object(json) => {
-                short_value(json).unwrap_or_else(|| json!({ ELLIPSIS: ELLIPSIS }))
-            }
+            Self::Object(json) => short_value(json).unwrap_or_else(cut_object),
             Self::Unreadable(json, _) => shorten(json),
         }
     }
@@ -74,12 +76,46 @@ fn text(json: &str) -> serde_json::Result<Cow<'_, str>> {
     }
 }
 
+/// Returns an object, of which nothing is repeated, for an error.
+pub(crate) fn cut_object() -> Value {
+    json!({ ELLIPSIS: ELLIPSIS })
+}
+
+/// Returns the value of a field for an error, or a mark in place of the value of one of
+/// [`PRIVATE_FIELDS`].
+pub(crate) fn echo_of(name: &str, value: &Input<'_>) -> Value {
+    match value {
+        Input::Null => Value::Null,
+        _ if PRIVATE_FIELDS.contains(&name) => json!(ELLIPSIS),
+        value => value.echo(),
+    }
+}
+
 /// Returns a list or an object, unless it is long or deep.
 fn short_value(json: &str) -> Option<Value> {
     if json.len() > MAX_ECHO_BYTES {
         return None;
     }
-    serde_json::from_str(json).ok()
+    let mut value = serde_json::from_str(json).ok()?;
+    hide_private(&mut value);
+    Some(value)
+}
+
+/// Replaces the values of all [`PRIVATE_FIELDS`] in a value. The parser has bounded its depth.
+fn hide_private(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(hide_private),
+        Value::Object(members) => {
+            for (name, member) in members {
+                if PRIVATE_FIELDS.contains(&name.as_str()) && !member.is_null() {
+                    *member = json!(ELLIPSIS);
+                } else {
+                    hide_private(member);
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 fn shorten(text: &str) -> Value {
@@ -99,7 +135,7 @@ fn reason(error: &serde_json::Error) -> String {
 mod tests {
     use serde_json::{Value, from_str, json, value::RawValue};
 
-    use super::{Input, MAX_ECHO_BYTES};
+    use super::{Input, MAX_ECHO_BYTES, echo_of};
 
     fn input(json: &str) -> Input<'_> {
         Input::from_json(from_str::<&RawValue>(json).unwrap())
@@ -134,6 +170,24 @@ mod tests {
         let number = "1".repeat(MAX_ECHO_BYTES);
         assert!(!matches!(input(&number), Input::Number(_)), "no double is as large");
         assert!(input(&number).echo().to_string().len() < MAX_ECHO_BYTES + 10);
+    }
+
+    #[test]
+    fn values_of_end_users_are_not_repeated() {
+        for (json, expected) in [
+            (r#"{"token":"t","limit":1}"#, json!({ "token": "…", "limit": 1 })),
+            (r#"[[{"attributes":{"header.cookie":"c"}}]]"#, json!([[{ "attributes": "…" }]])),
+            (r#"{"a":{"token":["t"],"b":null}}"#, json!({ "a": { "token": "…", "b": null } })),
+            (r#"{"token":null,"attributes":"c"}"#, json!({ "token": null, "attributes": "…" })),
+        ] {
+            assert_eq!(input(json).echo(), expected, "{json}");
+        }
+        let one = input("1");
+        for (name, expected) in
+            [("token", json!("…")), ("attributes", json!("…")), ("limit", json!(1))]
+        {
+            assert_eq!(echo_of(name, &one), expected, "{name}");
+        }
     }
 
     #[test]

@@ -76,6 +76,9 @@ impl Fields<'_> {
         let name = self.required("name", name);
         let quota = self.quota(defaults);
         let own = self.optional("cost", value::units);
+        if self.optional("force", value::boolean)? == Some(true) {
+            return Err(self.add_error("force", only_without_limits("force")));
+        }
         let (name, quota, own) = (name?, quota?, own?.map(Units::get));
         let cost = if cost == Some(0) { 0 } else { own.or(cost).unwrap_or(1) };
         let place = limits.names.iter().position(|known| *known == name);

@@ -1,8 +1,9 @@
 //! Checks by policy: the attributes of a request of an end user, from the body of a check.
 //!
-//! The caller writes the names of attributes and the end user their values, so no value is an error
-//! that a caller could answer with a grant: long values are hashed later, numbers clamped, and text that
-//! is no UTF-8 is taken as bytes. Only a malformed path or address has status 400.
+//! The caller writes the names of attributes and the end user their values, so no text,
+//! number or boolean is an error that a caller could answer with a grant: long values are hashed later,
+//! numbers clamped, and escapes of half a surrogate pair taken as bytes. Only a malformed path or address
+//! has status 400. A list or an object is the fault of the caller, which builds the values.
 
 use std::{borrow::Cow, fmt};
 
@@ -45,6 +46,9 @@ const INLINE_FIELDS: [&str; 9] = [
 
 /// The fields that choose policies. One of them makes a check one by policy.
 const POLICY_FIELDS: [&str; 2] = ["policy", "attributes"];
+
+/// The most bytes of the name of an attribute in an error.
+const MAX_NAME_BYTES: usize = 64;
 
 /// The prefixes of names that an end user can write, as parameters and headers.
 const END_USER_NAMES: [&str; 2] = ["query.", "header."];
@@ -106,11 +110,11 @@ impl<'a> Fields<'a> {
         let policy = self.optional("policy", text);
         let identifier = self.value_or_null("identifier", bytes);
         let attributes = self.optional("attributes", attributes);
-        // A token that is no text is no token, which the end user can send.
-        let token = self.value_or_null("token", |token| match token {
-            Input::Unreadable(..) => Ok(Cow::Borrowed("")),
-            token => text(token),
-        });
+        // A token that is no text is no token: the end user has written the token.
+        let token = match self.value("token") {
+            Some(Input::Text(token)) => Some(token.clone()),
+            _ => None,
+        };
         let cost = self.optional("cost", cost);
         let lease = self.optional("lease", lease::lease);
         Ok(PolicyCheck {
@@ -118,7 +122,7 @@ impl<'a> Fields<'a> {
             policy: policy?,
             identifier: identifier?,
             attributes: attributes?.unwrap_or_default(),
-            token: token?,
+            token,
             cost: cost?,
             lease: lease?,
         })
@@ -329,7 +333,10 @@ fn attributes<'a>(value: &Input<'a>) -> Result<Vec<Attribute<'a>>, BrokenRule> {
         .map(|(name, value)| match scalar(value) {
             Some(value) => Ok((name, value)),
             None => {
-                let rule = "Value error, an attribute must be text, a number or a boolean";
+                // The answer does not repeat the value, which can be a secret.
+                let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
+                let rule = "must be text, a number or a boolean";
+                let rule = format!("Value error, the attribute `{name}` {rule}");
                 Err(BrokenRule::new("value_error", rule))
             }
         })
@@ -569,7 +576,7 @@ policies:
             assert_eq!(judge(body.as_bytes()).unwrap().unwrap().0, expected, "{value}");
         }
         assert_eq!(key(&attributes(&json!({ "plan": null }))), None);
-        let rule = "Value error, an attribute must be text, a number or a boolean";
+        let rule = "Value error, the attribute `plan` must be text, a number or a boolean";
         for value in [json!([1]), json!({}), json!([])] {
             let body = attributes(&json!({ "plan": value })).to_string();
             assert_eq!(judge(body.as_bytes()), Err((422, rule.to_owned())));
@@ -606,6 +613,11 @@ policies:
         ] {
             assert!(judge(body).is_ok(), "{}", String::from_utf8_lossy(body));
         }
+        // A token that is no text is no token.
+        for token in [json!(1), json!(true), json!(["t"]), json!({ "a": "t" })] {
+            let body = json!({ "identifier": "u", "token": token }).to_string();
+            assert!(judge(body.as_bytes()).is_ok(), "{body}");
+        }
         let long = json!({ "identifier": long, "policy": "user" });
         assert!(key(&long).unwrap().contains("{user|~"));
         for (name, value, detail) in [
@@ -635,7 +647,6 @@ policies:
                 "Value error, an attribute must be `client.ip`",
             ),
             (json!({ "policy": 1 }), "Input should be a valid string"),
-            (json!({ "token": 1 }), "Input should be a valid string"),
             (json!({ "identifier": 1 }), "Input should be a valid string"),
             (json!({ "cost": "many" }), "Input should be a valid integer"),
             (json!({ "cost": 1.5 }), "Input should be a valid integer"),

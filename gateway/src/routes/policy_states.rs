@@ -133,6 +133,12 @@ pub(crate) async fn reset(
     let Some(keys) = identity_keys(file, &policies, &body.bytes)? else {
         return Ok(Json(ResetAnswer { message: "No policy applies".to_owned() }));
     };
+    if keys.keys.is_empty() {
+        // The policy skips or denies requests without an attribute of its identity.
+        let policy = &keys.policy.name;
+        let message = format!("Nothing reset: the policy {policy} has no limit for this request");
+        return Ok(Json(ResetAnswer { message }));
+    }
     let message = format!("Rate limit reset for the policy {}", keys.policy.name);
     let keys = keys.keys.into_iter().filter_map(|key| Some((key.key, algorithm(key.kind)?)));
     let keys: Vec<_> = keys.collect();

@@ -19,7 +19,7 @@
 //! * `store`: all of these together.
 //! * `redis_error`: the kinds of errors of Redis, with advice for operators.
 //! * `metrics`, `log_throttle`: counters and gauges, and the times of log lines.
-//! * [`pem`]: certificates and keys in files.
+//! * [`local_file`]: reading a file of settings; [`pem`]: certificates and keys in files.
 //!
 //! # What it does not do
 //!
@@ -41,6 +41,7 @@ mod lease_keys;
 mod limit_check;
 mod limit_kind;
 mod local;
+pub mod local_file;
 mod log_throttle;
 mod metrics;
 mod millis;

@@ -108,7 +108,7 @@ impl Validator<'_> {
             if !digest && text.value != "*" {
                 let problem =
                     format!("`{}` is secret, and stands here in the clear", part.attribute);
-                let expected = "`sha256:` and 32 digits, as `ratelimit-gateway hash` prints it";
+                let expected = "`sha256:` and the first 32 hexadecimal digits of the HMAC-SHA-256";
                 self.problems.expect(text.place, problem, expected);
                 return None;
             }

@@ -1,6 +1,6 @@
 //! TLS connections to Redis: the authorities to trust, and the certificate of this service.
 
-use std::{fmt, fs, io, path::Path, sync::Arc};
+use std::{fmt, io, path::Path, sync::Arc};
 
 use redis::RedisError;
 use rustls::{
@@ -12,7 +12,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::topology::RedisTls;
-use crate::pem::{self, CertificateFiles};
+use crate::{
+    local_file,
+    pem::{self, CertificateFiles},
+};
 
 /// Why connections cannot be made with TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,5 +158,5 @@ fn certificates(option: TlsOption, file: &Path) -> Result<Vec<CertificateDer<'st
 
 /// Reads a small local file, which blocks for no longer than any other work here.
 fn read(option: TlsOption, file: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(file).map_err(|error| TlsError::of_file(option, file, error))
+    local_file::read(file).map_err(|error| TlsError::of_file(option, file, error))
 }
