@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ratelimit_test_tokens::Algorithm;
 use tempfile::TempDir;
 
-use crate::harness::{ApiKey, Gateway, GatewayBuilder, Server};
+use crate::harness::{ApiKey, Gateway, GatewayBuilder, Issuer, Server};
 
 /// Seed of the random requests, so that each run sends the same requests.
 const SEED: &str = "1";
@@ -70,8 +71,12 @@ fn answers_to_callers_match_the_description() {
     let key = ApiKey::new("schemathesis", &["check", "read", "reset", "force"]);
     ApiKey::write(&path, &[&key]);
     let policies = in_repository("gateway/policies/tests/tests/examples/larger.yaml");
+    let set = directory.path().join("set.json");
+    Issuer::write(&set, &[&Issuer::new(Algorithm::ES256)]);
     let (_server, gateway) = start(|builder| {
         let builder = builder.env("API_KEYS_FILE", &path.display().to_string());
+        let builder = builder.env("IDENTITY_JWKS_FILE", &set.display().to_string());
+        let builder = builder.env("IDENTITY_ISSUER", Issuer::NAME);
         let builder = builder.env("POLICIES_FILE", &policies.display().to_string());
         let builder = builder.env("IDENTITY_HASH_KEY", "a secret of digests");
         builder.env("METRICS_OPEN", "false").env("DENY_STATUS", "429")

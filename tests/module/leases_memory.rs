@@ -24,7 +24,7 @@ fn a_lease_takes_at_most_96_bytes_and_its_holder_as_memory_usage_reports() {
     let server = Server::builder().clock(NOON).config("latency-tracking", "no").start();
     let mut client = server.client();
     for (leases, keys) in [(1_000_u32, 20), (3_333, 6), (100_000, 1)] {
-        client.call::<()>("FLUSHALL");
+        client.call::<()>("FLUSHALL SYNC");
         let before = client.used_memory();
         for key in 0..keys {
             fill(&mut client, &format!("jobs:{key}"), leases, 3_600);
