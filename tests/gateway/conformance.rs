@@ -77,6 +77,7 @@ fn answers_to_callers_match_the_description() {
         let builder = builder.env("API_KEYS_FILE", &path.display().to_string());
         let builder = builder.env("IDENTITY_JWKS_FILE", &set.display().to_string());
         let builder = builder.env("IDENTITY_ISSUER", Issuer::NAME);
+        let builder = builder.env("IDENTITY_AUDIENCE", Issuer::AUDIENCE);
         let builder = builder.env("POLICIES_FILE", &policies.display().to_string());
         let builder = builder.env("IDENTITY_HASH_KEY", "a secret of digests");
         builder.env("METRICS_OPEN", "false").env("DENY_STATUS", "429")
