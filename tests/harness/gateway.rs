@@ -14,8 +14,9 @@ use super::certificates::{Authority, Certificate};
 use super::clock::Clock;
 use super::http::{self, Connection, Response};
 use super::https::{self, TlsStream, Trust};
+use super::port::free_port;
 use super::process::{Process, log_tail};
-use super::server::{Server, free_port};
+use super::server::Server;
 use super::wait::{TIMEOUT, eventually, within};
 
 /// Timeout for Redis, unless a test sets another one: longer than any stall of a busy machine.
@@ -364,6 +365,8 @@ impl Gateway {
         let live = http::request("GET", "/health/live", &[], "");
         let ended_or_alive = || match self.process.status() {
             Some(_) => Some(false),
+            // Another process may have taken the port: this gateway then ends.
+            None if !self.process.listens_on(self.address.port()) => None,
             None => {
                 let answer = self.exchange(&live);
                 answer.is_ok_and(|response| response.status == 200).then_some(true)

@@ -12,6 +12,7 @@ use rustix::process::{
     setrlimit,
 };
 
+use super::port::listens;
 use super::wait::{TIMEOUT, eventually, slowdown, within};
 
 /// A child process that is killed when this value is dropped, and whose output goes to a log file.
@@ -72,6 +73,12 @@ impl Process {
     /// Continues a frozen process.
     pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Returns whether the process listens on a port. Another process that has taken the port would
+    /// answer there as well.
+    pub(crate) fn listens_on(&self, port: u16) -> bool {
+        listens(self.child.id(), port)
     }
 
     /// Returns the number of bytes of memory that the process has in use.

@@ -12,14 +12,14 @@ use tempfile::TempDir;
 use super::document::repository;
 use super::gateway::Gateway;
 use super::http;
+use super::port::free_port;
 use super::process::{Process, log_tail};
-use super::server::free_port;
 use super::wait::eventually;
 
 /// A running Prometheus.
 #[derive(Debug)]
 pub(crate) struct Prometheus {
-    _process: Process,
+    process: Process,
     address: SocketAddr,
     log: PathBuf,
     /// Removed when this value is dropped.
@@ -66,9 +66,10 @@ impl Prometheus {
             .arg(format!("--web.listen-address={address}"));
         let log = file("prometheus.log");
         let process = Process::start(&mut command, &log);
-        let this = Self { _process: process, address, log, _directory: directory };
+        let this = Self { process, address, log, _directory: directory };
         eventually("Prometheus is ready", || {
-            this.request("/-/ready").filter(|answer| answer.status == 200)
+            let answer = this.request("/-/ready").filter(|answer| answer.status == 200);
+            answer.filter(|_| this.process.listens_on(address.port()))
         });
         this
     }

@@ -8,8 +8,9 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::client::Client;
+use super::port::free_port;
 use super::process::{Process, log_tail};
-use super::server::{self, Server, free_port};
+use super::server::{self, Server};
 use super::wait::eventually;
 
 const SENTINELS: usize = 3;

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::artifacts;
 use super::client::Client;
 use super::clock::Clock;
+use super::port::free_port;
 use super::process::{Process, log_tail};
 use super::wait::{TIMEOUT, eventually, within};
 
@@ -356,16 +357,12 @@ impl Server {
     }
 }
 
-/// Returns a port that no process listens on at the moment.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
-}
-
 /// Returns whether the server answers commands before it ends or the deadline passes.
 pub(super) fn answers(port: u16, process: &mut Process) -> bool {
     let ended_or_answers = || match process.status() {
         Some(_) => Some(false),
+        // The server of another test may have taken the port: this server then ends.
+        None if !process.listens_on(port) => None,
         None => ping(port).is_ok_and(|reply| is_ready(&reply)).then_some(true),
     };
     within(TIMEOUT, ended_or_answers).unwrap_or(false)

@@ -18,7 +18,7 @@ const ALERTS: &str = "observability/module-alerts.yml";
 
 /// An exporter that logs in as a user with only the rights that docs/redis.md lists.
 struct Exporter {
-    _process: Process,
+    process: Process,
     address: SocketAddr,
     /// The directory of the log; removed on drop.
     _directory: TempDir,
@@ -39,8 +39,10 @@ impl Exporter {
             .arg(repository().join(SCRIPT))
             .args(["-web.listen-address", &address.to_string()]);
         let process = Process::start(&mut command, &directory.path().join("log"));
-        let exporter = Self { _process: process, address, _directory: directory };
-        eventually("the exporter answers", || exporter.page());
+        let exporter = Self { process, address, _directory: directory };
+        eventually("the exporter answers", || {
+            exporter.page().filter(|_| exporter.process.listens_on(address.port()))
+        });
         exporter
     }
 

@@ -1,7 +1,6 @@
 //! The examples for reverse proxies in docs/gateway.md, in a real nginx.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -55,7 +54,7 @@ impl Nginx {
         let file = directory.path().join("nginx.conf");
         fs::write(&file, configuration).unwrap();
         let process = Process::start(&mut nginx(&file), &directory.path().join("log"));
-        eventually("nginx listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        eventually("nginx listens", || process.listens_on(port).then_some(()));
         Self { port, process, directory }
     }
 
