@@ -49,6 +49,8 @@ pub enum Error {
     AttributeMalformed(String),
     /// The request has limits of its own, and the service runs with INLINE_LIMITS=false.
     InlineLimits,
+    /// The head is larger than that of any valid request, or has too many headers.
+    HeadTooLarge,
     /// The body is not valid HTTP.
     BodyBroken,
     /// The client has closed the connection, or its half of it, in the middle of the body.
@@ -148,6 +150,7 @@ impl Error {
             Self::BodyBroken | Self::BodyCut | Self::HostInvalid | Self::AttributeMalformed(_) => {
                 StatusCode::BAD_REQUEST
             }
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotFound | Self::NothingStored(_) | Self::NoReservation | Self::NoPolicies => {
@@ -317,6 +320,7 @@ mod tests {
             ),
             (Error::HostInvalid, 400, r#"{"detail":"A request must have one Host header"}"#),
             (Error::Invalid(vec![]), 422, r#"{"detail":[]}"#),
+            (Error::HeadTooLarge, 431, r#"{"detail":"Request Header Fields Too Large"}"#),
             (Error::BodyBroken, 400, r#"{"detail":"Bad Request"}"#),
             (Error::BodyCut, 400, r#"{"detail":"Bad Request"}"#),
             (Error::BodyTooSlow, 408, r#"{"detail":"Request Timeout"}"#),

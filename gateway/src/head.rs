@@ -32,10 +32,10 @@ pub(crate) fn check<B>(request: &Request<B>, origins: &Origins) -> Result<(), Er
 
 /// Requires one Host header (RFC 9112, 3.2): of several, a proxy may have used another one. HTTP/1.0
 /// needs none, for the health checks of some load balancers.
-fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Error> {
+pub(crate) fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Error> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) if is_host(host) => Ok(()),
+        (Some(host), None) if is_host(host.as_bytes()) => Ok(()),
         (None, _) if version < Version::HTTP_11 => Ok(()),
         _ => Err(Error::HostInvalid),
     }
@@ -43,10 +43,27 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Error> {
 
 /// Returns true for one host with an optional port, or nothing (RFC 9110, 7.2). Several hosts with
 /// commas between them are not one, although RFC 3986 permits a comma in a name.
-fn is_host(value: &HeaderValue) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let permitted =
         |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
-    value.as_bytes().iter().all(permitted)
+    value.iter().all(permitted)
+}
+
+/// Maximum size of the head of a request: an identifier in a path, a token and headers of proxies take
+/// a few thousand bytes. A larger head has status 431, like a head with more headers.
+pub(crate) const MAX_BYTES: usize = 32 * 1024;
+
+/// Maximum number of headers.
+pub(crate) const MAX_HEADERS: usize = 100;
+
+/// Returns whether a head is within the bounds of all routes but those of forward authentication, which
+/// get the heads of end users with those of proxies.
+pub(crate) fn is_within_bounds<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    // The least bytes of a line: `NAME:VALUE` and its end.
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3);
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    headers.len() <= MAX_HEADERS && target + lines.sum::<usize>() <= MAX_BYTES
 }
 
 /// Returns true for methods with which routes may change state.

@@ -12,6 +12,7 @@
 //! * `request_log`: the id, the time and the log line of each request. [`head`]: rules for its head.
 //! * `routes`: the sitemap, then one file for each resource. [`state`]: the state that they share.
 //! * [`callers`]: API keys, tokens, scopes and limits of callers.
+//! * [`authz`]: forward authentication, for proxies.
 //! * [`policy_file`]: the file of policies, and the tokens of end users.
 //! * `limits`: several limits of one check.
 //! * [`request`]: fields and values of requests, and their errors.
@@ -30,6 +31,7 @@
 
 use std::sync::Arc;
 
+pub mod authz;
 pub mod callers;
 pub mod command_line;
 pub mod crypto;

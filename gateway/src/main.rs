@@ -14,6 +14,7 @@ use std::{
 use mimalloc::MiMalloc;
 use ratelimit_gateway::{
     apps,
+    authz::Authz,
     callers::{self, Callers},
     command_line::Command,
     crypto,
@@ -36,7 +37,9 @@ use ratelimit_gateway::{
     startup_error::StartupError,
     state::AppState,
     telemetry::{self, Series},
+    watched_files::WatchedFiles,
 };
+use rustls::ServerConfig;
 use store::Store;
 use tokio::runtime::Builder;
 
@@ -104,6 +107,12 @@ fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// Reads the files for HTTPS, and reads them again whenever they change.
+fn watch_tls(options: &ListenOptions) -> Result<Option<WatchedFiles<ServerConfig>>, StartupError> {
+    let watch = |files| tls::watch(files, options.client_authorities.as_ref());
+    options.tls.as_ref().map(watch).transpose()
+}
+
 /// The longest time that reads of files and other work on threads may delay the end of the process. A
 /// file system of the network can block a read for ever.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -118,7 +127,7 @@ fn serve_until_signal(settings: Settings) -> Result<(), Box<dyn Error>> {
 
 async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let _log = telemetry::start_log(settings.log_format, settings.log_level)?;
-    let tls = settings.listen.tls.as_ref().map(tls::watch).transpose()?;
+    let tls = watch_tls(&settings.listen)?;
     let callers = Callers::open(&settings.callers)?;
     let policies = settings.policies.as_ref().map(FirstRead::new).transpose()?;
     let stopping = Stopping::default();
@@ -148,6 +157,7 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
         callers: callers.map(Arc::new),
         policies,
         policy_decisions,
+        authz: Authz::new(settings.authz),
         inline_limits: settings.inline_limits,
         allowed_origins: settings.allowed_origins,
         store,
@@ -177,7 +187,7 @@ async fn check_health(settings: &Settings, probe: Probe) -> Result<(), String> {
 /// Reads every file that a setting names, and with `connect` sends every command to Redis.
 #[tokio::main(flavor = "current_thread")]
 async fn check_settings(settings: &Settings, connect: bool) -> Result<(), Box<dyn Error>> {
-    settings.listen.tls.as_ref().map(tls::watch).transpose()?;
+    watch_tls(&settings.listen)?;
     let callers = Callers::open(&settings.callers)?;
     if let Some(policies) = &settings.policies {
         for remark in PolicyFile::check(policies, None).await? {

@@ -93,14 +93,21 @@ impl Pattern {
 /// An answer, with the decision if the request was a check.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    response: Response,
+    pub(crate) response: Response,
     decision: Option<Decision>,
+    /// True if the answer has the time that it took in a header.
+    has_time: bool,
 }
 
 impl Answer {
     /// Returns the answer to a check.
     pub(crate) fn to_check(response: Response, decision: Option<Decision>) -> Self {
-        Self { response, decision }
+        Self { response, decision, has_time: true }
+    }
+
+    /// Returns the answer to a proxy, which copies the headers of the answer to end users.
+    pub(crate) fn to_proxy(response: Response, decision: Option<Decision>) -> Self {
+        Self { response, decision, has_time: false }
     }
 }
 
@@ -108,7 +115,7 @@ impl From<Response> for Answer {
     /// Takes the decision from the extensions, where handlers put it.
     fn from(mut response: Response) -> Self {
         let decision = response.extensions_mut().remove::<Decision>();
-        Self { response, decision }
+        Self { response, decision, has_time: true }
     }
 }
 
@@ -135,7 +142,7 @@ pub(crate) fn record<B, F: Future<Output = Answer>>(
     let answer = Box::pin(catch_panic(answer(request)));
     context.attach(async move {
         let context = exchange.trace.as_ref().map(RequestSpan::context);
-        let Answer { mut response, decision } = match context {
+        let Answer { mut response, decision, has_time } = match context {
             Some(context) => answer.with_context(context).await,
             None => answer.await,
         };
@@ -143,7 +150,9 @@ pub(crate) fn record<B, F: Future<Output = Answer>>(
             None => exchange.end(response.status(), decision, "answered"),
             Some(ClientGone) => exchange.end_disconnected(),
         };
-        response.headers_mut().insert(PROCESS_TIME, headers::milliseconds(time));
+        if has_time {
+            response.headers_mut().insert(PROCESS_TIME, headers::milliseconds(time));
+        }
         response.headers_mut().insert(REQUEST_ID, id_of_answer);
         Ok(response)
     })

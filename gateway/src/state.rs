@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use store::Store;
 
 use crate::{
+    authz::Authz,
     callers::Callers,
     error::Error,
     head::Origins,
@@ -30,6 +31,8 @@ pub struct AppState {
     pub policies: Option<PolicyFile>,
     /// The numbers of decisions by the policies.
     pub policy_decisions: Arc<PolicyDecisions>,
+    /// The options and the log of forward authentication.
+    pub authz: Authz,
     /// True if callers may send limits of their own.
     pub inline_limits: bool,
     /// The part that decides.

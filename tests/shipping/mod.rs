@@ -15,7 +15,7 @@ mod kubernetes;
 // The examples in each language.
 mod languages;
 // The examples for reverse proxies.
-mod proxies;
+mod reverse_proxy;
 // The programs of docs/recipes.md.
 mod recipes;
 // The figures in README.md.

@@ -139,6 +139,8 @@ pub struct Attributes<'r> {
     /// Words, and parameters of the query that a caller writes by name.
     words: SmallVec<[Pair<'r>; 4]>,
     claims: Option<&'r dyn ClaimSource>,
+    /// True if the request has several tokens, so that no claim has one value.
+    tokens_repeated: bool,
     /// Claims that are written by name; only explanations take them.
     written_claims: Vec<(String, Vec<u8>)>,
 }
@@ -168,6 +170,7 @@ impl<'r> Attributes<'r> {
             headers: SmallVec::new(),
             words: SmallVec::new(),
             claims: None,
+            tokens_repeated: false,
             written_claims: Vec::new(),
         }
     }
@@ -226,6 +229,12 @@ impl<'r> Attributes<'r> {
     /// Sets the source of verified claims.
     pub fn set_claims(&mut self, claims: &'r dyn ClaimSource) {
         self.claims = Some(claims);
+    }
+
+    /// Marks a request with several tokens of the end user: the server behind the proxy may read
+    /// another one than the gateway would verify, so that each claim is repeated.
+    pub fn set_tokens_repeated(&mut self) {
+        self.tokens_repeated = true;
     }
 
     /// Sets an attribute that a caller writes by its name in the file.
@@ -356,6 +365,9 @@ impl<'r> Attributes<'r> {
                 only(name, lines.map(|(_, value)| &**value))?.map_or(Value::Missing, borrowed)
             }
             AttributeName::Query(parameter) => self.parameter(name, parameter)?,
+            AttributeName::Claim(_) if self.tokens_repeated => {
+                return Err(RequestError::Repeated(name.to_string().into()));
+            }
             AttributeName::Claim(names) => self.claim(name, names),
             AttributeName::Word(word) => {
                 let words = self.words.iter().filter(|(known, _)| **known == **word);

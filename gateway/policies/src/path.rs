@@ -46,7 +46,7 @@ impl PathForm {
     ///
     /// A [`PathError`] where the path is malformed.
     pub fn normalize(self, target: &[u8]) -> Result<String, PathError> {
-        if target.len() > MAX_PATH_BYTES {
+        if path_of(target).len() > MAX_PATH_BYTES {
             return Err(PathError::TooLong);
         }
         self.write(target, false)
@@ -254,6 +254,9 @@ mod tests {
         assert_eq!(form.normalize(b"/a%00"), Err(PathError::Nul));
         assert_eq!(form.normalize(b"/a\0"), Err(PathError::Nul));
         assert_eq!(form.normalize(&[b'a'; 8_193]), Err(PathError::TooLong));
+        // The bound is not one of the query.
+        let long_query = [b"/a?".as_slice(), &[b'a'; 8_193]].concat();
+        assert_eq!(form.normalize(&long_query).as_deref(), Ok("/a"));
         assert_eq!(form.normalize_leniently(b"/%zz/%00/\xff"), "/%25zz/%00/%FF");
     }
 

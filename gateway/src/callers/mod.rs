@@ -105,6 +105,16 @@ impl Callers {
         tokens.current().verify(token)
     }
 
+    /// Returns the caller with this key.
+    pub(crate) fn identify_key(&self, key: &[u8]) -> Result<Arc<Caller>, Refusal> {
+        match key.len() {
+            // A proxy whose variable is not set sends an empty value.
+            0 => Err(Refusal::Missing),
+            1..=MAX_CREDENTIAL_BYTES => self.by_key(key).ok_or(Refusal::UnknownKey),
+            _ => Err(Refusal::TooLong),
+        }
+    }
+
     fn by_key(&self, key: &[u8]) -> Option<Arc<Caller>> {
         self.keys.as_ref()?.current().find(key).map(Arc::clone)
     }

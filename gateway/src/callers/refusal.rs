@@ -28,11 +28,13 @@ pub(crate) enum Refusal {
     Issuer,
     /// The token lacks a required claim, or has a claim of the wrong type.
     Claims,
+    /// The caller lacks the scope, where another answer than 403 is necessary.
+    Scope,
 }
 
 impl Refusal {
     /// Every reason.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Missing,
         Self::Ambiguous,
         Self::UnknownKey,
@@ -45,6 +47,7 @@ impl Refusal {
         Self::Audience,
         Self::Issuer,
         Self::Claims,
+        Self::Scope,
     ];
 
     /// The name of every reason, in the order of `ALL`.
@@ -73,6 +76,7 @@ impl Refusal {
             Self::Audience => "audience",
             Self::Issuer => "issuer",
             Self::Claims => "claims",
+            Self::Scope => "scope",
         }
     }
 }

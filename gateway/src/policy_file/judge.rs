@@ -5,6 +5,7 @@ use std::sync::Arc;
 use limiter::Instant;
 use policies::{
     Kind, Policies,
+    attributes::{Attributes, RequestError},
     judgement::{JudgedLimit, Judgement, Outcome, Shadow},
     model::{Charge, OnError},
     overrides::OverrideInfo,
@@ -106,6 +107,23 @@ impl PolicyFile {
 }
 
 impl Judge {
+    /// Returns the keys that verify tokens of end users, if there are any.
+    pub(crate) fn end_users(&self) -> Option<&EndUserTokens> {
+        self.end_users.as_deref()
+    }
+
+    /// Judges a request with these attributes, to which no limit of leases applies.
+    ///
+    /// # Errors
+    ///
+    /// As [`Policies::judge`].
+    pub(crate) fn judge_attributes(
+        &self,
+        attributes: &Attributes<'_>,
+    ) -> Result<JudgedCheck, RequestError> {
+        Ok(JudgedCheck::new(self.policies.judge(attributes, self.now)?, self.now))
+    }
+
     /// Judges a check.
     ///
     /// # Errors

@@ -74,7 +74,7 @@ struct LimitAnswer {
 
 /// An answer with its headers.
 #[derive(Debug)]
-pub(super) struct CheckReply {
+pub(crate) struct CheckReply {
     pub(super) answer: LimitsAnswer,
     /// The decision that describes all limits; `None` where no limit has decided.
     summary: Option<Decision>,
@@ -82,7 +82,7 @@ pub(super) struct CheckReply {
 }
 
 /// Decides a check of limits. Where it takes several steps it is decided also if its client has gone.
-pub(super) async fn take(
+pub(crate) async fn take(
     state: &Arc<AppState>,
     check: &LimitsCheck,
 ) -> Result<Result<LimitsDecision, StoreError>, Error> {
@@ -130,7 +130,7 @@ impl CheckReply {
 
     /// Counts the decision on a check by policy, starts its trials if it was granted, and returns its
     /// answer. `decided` is the decision on its limits, if they decide.
-    pub(super) fn of_policy(
+    pub(crate) fn of_policy(
         state: &Arc<AppState>,
         judged: JudgedCheck,
         decided: Option<Result<LimitsDecision, StoreError>>,
@@ -190,7 +190,7 @@ impl CheckReply {
     }
 
     /// Returns whether the check was granted.
-    pub(super) fn allowed(&self) -> bool {
+    pub(crate) fn allowed(&self) -> bool {
         self.answer.answer.allowed
     }
 
@@ -199,13 +199,37 @@ impl CheckReply {
         self.summary.map_or(BY_POLICY, |summary| summary.source.name())
     }
 
+    /// Returns the headers of an answer to an end user, and the decision that describes all limits.
+    /// Where a policy hides its limits, a denial has `Retry-After` alone.
+    pub(crate) fn for_end_user(self) -> (Vec<(HeaderName, HeaderValue)>, Option<Decision>) {
+        self.log();
+        let Self { answer, summary, headers } = self;
+        let mut all = Vec::with_capacity(8);
+        match headers {
+            Some(headers) => {
+                all.extend(headers);
+                let source = summary.and_then(|summary| headers::of_source(summary.source));
+                all.extend(source.into_iter().flatten());
+            }
+            None => all.extend(headers::NO_STORE),
+        }
+        if let Some(Seconds(wait)) = answer.answer.retry_after {
+            all.extend(headers::of_wait(wait));
+        }
+        (all, summary)
+    }
+
+    /// Adds the policy to the log line of the current request.
+    fn log(&self) {
+        if let Some(PolicyNames { policy, plan, .. }) = &self.answer.names {
+            telemetry::log_policy(policy.as_deref(), plan.as_deref(), &self.answer.violated);
+        }
+    }
+
     /// Returns the response to a single check, with the decision that describes all limits.
     pub(super) fn into_response(self, deny_status: StatusCode) -> (Response, Option<Decision>) {
+        self.log();
         let Self { answer, summary, headers } = self;
-        if let Some(names) = &answer.names {
-            let PolicyNames { policy, plan, .. } = names;
-            telemetry::log_policy(policy.as_deref(), plan.as_deref(), &answer.violated);
-        }
         let status = if answer.answer.allowed { StatusCode::OK } else { deny_status };
         let wait = answer.answer.retry_after.map(|Seconds(wait)| headers::of_wait(wait));
         let source = summary.and_then(|summary| headers::of_source(summary.source));

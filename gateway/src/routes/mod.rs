@@ -12,7 +12,7 @@ mod health;
 mod lease;
 mod lease_list;
 mod leases;
-mod limits_answer;
+pub(crate) mod limits_answer;
 pub(crate) mod listener_kind;
 mod metrics;
 mod pages;
@@ -48,6 +48,10 @@ use self::{
     listener_kind::ListenerKind,
 };
 use crate::{
+    authz::{
+        proxies::Peer,
+        service::{AuthzService, is_authz},
+    },
     callers::scope::Scope,
     error::Error,
     head::{self, Origins},
@@ -65,6 +69,8 @@ pub struct App {
     router: Router,
     /// The part that answers checks without the router.
     direct: Option<Arc<DirectChecks>>,
+    /// The part that answers the paths of forward authentication, to which no rule of the router applies.
+    authz: AuthzService,
 }
 
 /// The route of checks, which nearly all requests are for. The router spends as much time on a request
@@ -76,18 +82,26 @@ struct DirectChecks {
 }
 
 impl App {
-    /// Returns the answer to a request.
-    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response
+    /// Returns the answer to a request from the other end of a connection.
+    pub(crate) async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response
     where
         B: HttpBody<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>
             + Unpin
             + Send
             + 'static,
     {
+        if is_authz(&request) {
+            // A connection has room for the future of an answer, also while the connection is idle.
+            return Box::pin(self.authz.answer(request, peer)).await;
+        }
+        if !head::is_within_bounds(&request) {
+            let answer = async |_| Error::HeadTooLarge.into_response().into();
+            let answer = request_log::record(request, Pattern::None, answer).await;
+            return answer.unwrap_or_else(|never| match never {});
+        }
         let answer = match self.direct.as_ref().filter(|_| is_plain_check(&request)) {
             Some(direct) => {
                 let answer = |request| direct.answer(request);
-                // A connection has room for the future of an answer, also while the connection is idle.
                 Box::pin(request_log::record(request, Pattern::Direct(CHECK_PATH), answer)).await
             }
             None => self.router.clone().oneshot(request.map(Body::new)).await,
@@ -133,14 +147,19 @@ pub(crate) fn app(state: &Arc<AppState>, listener: ListenerKind) -> App {
     // Where callers need a key, the router authorizes them.
     let is_direct = listener != ListenerKind::Admin && state.callers.is_none();
     let direct = is_direct.then(|| Arc::new(DirectChecks { state: Arc::clone(state), pages }));
-    App { router, direct }
+    let authz = match listener {
+        ListenerKind::Admin => AuthzService::Absent,
+        ListenerKind::Shared | ListenerKind::Clients => AuthzService::new(state),
+    };
+    App { router, direct, authz }
 }
 
 /// Returns the routes for a connection above MAX_CONNECTIONS: every request has the same error.
 pub(crate) fn refusal() -> App {
     let routes = Router::new().fallback(async || Error::TooManyConnections);
     let pages = PageRules { origins: Origins::Any, cors: CorsLayer::new() };
-    App { router: request_log::add_to(routes, &Arc::new(pages)), direct: None }
+    let router = request_log::add_to(routes, &Arc::new(pages));
+    App { router, direct: None, authz: AuthzService::Refuse }
 }
 
 /// Returns the description of every operation.

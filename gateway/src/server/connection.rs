@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last.
 
-use std::{convert::Infallible, io, pin::pin, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, pin::pin, time::Duration};
 
 use axum::http::{HeaderValue, Request, header::CONNECTION};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -23,6 +23,8 @@ use super::{
     unread_body,
 };
 use crate::{
+    authz::proxies::Peer,
+    head,
     request_log::Arrival,
     routes::App,
     telemetry::{self, ClientAddress, SlowPart},
@@ -35,12 +37,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for the whole of a connection that is refused.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Maximum size of the head of a request: an identifier in a path, a token and headers of proxies take
-/// a few thousand bytes. A larger head has status 431, like a head with more than 100 headers.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// Maximum size of the head of a request to forward authentication: the head of an end user, and what
+/// proxies add.
+const MAX_AUTHZ_HEAD_BYTES: usize = 96 * 1024;
+
+/// Maximum number of headers of such a head.
+const MAX_AUTHZ_HEADERS: usize = 500;
 
 /// Maximum size of the buffer of a connection, for received bytes and for bytes to send.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The same where heads can be larger.
+const MAX_AUTHZ_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Serves connections.
 #[derive(Debug)]
@@ -66,9 +74,15 @@ impl Connector {
     ) -> Self {
         let mut http = http1::Builder::new();
         // hyper's timeout for a head would include the idle time before.
-        http.header_read_timeout(None)
-            .max_header_size(MAX_HEAD_BYTES)
-            .max_buf_size(MAX_BUFFER_BYTES);
+        http.header_read_timeout(None);
+        if options.serves_authz {
+            // The routes have the bounds for other heads.
+            http.max_header_size(MAX_AUTHZ_HEAD_BYTES)
+                .max_headers(MAX_AUTHZ_HEADERS)
+                .max_buf_size(MAX_AUTHZ_BUFFER_BYTES);
+        } else {
+            http.max_header_size(head::MAX_BYTES).max_buf_size(MAX_BUFFER_BYTES);
+        }
         let timeouts = Timeouts {
             idle: options.idle_timeout,
             head: options.header_timeout,
@@ -81,7 +95,8 @@ impl Connector {
     /// Serves a connection until its end. When `drain` changes, the connection ends after the running
     /// request.
     pub(super) async fn serve(&self, stream: TcpStream, app: App, mut drain: watch::Receiver<()>) {
-        let client = self.client(&stream);
+        let address = stream.peer_addr().ok().map(|address| address.ip());
+        let (client, peer) = (self.client(address), Peer { address, has_certificate: false });
         // `biased`: a request that has already arrived comes before the shutdown.
         match &self.tls {
             None => {
@@ -93,7 +108,7 @@ impl Connector {
                     _ = drain.changed() => return,
                 };
                 if let Ok(Ok(1)) = arrived {
-                    Box::pin(self.serve_http(stream, client, app, drain)).await;
+                    Box::pin(self.serve_http(stream, client, peer, app, drain)).await;
                 }
             }
             Some(config) => {
@@ -103,16 +118,18 @@ impl Connector {
                     _ = drain.changed() => return,
                 };
                 if let Some(stream) = stream {
-                    Box::pin(self.serve_http(stream, client, app, drain)).await;
+                    let chain = stream.get_ref().1.peer_certificates();
+                    let has_certificate = chain.is_some_and(|chain| !chain.is_empty());
+                    let peer = Peer { has_certificate, ..peer };
+                    Box::pin(self.serve_http(stream, client, peer, app, drain)).await;
                 }
             }
         }
     }
 
     /// Returns the address of the client, if the log must have it.
-    fn client(&self, stream: &TcpStream) -> Option<ClientAddress> {
-        let address = if self.logs_clients { stream.peer_addr().ok() } else { None };
-        address.map(|address| ClientAddress(address.ip()))
+    fn client(&self, address: Option<IpAddr>) -> Option<ClientAddress> {
+        address.filter(|_| self.logs_clients).map(ClientAddress)
     }
 
     /// Answers every request of a connection above the maximum number with an error. With TLS it closes
@@ -121,13 +138,14 @@ impl Connector {
         if self.tls.is_some() {
             return;
         }
-        let client = self.client(&stream);
+        let address = stream.peer_addr().ok().map(|address| address.ip());
+        let client = self.client(address);
         let service = service_fn(|mut request: Request<Incoming>| {
             if let Some(client) = client {
                 request.extensions_mut().insert(client);
             }
             let (request, unread) = unread_body::watch(request);
-            let answer = refusal.answer(request);
+            let answer = refusal.answer(request, Peer::default());
             async {
                 let mut response = answer.await;
                 unread.settle(&mut response, &Phase::new());
@@ -169,6 +187,7 @@ impl Connector {
         &self,
         stream: S,
         client: Option<ClientAddress>,
+        peer: Peer,
         app: App,
         mut drain: watch::Receiver<()>,
     ) where
@@ -184,7 +203,7 @@ impl Connector {
             }
             let arrival = Arrival::new(request.method(), client);
             let (request, unread) = unread_body::watch(request);
-            let answer = app.answer(request);
+            let answer = app.answer(request, peer);
             async {
                 arrival.start_handler();
                 let mut response = answer.await;

@@ -1,6 +1,6 @@
 //! Options of the listeners, and of the shutdown.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use store::pem::CertificateFiles;
 
@@ -15,6 +15,8 @@ pub struct ListenOptions {
     pub admin: Option<AdminOptions>,
     /// Files for HTTPS. Without them the service speaks plain HTTP.
     pub tls: Option<CertificateFiles>,
+    /// File with the authorities that issue certificates of proxies, if proxies can present one.
+    pub client_authorities: Option<PathBuf>,
     /// Maximum number of open connections of clients.
     pub max_connections: usize,
     /// True when no setting gives `max_connections`.
@@ -23,6 +25,8 @@ pub struct ListenOptions {
     pub header_timeout: Duration,
     /// Timeout for the first byte of a request.
     pub idle_timeout: Duration,
+    /// True when heads can be those of forward authentication, which are larger.
+    pub serves_authz: bool,
     /// True when log lines about requests include the address of the client.
     pub logs_clients: bool,
 }

@@ -26,6 +26,7 @@ pub(super) fn check(
     // A key of the file can have a limit without a window.
     let has_limits = has_keys || callers.limit.is_some();
 
+    let serves_tls = values.listen.tls_cert_file.is_some();
     let policies = &values.policies;
     let reads_tokens = policies.identity_jwks_file.is_some();
     let tls = "rediss:// in REDIS_URL, or REDIS_SSL=true";
@@ -73,6 +74,16 @@ pub(super) fn check(
             "IDENTITY_JWKS_FILE",
         ),
         ("IDENTITY_HASH_KEY", policies.identity_hash_key.is_empty(), has_policies, "POLICIES_FILE"),
+        (
+            "IDENTITY_COOKIE",
+            policies.identity_cookie.is_empty(),
+            reads_tokens,
+            "IDENTITY_JWKS_FILE",
+        ),
+        ("TRUSTED_PROXIES", policies.trusted_proxies.is_empty(), has_policies, "POLICIES_FILE"),
+        ("AUTHZ_PEERS", given.authz_peers.is_empty(), has_callers, files),
+        ("AUTHZ_CLIENT_CA_FILE", given.authz_client_ca_file.is_none(), has_callers, files),
+        ("AUTHZ_CLIENT_CA_FILE", given.authz_client_ca_file.is_none(), serves_tls, "TLS_CERT_FILE"),
         ("JWT_AUDIENCE", given.jwt_audience.is_empty(), uses_tokens, "JWT_JWKS_FILE"),
         ("JWT_ISSUER", given.jwt_issuer.is_empty(), uses_tokens, "JWT_JWKS_FILE"),
         (

@@ -27,6 +27,7 @@ use self::table::{
     CallerValues, ListenValues, OtelValues, PolicyValues, RedisServerValues, Texts, Values,
 };
 use crate::{
+    authz::options::AuthzOptions,
     callers::options::{CallerOptions, JwtOptions, ScopeOptions},
     command_line::Setting,
     head::Origins,
@@ -52,6 +53,8 @@ pub struct Settings {
     pub callers: CallerOptions,
     /// The file of policies, if there is one.
     pub policies: Option<PolicyOptions>,
+    /// The options of forward authentication.
+    pub authz: AuthzOptions,
     /// True if callers may send limits of their own.
     pub inline_limits: bool,
     /// The origins whose pages may call from a browser.
@@ -95,6 +98,11 @@ impl Settings {
             deny_status: values.deny_status,
             callers: callers(&values.callers)?,
             policies: policies(&values.policies)?,
+            authz: AuthzOptions {
+                trusted_proxies: values.policies.trusted_proxies.clone(),
+                peers: values.callers.authz_peers.clone(),
+                cookie: values.policies.identity_cookie.clone(),
+            },
             inline_limits: values.policies.inline_limits,
             allowed_origins: values.cors_allow_origins.clone(),
             log_level: values.log_level,
@@ -141,6 +149,8 @@ fn texts(mut value: impl FnMut(&str) -> Option<OsString>) -> Texts {
 }
 
 fn listen(values: &Values, sets_connections: bool) -> Result<ListenOptions, StartupError> {
+    let serves_authz = values.policies.policies_file.is_some();
+    let client_authorities = values.callers.authz_client_ca_file.clone();
     let (logs_clients, values) = (values.log_client_address, &values.listen);
     Ok(ListenOptions {
         host: values.host.clone(),
@@ -150,10 +160,12 @@ fn listen(values: &Values, sets_connections: bool) -> Result<ListenOptions, Star
             (&values.tls_cert_file, "TLS_CERT_FILE"),
             (&values.tls_key_file, "TLS_KEY_FILE"),
         )?,
+        client_authorities,
         max_connections: values.max_connections,
         max_connections_is_default: !sets_connections,
         header_timeout: millis(values.header_timeout_ms),
         idle_timeout: millis(values.idle_timeout_ms),
+        serves_authz,
         logs_clients,
     })
 }

@@ -11,9 +11,11 @@ use clap::{
     error::ErrorKind,
 };
 use limiter::{Units, Window};
+use policies::address::{Network, NetworkError};
 use store::{Millis, Thousandths};
 
 use crate::{
+    authz::options::Networks,
     head::Origins,
     request::{number::thousandths, quota::UNITS},
 };
@@ -117,6 +119,51 @@ impl Range for ClaimList {
         let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
         let are_names = names.iter().all(|name| !name.is_empty() && is_word(name));
         if are_names { Ok(ClaimNames(names)) } else { Err(self.error(text)) }
+    }
+}
+
+/// The name of a cookie, which can be empty.
+#[derive(Clone)]
+pub(super) struct CookieName;
+
+impl Range for CookieName {
+    type Value = String;
+
+    fn range(&self) -> String {
+        "a name of a cookie: letters, digits and any of !#$%&'*+-.^_`|~".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<String, String> {
+        let permitted =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if text.bytes().all(permitted) { Ok(text.to_owned()) } else { Err(self.error(text)) }
+    }
+}
+
+/// Addresses and networks; none in an empty text.
+#[derive(Clone)]
+pub(super) struct NetworkList;
+
+impl Range for NetworkList {
+    type Value = Networks;
+
+    fn range(&self) -> String {
+        "addresses and networks such as 10.0.0.0/8, separated by commas".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<Networks, String> {
+        if text.trim().is_empty() {
+            return Ok(Networks::default());
+        }
+        let network = |part: &str| {
+            Network::parse(part.trim()).map_err(|error| match error {
+                NetworkError::Malformed => self.error(text),
+                NetworkError::HostBits(network) => {
+                    format!("{:?} is not a network; did you mean {network}?", part.trim())
+                }
+            })
+        };
+        text.split(',').map(network).collect::<Result<_, _>>().map(Networks::new)
     }
 }
 

@@ -15,13 +15,13 @@ use tracing::level_filters::LevelFilter;
 use super::{
     redis_url::RedisUrl,
     rule::{
-        ClaimList, ClaimNames, Host, HttpUrl, OneOf, OriginList, Path, Rule, Secret, Share, Text,
-        UnitCount, Whole, WindowSeconds, Word, name, range,
+        ClaimList, ClaimNames, CookieName, Host, HttpUrl, NetworkList, OneOf, OriginList, Path,
+        Rule, Secret, Share, Text, UnitCount, Whole, WindowSeconds, Word, name, range,
     },
 };
 use crate::{
-    command_line::Setting, head::Origins, request::quota::UNITS, startup_error::StartupError,
-    telemetry::LogFormat,
+    authz::options::Networks, command_line::Setting, head::Origins, request::quota::UNITS,
+    startup_error::StartupError, telemetry::LogFormat,
 };
 
 /// The texts of the settings that are set, by name.
@@ -295,6 +295,15 @@ pub(super) struct PolicyValues {
     /// Required when a policy reads a secret attribute.
     #[arg(long, default_value = "", value_parser = Rule(Secret))]
     pub(super) identity_hash_key: String,
+
+    /// Cookie with the token of an end user, for requests without Authorization: Bearer.
+    #[arg(long, default_value = "", value_parser = Rule(CookieName))]
+    pub(super) identity_cookie: String,
+
+    /// Proxies whose X-Forwarded-For is true, as addresses and networks separated by commas. Required
+    /// when a policy reads client.ip in forward authentication.
+    #[arg(long, default_value = "", value_parser = Rule(NetworkList))]
+    pub(super) trusted_proxies: Networks,
 }
 
 /// Settings of callers.
@@ -328,6 +337,15 @@ pub(super) struct CallerValues {
     #[arg(long, default_value = "", value_parser = Rule(Word))]
     pub(super) jwt_scope_prefix: String,
 
+    /// Proxies that need no key for forward authentication, as addresses and networks separated by
+    /// commas.
+    #[arg(long, default_value = "", value_parser = Rule(NetworkList))]
+    pub(super) authz_peers: Networks,
+
+    /// PEM file with the authorities whose certificates authenticate proxies for forward
+    /// authentication, read again when it changes.
+    #[arg(long, value_parser = Rule(Path))]
+    pub(super) authz_client_ca_file: Option<PathBuf>,
     /// Requests that each caller may make per CALLER_WINDOW_SECONDS; each check of a batch counts
     /// as one. 0 is any number.
     #[arg(long, default_value = "0", value_parser = Rule(Whole::<u32>(0..=*UNITS.end())))]

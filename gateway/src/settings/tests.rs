@@ -167,6 +167,34 @@ fn policies_come_with_the_tokens_and_the_secret_of_their_identities() {
 }
 
 #[test]
+fn proxies_are_addresses_and_networks() {
+    let file = ("POLICIES_FILE", "limits.yaml");
+    let proxies = |list: &str| {
+        let settings = read(&[file, ("TRUSTED_PROXIES", list)]);
+        settings.map(|settings| settings.authz.trusted_proxies)
+    };
+    let listed = proxies("10.0.0.0/8, 2001:db8::1,::ffff:192.0.2.0/120").unwrap();
+    for (address, expected) in [
+        ("10.1.2.3", true),
+        ("::ffff:10.1.2.3", true),
+        ("2001:db8::1", true),
+        ("192.0.2.9", true),
+        ("11.0.0.1", false),
+        ("2001:db8::2", false),
+    ] {
+        assert_eq!(listed.contain(address.parse().unwrap()), expected, "{address}");
+    }
+    assert!(proxies(" ").unwrap().is_empty());
+    let rule = "is not addresses and networks such as 10.0.0.0/8, separated by commas";
+    for wrong in ["a", "10.0.0.1,", "10.0.0.0/33", "proxy.example"] {
+        assert_eq!(proxies(wrong).unwrap_err(), format!("TRUSTED_PROXIES: {wrong:?} {rule}"));
+    }
+    let error = proxies("10.0.0.1/8").unwrap_err();
+    let line = "TRUSTED_PROXIES: \"10.0.0.1/8\" is not a network; did you mean 10.0.0.0/8?";
+    assert_eq!(error, line);
+}
+
+#[test]
 fn a_prefix_that_separates_the_keys_of_an_identifier_is_refused_for_a_cluster() {
     for prefix in ["{", "a{b:", "{}app:"] {
         let setting = ("KEY_PREFIX", prefix);
@@ -186,6 +214,7 @@ fn a_setting_that_would_take_no_effect_is_refused() {
     let keys = [("API_KEYS_FILE", "keys.json")];
     let key_file = ("REDIS_TLS_KEY_FILE", "b.pem");
     let file = [("POLICIES_FILE", "limits.yaml")];
+    let tls_files = [("TLS_CERT_FILE", "a.pem"), ("TLS_KEY_FILE", "b.pem")];
     let [audience, issuer] = [("IDENTITY_AUDIENCE", "app"), ("IDENTITY_ISSUER", "it")];
     let identity = [file[0], ("IDENTITY_JWKS_FILE", "set.json"), audience, issuer];
     for (setting, needed, with) in [
@@ -206,6 +235,11 @@ fn a_setting_that_would_take_no_effect_is_refused() {
         (audience, "IDENTITY_JWKS_FILE", &identity),
         (issuer, "IDENTITY_JWKS_FILE", &identity),
         (("IDENTITY_HASH_KEY", "0123456789abcdef"), "POLICIES_FILE", &file),
+        (("IDENTITY_COOKIE", "id"), "IDENTITY_JWKS_FILE", &identity),
+        (("TRUSTED_PROXIES", "10.0.0.1"), "POLICIES_FILE", &file),
+        (("AUTHZ_PEERS", "10.0.0.1"), callers, &keys),
+        (("AUTHZ_PEERS", "10.0.0.1"), callers, &jwt),
+        (("AUTHZ_CLIENT_CA_FILE", "ca.pem"), callers, &[keys[0], tls_files[0], tls_files[1]]),
         (jwt[0], "JWT_JWKS_FILE", &jwt[1..]),
         (jwt[1], "JWT_JWKS_FILE", &[jwt[0], jwt[2]]),
         (("CALLER_LIMIT", "5"), callers, &jwt),
@@ -226,6 +260,8 @@ fn a_setting_that_would_take_no_effect_is_refused() {
         with.push(setting);
         assert!(read(&with).is_ok(), "{with:?}: {:?}", read(&with));
     }
+    let without_tls = [keys[0], ("AUTHZ_CLIENT_CA_FILE", "ca.pem")];
+    assert!(read(&without_tls).unwrap_err().contains("takes no effect without TLS_CERT_FILE"));
     let plain = [("REDIS_URL", "redis://a"), ("REDIS_SSL", "true"), ("REDIS_TLS_CA_FILE", "a.pem")];
     assert!(read(&plain).unwrap_err().contains("takes no effect without rediss://"));
     let limited = [jwt[0], jwt[1], jwt[2], ("CALLER_WINDOW_SECONDS", "5")];

@@ -51,6 +51,16 @@ fn a_header_that_comes_twice_is_a_fault_in_either_case() {
 }
 
 #[test]
+fn no_claim_has_a_value_where_the_request_has_several_tokens() {
+    let claims: Claims = serde_json::from_str(r#"{"sub": "alice"}"#).unwrap();
+    let mut attributes = authz();
+    attributes.set_claims(&claims);
+    attributes.set_tokens_repeated();
+    assert_eq!(value(&attributes, "jwt.sub"), Err(RequestError::Repeated("jwt.sub".into())));
+    assert_eq!(value(&attributes, "header.x"), Ok(None));
+}
+
+#[test]
 fn claims_are_paths_and_a_name_with_dots_is_one_name() {
     let claims: Claims = serde_json::from_str(
         r#"{"a":{"b":5.5},"https://acme.com/plan":"pro","l":["x",1],"n":null,"e":[],"t":1e21}"#,

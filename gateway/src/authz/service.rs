@@ -1,0 +1,168 @@
+//! The contracts over HTTP.
+//!
+//! Proxies copy the headers of answers to end users, and take every status of 2xx as a grant. So these
+//! paths have no CORS headers and no rules for pages, no other part of the service answers them, and
+//! their answers have no body.
+
+use std::sync::Arc;
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::{
+        HeaderName, HeaderValue, Request, StatusCode,
+        header::{CONNECTION, RETRY_AFTER},
+        request::Parts,
+    },
+    response::Response,
+};
+
+use super::{
+    contract::{self, Call, Options},
+    decide::{AuthzDecision, AuthzOutcome, decide},
+    description,
+    faults::{Fault, Misconfiguration},
+    original::PROXY_KEY,
+    proxies::{self, Peer},
+};
+use crate::{
+    callers::scope::Scope,
+    head, headers,
+    request_log::{self, Answer, Pattern},
+    state::AppState,
+};
+
+/// The status of a denial for end users, where the proxy needs another one.
+const STATUS: HeaderName = HeaderName::from_static("x-ratelimit-status");
+
+/// The answers of a listener to the paths of forward authentication.
+#[derive(Debug, Clone)]
+pub(crate) enum AuthzService {
+    /// The listener serves the contracts.
+    Serve(Arc<AppState>),
+    /// The listener serves no contract.
+    Absent,
+    /// The connection is above MAX_CONNECTIONS.
+    Refuse,
+}
+
+/// Returns whether a request is for a path of forward authentication.
+pub(crate) fn is_authz<B>(request: &Request<B>) -> bool {
+    contract::is_below_root(request.uri().path())
+}
+
+impl AuthzService {
+    /// Returns the service of a listener for clients. Without policies there is none.
+    pub(crate) fn new(state: &Arc<AppState>) -> Self {
+        match state.policies {
+            Some(_) => Self::Serve(Arc::clone(state)),
+            None => Self::Absent,
+        }
+    }
+
+    /// Returns the answer to a request of a proxy, with its log line.
+    pub(crate) async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response
+    where
+        B: HttpBody<Data = Bytes>,
+    {
+        let call = target(request.uri()).and_then(Call::parse);
+        let pattern = call.map_or(Pattern::None, |call| Pattern::Direct(call.contract.route()));
+        let answer = async |request: Request<B>| {
+            let (head, body) = request.into_parts();
+            let closes = !body.is_end_stream();
+            // The rest of the body is dropped after the answer, if the proxy has announced one.
+            drop(body);
+            let mut answer = self.answer_head(&head, peer).await;
+            if closes {
+                answer.response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer
+        };
+        let answer = request_log::record(request, pattern, answer).await;
+        answer.unwrap_or_else(|never| match never {})
+    }
+
+    async fn answer_head(&self, head: &Parts, peer: Peer) -> Answer {
+        let state = match self {
+            Self::Serve(state) => state,
+            Self::Absent => return without_decision(StatusCode::NOT_FOUND, None),
+            Self::Refuse => return of_fault(&Fault::Overloaded),
+        };
+        let Some(call) = target(&head.uri).and_then(Call::parse) else {
+            return without_decision(StatusCode::NOT_FOUND, None);
+        };
+        if let Err(error) = head::check_host(head.version, &head.headers) {
+            return without_decision(error.status(), None);
+        }
+        let options = match authorize(state, head, &call, peer) {
+            Ok(options) => options,
+            Err(fault) => {
+                state.authz.faults.record(&fault);
+                return of_fault(&fault);
+            }
+        };
+        let original = match description::read(head, &call, options, peer) {
+            Ok(original) => original,
+            Err(fault) => {
+                state.authz.faults.record(&fault);
+                return of_fault(&fault);
+            }
+        };
+        of_decision(decide(state, &original).await, options)
+    }
+}
+
+/// Returns the request target of a request in any form.
+fn target(uri: &axum::http::Uri) -> Option<&str> {
+    uri.path_and_query().map(|target| target.as_str())
+}
+
+/// Authenticates the proxy, and returns the options that its configuration has written into the path.
+fn authorize<'c, 'u>(
+    state: &AppState,
+    head: &Parts,
+    call: &'c Call<'u>,
+    peer: Peer,
+) -> Result<&'c Options<'u>, Fault> {
+    let keys = head.headers.get_all(PROXY_KEY).iter().map(HeaderValue::as_bytes);
+    proxies::authenticate(state, peer, keys, Scope::Check)
+        .map_err(|refusal| Fault::Misconfigured(Misconfiguration::Proxy(refusal)))?;
+    let options = call.options.as_ref();
+    options.map_err(|error| Fault::Misconfigured(Misconfiguration::Options(error.clone())))
+}
+
+/// Returns the answer with a decision.
+fn of_decision(decision: AuthzDecision, options: &Options<'_>) -> Answer {
+    let AuthzDecision { outcome, headers, decision } = decision;
+    let status = match outcome {
+        AuthzOutcome::Allowed => StatusCode::OK,
+        AuthzOutcome::Denied => options.deny_status,
+        AuthzOutcome::Fault(fault) => return of_fault(&fault),
+    };
+    let mut response = empty(status);
+    response.headers_mut().extend(headers);
+    if !status.is_success() && status != StatusCode::TOO_MANY_REQUESTS {
+        let denied = StatusCode::TOO_MANY_REQUESTS.as_u16();
+        response.headers_mut().insert(STATUS, denied.into());
+    }
+    Answer::to_proxy(response, decision)
+}
+
+/// Returns the answer without a decision.
+fn of_fault(fault: &Fault) -> Answer {
+    let wait = matches!(fault, Fault::Unavailable | Fault::Overloaded)
+        .then_some((RETRY_AFTER, HeaderValue::from_static("1")));
+    without_decision(fault.status(), wait)
+}
+
+fn without_decision(status: StatusCode, wait: Option<(HeaderName, HeaderValue)>) -> Answer {
+    let mut response = empty(status);
+    response.headers_mut().extend(headers::NO_STORE);
+    response.headers_mut().extend(wait);
+    Answer::to_proxy(response, None)
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
