@@ -41,6 +41,18 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("make run", "the_whole_is_run_by_one_command_and_stopped_by_a_signal"),
     ("make test", ".ci/run"),
     ("make test-web", ".ci/run"),
+    ("make test-proxies", ".ci/run"),
+    ("POLICIES_FILE=examples/nginx/policies.yaml", PROXIES),
+    ("POLICIES_FILE=examples/haproxy/policies.yaml", PROXIES),
+    ("POLICIES_FILE=examples/caddy/policies.yaml", PROXIES),
+    ("POLICIES_FILE=examples/traefik/policies.yaml", PROXIES),
+    ("python3 -m http.server 9000", PROXIES),
+    ("sudo nginx", PROXIES),
+    ("(cd examples/haproxy", PROXIES),
+    ("(cd examples/traefik", PROXIES),
+    ("caddy run", PROXIES),
+    ("curl --include http://127.0.0.1:8080/", PROXIES),
+    ("curl --silent --output /dev/null --write-out", PROXIES),
     ("make test-servers", ".ci/run, in the short form"),
     ("make lint", ".ci/run"),
     ("make memcheck", ".ci/run"),
@@ -63,6 +75,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
 ];
 
+/// The target that tests the commands of the examples for proxies.
+const PROXIES: &str = "make test-proxies, with the same files";
+
 /// The policies for a page that sends attributes and has no file of its own. Requests without a path
 /// match none of them.
 const POLICIES: &str = "
@@ -79,7 +94,7 @@ const LANGUAGES: &[(&str, &str)] = &[
     ("java", "languages.rs"),
     ("js", "languages.rs"),
     ("json", "an answer, or parsed"),
-    ("nginx", "proxies.rs"),
+    ("nginx", "reverse_proxy.rs"),
     ("php", "languages.rs"),
     ("python", "languages.rs"),
     ("rust", "languages.rs"),
