@@ -126,9 +126,9 @@ fn memory_usage_agrees_with_the_allocator() {
         assert!((-60.0..20.0).contains(&error), "{bucket:?} {number:?}");
     }
     let window = Bytes::of(Kind::Window, 20_000);
-    // 16 bytes of state, and not 32.
+    // 16 bytes of state, and not 32. The server's own memory differs by parts of a byte for each key.
     assert_close(bucket.told - window.told, bucket.grown - window.grown, "window");
-    assert!(window.grown <= bucket.grown - 16.0, "{window:?} {bucket:?}");
+    assert!(window.grown <= bucket.grown - 15.0, "{window:?} {bucket:?}");
     if apart {
         assert_close(window.told, window.grown - untold, "window");
     }
