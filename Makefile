@@ -17,8 +17,8 @@ test: ## Run the tests that need Rust and redis-server
 	@scripts/install test
 	cargo test --locked --workspace
 
-test-web: ## Run the tests that need a browser, Python, Prometheus or kubectl as well
-	@scripts/install test web
+test-web: ## Run the tests that need a browser, other languages, Prometheus or kubectl as well
+	@scripts/install test web callers
 	cargo test --locked --workspace --test tests -- --ignored
 
 test-images: ## Build the images, and run them and docker-compose.yml by docs/install.md
@@ -51,9 +51,10 @@ lint: ## Check format, lints, scripts, workflows, licences and advisories
 	@scripts/check-dependencies
 	@scripts/check-workflows
 
-dist: ## Make the archive of a release for this machine in target/dist, and test it
+dist: ## Make the archive of a release for this machine and the packages of the clients in target/dist
 	@scripts/install check-dist
 	@scripts/dist
+	@scripts/dist-clients
 	@scripts/check-dist target/dist/*.tar.gz
 
 dist-in-container: ## Make the archive in a container of the oldest system that it fits: LIBC=gnu (default) or musl

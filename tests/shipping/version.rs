@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::harness::{health, repository};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -16,6 +18,14 @@ fn the_changelog_begins_with_it() {
     let mut sections = changelog.lines().filter_map(|line| line.strip_prefix("## "));
     let newest = sections.find(|section| *section != "Unreleased").unwrap();
     assert_eq!(newest.split(' ').next(), Some(VERSION), "{newest}");
+}
+
+#[test]
+fn the_clients_have_it() {
+    let project = format!("[project]\nname = \"ratelimit-gateway-client\"\nversion = \"{VERSION}\"\n");
+    assert!(read("clients/python/pyproject.toml").contains(&project), "no\n{project}");
+    let package: Value = serde_json::from_str(&read("clients/node/package.json")).unwrap();
+    assert_eq!(package["version"], VERSION);
 }
 
 #[test]

@@ -1,0 +1,1 @@
+export { rateLimit, requestAttributes } from "./index.cjs";
