@@ -16,6 +16,7 @@ ARG REDIS_IMAGE=redis:8.6-trixie
 FROM rust:1.95-bookworm AS manifests
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
+COPY examples/axum/Cargo.toml examples/axum/
 COPY module/Cargo.toml module/
 COPY module/limiter/Cargo.toml module/limiter/
 COPY gateway/Cargo.toml gateway/
@@ -29,11 +30,11 @@ COPY tests/Cargo.toml tests/
 COPY tests/clock/Cargo.toml tests/clock/
 COPY tests/faults/Cargo.toml tests/faults/
 COPY tests/tokens/Cargo.toml tests/tokens/
-RUN mkdir module/src module/limiter/src gateway/src gateway/benches/baseline/src \
+RUN mkdir examples/axum/src module/src module/limiter/src gateway/src gateway/benches/baseline/src \
         gateway/calendar/src gateway/import/src gateway/policies/src gateway/policies/benches \
         gateway/replay/src gateway/store/src tests/benches tests/clock/src tests/faults/src \
         tests/tokens/src \
-    && touch module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs \
+    && touch examples/axum/src/main.rs module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs \
         gateway/benches/baseline/src/main.rs gateway/calendar/src/lib.rs \
         gateway/import/src/lib.rs gateway/policies/src/lib.rs \
         gateway/policies/benches/matching.rs \

@@ -48,6 +48,11 @@ pub(crate) fn example(name: &str) -> PathBuf {
     build(&["--workspace", "--example", name], &format!("examples/{name}"))
 }
 
+/// The executable of a package of the workspace.
+pub(crate) fn program(name: &str) -> PathBuf {
+    build(&["--workspace", "--bin", name, "--examples"], name)
+}
+
 /// Builds with the target directory and profile of this test binary, and returns the path of
 /// `file`.
 fn build(selection: &[&str], file: &str) -> PathBuf {

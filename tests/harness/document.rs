@@ -117,7 +117,7 @@ fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if path.is_dir() && !["target", ".git", "node_modules"].contains(&name) {
+        if path.is_dir() && !["target", ".git", ".venv", "node_modules"].contains(&name) {
             collect(&path, paths);
         } else if name.ends_with(".md") && path.is_file() {
             paths.push(path);

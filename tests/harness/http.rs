@@ -1,7 +1,9 @@
 //! HTTP as bytes on a socket: the client adds, follows, retries and hides nothing.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use super::wait::TIMEOUT;
 
@@ -43,6 +45,22 @@ impl Response {
 /// The request should ask for this with `Connection: close`.
 pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<Response> {
     exchange_over(connect(address)?, request)
+}
+
+/// Does the same from another address of this machine.
+pub(crate) fn exchange_from(
+    source: Ipv4Addr,
+    address: SocketAddr,
+    request: &[u8],
+) -> io::Result<Response> {
+    let SocketAddr::V4(address) = address else { return Err(io::ErrorKind::Unsupported.into()) };
+    let socket =
+        net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    net::bind(&socket, &SocketAddrV4::new(source, 0))?;
+    net::connect(&socket, &address)?;
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    exchange_over(socket, request)
 }
 
 /// Does the same on an open stream.

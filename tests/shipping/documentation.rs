@@ -25,6 +25,9 @@ use crate::harness::{
 /// Commands, or their beginnings, that this test does not run, and the targets that test them
 /// instead.
 const ELSEWHERE: &[(&str, &str)] = &[
+    (".venv/bin/pip install", "callers.rs"),
+    ("FAIL_OPEN=true", "callers.rs"),
+    ("curl -i localhost:3000", "callers.rs"),
     ("docker", "make test-images"),
     ("make deb", "make test-package"),
     ("sed -i", "make test-package"),
@@ -33,9 +36,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("systemctl", "make test-package"),
     ("make images", "make test-images"),
     ("gh attestation", "nothing: it is of the first release"),
+    ("export", "callers.rs"),
     ("git push", "nothing: it is the release"),
     ("git tag", "nothing: it is the release"),
     ("helm", "kubernetes.rs"),
+    ("javac", "callers.rs"),
     ("kubectl", "kubernetes.rs"),
     ("make dist", "make dist"),
     ("make run", "the_whole_is_run_by_one_command_and_stopped_by_a_signal"),
@@ -57,6 +62,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("make lint", ".ci/run"),
     ("make memcheck", ".ci/run"),
     (".ci/run", "every change"),
+    ("npm install", "callers.rs"),
+    ("python3 -m venv", "callers.rs"),
     ("locust -f locustfile.py", "by hand: it needs Locust, and minutes"),
     ("make fuzz", "by hand: it looks for what nobody knows yet"),
     ("cargo test --package ratelimit-tests --test tests", "make test, with the same words"),

@@ -200,9 +200,12 @@ fn caller(client: &mut Client) -> Option<String> {
     caller.split(' ').next()?.strip_prefix("id=").map(str::to_owned)
 }
 
-/// Returns the examples of a language on all pages; recipes.rs runs those of the recipes.
+/// Returns the examples of a language on all pages; recipes.rs runs those of the recipes, and
+/// callers.rs uses the clients.
 fn examples(language: &str) -> Vec<Block> {
-    let pages = Document::all().into_iter().filter(|page| !page.path.ends_with("docs/recipes.md"));
+    let is_elsewhere =
+        |path: &Path| path.ends_with("docs/recipes.md") || path.starts_with("clients");
+    let pages = Document::all().into_iter().filter(|page| !is_elsewhere(&page.path));
     let blocks = pages.flat_map(|document| document.blocks);
     blocks.filter(|block| block.language == language).collect()
 }

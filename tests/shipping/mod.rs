@@ -2,6 +2,8 @@
 
 // The dependencies between crates and files.
 mod arrows;
+// The examples for callers with their own code, and the packages of the clients.
+mod callers;
 // The Markdown files: links, commands, answers.
 mod documentation;
 // The Helm chart.

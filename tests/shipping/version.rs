@@ -22,7 +22,8 @@ fn the_changelog_begins_with_it() {
 
 #[test]
 fn the_clients_have_it() {
-    let project = format!("[project]\nname = \"ratelimit-gateway-client\"\nversion = \"{VERSION}\"\n");
+    let project =
+        format!("[project]\nname = \"ratelimit-gateway-client\"\nversion = \"{VERSION}\"\n");
     assert!(read("clients/python/pyproject.toml").contains(&project), "no\n{project}");
     let package: Value = serde_json::from_str(&read("clients/node/package.json")).unwrap();
     assert_eq!(package["version"], VERSION);
