@@ -23,7 +23,7 @@ enum Kind {
 
 impl Kind {
     const LOGS: [(Self, u32); 3] =
-        [(Self::Log(10), 5_000), (Self::Log(1_000), 2_000), (Self::Log(100_000), 25)];
+        [(Self::Log(10), 20_000), (Self::Log(1_000), 2_000), (Self::Log(100_000), 25)];
 
     fn fill(self, keys: u32, client: &mut Client) {
         let names = (0..keys).map(name);
@@ -126,9 +126,13 @@ fn memory_usage_agrees_with_the_allocator() {
         assert!((-60.0..20.0).contains(&error), "{bucket:?} {number:?}");
     }
     let window = Bytes::of(Kind::Window, 20_000);
-    // 16 bytes of state, and not 32. The server's own memory differs by parts of a byte for each key.
-    assert_close(bucket.told - window.told, bucket.grown - window.grown, "window");
-    assert!(window.grown <= bucket.grown - 15.0, "{window:?} {bucket:?}");
+    // A window has 16 bytes of state where a bucket has 32. Buffers of the server add up to a byte
+    // for each key, which is much beside 16 bytes.
+    for (what, saved) in
+        [("told", bucket.told - window.told), ("grown", bucket.grown - window.grown)]
+    {
+        assert!((14.0..18.0).contains(&saved), "{what}: {window:?} {bucket:?}");
+    }
     if apart {
         assert_close(window.told, window.grown - untold, "window");
     }
