@@ -213,6 +213,32 @@ fn a_trial_is_counted_and_prevents_nothing() {
 }
 
 #[test]
+fn each_policy_that_skips_a_check_is_counted() {
+    let policies = r#"
+version: 1
+policies:
+  - {name: trial, by: [identifier], missing: skip, limits: [{name: a, limit: 1, per: 365d}], shadow: true}
+  - {name: user, by: [identifier], missing: skip, limits: [{name: a, limit: 9, per: 365d}]}
+  - {name: host, match: {host: a.example}, by: [], limits: [{name: a, limit: 9, per: 365d}]}
+"#;
+    for site in Site::both(policies) {
+        let (gateway, name) = (&site.gateway, site.name());
+        let skipped = || ["trial", "user"].map(|policy| count(gateway, policy, "", "", "skipped"));
+        let host = json!({ "attributes": { "host": "a.example" } });
+        assert_eq!(check(gateway, &host)["policy"], "host", "{name}");
+        assert_eq!(skipped(), [1.0, 1.0], "{name}");
+        // No policy applies; the default limit decides the last one.
+        check(gateway, &json!({ "attributes": { "host": "b.example" } }));
+        check(gateway, &json!({ "policy": "user" }));
+        let batch = json!({ "checks": [host, { "policy": "trial" }, { "limit": 1 }] });
+        gateway.post("/rate-limit/check/batch", &batch.to_string());
+        assert_eq!(skipped(), [4.0, 4.0], "{name}");
+        check(gateway, &json!({ "identifier": "u" }));
+        assert_eq!(skipped(), [4.0, 4.0], "{name}");
+    }
+}
+
+#[test]
 fn a_cost_that_is_always_charged_needs_one_unit() {
     for site in Site::both(POLICIES) {
         let (gateway, name) = (&site.gateway, site.name());

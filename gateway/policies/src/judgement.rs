@@ -23,6 +23,9 @@ pub struct Judgement<'p> {
     pub limits: Vec<JudgedLimit<'p>>,
     /// Trials: decided after the limits were granted, without an effect on the request.
     pub shadows: Vec<Shadow<'p>>,
+    /// The policies, trials included, that match and skip the request, because the request lacks an
+    /// attribute of their identities.
+    pub skipped: Vec<&'p Policy>,
 }
 
 /// The decision about a request, as far as it needs no state.
@@ -116,6 +119,7 @@ impl<'p> Judgement<'p> {
             r#override: None,
             limits: Vec::new(),
             shadows: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 

@@ -31,6 +31,13 @@ pub(crate) struct PolicyJudgement<'p> {
     pub(crate) shadow_block: Option<&'p Override>,
 }
 
+/// The policies that a search has found before the one that applies.
+#[derive(Default)]
+struct Found<'p> {
+    shadows: Vec<Shadow<'p>>,
+    skipped: Vec<&'p Policy>,
+}
+
 impl Policies {
     /// Returns the limits to take for a request.
     ///
@@ -47,7 +54,7 @@ impl Policies {
             let policy = self.policy_for(name, attributes)?;
             return self.judge_named(policy, attributes, now);
         }
-        let mut shadows = Vec::new();
+        let mut found = Found::default();
         for number in self.index.find(attributes) {
             let Some(policy) = self.policies.get(number as usize) else { continue };
             if !policy.entries.contains(attributes.entry) {
@@ -56,20 +63,20 @@ impl Policies {
             if policy.shadow {
                 // A trial prevents nothing: with a fault of the request, the trial does not apply.
                 if policy.matches(attributes) == Ok(true)
-                    && let Ok(Some(judged)) = self.decide(policy, attributes, now)
+                    && let Ok(judged) = self.decide(policy, attributes, now)
                 {
-                    judged.into_shadows(policy, &mut shadows);
+                    found.add_trial(policy, judged);
                 }
                 continue;
             }
-            if policy.matches(attributes)?
-                && let Some(judged) = self.decide(policy, attributes, now)?
-            {
-                return Ok(judged.finish(policy, shadows));
+            if policy.matches(attributes)? {
+                match self.decide(policy, attributes, now)? {
+                    Some(judged) => return Ok(judged.finish(policy, found)),
+                    None => found.skipped.push(policy),
+                }
             }
         }
-        let deny = self.deny_unmatched;
-        Ok(Judgement { shadows, ..Judgement::new(Outcome::Unmatched { deny }) })
+        Ok(found.unmatched(self.deny_unmatched))
     }
 
     /// Returns the policy that a request names.
@@ -92,18 +99,18 @@ impl Policies {
         attributes: &Attributes<'_>,
         now: Instant,
     ) -> Result<Judgement<'p>, RequestError> {
-        let mut shadows = Vec::new();
+        let mut found = Found::default();
         if policy.shadow {
-            if let Ok(Some(judged)) = self.decide(policy, attributes, now) {
-                judged.into_shadows(policy, &mut shadows);
+            if let Ok(judged) = self.decide(policy, attributes, now) {
+                found.add_trial(policy, judged);
             }
-            return Ok(Judgement { shadows, ..Judgement::new(Outcome::Unmatched { deny: false }) });
+            return Ok(found.unmatched(false));
         }
         Ok(match self.decide(policy, attributes, now)? {
-            Some(judged) => judged.finish(policy, shadows),
+            Some(judged) => judged.finish(policy, found),
             None => {
-                let deny = self.deny_unmatched;
-                Judgement::new(Outcome::Unmatched { deny })
+                found.skipped.push(policy);
+                found.unmatched(self.deny_unmatched)
             }
         })
     }
@@ -229,13 +236,21 @@ impl<'p> PolicyJudgement<'p> {
     }
 
     /// Returns the judgement of a request to which the policy applies.
-    fn finish(self, policy: &'p Policy, mut shadows: Vec<Shadow<'p>>) -> Judgement<'p> {
+    fn finish(self, policy: &'p Policy, found: Found<'p>) -> Judgement<'p> {
         let policy_of = Some(policy);
+        let Found { mut shadows, skipped } = found;
         if !policy.enforce {
             let (plan, r#override) = (self.plan, self.r#override);
             self.into_shadows(policy, &mut shadows);
             let judgement = Judgement::new(Outcome::Limited);
-            return Judgement { policy: policy_of, plan, r#override, shadows, ..judgement };
+            return Judgement {
+                policy: policy_of,
+                plan,
+                r#override,
+                shadows,
+                skipped,
+                ..judgement
+            };
         }
         let Self { outcome, plan, r#override, limits, shadow_limits, shadow_block } = self;
         shadows.extend(shadow_block.map(|entry| blocked(policy, entry)));
@@ -243,7 +258,7 @@ impl<'p> PolicyJudgement<'p> {
             let limits = shadow_limits;
             shadows.push(Shadow { policy, plan, r#override, denied: false, limits });
         }
-        Judgement { outcome, policy: policy_of, plan, r#override, limits, shadows }
+        Judgement { outcome, policy: policy_of, plan, r#override, limits, shadows, skipped }
     }
 
     /// Adds the trials of a policy that prevents nothing.
@@ -256,6 +271,22 @@ impl<'p> PolicyJudgement<'p> {
             let (plan, r#override) = (self.plan, self.r#override);
             shadows.push(Shadow { policy, plan, r#override, denied, limits });
         }
+    }
+}
+
+impl<'p> Found<'p> {
+    /// Adds the decision of a policy that is a trial.
+    fn add_trial(&mut self, policy: &'p Policy, judged: Option<PolicyJudgement<'p>>) {
+        match judged {
+            Some(judged) => judged.into_shadows(policy, &mut self.shadows),
+            None => self.skipped.push(policy),
+        }
+    }
+
+    /// Returns the judgement of a request to which no policy applies.
+    fn unmatched(self, deny: bool) -> Judgement<'p> {
+        let Self { shadows, skipped } = self;
+        Judgement { shadows, skipped, ..Judgement::new(Outcome::Unmatched { deny }) }
     }
 }
 

@@ -41,16 +41,19 @@ pub(crate) enum PolicyOutcome {
     Unlimited,
     /// No policy applies.
     Unmatched,
+    /// The policy matches, and skips the check because of a missing attribute.
+    Skipped,
 }
 
 impl PolicyOutcome {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Allowed,
         Self::Denied,
         Self::ShadowDenied,
         Self::Blocked,
         Self::Unlimited,
         Self::Unmatched,
+        Self::Skipped,
     ];
 
     const fn name(self) -> &'static str {
@@ -61,6 +64,7 @@ impl PolicyOutcome {
             Self::Blocked => "blocked",
             Self::Unlimited => "unlimited",
             Self::Unmatched => "unmatched",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -109,6 +113,13 @@ impl PolicyDecisions {
             true
         });
         table.rows = table.policies.values().map(Vec::len).sum();
+    }
+
+    /// Counts the policies that have skipped a check.
+    pub(crate) fn count_skipped(&self, policies: &[String]) {
+        for policy in policies {
+            self.count(policy, "", "", PolicyOutcome::Skipped);
+        }
     }
 
     /// Counts a decision.

@@ -40,6 +40,8 @@ pub(crate) struct JudgedCheck {
     pub(crate) limits: NamedLimits,
     /// Decided after a grant, without an effect on the answer.
     pub(crate) trials: Vec<Trial>,
+    /// The names of the policies that have skipped the check.
+    pub(crate) skipped: Vec<String>,
     /// True if answers have headers about the limits.
     pub(crate) has_headers: bool,
 }
@@ -148,7 +150,7 @@ impl JudgedCheck {
             OnError::Local => FailMode::Local,
         });
         let has_headers = judgement.headers();
-        let Judgement { policy, plan, r#override, limits, shadows, .. } = judgement;
+        let Judgement { policy, plan, r#override, limits, shadows, skipped, .. } = judgement;
         Self {
             verdict,
             names: PolicyNames {
@@ -158,6 +160,7 @@ impl JudgedCheck {
             },
             limits: named(&limits, fail_mode),
             trials: shadows.into_iter().map(Trial::from).collect(),
+            skipped: skipped.iter().map(|policy| policy.name.to_string()).collect(),
             has_headers,
         }
     }

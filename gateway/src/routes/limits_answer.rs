@@ -135,7 +135,8 @@ impl CheckReply {
         judged: JudgedCheck,
         decided: Option<Result<LimitsDecision, StoreError>>,
     ) -> Result<Self, Error> {
-        let JudgedCheck { verdict, names, limits, trials, has_headers } = judged;
+        let JudgedCheck { verdict, names, limits, trials, skipped, has_headers } = judged;
+        state.policy_decisions.count_skipped(&skipped);
         let count = |limit: &str, outcome| count(state, &names, limit, outcome);
         let reply = match (verdict, decided) {
             (Verdict::Limits, Some(decided)) => {
@@ -309,6 +310,7 @@ fn count(state: &AppState, names: &PolicyNames, limit: &str, outcome: PolicyOutc
 /// Counts a check that no policy applies to and that the default limit has decided, and starts its
 /// trials if it was granted.
 pub(super) fn count_unmatched(state: &Arc<AppState>, judged: JudgedCheck, allowed: bool) {
+    state.policy_decisions.count_skipped(&judged.skipped);
     count(state, &judged.names, "", PolicyOutcome::Unmatched);
     if allowed {
         start_trials(state, judged.trials);

@@ -49,6 +49,30 @@ fn a_shadow_policy_in_front_of_the_real_one_does_not_switch_it_off() {
 }
 
 #[test]
+fn the_policies_that_skip_a_request_are_in_the_judgement() {
+    let policies = policies(&format!(
+        "version: 1\npolicies:\n  - {{name: trial, by: [identifier], missing: skip, shadow: true, {LIMITS}}}\n  - {{name: first, match: {{path: /a}}, by: [identifier], missing: skip, {LIMITS}}}\n  - {{name: other, match: {{path: /b}}, by: [identifier], missing: skip, {LIMITS}}}\n  - {{name: rest, match: {{path: \"/*\"}}, by: [], enforce: false, {LIMITS}}}\n"
+    ));
+    let skipped = |policy: Option<&str>, attributes: &[(&str, &str)]| {
+        let mut request = request(&policies, Entry::Check, attributes);
+        if let Some(policy) = policy {
+            request.set_policy(policy);
+        }
+        let judgement = policies.judge(&request, NOW).unwrap();
+        let names = judgement.skipped.iter().map(|policy| policy.name.to_string());
+        (applied(&judgement).map(str::to_owned), names.collect::<Vec<_>>().join(" "))
+    };
+    let rest = Some("rest".to_owned());
+    assert_eq!(skipped(None, &[("path", "/a")]), (rest.clone(), "trial first".to_owned()));
+    assert_eq!(skipped(None, &[("path", "/c")]), (rest, "trial".to_owned()));
+    assert_eq!(skipped(None, &[("path", "/a/b")]), (None, "trial".to_owned()));
+    assert_eq!(skipped(Some("trial"), &[]), (None, "trial".to_owned()));
+    assert_eq!(skipped(Some("first"), &[]), (None, "first".to_owned()));
+    let first = Some("first".to_owned());
+    assert_eq!(skipped(None, &[("path", "/a"), ("identifier", "u")]), (first, String::new()));
+}
+
+#[test]
 fn a_policy_that_is_not_enforced_ends_the_search_and_only_counts() {
     let policies = policies(&format!(
         "version: 1\npolicies:\n  - {{name: counted, match: {{path: /a}}, by: [], enforce: false, {LIMITS}}}\n  - {{name: rest, by: [], {LIMITS}}}\n"
