@@ -79,7 +79,7 @@ pub(crate) fn of_decision(
     cost: u32,
     decision: &Decision,
 ) -> [(HeaderName, HeaderValue); 6] {
-    let [policy, state] = parameters(quota, cost, decision);
+    let [policy, state] = parameters(Some(quota), cost, decision);
     let mut values = Values::new();
     let (policy, state) = (values.item(&policy), values.item(&state));
     let limit = values.integer(decision.capacity);
@@ -106,18 +106,23 @@ pub(crate) fn of_limits(
 ) -> [(HeaderName, HeaderValue); 6] {
     let places = (0..checks.len()).map(|place| place.to_string());
     let items = places.zip(checks).zip(decisions);
-    let items = items.map(|((name, check), decision)| (name, &check.quota, check.cost, decision));
+    let items =
+        items.map(|((name, check), decision)| (name, Some(&check.quota), check.cost, decision));
     of_items(items, binding)
 }
 
-/// Returns the parameters of the policy and of the state of a limit.
+/// Returns the parameters of the policy and of the state of a limit; `quota` is that of a limit whose
+/// units return by themselves.
 fn parameters(
-    quota: &QuotaRule,
+    quota: Option<&QuotaRule>,
     cost: u32,
     decision: &Decision,
 ) -> [[(&'static str, Option<u64>); 2]; 2] {
-    let next = next_unit::wait(quota, cost, decision)
-        .map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
+    let next = match quota {
+        Some(quota) => next_unit::wait(quota, cost, decision),
+        None => next_lease(decision),
+    };
+    let next = next.map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
     let window = decision.window.map(Millis::whole_seconds);
     [
         [(";q=", Some(decision.limit.into())), (";w=", window)],
@@ -126,9 +131,10 @@ fn parameters(
 }
 
 /// Returns the headers of a decision on limits with names of visible ASCII characters without quotes:
-/// an item for each, and the numbers of the limit that decides when to try again.
+/// an item for each, and the numbers of the limit that decides when to try again. A limit of leases has
+/// no quota.
 pub(crate) fn of_items<'l>(
-    items: impl Iterator<Item = (impl AsRef<str>, &'l QuotaRule, u32, &'l Decision)>,
+    items: impl Iterator<Item = (impl AsRef<str>, Option<&'l QuotaRule>, u32, &'l Decision)>,
     binding: &Decision,
 ) -> [(HeaderName, HeaderValue); 6] {
     let (mut policies, mut states) = (Vec::new(), Vec::new());
@@ -139,6 +145,9 @@ pub(crate) fn of_items<'l>(
                 list.extend_from_slice(b", ");
             }
             push_item(list, name.as_ref(), &parameters);
+        }
+        if quota.is_none() {
+            policies.extend_from_slice(UNIT_OF_LEASES.as_bytes());
         }
     }
     let list = |text| value_of(text, "");
@@ -152,28 +161,18 @@ pub(crate) fn of_items<'l>(
     ]
 }
 
-/// Returns the headers of a decision on a lease. The policy has no window: its unit is the lease.
+/// The unit of a limit of leases, which has no window.
+const UNIT_OF_LEASES: &str = ";qu=\"concurrent-requests\"";
+
+/// Returns the headers of a decision on a lease.
 pub(crate) fn of_lease(decision: &Decision) -> [(HeaderName, HeaderValue); 6] {
-    let wait = if decision.allowed { decision.reset_after } else { decision.retry_after };
-    let next = (decision.remaining < decision.capacity)
-        .then(|| wait.whole_seconds().clamp(1, MAX_FIELD_INTEGER));
-    let policy = format!("\"default\";q={};qu=\"concurrent-requests\"", decision.limit);
-    [
-        // The text is ASCII, so that this cannot fail.
-        (POLICY, HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"default\""))),
-        (STATE, item(&[(";r=", Some(decision.remaining)), (";t=", next)])),
-        (X_LIMIT, decision.capacity.into()),
-        (X_REMAINING, decision.remaining.into()),
-        (X_RESET, decision.reset_after.whole_seconds().into()),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ]
+    of_items([("default", None, 1, decision)].into_iter(), decision)
 }
 
-/// Returns a structured field of one item, with the parameters that have a value.
-fn item(parameters: &[(&str, Option<u64>)]) -> HeaderValue {
-    let mut text = Vec::with_capacity(64);
-    push_item(&mut text, "default", parameters);
-    value_of(text, "\"default\"")
+/// Returns the time until a lease ends, at the latest, unless there is none.
+fn next_lease(decision: &Decision) -> Option<Millis> {
+    let Millis(wait) = if decision.allowed { decision.reset_after } else { decision.retry_after };
+    (decision.remaining < decision.capacity).then_some(Millis(wait.max(1)))
 }
 
 /// Adds an item with the parameters that have a value.

@@ -44,6 +44,7 @@ mod limits;
 mod next_unit;
 mod openapi;
 pub mod policy_file;
+mod release_token;
 pub mod replay_log;
 pub mod request;
 mod request_log;

@@ -1,36 +1,78 @@
 //! Several limits of one check, with their names, and what follows from the decisions on them.
 
-use store::{Decision, LimitCheck, LimitsCheck, LimitsDecision};
+use store::{Decision, LimitKind, LimitsCheck, LimitsDecision, QuotaRule};
 
 /// Limits to take, with their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NamedLimits {
     /// The names, in the order of the limits.
     pub(crate) names: Vec<String>,
+    /// The names of the limits of what happens at the same time, in their order.
+    pub(crate) lease_names: Vec<String>,
     /// The limits.
     pub(crate) check: LimitsCheck,
 }
 
+/// A limit of a check, and the decision on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DecidedLimit<'l> {
+    pub(crate) name: &'l str,
+    /// The quota; `None` for a limit of what happens at the same time.
+    pub(crate) quota: Option<&'l QuotaRule>,
+    pub(crate) cost: u32,
+    pub(crate) decision: &'l Decision,
+}
+
 impl NamedLimits {
-    /// Returns each limit with its name and its decision.
+    /// Returns the number of limits.
+    pub(crate) fn len(&self) -> usize {
+        self.names.len() + self.lease_names.len()
+    }
+
+    /// Returns whether a limit takes units.
+    pub(crate) fn takes(&self) -> bool {
+        let of_limits = self.check.limits.iter().map(|limit| limit.cost);
+        of_limits.chain(self.check.leases.iter().map(|lease| lease.cost)).any(|cost| cost > 0)
+    }
+
+    /// Returns each limit that was decided.
     pub(crate) fn with<'l>(
         &'l self,
         decision: &'l LimitsDecision,
-    ) -> impl Iterator<Item = (&'l str, &'l LimitCheck, &'l Decision)> {
-        let names = self.names.iter().map(String::as_str);
-        names
-            .zip(&self.check.limits)
-            .zip(&decision.limits)
-            .map(|((name, limit), decision)| (name, limit, decision))
+    ) -> impl Iterator<Item = DecidedLimit<'l>> {
+        let limits = self.names.iter().zip(&self.check.limits).zip(&decision.limits);
+        let limits = limits.map(|((name, limit), decision)| DecidedLimit {
+            name,
+            quota: Some(&limit.quota),
+            cost: limit.cost,
+            decision,
+        });
+        let leases = self.lease_names.iter().zip(&self.check.leases).zip(&decision.leases);
+        limits.chain(leases.map(|((name, lease), decided)| DecidedLimit {
+            name,
+            quota: None,
+            cost: lease.cost,
+            decision: &decided.decision,
+        }))
     }
 
     /// Counts the decision on each limit by its algorithm. A check without a cost takes nothing, so
     /// that it is no decision to count.
     pub(crate) fn count(&self, decision: &LimitsDecision) {
-        let allowed = decision.allowed();
-        for limit in self.check.limits.iter().filter(|limit| limit.cost > 0) {
-            store::count_decision(limit.quota.algorithm(), allowed, decision.source);
+        let (allowed, source) = (decision.allowed(), decision.source);
+        for DecidedLimit { quota, .. } in self.with(decision).filter(|limit| limit.cost > 0) {
+            match quota {
+                Some(quota) => store::count_decision(quota.algorithm(), allowed, source),
+                None => store::count_lease_decision(allowed, source),
+            }
         }
+    }
+}
+
+impl DecidedLimit<'_> {
+    /// Returns the kind.
+    pub(crate) fn kind(&self) -> LimitKind {
+        self.quota.map_or(LimitKind::Concurrency, |quota| LimitKind::Quota(quota.algorithm()))
     }
 }
 
@@ -38,7 +80,8 @@ impl NamedLimits {
 /// remaining units and the longest time until the whole quota is available. A denial is that of the
 /// limit that waits longest.
 pub(crate) fn summary(decision: &LimitsDecision) -> Option<Decision> {
-    let limits = decision.limits.iter();
+    let leases = decision.leases.iter().map(|lease| &lease.decision);
+    let limits = decision.limits.iter().chain(leases);
     if !decision.allowed() {
         let denied = limits.filter(|limit| !limit.allowed);
         return denied.max_by_key(|limit| limit.retry_after).copied();
@@ -68,7 +111,8 @@ mod tests {
     }
 
     fn summary_of(limits: &[Decision]) -> Option<Decision> {
-        summary(&LimitsDecision { source: Source::Redis, limits: limits.to_vec() })
+        let (source, limits) = (Source::Redis, limits.to_vec());
+        summary(&LimitsDecision { source, limits, leases: Vec::new() })
     }
 
     #[test]

@@ -25,6 +25,8 @@ mod leases;
 mod limits;
 // Checks by policy.
 mod policy_checks;
+// Concurrency limits of policies.
+mod policy_leases;
 // Reservations and settlements.
 mod reservations;
 // Refunds, peeks and resets.

@@ -56,7 +56,7 @@ struct Site {
     _directory: TempDir,
 }
 
-fn settings(directory: &TempDir, policies: &str) -> GatewayBuilder {
+pub(super) fn settings(directory: &TempDir, policies: &str) -> GatewayBuilder {
     let file = directory.path().join("policies.yaml");
     fs::write(&file, policies).expect("the file is written");
     Gateway::builder().env("POLICIES_FILE", &file.display().to_string())
@@ -81,11 +81,11 @@ impl Site {
     }
 }
 
-fn send(gateway: &Gateway, body: &Value) -> Response {
+pub(super) fn send(gateway: &Gateway, body: &Value) -> Response {
     gateway.post("/rate-limit/check", &body.to_string())
 }
 
-fn check(gateway: &Gateway, body: &Value) -> Value {
+pub(super) fn check(gateway: &Gateway, body: &Value) -> Value {
     let response = send(gateway, body);
     assert_eq!(response.status, 200, "{body}: {}", response.body);
     json_of(&response)
@@ -106,7 +106,13 @@ fn short(answer: &Value) -> Value {
     ])
 }
 
-fn count(gateway: &Gateway, policy: &str, plan: &str, limit: &str, outcome: &str) -> f64 {
+pub(super) fn count(
+    gateway: &Gateway,
+    policy: &str,
+    plan: &str,
+    limit: &str,
+    outcome: &str,
+) -> f64 {
     let labels = format!(r#"policy="{policy}",plan="{plan}",limit="{limit}",outcome="{outcome}""#);
     gateway.metric(&format!("ratelimit_policy_decisions_total{{{labels}}}"))
 }

@@ -21,9 +21,16 @@ const DIGEST_BYTES: usize = 16;
 /// The text before the digits of a secret value's digest.
 pub(crate) const SECRET_PREFIX: &str = "sha256:";
 
-/// The key of the digests that stand for secret values; all gateways need the same key.
+/// The key of the digests that stand for secret values, and of seals; all gateways need the same key.
 #[derive(Clone)]
-pub struct HashKey(Hmac<Sha256>);
+pub struct HashKey {
+    digests: Hmac<Sha256>,
+    seals: Hmac<Sha256>,
+}
+
+/// The text before the secret in the key of seals: end users choose values whose digests others see,
+/// so that no digest may be a seal.
+const SEALS: &[u8] = b"seals of texts that a gateway takes back\n";
 
 impl std::fmt::Debug for HashKey {
     /// Writes nothing of the key.
@@ -39,13 +46,25 @@ impl HashKey {
         if bytes.is_empty() {
             return None;
         }
-        Hmac::new_from_slice(bytes).ok().map(Self)
+        let seals = Sha256::new().chain_update(SEALS).chain_update(bytes).finalize();
+        let key = |bytes: &[u8]| Hmac::new_from_slice(bytes).ok();
+        Some(Self { digests: key(bytes)?, seals: key(&seals)? })
+    }
+
+    /// Returns the seal of a text that a gateway gives out, and takes back unchanged: 32 hexadecimal
+    /// digits.
+    #[must_use]
+    pub fn seal(&self, text: &[u8]) -> String {
+        let tag = self.seals.clone().chain_update(text).finalize().into_bytes();
+        let mut seal = String::with_capacity(2 * DIGEST_BYTES);
+        write_hex(&tag, &mut seal);
+        seal
     }
 
     /// Returns the text that stands for a secret value: `sha256:` and 32 hexadecimal digits.
     #[must_use]
     pub fn digest(&self, value: &[u8]) -> String {
-        let tag = self.0.clone().chain_update(value).finalize().into_bytes();
+        let tag = self.digests.clone().chain_update(value).finalize().into_bytes();
         let mut text = String::with_capacity(SECRET_PREFIX.len() + 2 * DIGEST_BYTES);
         text.push_str(SECRET_PREFIX);
         write_hex(&tag, &mut text);
@@ -205,6 +224,12 @@ fn write_values(values: &[PartValue]) -> String {
     written
 }
 
+/// Returns whether a text can be the ID in a key.
+pub(crate) fn is_id(text: &str) -> bool {
+    let is_written = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:/@~%|".contains(&byte);
+    text.len() <= MAX_ID_BYTES && text.bytes().all(is_written)
+}
+
 /// Writes a value: every byte but letters, digits and `._-:/@~` becomes `%` and two digits. A `~`
 /// at the beginning of all values is escaped too, because there it marks a digest.
 pub(crate) fn escape(value: &[u8], written: &mut String) {
@@ -277,6 +302,17 @@ mod tests {
             "sha256:5bdcc146bf60754e6a042426089575c7"
         );
         assert_eq!(format!("{key:?}"), "HashKey");
+    }
+
+    #[test]
+    fn a_seal_is_no_digest_of_any_value_and_depends_on_the_key_and_the_text() {
+        let (key, other) = (HashKey::new(b"Jefe").unwrap(), HashKey::new(b"Jeff").unwrap());
+        let seal = key.seal(b"text");
+        assert_eq!((seal.len(), &seal), (32, &key.seal(b"text")));
+        assert!(![key.seal(b"tex"), other.seal(b"text")].contains(&seal));
+        for value in [b"text".as_slice(), &[SEALS, b"text"].concat()] {
+            assert!(!key.digest(value).contains(&seal));
+        }
     }
 
     #[test]

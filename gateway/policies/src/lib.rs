@@ -46,7 +46,8 @@
 //! * A request: [`attribute`] (names), [`attributes`] (values), [`path`] and [`address`] (one form
 //!   each).
 //! * Matching: [`glob`], [`clause`], [`overrides`], the indexes, [`identity`] (keys), and
-//!   [`judgement`] (the result); [`identity_keys`]: the keys to reset.
+//!   [`judgement`] (the result); [`identity_keys`]: the keys to reset;
+//!   [`lease_key`]: the keys of concurrency limits.
 //! * [`explain`]: the account of a request, clause by clause.
 //!
 //! # Guarantees
@@ -81,6 +82,7 @@ pub mod identity_keys;
 mod index;
 pub mod judgement;
 mod kind;
+pub mod lease_key;
 mod limit;
 mod load_options;
 mod matching;

@@ -111,6 +111,12 @@ impl Policies {
         self
     }
 
+    /// Returns the key of digests and seals.
+    #[must_use]
+    pub const fn hash_key(&self) -> Option<&HashKey> {
+        self.hash_key.as_ref()
+    }
+
     /// Returns the policy with this name.
     #[must_use]
     pub fn policy(&self, name: &str) -> Option<&Policy> {

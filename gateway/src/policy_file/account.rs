@@ -67,7 +67,7 @@ struct LimitExplanation<'p> {
     cost: u32,
     /// True if the whole cost is taken when at least one unit was left.
     charge_always: bool,
-    /// The state; null while Redis does not answer, and for `concurrency`.
+    /// The state; null while Redis does not answer.
     state: Option<LimitState>,
 }
 
@@ -91,8 +91,7 @@ impl<'p> ExplainAnswer<'p> {
     ) -> Self {
         let enforced = enforced.map(|states| states.limits).unwrap_or_default();
         let trials = trials.map(|states| states.limits).unwrap_or_default();
-        let would_allow =
-            |(number, limit)| would_allow(limit, enforced.get(number).and_then(Option::as_ref));
+        let would_allow = |(number, limit)| would_allow(limit, enforced.get(number));
         Self {
             version: explanation.version,
             allowed: explanation.allowed && explanation.limits.iter().enumerate().all(would_allow),
@@ -109,15 +108,12 @@ impl<'p> ExplainAnswer<'p> {
     }
 }
 
-fn with_states<'p>(
-    limits: Vec<JudgedLimit<'p>>,
-    states: &[Option<Decision>],
-) -> Vec<LimitExplanation<'p>> {
+fn with_states<'p>(limits: Vec<JudgedLimit<'p>>, states: &[Decision]) -> Vec<LimitExplanation<'p>> {
     let state = |decision: &Decision| LimitState {
         remaining: decision.remaining,
         reset_in_seconds: Seconds(decision.reset_after),
     };
-    let states = states.iter().map(|known| known.as_ref().map(state)).chain(iter::repeat(None));
+    let states = states.iter().map(|known| Some(state(known))).chain(iter::repeat(None));
     let explain = |(limit, state)| LimitExplanation { state, ..LimitExplanation::from(limit) };
     limits.into_iter().zip(states).map(explain).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use limiter::Instant;
+use limiter::{Holder, Instant};
 use policies::{
     Kind, Policies,
     attributes::{Attributes, RequestError},
@@ -15,7 +15,10 @@ use serde::Serialize;
 use store::{FailMode, LimitsCheck, Millis};
 
 use super::{
-    PolicyFile, decisions::PolicyOutcome, end_users::EndUserTokens, limit_checks::limit_check,
+    PolicyFile,
+    decisions::PolicyOutcome,
+    end_users::EndUserTokens,
+    limit_checks::{lease_check, limit_check},
     load::now,
 };
 use crate::{error::Error, limits::NamedLimits, request::policy::PolicyCheck};
@@ -123,7 +126,7 @@ impl Judge {
         &self,
         attributes: &Attributes<'_>,
     ) -> Result<JudgedCheck, RequestError> {
-        Ok(JudgedCheck::new(self.policies.judge(attributes, self.now)?, self.now))
+        Ok(JudgedCheck::new(self.policies.judge(attributes, self.now)?, self.now, None))
     }
 
     /// Judges a check.
@@ -133,16 +136,16 @@ impl Judge {
     /// As [`PolicyCheck::judge`].
     pub(crate) fn judge(&self, check: &PolicyCheck<'_>) -> Result<JudgedCheck, Error> {
         let judgement = check.judge(&self.policies, self.end_users.as_deref(), self.now)?;
-        let is_lease = |limit: &JudgedLimit<'_>| limit.kind == Kind::Concurrency;
-        if judgement.limits.iter().any(is_lease) {
-            return Err(check.without_leases());
+        let mut leases = judgement.limits.iter().filter(|limit| limit.kind == Kind::Concurrency);
+        if let (None, Some(limit)) = (check.lease, leases.next()) {
+            return Err(check.without_holder(limit.name));
         }
-        Ok(JudgedCheck::new(judgement, self.now))
+        Ok(JudgedCheck::new(judgement, self.now, check.lease))
     }
 }
 
 impl JudgedCheck {
-    fn new(judgement: Judgement<'_>, now: Instant) -> Self {
+    fn new(judgement: Judgement<'_>, now: Instant, holder: Option<Holder>) -> Self {
         let verdict = Verdict::of(&judgement, now);
         let fail_mode = judgement.on_error().map(|on_error| match on_error {
             OnError::Closed => FailMode::Closed,
@@ -158,7 +161,7 @@ impl JudgedCheck {
                 plan: plan.map(str::to_owned),
                 r#override: r#override.map(|entry| entry.info().into()),
             },
-            limits: named(&limits, fail_mode),
+            limits: named(&limits, fail_mode, holder),
             trials: shadows.into_iter().map(Trial::from).collect(),
             skipped: skipped.iter().map(|policy| policy.name.to_string()).collect(),
             has_headers,
@@ -215,7 +218,7 @@ impl From<Shadow<'_>> for Trial {
                 r#override: r#override.map(|entry| entry.info().into()),
             },
             denied: denied || limits.iter().any(is_exceeded),
-            limits: named(&limits, None),
+            limits: named(&limits, None, None),
         }
     }
 }
@@ -236,10 +239,20 @@ fn is_exceeded(limit: &JudgedLimit<'_>) -> bool {
     limit.charge == Charge::Granted && limit.cost > limit.capacity.get()
 }
 
-/// Returns the limits with their names. No limit is one of leases.
-fn named(limits: &[JudgedLimit<'_>], fail_mode: Option<FailMode>) -> NamedLimits {
+/// Returns the limits with their names. Without a holder no limit is one of leases.
+fn named(
+    limits: &[JudgedLimit<'_>],
+    fail_mode: Option<FailMode>,
+    holder: Option<Holder>,
+) -> NamedLimits {
     let checks =
         limits.iter().filter_map(|limit| Some((limit.name.to_owned(), limit_check(limit)?)));
-    let (names, limits) = checks.unzip();
-    NamedLimits { names, check: LimitsCheck { limits, fail_mode } }
+    let leases = holder.into_iter().flat_map(|holder| {
+        let check = move |limit: &JudgedLimit<'_>| {
+            Some((limit.name.to_owned(), lease_check(limit, holder)?))
+        };
+        limits.iter().filter_map(check)
+    });
+    let ((names, checks), (lease_names, leases)) = (checks.unzip(), leases.unzip());
+    NamedLimits { names, lease_names, check: LimitsCheck { limits: checks, leases, fail_mode } }
 }

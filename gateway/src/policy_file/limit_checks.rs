@@ -1,7 +1,11 @@
 //! The limits that the policies choose for a request, as the store takes them.
 
-use policies::{judgement::JudgedLimit, model};
-use store::{Charge, LimitCheck};
+use limiter::Holder;
+use policies::{
+    judgement::JudgedLimit,
+    model::{self, Rate},
+};
+use store::{Charge, LeaseCheck, LimitCheck};
 
 use super::quota_rule;
 
@@ -17,4 +21,10 @@ pub(crate) fn limit_check(judged: &JudgedLimit<'_>) -> Option<LimitCheck> {
             model::Charge::Always => Charge::Always,
         },
     })
+}
+
+/// Returns the check of a limit of what happens at the same time, or `None` for another limit.
+pub(super) fn lease_check(judged: &JudgedLimit<'_>, holder: Holder) -> Option<LeaseCheck> {
+    let Rate::Concurrency { limit, ttl } = *judged.rate else { return None };
+    Some(LeaseCheck { key: judged.key.clone(), holder, limit, cost: judged.cost, ttl })
 }

@@ -1,7 +1,7 @@
 //! The states of the limits of a request, without taking anything.
 
-use policies::{judgement::JudgedLimit, model::Charge};
-use store::{Decision, Source, Store, StoreError};
+use policies::{Kind, judgement::JudgedLimit, model::Charge};
+use store::{Decision, LeaseKey, Source, Store, StoreError};
 
 use super::limit_checks::limit_check;
 
@@ -13,8 +13,8 @@ const AT_ONCE: usize = 16;
 pub(crate) struct States {
     /// The part that answered.
     pub(crate) source: Source,
-    /// The answer to a check of one unit, or `None` for a limit of what happens at the same time.
-    pub(crate) limits: Vec<Option<Decision>>,
+    /// The answers to checks of one unit.
+    pub(crate) limits: Vec<Decision>,
 }
 
 /// Looks at limits.
@@ -26,8 +26,7 @@ pub(crate) async fn states(
     store: &Store,
     limits: &[JudgedLimit<'_>],
 ) -> Result<States, StoreError> {
-    let checks: Vec<_> = limits.iter().map(limit_check).collect();
-    let looked: Vec<_> = checks.iter().flatten().cloned().collect();
+    let looked: Vec<_> = limits.iter().filter_map(limit_check).collect();
     let (mut source, mut decisions) = (Source::Redis, Vec::with_capacity(looked.len()));
     for limits in looked.chunks(AT_ONCE) {
         let answer = store.peek_limits(limits).await?;
@@ -35,12 +34,23 @@ pub(crate) async fn states(
         decisions.extend(answer.limits);
     }
     let mut decisions = decisions.into_iter();
-    let limits = checks.iter().map(|check| check.as_ref().and_then(|_| decisions.next())).collect();
-    Ok(States { source, limits })
+    let mut states = Vec::with_capacity(limits.len());
+    for limit in limits {
+        let state = if limit.kind == Kind::Concurrency {
+            let key = LeaseKey::Limit(limit.key.clone());
+            let decision = store.peek_lease(&key, limit.limit, None).await?.decision;
+            source = decision.source;
+            decision
+        } else {
+            decisions.next().ok_or(StoreError::Internal)?
+        };
+        states.push(state);
+    }
+    Ok(States { source, limits: states })
 }
 
-/// Returns whether a limit in this state would allow its cost. The state of a limit of what happens at
-/// the same time is not known, and prevents nothing.
+/// Returns whether a limit in this state would allow its cost. A state that is not known prevents
+/// nothing.
 pub(crate) fn would_allow(limit: &JudgedLimit<'_>, state: Option<&Decision>) -> bool {
     let least = match limit.charge {
         Charge::Granted => limit.cost.max(1),

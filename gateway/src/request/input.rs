@@ -16,7 +16,7 @@ const ELLIPSIS: &str = "…";
 
 /// The fields with values of end users, such as cookies and tokens. Errors do not repeat these values:
 /// callers log errors, and can return them to another end user.
-const PRIVATE_FIELDS: [&str; 2] = ["attributes", "token"];
+const PRIVATE_FIELDS: [&str; 3] = ["attributes", "token", "release"];
 
 /// A value of a request.
 #[derive(Debug, Clone, PartialEq)]

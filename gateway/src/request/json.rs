@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 /// Every field that any request has. All others are skipped.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "identifier",
     "algorithm",
     "limit",
@@ -22,6 +22,7 @@ const NAMES: [&str; 24] = [
     "starts",
     "force",
     "lease",
+    "release",
     "ttl_seconds",
     "fence",
     "reservation",

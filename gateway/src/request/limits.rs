@@ -53,7 +53,8 @@ impl Fields<'_> {
         let id = id_of(identifier?.as_bytes());
         let mut limits = NamedLimits {
             names: Vec::new(),
-            check: LimitsCheck { limits: Vec::new(), fail_mode: None },
+            lease_names: Vec::new(),
+            check: LimitsCheck { limits: Vec::new(), leases: Vec::new(), fail_mode: None },
         };
         for (position, json) in self.list("limits", &LIMITS)?.into_iter().enumerate() {
             let added = self.item("limits", position, json, |fields| {

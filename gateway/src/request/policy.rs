@@ -16,7 +16,7 @@ use policies::{
     path::PathForm,
 };
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     error::Error,
@@ -74,7 +74,7 @@ pub(crate) struct PolicyCheck<'a> {
     attributes: Vec<Attribute<'a>>,
     token: Option<Cow<'a, str>>,
     cost: Option<u64>,
-    /// The holder of the leases that concurrency limits give.
+    /// The holder of the leases that the check takes.
     pub(crate) lease: Option<Holder>,
 }
 
@@ -194,9 +194,9 @@ impl PolicyCheck<'_> {
         if let Some(cost) = self.cost {
             attributes.set_cost(cost);
         }
-        if self.lease.is_some() {
-            attributes.set_lease();
-        }
+        // A check without a holder is refused where a limit needs one, rather than decided without the
+        // limit; the other requests take no lease.
+        attributes.set_lease();
         if let Some(identifier) = &self.identifier {
             self.set(&mut attributes, "identifier", identifier)?;
         }
@@ -233,13 +233,14 @@ impl PolicyCheck<'_> {
         }
     }
 
-    /// Returns the error of a check whose policy would give leases, which a check cannot take.
-    pub(crate) fn without_leases(&self) -> Error {
+    /// Returns the error of a check without a holder by a policy that has this limit of what happens at
+    /// the same time.
+    pub(crate) fn without_holder(&self, limit: &str) -> Error {
         let mut loc = self.loc.clone();
         loc.push(Place::Name("lease"));
-        let holder = self.lease.as_ref().map(|holder| String::from_utf8_lossy(holder.as_bytes()));
-        let rule = "Value error, a check takes no leases: POST /rate-limit/leases does";
-        Error::Invalid(vec![BrokenRule::new("value_error", rule).at(loc, json!(holder))])
+        let rule =
+            format!("Value error, the limit `{limit}` needs a lease: the name of its holder");
+        Error::Invalid(vec![BrokenRule::new("value_error", rule).at(loc, Value::Null)])
     }
 
     /// Returns the error of an attribute that the caller wrote.

@@ -45,11 +45,12 @@ const CHECKS: RangeInclusive<usize> = 1..=1_000;
 /// The number of results between two yields to other requests.
 const RESULTS_PER_YIELD: usize = 250;
 
-/// Upper bounds for the bytes of a decision, of its names of policies, of each of its limits, and of
-/// an error of a field, in an answer.
+/// Upper bounds for the bytes of a decision, of its names of policies, of each of its limits, of each of
+/// its leases, and of an error of a field, in an answer.
 const RESULT_BYTES: usize = 192;
 const NAMES_BYTES: usize = 512;
 const LIMIT_BYTES: usize = 320;
+const LEASE_BYTES: usize = 1024;
 const FIELD_ERROR_BYTES: usize = 1024;
 
 /// The checks of a batch, each read or with its error.
@@ -143,7 +144,7 @@ struct InvalidResult {
 #[derive(Debug, Serialize, JsonSchema)]
 struct FailedResult {
     /// The status that the check would have alone.
-    #[schemars(extend("enum" = [400, 403, 503]))]
+    #[schemars(extend("enum" = [400, 403, 409, 503]))]
     status: u16,
     #[serde(flatten)]
     body: ErrorBody,
@@ -199,8 +200,8 @@ fn answer_bytes(item: &Result<CheckRequest, Error>) -> usize {
         Err(Error::Invalid(errors)) => RESULT_BYTES + errors.len() * FIELD_ERROR_BYTES,
         Ok(CheckRequest::Limits(limits)) => RESULT_BYTES + limits.names.len() * LIMIT_BYTES,
         Ok(CheckRequest::Policy(judged)) => {
-            let count = judged.limits.names.len();
-            RESULT_BYTES + NAMES_BYTES + count * LIMIT_BYTES
+            let (limits, leases) = (judged.limits.len(), judged.limits.lease_names.len());
+            RESULT_BYTES + NAMES_BYTES + limits * LIMIT_BYTES + leases * LEASE_BYTES
         }
         _ => RESULT_BYTES,
     }

@@ -55,7 +55,8 @@ pub(super) struct PolicySchema {
     /// Units to take; 0 takes nothing. Numbers outside the bounds are clamped.
     #[schemars(range(min = *COST.start(), max = *COST.end()), default = "default_units")]
     cost: Option<u32>,
-    /// The holder of leases: 1 to 64 bytes. Concurrency limits apply only with a holder.
+    /// The holder of leases: 1 to 64 bytes, for one attempt only. A check needs one where a limit is of
+    /// what happens at the same time; the answer has the leases.
     #[schemars(length(min = 1, max = MAX_LEASE_BYTES))]
     lease: Option<String>,
 }

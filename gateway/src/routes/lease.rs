@@ -15,7 +15,7 @@ use limiter::Window;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use store::{HeldLease, LeaseName, Millis};
+use store::{HeldLease, LeaseKey, LeaseName, Millis};
 
 use super::{body, leases::name, path};
 use crate::{
@@ -82,7 +82,7 @@ pub(crate) struct RenewAnswer {
 pub(crate) struct ReleaseAnswer {
     /// True when there was a lease to release; false when it has expired, was released before, or has
     /// another fence.
-    released: bool,
+    pub(super) released: bool,
 }
 
 /// `PUT /rate-limit/leases/{identifier}/{lease}`
@@ -117,7 +117,7 @@ const OF_OTHER_REQUESTS: [&str; 5] = ["identifier", "lease", "limit", "cost", "f
 fn read_name(fields: &mut Fields<'_>) -> Result<LeaseName, Invalid> {
     let identifier = fields.required("identifier", value::identifier);
     let holder = fields.required("lease", lease::lease);
-    Ok(LeaseName { identifier: identifier?, holder: holder?, fence: None })
+    Ok(LeaseName { key: LeaseKey::Identifier(identifier?), holder: holder?, fence: None })
 }
 
 impl FromRequest<Arc<AppState>> for RenewRequest {

@@ -17,7 +17,7 @@ use limiter::Holder;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use store::{Argument, HeldLease, LeaseDecision, LeaseRequest, Millis, StoreError};
+use store::{Argument, HeldLease, LeaseDecision, LeaseKey, LeaseRequest, Millis, StoreError};
 
 use super::body;
 use crate::{
@@ -158,7 +158,8 @@ fn read(fields: &mut Fields<'_>) -> Result<LeaseRequest, Invalid> {
         None => new_holder().ok_or(Invalid)?,
     };
     let cost = cost?.unwrap_or(DEFAULT_UNITS);
-    Ok(LeaseRequest { identifier: identifier?, holder, limit: limit?, cost, ttl: ttl? })
+    let key = LeaseKey::Identifier(identifier?);
+    Ok(LeaseRequest { key, holder, limit: limit?, cost, ttl: ttl? })
 }
 
 /// Returns a name that no other lease has.

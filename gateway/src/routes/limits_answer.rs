@@ -11,20 +11,22 @@ use limiter::Algorithm;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use store::{Decision, LimitCheck, LimitsCheck, LimitsDecision, Millis, StoreError};
+use store::{
+    Argument, Decision, LimitKind, LimitsCheck, LimitsDecision, Millis, QuotaRule, StoreError,
+};
 
-use super::{check_answer::CheckAnswer, completion::complete};
+use super::{check_answer::CheckAnswer, completion::complete, held_leases::HeldLeases};
 use crate::{
     error::Error,
     headers,
-    limits::{NamedLimits, summary},
+    limits::{DecidedLimit, NamedLimits, summary},
     policy_file::{
         decisions::{INLINE, PolicyOutcome},
         judge::{JudgedCheck, PolicyNames, Trial, Verdict},
     },
     request::{
         field_error::{BrokenRule, Place},
-        quota::AlgorithmName,
+        quota::LimitKindName,
     },
     seconds::Seconds,
     state::AppState,
@@ -48,8 +50,12 @@ pub(super) struct LimitsAnswer {
     /// The limits that denied the check, or another reason: `override`, `missing:ATTRIBUTE` or
     /// `unmatched`.
     violated: Vec<String>,
-    /// The decision on each limit.
+    /// The decision on each limit; without those of what happens at the same time where another limit
+    /// has denied the check before.
     limits: Vec<LimitAnswer>,
+    /// The leases, of a check that has taken some.
+    #[serde(flatten)]
+    held: Option<HeldLeases>,
 }
 
 /// The decision on one limit.
@@ -58,10 +64,10 @@ pub(super) struct LimitsAnswer {
 struct LimitAnswer {
     /// The name.
     name: String,
-    /// The algorithm.
-    #[serde(serialize_with = "AlgorithmName::serialize")]
-    #[schemars(with = "AlgorithmName")]
-    algorithm: Algorithm,
+    /// The algorithm, or `concurrency` for a limit of what happens at the same time.
+    #[serde(serialize_with = "LimitKindName::serialize")]
+    #[schemars(with = "LimitKindName")]
+    algorithm: LimitKind,
     /// True when this limit alone would allow the cost.
     allowed: bool,
     /// Whole units that could be taken now.
@@ -116,13 +122,13 @@ impl CheckReply {
     ) -> Result<Self, Error> {
         let decision = decided.map_err(|error| invalid(error, limits, loc))?;
         limits.count(&decision);
-        if limits.check.limits.iter().any(|limit| limit.cost > 0) {
+        if limits.takes() {
             let outcome = outcome(decision.allowed());
             state.policy_decisions.count(INLINE, "", INLINE, outcome);
         }
         let summary = summary(&decision).ok_or(Error::Internal)?;
         Ok(Self {
-            answer: LimitsAnswer::new(limits, &decision, &summary, None),
+            answer: LimitsAnswer::new(limits, &decision, &summary, None, None),
             headers: Some(headers::of_items(items(limits, &decision), &summary)),
             summary: Some(summary),
         })
@@ -140,18 +146,19 @@ impl CheckReply {
         let count = |limit: &str, outcome| count(state, &names, limit, outcome);
         let reply = match (verdict, decided) {
             (Verdict::Limits, Some(decided)) => {
-                let decision = decided.map_err(|error| Error::without_answer(&error))?;
+                let decision = decided.map_err(|error| undecided(&error))?;
                 limits.count(&decision);
                 let allowed = decision.allowed();
-                for (name, limit, decided) in limits.with(&decision) {
-                    if limit.cost > 0 && (allowed || !decided.allowed) {
-                        count(name, outcome(allowed));
+                for limit in limits.with(&decision) {
+                    if limit.cost > 0 && (allowed || !limit.decision.allowed) {
+                        count(limit.name, outcome(allowed));
                     }
                 }
                 let summary = summary(&decision).ok_or(Error::Internal)?;
                 let headers =
                     has_headers.then(|| headers::of_items(items(&limits, &decision), &summary));
-                let answer = LimitsAnswer::new(&limits, &decision, &summary, Some(names));
+                let held = HeldLeases::new(state, &limits, &decision)?;
+                let answer = LimitsAnswer::new(&limits, &decision, &summary, Some(names), held);
                 Self { answer, headers, summary: Some(summary) }
             }
             (Verdict::Limits, None) => return Err(Error::Internal),
@@ -186,7 +193,8 @@ impl CheckReply {
             reset_in_seconds: Seconds(wait.unwrap_or(Millis(0))),
             retry_after: wait.map(Seconds),
         };
-        let answer = LimitsAnswer { answer, names: Some(names), violated, limits: Vec::new() };
+        let (names, limits) = (Some(names), Vec::new());
+        let answer = LimitsAnswer { answer, names, violated, limits, held: None };
         Self { answer, summary: None, headers: None }
     }
 
@@ -245,21 +253,15 @@ impl LimitsAnswer {
         decision: &LimitsDecision,
         summary: &Decision,
         names: Option<PolicyNames>,
+        held: Option<HeldLeases>,
     ) -> Self {
-        let violated = limits.with(decision).filter(|(_, _, decided)| !decided.allowed);
-        let answer = |(name, limit, decided): (&str, &LimitCheck, &Decision)| LimitAnswer {
-            name: name.to_owned(),
-            algorithm: limit.quota.algorithm(),
-            allowed: decided.allowed,
-            remaining: decided.remaining,
-            reset_in_seconds: Seconds(decided.reset_after),
-            retry_after: (!decided.allowed).then_some(Seconds(decided.retry_after)),
-        };
+        let violated = limits.with(decision).filter(|limit| !limit.decision.allowed);
         Self {
             answer: CheckAnswer::from(summary),
             names,
-            violated: violated.map(|(name, _, _)| name.to_owned()).collect(),
-            limits: limits.with(decision).map(answer).collect(),
+            violated: violated.map(|limit| limit.name.to_owned()).collect(),
+            limits: limits.with(decision).map(LimitAnswer::from).collect(),
+            held,
         }
     }
 
@@ -267,7 +269,7 @@ impl LimitsAnswer {
     pub(super) fn example() -> Self {
         let limit = |name: &str, remaining, reset| LimitAnswer {
             name: name.to_owned(),
-            algorithm: Algorithm::TokenBucket,
+            algorithm: LimitKind::Quota(Algorithm::TokenBucket),
             allowed: true,
             remaining,
             reset_in_seconds: Seconds(Millis(reset)),
@@ -285,7 +287,21 @@ impl LimitsAnswer {
             plan: Some("free".to_owned()),
             r#override: None,
         };
-        Self { answer, names: Some(names), violated: Vec::new(), limits }
+        Self { answer, names: Some(names), violated: Vec::new(), limits, held: None }
+    }
+}
+
+impl From<DecidedLimit<'_>> for LimitAnswer {
+    fn from(limit: DecidedLimit<'_>) -> Self {
+        let Decision { allowed, remaining, reset_after, retry_after, .. } = *limit.decision;
+        Self {
+            name: limit.name.to_owned(),
+            algorithm: limit.kind(),
+            allowed,
+            remaining,
+            reset_in_seconds: Seconds(reset_after),
+            retry_after: (!allowed).then_some(Seconds(retry_after)),
+        }
     }
 }
 
@@ -293,8 +309,8 @@ impl LimitsAnswer {
 fn items<'l>(
     limits: &'l NamedLimits,
     decision: &'l LimitsDecision,
-) -> impl Iterator<Item = (&'l str, &'l store::QuotaRule, u32, &'l Decision)> {
-    limits.with(decision).map(|(name, limit, decided)| (name, &limit.quota, limit.cost, decided))
+) -> impl Iterator<Item = (&'l str, Option<&'l QuotaRule>, u32, &'l Decision)> {
+    limits.with(decision).map(|limit| (limit.name, limit.quota, limit.cost, limit.decision))
 }
 
 const fn outcome(allowed: bool) -> PolicyOutcome {
@@ -337,14 +353,22 @@ async fn decide_trial(state: &AppState, Trial { names, denied, limits }: Trial) 
     }
     let Ok(decision) = state.store.try_limits(&limits.check).await else { return };
     let allowed = decision.allowed();
-    for (name, limit, decided) in limits.with(&decision) {
-        let outcome = match (allowed, decided.allowed) {
+    for limit in limits.with(&decision) {
+        let outcome = match (allowed, limit.decision.allowed) {
             _ if limit.cost == 0 => continue,
             (true, _) => PolicyOutcome::Allowed,
             (false, false) => PolicyOutcome::ShadowDenied,
             (false, true) => continue,
         };
-        count(state, &names, name, outcome);
+        count(state, &names, limit.name, outcome);
+    }
+}
+
+/// Returns the error when the store has no decision on the limits of a policy.
+fn undecided(error: &StoreError) -> Error {
+    match error {
+        StoreError::Refused { argument: Argument::Leases, .. } => Error::TooManyLeases,
+        _ => Error::without_answer(error),
     }
 }
 

@@ -5,10 +5,12 @@ mod batch;
 mod body;
 mod check;
 mod check_answer;
+mod check_leases;
 mod check_reader;
 mod completion;
 mod explain;
 mod health;
+mod held_leases;
 mod lease;
 mod lease_list;
 mod leases;
@@ -193,7 +195,13 @@ fn operations() -> Sitemap {
         )
         .route("/rate-limit/status/{identifier}", READ, get_with(status::status, status::docs))
         .route("/rate-limit/reset/{identifier}", RESET, delete_with(reset::reset, reset::docs))
-        .route("/rate-limit/leases", CHECK, post_with(leases::acquire, leases::docs))
+        .route(
+            "/rate-limit/leases",
+            CHECK,
+            post_with(leases::acquire, leases::docs)
+                .put_with(check_leases::renew, check_leases::renew_docs)
+                .delete_with(check_leases::release, check_leases::release_docs),
+        )
         .route(
             "/rate-limit/leases/{identifier}",
             READ,

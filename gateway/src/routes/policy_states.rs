@@ -19,7 +19,7 @@ use policies::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::{Decision, LimitRefund, Millis, RefundOutcome};
+use store::{Decision, LimitKind, LimitRefund, Millis, RefundOutcome};
 
 use super::{
     body::{self, RequestBytes},
@@ -67,13 +67,14 @@ pub(crate) struct PolicyStatusAnswer<'p> {
 struct LimitStatus<'p> {
     /// The name.
     name: &'p str,
-    /// The algorithm.
+    /// The algorithm, or `concurrency`.
     algorithm: &'static str,
     /// Used units; with the remaining units they add up to `limit`.
     requests_used: u64,
     /// The capacity: the most units that can be taken at once.
     limit: u64,
-    /// The length of the window in seconds; that of the present window if windows differ in length.
+    /// The length of the window in seconds; that of the present window if windows differ in length, and
+    /// null for `concurrency`.
     window_seconds: Option<Seconds>,
     /// Seconds until nothing is used.
     reset_in_seconds: Seconds,
@@ -112,13 +113,13 @@ pub(crate) async fn status(
     let answer = answer.map_err(|error| Error::without_answer(&error))?;
     let limits = judgement.limits.iter().zip(&answer.limits);
     let allowed = judgement.can_be_allowed()
-        && limits.clone().all(|(limit, state)| states::would_allow(limit, state.as_ref()));
+        && limits.clone().all(|(limit, state)| states::would_allow(limit, Some(state)));
     let answer_body = PolicyStatusAnswer {
         policy: judgement.policy.map(|policy| &*policy.name),
         plan: judgement.plan,
         r#override: judgement.r#override.map(|entry| entry.info()),
         allowed,
-        limits: limits.filter_map(|(limit, state)| limit_status(limit, state.as_ref()?)).collect(),
+        limits: limits.map(|(limit, state)| limit_status(limit, state)).collect(),
     };
     Ok((headers::of_source(answer.source), Json(answer_body)).into_response())
 }
@@ -140,10 +141,13 @@ pub(crate) async fn reset(
         return Ok(Json(ResetAnswer { message }));
     }
     let message = format!("Rate limit reset for the policy {}", keys.policy.name);
-    let keys = keys.keys.into_iter().filter_map(|key| Some((key.key, algorithm(key.kind)?)));
+    let keys = keys
+        .keys
+        .into_iter()
+        .map(|key| (key.key, algorithm(key.kind).map_or(LimitKind::Concurrency, LimitKind::Quota)));
     let keys: Vec<_> = keys.collect();
     let done = complete(async move {
-        let keys: Vec<_> = keys.iter().map(|(key, algorithm)| (key.as_str(), *algorithm)).collect();
+        let keys: Vec<_> = keys.iter().map(|(key, kind)| (key.as_str(), *kind)).collect();
         state.store.reset_limits(&keys).await
     });
     done.await?.map_err(|error| Error::without_answer(&error))?;
@@ -186,16 +190,16 @@ pub(super) async fn refund(
     Ok((source, Json(answer(&refunded))).into_response())
 }
 
-/// Returns the state of a limit, or `None` for a limit of what happens at the same time.
-fn limit_status<'p>(limit: &JudgedLimit<'p>, state: &Decision) -> Option<LimitStatus<'p>> {
-    Some(LimitStatus {
+/// Returns the state of a limit.
+fn limit_status<'p>(limit: &JudgedLimit<'p>, state: &Decision) -> LimitStatus<'p> {
+    LimitStatus {
         name: limit.name,
-        algorithm: algorithm(limit.kind)?.name(),
+        algorithm: limit.kind.name(),
         requests_used: state.capacity.saturating_sub(state.remaining),
         limit: state.capacity,
         window_seconds: state.window.map(Seconds),
         reset_in_seconds: Seconds(state.reset_after),
-    })
+    }
 }
 
 /// Reads a check by policy from a body.
@@ -285,7 +289,7 @@ pub(crate) fn reset_docs(operation: TransformOperation<'_>) -> TransformOperatio
         .summary("Reset the limits of a request")
         .description(
             "Takes the body of a check by policy, and resets the limits of its identity: those of \
-             all plans and overrides of the policy.",
+             all plans and overrides of the policy. Leases end.",
         )
         .response_with::<200, Json<ResetAnswer>, _>(|response| {
             let message = "Rate limit reset for the policy api".to_owned();

@@ -69,7 +69,7 @@ impl Fallback {
             }
             FailMode::Local => (Source::Local, self.check_shares(&check.limits, local, time)),
         };
-        Some(decisions.map(|limits| LimitsDecision { source, limits }))
+        Some(decisions.map(|limits| LimitsDecision::of_limits(source, limits)))
     }
 
     /// Returns the answer to a check of one unit, or `None` unless this process decides alone.
@@ -316,6 +316,7 @@ mod tests {
         };
         let of = |fail_mode, cost| LimitsCheck {
             limits: vec![limit("a", 8, cost), limit("b", 40, cost)],
+            leases: Vec::new(),
             fail_mode,
         };
         let (fallback, store) = local(250);

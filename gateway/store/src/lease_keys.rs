@@ -17,7 +17,8 @@ use crate::{
     error::{Argument, StoreError},
     expiring::Expiring,
     lease::{
-        HeldLease, LeaseDecision, LeaseList, LeaseName, LeaseRequest, ListedLease, Release, Renewal,
+        HeldLease, LeaseDecision, LeaseKey, LeaseList, LeaseName, LeaseRequest, ListedLease,
+        Release, Renewal,
     },
     millis::Millis,
     redis_error::TOO_MANY_LEASES,
@@ -29,16 +30,16 @@ pub(crate) const MAX_LEASES: u32 = 100_000;
 /// The leases of this process.
 #[derive(Debug)]
 pub(crate) struct LeaseKeys {
-    /// The most leases of all identifiers together.
+    /// The most leases of all keys together.
     room: usize,
     keys: Mutex<Keys>,
 }
 
-/// The leases by identifier. An identifier without live leases is removed by the next call.
+/// The leases by key. A key without live leases is removed by the next call.
 #[derive(Debug, Default)]
 struct Keys {
     fences: Fences,
-    /// The leases of an identifier weigh their number.
+    /// The leases of a key weigh their number.
     states: Expiring<Leases>,
 }
 
@@ -67,13 +68,14 @@ impl LeaseKeys {
         now: Instant,
     ) -> Result<Acquirement, StoreError> {
         let mut keys = self.keys(now);
-        let LeaseRequest { identifier, holder, limit, cost, ttl } = request;
+        let LeaseRequest { key, holder, limit, cost, ttl } = request;
+        let key = &key.text("");
         let free = self.room.saturating_sub(keys.states.weight());
-        let own = keys.states.get(identifier).map_or(0, |leases| leases.count(now));
+        let own = keys.states.get(key).map_or(0, |leases| leases.count(now));
         let most = MAX_LEASES.min(own.saturating_add(u32::try_from(free).unwrap_or(MAX_LEASES)));
         let (limit, cost, ttl) = (*limit, *cost, *ttl);
         let call = Acquisition { holder: *holder, limit, cost, ttl, max_leases: most };
-        let acquired = keys.change(identifier, now, |leases, fences| {
+        let acquired = keys.change(key, now, |leases, fences| {
             leases.acquire(&call, fences, now).map_err(|error| (error, leases.count(now)))
         });
         match acquired {
@@ -91,26 +93,25 @@ impl LeaseKeys {
 
     /// Moves the end of a lease.
     pub(crate) fn renew(&self, name: &LeaseName, ttl: limiter::Window, now: Instant) -> Renewal {
-        let LeaseName { identifier, holder, fence } = name;
-        let renewed = self
-            .keys(now)
-            .change(identifier, now, |leases, _| leases.renew(holder, *fence, ttl, now));
+        let LeaseName { key, holder, fence } = name;
+        let renew = |leases: &mut Leases, _: &mut Fences| leases.renew(holder, *fence, ttl, now);
+        let renewed = self.keys(now).change(&key.text(""), now, renew);
         Renewal { source: Source::Local, lease: renewed.lease.map(held) }
     }
 
     /// Ends a lease.
     pub(crate) fn release(&self, name: &LeaseName, now: Instant) -> Release {
-        let LeaseName { identifier, holder, fence } = name;
-        let is_released =
-            self.keys(now).change(identifier, now, |leases, _| leases.release(holder, *fence, now));
+        let LeaseName { key, holder, fence } = name;
+        let release = |leases: &mut Leases, _: &mut Fences| leases.release(holder, *fence, now);
+        let is_released = self.keys(now).change(&key.text(""), now, release);
         Release { source: Source::Local, is_released }
     }
 
     /// Lists the live leases, at most `count`, the first to end first.
-    pub(crate) fn list(&self, identifier: &str, count: usize, now: Instant) -> LeaseList {
+    pub(crate) fn list(&self, key: &LeaseKey, count: usize, now: Instant) -> LeaseList {
         let keys = self.keys(now);
         let mut leases = Vec::new();
-        if let Some(state) = keys.states.get(identifier) {
+        if let Some(state) = keys.states.get(&key.text("")) {
             state.visit_counted(now, |lease| {
                 if leases.len() < count {
                     leases.push(listed(lease, now));
@@ -121,12 +122,20 @@ impl LeaseKeys {
         LeaseList { source: Source::Local, leases }
     }
 
-    /// Ends all leases of an identifier. Returns whether there was one.
-    pub(crate) fn reset(&self, identifier: &str, now: Instant) -> bool {
-        self.keys(now).states.remove(identifier).is_some()
+    /// Returns whether the holder of a request has a lease.
+    pub(crate) fn has_lease(&self, request: &LeaseRequest, now: Instant) -> bool {
+        let LeaseRequest { key, holder, .. } = request;
+        let keys = self.keys(now);
+        let leases = keys.states.get(&key.text(""));
+        leases.is_some_and(|leases| leases.counted(holder, now).is_some())
     }
 
-    /// Returns the leases, without those of identifiers of which none is live.
+    /// Ends all leases of a key. Returns whether there was one.
+    pub(crate) fn reset(&self, key: &LeaseKey, now: Instant) -> bool {
+        self.keys(now).states.remove(&key.text("")).is_some()
+    }
+
+    /// Returns the leases, without those of keys of which none is live.
     fn keys(&self, now: Instant) -> MutexGuard<'_, Keys> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         keys.states.remove_ended(now);
@@ -135,17 +144,15 @@ impl LeaseKeys {
 }
 
 impl Keys {
-    /// Changes the leases of an identifier.
+    /// Changes the leases of a key.
     fn change<T>(
         &mut self,
-        identifier: &str,
+        key: &str,
         now: Instant,
         change: impl FnOnce(&mut Leases, &mut Fences) -> T,
     ) -> T {
-        let (name, mut leases) = self
-            .states
-            .remove(identifier)
-            .unwrap_or_else(|| (Arc::from(identifier), Leases::new()));
+        let (name, mut leases) =
+            self.states.remove(key).unwrap_or_else(|| (Arc::from(key), Leases::new()));
         let result = change(&mut leases, &mut self.fences);
         if leases.end() > now {
             let (end, weight) = (leases.end(), leases.stored_count() as usize);
@@ -154,7 +161,7 @@ impl Keys {
         result
     }
 
-    /// Returns the time until all leases of an identifier have ended, for the first such identifier.
+    /// Returns the time until all leases of a key have ended, for the first such key.
     fn time_to_first_end(&self, now: Instant) -> Millis {
         let wait = self.states.first_end().map_or(0, |end| end.micros_since(now));
         Millis(wait.div_ceil(1_000))

@@ -62,9 +62,10 @@ pub use self::{
     error::{Argument, StoreError},
     key::keeps_slots_together,
     lease::{
-        HeldLease, LeaseDecision, LeaseList, LeaseName, LeaseRequest, ListedLease, Release, Renewal,
+        HeldLease, LeaseDecision, LeaseKey, LeaseList, LeaseName, LeaseRequest, ListedLease,
+        Release, Renewal,
     },
-    limit_check::{Charge, LimitCheck, LimitRefund, LimitsCheck, LimitsDecision},
+    limit_check::{Charge, LeaseCheck, LimitCheck, LimitRefund, LimitsCheck, LimitsDecision},
     limit_kind::LimitKind,
     log_throttle::{LogThrottle, Sums},
     metrics::{count_decision, count_lease_decision},

@@ -1,10 +1,11 @@
 //! Checks of several limits at once, each of which has a key of its own.
 
-use limiter::{Algorithm, Units};
+use limiter::{Algorithm, Holder, Units, Window};
 
 use crate::{
     check::Check,
     decision::{Decision, Source},
+    lease::{LeaseDecision, LeaseKey, LeaseRequest},
     options::FailMode,
     quota_rule::QuotaRule,
 };
@@ -14,6 +15,9 @@ use crate::{
 pub struct LimitsCheck {
     /// The limits, no two of which have the same key. Either all costs are 0, or none is.
     pub limits: Vec<LimitCheck>,
+    /// The limits of what happens at the same time. A check with one of them is decided by Redis or
+    /// `memory://`, whatever its fail mode is.
+    pub leases: Vec<LeaseCheck>,
     /// The answer while Redis does not answer, in place of that of the store.
     pub fail_mode: Option<FailMode>,
 }
@@ -30,6 +34,21 @@ pub struct LimitCheck {
     pub cost: u32,
     /// The rule by which the cost is taken.
     pub charge: Charge,
+}
+
+/// A limit of a [`LimitsCheck`] of what happens at the same time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseCheck {
+    /// The key, as that of a [`LimitCheck`].
+    pub key: String,
+    /// The name of the attempt that holds the lease.
+    pub holder: Holder,
+    /// The units that all leases of the key may take at the same time.
+    pub limit: Units,
+    /// Units to take; 0 to look whether one unit could be taken.
+    pub cost: u32,
+    /// The time after which the lease expires.
+    pub ttl: Window,
 }
 
 /// The rule by which a cost is taken.
@@ -49,6 +68,9 @@ pub struct LimitsDecision {
     /// The decision on each limit, in their order. A limit that would allow the check is allowed
     /// also where another one denies, and has taken nothing then.
     pub limits: Vec<Decision>,
+    /// The decision on each limit of what happens at the same time, in their order; none if another
+    /// limit has denied the check before. After a denial no lease is left that the check took.
+    pub leases: Vec<LeaseDecision>,
 }
 
 /// A request to give units of a limit back.
@@ -65,12 +87,23 @@ pub struct LimitRefund {
 impl LimitsCheck {
     /// Returns whether the check takes units.
     pub(crate) fn takes(&self) -> bool {
-        self.limits.iter().any(|limit| limit.cost > 0)
+        let of_limits = self.limits.iter().map(|limit| limit.cost);
+        of_limits.chain(self.leases.iter().map(|lease| lease.cost)).any(|cost| cost > 0)
     }
 
     /// Returns whether the check charges units after its grant.
     pub(crate) fn charges(&self) -> bool {
         self.limits.iter().any(|limit| limit.rest() > 0)
+    }
+}
+
+impl LeaseCheck {
+    /// Returns the request for the lease, or `None` for a check that only looks.
+    pub(crate) fn request(&self) -> Option<LeaseRequest> {
+        let Self { key, holder, limit, cost, ttl } = self;
+        let cost = Units::new((*cost).into())?;
+        let key = LeaseKey::Limit(key.clone());
+        Some(LeaseRequest { key, holder: *holder, limit: *limit, cost, ttl: *ttl })
     }
 }
 
@@ -105,7 +138,12 @@ impl LimitsDecision {
     /// Returns whether every limit allows the check. Otherwise no limit has taken anything.
     #[must_use]
     pub fn allowed(&self) -> bool {
-        is_allowed(&self.limits)
+        is_allowed(&self.limits) && self.leases.iter().all(|lease| lease.decision.allowed)
+    }
+
+    /// Returns a decision on limits of which none is one of leases.
+    pub(crate) fn of_limits(source: Source, limits: Vec<Decision>) -> Self {
+        Self { source, limits, leases: Vec::new() }
     }
 }
 

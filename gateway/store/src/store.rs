@@ -1,5 +1,6 @@
 //! The store: the deny cache, Redis, and the fallback, in this order.
 
+mod leased_limits;
 mod leases;
 mod limits;
 mod reservations;

@@ -13,6 +13,7 @@ use limiter::Instant;
 
 use crate::attribute::AttributeName;
 use crate::document::{FileDocument, UnmatchedDocument};
+use crate::lease_key::is_name;
 use crate::load_options::LoadOptions;
 use crate::model::{Plan, Policy};
 use crate::parse::MAX_POLICIES;
@@ -26,8 +27,6 @@ use traits::Traits;
 const MAX_BY: usize = 16;
 /// The most limits of a policy.
 const MAX_LIMITS: usize = 16;
-/// The most bytes of a name.
-const MAX_NAME_BYTES: usize = 63;
 
 /// The accepted form of a name, for messages.
 const NAME: &str = "1 to 63 of a-z, 0-9, `_`, `.` and `-`, beginning with a letter or digit";
@@ -122,12 +121,7 @@ fn check_version(document: &FileDocument, options: &LoadOptions, problems: &mut 
 impl Validator<'_> {
     /// Checks the name of a policy, plan or limit.
     fn name(&mut self, name: &At<String>) {
-        let text = name.value.as_bytes();
-        let first = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let valid = text.first().is_some_and(first)
-            && text.len() <= MAX_NAME_BYTES
-            && text.iter().all(|byte| first(byte) || b"_.-".contains(byte));
-        if !valid {
+        if !is_name(&name.value) {
             let problem = format!("the name `{}`", shorten(&name.value));
             self.problems.expect(name.place, problem, NAME);
         }

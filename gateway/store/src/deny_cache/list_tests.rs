@@ -35,7 +35,7 @@ fn cache(limits: &[LimitCheck]) -> DenyCache {
         retry_after: Millis(wait),
         reset_after: Millis(wait),
     };
-    let decision = LimitsDecision { source: Source::Redis, limits: waits.map(decision).to_vec() };
+    let decision = LimitsDecision::of_limits(Source::Redis, waits.map(decision).to_vec());
     cache.remember_list(limits, cache.list_ticket(limits, SENT), &decision, SENT);
     cache
 }

@@ -94,6 +94,6 @@ impl ListDenial {
     fn decision_at(&self, now: Instant) -> LimitsDecision {
         let passed = now.micros_since(self.arrived_at);
         let limits = self.decisions.iter().map(|decision| decision.repeated_after(passed));
-        LimitsDecision { source: Source::Cache, limits: limits.collect() }
+        LimitsDecision::of_limits(Source::Cache, limits.collect())
     }
 }

@@ -6,15 +6,19 @@ use proptest::prelude::*;
 use super::{Acquirement, LeaseKeys, MAX_LEASES};
 use crate::{
     error::{Argument, StoreError},
-    lease::{HeldLease, LeaseDecision, LeaseName, LeaseRequest},
+    lease::{HeldLease, LeaseDecision, LeaseKey, LeaseName, LeaseRequest},
     millis::Millis,
 };
 
 const NOON: Instant = Instant::from_micros(1_800_014_400_000_000);
 
+fn key(identifier: &str) -> LeaseKey {
+    LeaseKey::Identifier(identifier.to_owned())
+}
+
 fn request(identifier: &str, holder: &str, limit: u64, cost: u64, ttl: u64) -> LeaseRequest {
     LeaseRequest {
-        identifier: identifier.to_owned(),
+        key: key(identifier),
         holder: Holder::new(holder).unwrap(),
         limit: Units::new(limit).unwrap(),
         cost: Units::new(cost).unwrap(),
@@ -23,7 +27,7 @@ fn request(identifier: &str, holder: &str, limit: u64, cost: u64, ttl: u64) -> L
 }
 
 fn name(identifier: &str, holder: &str, fence: Option<u64>) -> LeaseName {
-    LeaseName { identifier: identifier.to_owned(), holder: Holder::new(holder).unwrap(), fence }
+    LeaseName { key: key(identifier), holder: Holder::new(holder).unwrap(), fence }
 }
 
 fn decided(acquired: Result<Acquirement, StoreError>) -> LeaseDecision {
@@ -63,7 +67,7 @@ fn a_lease_takes_a_slot_until_it_is_released_or_ends() {
             .allowed
     );
     // The lease of a holder that does not return ends by itself.
-    assert_eq!(keys.list("tenant", 10, seconds_after(15)).leases.len(), 1);
+    assert_eq!(keys.list(&key("tenant"), 10, seconds_after(15)).leases.len(), 1);
     assert_eq!(keys.renew(&name("tenant", "c", None), Window::MAX, seconds_after(15)).lease, None);
 }
 
@@ -99,7 +103,7 @@ fn leases_that_have_ended_take_no_memory() {
     for number in 0..1_000 {
         decided(keys.acquire(&request(&number.to_string(), "job", 5, 1, 1_000), NOON));
     }
-    keys.list("any", 1, seconds_after(1));
+    keys.list(&key("any"), 1, seconds_after(1));
     let keys = keys.keys.lock().unwrap();
     assert_eq!((keys.states.weight(), keys.states.first_end()), (0, None));
 }
@@ -193,7 +197,7 @@ proptest! {
                         expected.push((lease.fence, lease.cost.get()));
                         true
                     });
-                    let list = keys.list(identifier, usize::MAX, now).leases;
+                    let list = keys.list(&key(identifier), usize::MAX, now).leases;
                     let listed: Vec<_> =
                         list.iter().map(|entry| (entry.lease.fence, entry.cost)).collect();
                     prop_assert_eq!(listed, expected);
@@ -201,7 +205,7 @@ proptest! {
                 Step::Reset => {
                     let had_any = leases.count(now) > 0;
                     *leases = Leases::new();
-                    prop_assert_eq!(keys.reset(identifier, now), had_any);
+                    prop_assert_eq!(keys.reset(&key(identifier), now), had_any);
                 }
             }
         }

@@ -42,6 +42,23 @@ impl LocalStore {
     }
 }
 
+impl LocalStore {
+    /// Returns the answer to the check of each limit, as if alone. Takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalStore::check`].
+    pub(crate) fn look_at_limits(
+        &self,
+        limits: &[LimitCheck],
+        time: CallTime,
+    ) -> Result<Vec<Decision>, StoreError> {
+        let checks: Vec<_> = limits.iter().map(LimitCheck::required_check).collect();
+        let _exclusive = self.exclude_all();
+        self.look_at_all(&checks, time)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use limiter::{Algorithm, Instant};

@@ -144,6 +144,16 @@ impl Redis {
         answers
     }
 
+    /// Returns the answers to the checks, as if each limit was alone. Takes and writes nothing.
+    pub(crate) async fn look_at_limits(
+        &self,
+        checks: &[&LimitsCheck],
+    ) -> Vec<Result<Vec<Decision>, StoreError>> {
+        let no_slots = vec![Vec::new(); checks.len()];
+        let answers = self.begin(checks, &no_slots).await;
+        answers.into_iter().map(|answer| answer.decisions).collect()
+    }
+
     /// Takes the limits of checks in one slot, and looks at all others.
     async fn begin(&self, checks: &[&LimitsCheck], slots: &[Vec<Vec<usize>>]) -> Vec<LimitsAnswer> {
         let mut parts = Vec::new();
@@ -285,7 +295,10 @@ impl Redis {
     }
 
     /// Sends commands in one pipeline to each server, and reports all errors.
-    async fn send_all(&self, commands: Vec<KeyedCommand>) -> Vec<Result<Value, StoreError>> {
+    pub(super) async fn send_all(
+        &self,
+        commands: Vec<KeyedCommand>,
+    ) -> Vec<Result<Value, StoreError>> {
         let count = commands.len();
         if count == 0 {
             return Vec::new();

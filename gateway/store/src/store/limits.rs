@@ -2,7 +2,9 @@
 //!
 //! The limits have states, denials and names of their own: no identifier has the key of a limit.
 
-use limiter::{Algorithm, Instant};
+use std::{collections::HashSet, slice};
+
+use limiter::Instant;
 use tokio::task::yield_now;
 
 use super::{CHECKS_AT_ONCE, Store};
@@ -11,24 +13,31 @@ use crate::{
     decision::{Decision, RefundOutcome, Source},
     deny_cache::Ticket,
     error::StoreError,
+    lease::LeaseKey,
     limit_check::{LimitCheck, LimitRefund, LimitsCheck, LimitsDecision},
     limit_kind::LimitKind,
-    redis::limits::LimitsAnswer,
+    redis::{Redis, limits::LimitsAnswer},
     redis_error,
 };
 
-type Outcome = Result<LimitsDecision, StoreError>;
+pub(super) type Outcome = Result<LimitsDecision, StoreError>;
 
 impl Store {
     /// Returns whether a check takes units in several steps. Its decision must then not be dropped
     /// before its end, because units would be lost or not charged.
     #[must_use]
     pub fn takes_steps(&self, check: &LimitsCheck) -> bool {
-        self.redis.as_ref().is_some_and(|redis| redis.takes_steps(check))
+        let takes_steps = |redis: &Redis| !check.leases.is_empty() || redis.takes_steps(check);
+        self.redis.as_ref().is_some_and(takes_steps)
     }
 
     /// Decides a check of several limits. Takes all costs or nothing.
     pub async fn check_limits(&self, check: &LimitsCheck) -> Outcome {
+        if !check.leases.is_empty() {
+            // The future of nearly all checks stays small.
+            let mut decisions = Box::pin(self.check_leased_all(slice::from_ref(check))).await;
+            return decisions.pop().unwrap_or(Err(StoreError::Internal));
+        }
         let now = self.clock.now();
         let Some(redis) = &self.redis else {
             return self.record_limits(check, self.limits_here(check), now);
@@ -50,24 +59,23 @@ impl Store {
             if !decisions.is_empty() {
                 yield_now().await;
             }
-            let mut count = 0;
-            let mut limits = 0;
-            for check in rest {
-                limits += check.limits.len().max(1);
-                if count > 0 && limits > CHECKS_AT_ONCE {
-                    break;
-                }
-                count += 1;
+            let (chunk, more) = rest.split_at(count_at_once(rest));
+            if chunk.iter().any(|check| !check.leases.is_empty()) {
+                decisions.append(&mut Box::pin(self.check_leased_all(chunk)).await);
+            } else {
+                self.check_limits_chunk(chunk, &mut decisions).await;
             }
-            let (chunk, more) = rest.split_at(count);
-            self.check_limits_chunk(chunk, &mut decisions).await;
             rest = more;
         }
         decisions
     }
 
-    /// Decides checks at once, and adds the decisions in their order.
-    async fn check_limits_chunk(&self, checks: &[LimitsCheck], decisions: &mut Vec<Outcome>) {
+    /// Decides checks without leases at once, and adds the decisions in their order.
+    pub(super) async fn check_limits_chunk(
+        &self,
+        checks: &[LimitsCheck],
+        decisions: &mut Vec<Outcome>,
+    ) {
         let now = self.clock.now();
         let Some(redis) = &self.redis else {
             for check in checks {
@@ -106,7 +114,7 @@ impl Store {
             None => self.limits_here(check),
             Some(redis) => {
                 let decisions = redis.check_limits(check).await.decisions;
-                decisions.map(|limits| LimitsDecision { source: Source::Redis, limits })
+                decisions.map(|limits| LimitsDecision::of_limits(Source::Redis, limits))
             }
         }
     }
@@ -119,17 +127,17 @@ impl Store {
     pub async fn peek_limits(&self, limits: &[LimitCheck]) -> Outcome {
         let look = |limit: &LimitCheck| LimitCheck { cost: 0, ..limit.clone() };
         let limits = limits.iter().map(look).collect();
-        let check = LimitsCheck { limits, fail_mode: None };
+        let check = LimitsCheck { limits, leases: Vec::new(), fail_mode: None };
         let Some(redis) = &self.redis else { return self.limits_here(&check) };
         let answer = redis.check_limits(&check).await.decisions;
-        let answer = answer.map(|limits| LimitsDecision { source: Source::Redis, limits });
+        let answer = answer.map(|limits| LimitsDecision::of_limits(Source::Redis, limits));
         self.or_fallback(answer, || {
             let peek = |LimitCheck { key, quota, .. }: &LimitCheck| {
                 let now = self.local_time(quota.algorithm());
                 self.fallback.peek(key, quota, &self.limits, now)
             };
             let limits: Option<Result<Vec<_>, _>> = check.limits.iter().map(peek).collect();
-            let decision = |limits| LimitsDecision { source: Source::Local, limits };
+            let decision = |limits| LimitsDecision::of_limits(Source::Local, limits);
             limits.map(|limits| limits.map(decision))
         })
     }
@@ -160,13 +168,21 @@ impl Store {
         answers.into_iter().zip(local).map(conclude).collect()
     }
 
-    /// Deletes the states of limits, by their keys and algorithms, in Redis and in this process.
-    /// Returns whether there was any. No fail mode replaces the answer of Redis.
-    pub async fn reset_limits(&self, limits: &[(&str, Algorithm)]) -> Result<bool, StoreError> {
+    /// Deletes the states of limits, by their keys and kinds, in Redis and in this process, and ends
+    /// leases. Returns whether there was any. No fail mode replaces the answer of Redis.
+    pub async fn reset_limits(&self, limits: &[(&str, LimitKind)]) -> Result<bool, StoreError> {
         let reset_here = || {
             let mut any = false;
-            for (key, algorithm) in limits {
-                any |= self.limits.reset(key, *algorithm, self.local_time(*algorithm));
+            for (key, kind) in limits {
+                any |= match *kind {
+                    LimitKind::Quota(algorithm) => {
+                        self.limits.reset(key, algorithm, self.local_time(algorithm))
+                    }
+                    LimitKind::Concurrency => {
+                        let key = LeaseKey::Limit((*key).to_owned());
+                        self.leases.reset(&key, self.clock.now())
+                    }
+                };
             }
             any
         };
@@ -181,16 +197,14 @@ impl Store {
             }
         };
         if answer.is_ok() {
-            limits.iter().for_each(|(key, algorithm)| {
-                self.top_denied.forget(key, LimitKind::Quota(*algorithm));
-            });
+            limits.iter().for_each(|(key, kind)| self.top_denied.forget(key, *kind));
         }
         answer
     }
 
     fn limits_here(&self, check: &LimitsCheck) -> Outcome {
         let limits = self.limits.check_limits(&check.limits, self.call_time())?;
-        Ok(LimitsDecision { source: Source::Local, limits })
+        Ok(LimitsDecision::of_limits(Source::Local, limits))
     }
 
     /// Returns the decision on a check that was sent to Redis and answered at `now`.
@@ -202,7 +216,7 @@ impl Store {
         now: Instant,
     ) -> Outcome {
         let LimitsAnswer { decisions, gave_back } = answer;
-        let answer = decisions.map(|limits| LimitsDecision { source: Source::Redis, limits });
+        let answer = decisions.map(|limits| LimitsDecision::of_limits(Source::Redis, limits));
         let decided = self.or_fallback(answer, || {
             let replacement = self.fallback.check_limits(check, &self.limits, self.call_time());
             if let Some(Ok(decision)) = &replacement {
@@ -222,8 +236,13 @@ impl Store {
 
     /// Logs a decision with its keys, counts a denial of each key that denies, and returns the
     /// decision.
-    fn record_limits(&self, check: &LimitsCheck, decided: Outcome, now: Instant) -> Outcome {
-        let Ok(LimitsDecision { source, limits }) = &decided else { return decided };
+    pub(super) fn record_limits(
+        &self,
+        check: &LimitsCheck,
+        decided: Outcome,
+        now: Instant,
+    ) -> Outcome {
+        let Ok(LimitsDecision { source, limits, .. }) = &decided else { return decided };
         let source = source.name();
         for (LimitCheck { key, quota, cost, .. }, Decision { allowed, .. }) in
             check.limits.iter().zip(limits)
@@ -236,4 +255,21 @@ impl Store {
         }
         decided
     }
+}
+
+/// Returns how many of the first checks are decided at once: at least one. Checks with leases are not
+/// among checks without, and no key of a lease is in two of them, because a check can give a lease back
+/// that the next check then finds free.
+fn count_at_once(checks: &[LimitsCheck]) -> usize {
+    let (mut count, mut limits, mut keys) = (0, 0, HashSet::new());
+    for check in checks {
+        limits += (check.limits.len() + check.leases.len()).max(1);
+        let is_like_first = check.leases.is_empty() == checks[0].leases.is_empty();
+        let has_new_keys = check.leases.iter().all(|lease| keys.insert(lease.key.as_str()));
+        if count > 0 && (limits > CHECKS_AT_ONCE || !is_like_first || !has_new_keys) {
+            break;
+        }
+        count += 1;
+    }
+    count
 }
