@@ -39,6 +39,10 @@ RULES = (
     "Value error, an attribute must be ",
     "Value error, the attribute `",
     "Value error, `jwt.*` must come from a token",
+    "Value error, the limit `",
+    "Value error, release must be the token of a check",
+    # The bound is of all checks together.
+    "Value error, all checks together must have at most ",
 )
 
 REFUSAL_OF_A_VALID_REQUEST = "ST202"

@@ -84,6 +84,28 @@ fn a_thousand_checks_are_one_call_and_a_larger_batch_is_refused() {
 }
 
 #[test]
+fn a_batch_with_more_than_a_thousand_limits_is_refused_and_takes_nothing() {
+    let (server, gateway) = start();
+    let limits: Vec<_> = (0..16).map(|number| json!({ "name": format!("l{number}") })).collect();
+    let checks = |several: usize, single: usize| {
+        let check = |number: usize| match number < several {
+            true => json!({ "identifier": format!("u{number}"), "limits": limits }),
+            false => json!({ "identifier": format!("u{number}") }),
+        };
+        json!((0..several + single).map(check).collect::<Vec<_>>())
+    };
+    let refused = post(&gateway, &checks(62, 9));
+    let fault = r#"{"detail":[{"type":"value_error","loc":["body","checks"],"msg":"Value error, all checks together must have at most 1000 limits, not 1001","input":null}]}"#;
+    assert_eq!((refused.status, refused.body.as_str()), (422, fault));
+    let keys: u64 = server.client().call("DBSIZE");
+    assert_eq!(keys, 0);
+    let decided = results(&gateway, &checks(62, 8));
+    assert!(decided.iter().all(|result| result["allowed"] == true));
+    let keys: u64 = server.client().call("DBSIZE");
+    assert_eq!(keys, 1_000);
+}
+
+#[test]
 fn an_invalid_check_has_a_result_of_its_own() {
     let (_server, gateway) = start();
     let decided = results(

@@ -7,7 +7,7 @@ use ratelimit_test_tokens::Algorithm;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{ApiKey, Gateway, GatewayBuilder, Issuer, NOON, Response, Server};
+use crate::harness::{ApiKey, Gateway, GatewayBuilder, Issuer, NOON, Response, Server, json_of};
 
 /// Configures a gateway for callers with these keys, without a deny cache.
 fn builder(directory: &TempDir, keys: &[&ApiKey]) -> GatewayBuilder {
@@ -110,6 +110,52 @@ fn a_batch_counts_as_many_requests_as_it_has_checks() {
     // The gateway refuses a caller without units before it reads the body.
     let answer = gateway.request("POST", "/rate-limit/check/batch", &[shop.header()], "{");
     assert_limited(&answer, "10");
+}
+
+#[test]
+fn a_check_and_a_batch_count_as_many_requests_as_they_have_limits() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("policies.yaml");
+    let limit = |name: &str| format!("{{name: {name}, limit: 900, per: 365d}}");
+    let limits = ["a", "b", "c"].map(limit).join(", ");
+    let free = "{by: free, unlimited: true, reason: probes}";
+    let policies = format!(
+        "{{version: 1, policies: [{{name: three, match: named, by: [identifier], missing: deny, \
+         overrides: [{free}], limits: [{limits}]}}]}}"
+    );
+    std::fs::write(&file, policies).unwrap();
+    for server in [None, Some(Server::at(NOON))] {
+        let shop = ApiKey::new("shop", &["check"]).limit(10, 3_600);
+        let builder = with_file(builder(&directory, &[&shop]), "POLICIES_FILE", &file);
+        let gateway = match &server {
+            None => builder.env("REDIS_URL", "memory://").start(),
+            Some(server) => builder.redis(server).start(),
+        };
+        let post = |path: &str, body: &Value| {
+            gateway.request("POST", path, &[shop.header()], &body.to_string())
+        };
+        let check = |body: &Value| post("/rate-limit/check", body);
+        let named =
+            |name: &str| json!({ "name": name, "limit": 900, "window_seconds": 31_622_400 });
+        let inline = |count: usize| json!({ "identifier": "u", "limits": (0..count).map(|it| named(&format!("l{it}"))).collect::<Vec<_>>() });
+        let by_policy = |identifier: &str| json!({ "policy": "three", "identifier": identifier });
+        assert_eq!(check(&inline(4)).status, 200);
+        assert_eq!(check(&by_policy("u")).status, 200);
+        assert_eq!(check(&by_policy("free")).status, 200);
+        // Two are left. A refused check takes none, however often the caller sends it.
+        for _ in 0..3 {
+            let refused = check(&by_policy("u"));
+            assert!(refused.body.contains("CALLER_LIMITED"), "{}", refused.body);
+            let batch = json!({ "checks": [{ "identifier": "u" }, inline(2)] });
+            assert_eq!(post("/rate-limit/check/batch", &batch).status, 429);
+            let most = json_of(&check(&inline(11)));
+            let rule = "Value error, all checks together must have at most 10 limits, not 11";
+            assert_eq!(most["detail"][0]["msg"], rule);
+        }
+        let batch = json!({ "checks": [{ "policy": "none" }, { "identifier": "u" }] });
+        assert_eq!(post("/rate-limit/check/batch", &batch).status, 200);
+        assert_eq!(check(&json!({ "identifier": "u" })).status, 429);
+    }
 }
 
 #[test]

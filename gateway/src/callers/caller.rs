@@ -22,7 +22,10 @@ pub(super) enum Credential {
     Token,
 }
 
-/// The requests that a caller may make.
+/// The algorithm of the limits of callers.
+pub(crate) const CALLER_ALGORITHM: Algorithm = Algorithm::TokenBucket;
+
+/// The requests that a caller may make, each of which counts as many as it has limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CallerLimit {
     /// Requests per window; `None` is any number.
@@ -39,8 +42,7 @@ impl Caller {
     /// Returns the limit as a quota of requests; `None` is any number.
     pub(crate) fn quota(&self) -> Option<Quota> {
         let CallerLimit { requests, window } = self.limit;
-        let algorithm = Algorithm::TokenBucket;
-        requests.map(|limit| Quota::new(algorithm, limit, window))
+        requests.map(|limit| Quota::new(CALLER_ALGORITHM, limit, window))
     }
 }
 

@@ -15,18 +15,21 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use store::{Check, Store};
+use limiter::Units;
+use serde_json::Value;
+use store::{Check, Refund, Store};
 
 use super::listener_kind::ListenerKind;
 use crate::{
     callers::{
         Callers,
-        caller::Caller,
+        caller::{CALLER_ALGORITHM, Caller},
         docs::{self, Requirement},
         refusal::Refusal,
         scope::Scope,
     },
     error::Error,
+    request::field_error::{BrokenRule, Place},
     state::AppState,
     telemetry,
 };
@@ -197,8 +200,8 @@ impl Authorizer {
 }
 
 impl AuthorizedCaller {
-    /// Returns the largest number of requests that the limit of the caller allows at once.
-    pub(super) fn most_requests(&self) -> usize {
+    /// Returns the largest number of limits that the limit of the caller allows at once.
+    pub(super) fn most_limits(&self) -> usize {
         let quota = self.caller.quota();
         quota.map_or(usize::MAX, |quota| usize::try_from(quota.limit().get()).unwrap_or(usize::MAX))
     }
@@ -208,22 +211,46 @@ impl AuthorizedCaller {
         if self.caller.has(scope) { Ok(()) } else { Err(Error::Forbidden(scope)) }
     }
 
-    /// Counts this number of requests, all or none of them.
+    /// Counts this number of limits, all or none of them.
     ///
     /// # Errors
     ///
     /// When the caller exceeds its limit, or when the store cannot decide; [`Error::Internal`] for a
     /// number that no batch can have.
-    pub(super) async fn count_all(&self, requests: usize) -> Result<(), Error> {
-        let requests = u32::try_from(requests).map_err(|_| Error::Internal)?;
-        self.count(requests).await
+    pub(super) async fn count_all(&self, limits: usize) -> Result<(), Error> {
+        let limits = u32::try_from(limits).map_err(|_| Error::Internal)?;
+        self.count(limits).await
     }
 
-    /// Counts requests. With 0 it counts nothing, and fails unless the limit has room for one.
-    async fn count(&self, requests: u32) -> Result<(), Error> {
+    /// Counts the limits of a check, of which the authorization has counted one. If they are too many
+    /// now, that one is given back, so that the caller can make room by waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::count_all`], and for a check that the limit of the caller can never allow.
+    pub(super) async fn count_check(&self, limits: usize) -> Result<(), Error> {
+        if limits <= 1 {
+            return Ok(());
+        }
+        let most = self.most_limits();
+        let counted = match limits <= most {
+            true => self.count_all(limits - 1).await,
+            false => Err(too_many_limits(vec![Place::Name("body")], most, limits)),
+        };
+        if counted.is_err() {
+            let (identifier, algorithm) = (self.caller.to_string(), CALLER_ALGORITHM);
+            let refund = Refund { identifier, algorithm, amount: Units::MIN };
+            // Where the store cannot give the unit back, the unit returns with time.
+            let _ = self.limits.refund(&refund).await;
+        }
+        counted
+    }
+
+    /// Counts limits. With 0 it counts nothing, and fails unless the limit has room for one.
+    async fn count(&self, limits: u32) -> Result<(), Error> {
         let Some(quota) = self.caller.quota() else { return Ok(()) };
         let (identifier, quota) = (self.caller.to_string(), quota.into());
-        let check = Check { identifier, quota, cost: requests, force: false };
+        let check = Check { identifier, quota, cost: limits, force: false };
         // The limit of a caller is within the bounds of the module, so the module never refuses it.
         let decided = self.limits.check(&check).await;
         let decision = decided.map_err(|error| Error::without_answer(&error))?;
@@ -234,4 +261,11 @@ impl AuthorizedCaller {
             Err(Error::CallerLimited(decision.retry_after))
         }
     }
+}
+
+/// Returns the error of checks at `loc` that have more limits than the bound of all of them together.
+pub(super) fn too_many_limits(loc: Vec<Place>, most: usize, limits: usize) -> Error {
+    let rule =
+        format!("Value error, all checks together must have at most {most} limits, not {limits}");
+    Error::Invalid(vec![BrokenRule::new("value_error", rule).at(loc, Value::Null)])
 }

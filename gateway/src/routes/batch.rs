@@ -19,7 +19,7 @@ use store::{Check, Decision, LimitsDecision, Millis, StoreError};
 use tokio::task::yield_now;
 
 use super::{
-    authorize::AuthorizedCaller,
+    authorize::{AuthorizedCaller, too_many_limits},
     body::{self, RequestBytes, Room},
     check::{self, AnyAnswer, CheckSchema},
     check_answer::CheckAnswer,
@@ -39,7 +39,7 @@ use crate::{
 /// The media type of an answer.
 const JSON: &str = "application/json";
 
-/// The number of checks in a batch.
+/// The number of checks in a batch, and of all of their limits.
 const CHECKS: RangeInclusive<usize> = 1..=1_000;
 
 /// The number of results between two yields to other requests.
@@ -314,11 +314,19 @@ impl FromRequest<Arc<AppState>> for Batch {
         let caller = parts.extensions.remove::<AuthorizedCaller>();
         let RequestBytes { bytes, room } = body::BATCH.read(body).await?;
         let permit = work::begin(bytes.len()).await?;
-        let most = caller.as_ref().map_or(usize::MAX, AuthorizedCaller::most_requests);
+        let most = caller.as_ref().map_or(usize::MAX, AuthorizedCaller::most_limits);
         let (most, reader) = (most.min(*CHECKS.end()), CheckReader::new(state));
         let mut items = work::parse(bytes, move |bytes| read_checks(bytes, most, &reader)).await?;
+        // A check with an error counts as one, as a check of one limit does.
+        let count =
+            |item: &Result<CheckRequest, Error>| item.as_ref().map_or(1, CheckRequest::limit_count);
+        let limits = items.iter().map(count).sum();
+        if limits > most {
+            let loc = vec![Place::Name("body"), Place::Name("checks")];
+            return Err(too_many_limits(loc, most, limits));
+        }
         if let Some(caller) = caller {
-            caller.count_all(items.len()).await?;
+            caller.count_all(limits).await?;
             let authorize = |check: CheckRequest| check.authorize(Some(&caller));
             items = items.into_iter().map(|item| item.and_then(authorize)).collect();
         }
@@ -338,7 +346,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .tag("rate limit")
         .summary("Take units from many quotas")
         .description(
-            "Decides up to 1,000 checks in one call, in their order, each as if it was alone. A \
+            "Decides up to 1,000 checks, with up to 1,000 limits, in one call, in their order, each as if it was alone. A \
              check that is denied, invalid or not decided does not change the others: the answer \
              has status 200, and each result has its own status.",
         )

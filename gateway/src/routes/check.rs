@@ -246,7 +246,11 @@ impl CheckBody {
     {
         let body = body::SINGLE.read(body).await?;
         let check = CheckReader::new(state).read(Fields::from_body(&body.bytes)?)?;
-        check.authorize(caller).map(Self)
+        let check = check.authorize(caller)?;
+        if let Some(caller) = caller {
+            caller.count_check(check.limit_count()).await?;
+        }
+        Ok(Self(check))
     }
 }
 

@@ -105,6 +105,15 @@ impl CheckReader {
 }
 
 impl CheckRequest {
+    /// Returns the number of limits that decide the check; 1 where none does.
+    pub(super) fn limit_count(&self) -> usize {
+        match self {
+            Self::One(_) | Self::Unmatched(..) => 1,
+            Self::Limits(limits) => limits.len(),
+            Self::Policy(judged) => judged.limits.len().max(1),
+        }
+    }
+
     /// Returns the check, or an error if it is forced and its caller lacks the scope.
     pub(super) fn authorize(self, caller: Option<&AuthorizedCaller>) -> Result<Self, Error> {
         if let (Self::One(check) | Self::Unmatched(check, _), Some(caller)) = (&self, caller)

@@ -212,6 +212,7 @@ fn commands(key_prefix: &str, callers_prefix: Option<&str>) -> Vec<(&'static str
     if let Some(prefix) = callers_prefix {
         let key = key(prefix, Algorithm::TokenBucket, &identifier);
         commands.push(command("RATELIMIT.TB", &key, &["0", "1"]));
+        commands.push(command("RATELIMIT.REFUND", &key, &["0"]));
     }
     commands
 }
