@@ -5,7 +5,7 @@
 //! numbers clamped, and escapes of half a surrogate pair taken as bytes. Only a malformed path or address
 //! has status 400. A list or an object is the fault of the caller, which builds the values.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use limiter::{Holder, Instant, Units};
 use policies::{
@@ -330,18 +330,30 @@ fn attributes<'a>(value: &Input<'a>) -> Result<Vec<Attribute<'a>>, BrokenRule> {
     // The grammar was checked when the whole body was read.
     let read =
         read.map_err(|_| BrokenRule::new("dict_type", "Input should be a valid dictionary"))?;
+    if let Some(name) = repeated(&read) {
+        return Err(broken_attribute(name, "occurs more than once"));
+    }
     read.into_iter()
         .map(|(name, value)| match scalar(value) {
             Some(value) => Ok((name, value)),
-            None => {
-                // The answer does not repeat the value, which can be a secret.
-                let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
-                let rule = "must be text, a number or a boolean";
-                let rule = format!("Value error, the attribute `{name}` {rule}");
-                Err(BrokenRule::new("value_error", rule))
-            }
+            None => Err(broken_attribute(&name, "must be text, a number or a boolean")),
         })
         .collect()
+}
+
+/// Returns the first name that occurs more than once, unless an end user can have written it: the
+/// policies refuse such a name where they read it.
+fn repeated<'r>(attributes: &'r [(Cow<'_, str>, &RawValue)]) -> Option<&'r str> {
+    let mut known = HashSet::with_capacity(attributes.len());
+    let names = attributes.iter().map(|(name, _)| &**name);
+    let by_caller = |name: &&str| !END_USER_NAMES.iter().any(|prefix| name.starts_with(prefix));
+    names.filter(by_caller).find(|name| !known.insert(*name))
+}
+
+/// Returns the error of an attribute. The answer does not repeat the value, which can be a secret.
+fn broken_attribute(name: &str, rule: &str) -> BrokenRule {
+    let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
+    BrokenRule::new("value_error", format!("Value error, the attribute `{name}` {rule}"))
 }
 
 /// Returns the value of an attribute; `None` for a list or an object.
@@ -497,6 +509,21 @@ policies:
 
     fn attributes(attributes: &Value) -> Value {
         json!({ "attributes": attributes })
+    }
+
+    #[test]
+    fn a_repeated_attribute_is_an_error_of_the_caller() {
+        for (name, value) in [("path", "/login"), ("client.ip", "192.0.2.1"), ("plan", "a")] {
+            let body = format!(r#"{{"attributes":{{"{name}":"{value}","x":1,"{name}":null}}}}"#);
+            let rule = format!("Value error, the attribute `{name}` occurs more than once");
+            assert_eq!(judge(body.as_bytes()), Err((422, rule)));
+        }
+        // An end user writes this name, which no policy reads here.
+        let body = br#"{"attributes":{"query.a":"1","query.a":"2","plan":"x"}}"#;
+        assert_eq!(judge(body).unwrap().unwrap().0, "policy:a:tb:{word|x}");
+        let body = br#"{"attributes":{"header.cookie":"1","header.cookie":"2"}}"#;
+        let rule = "`header.cookie` must occur at most once".to_owned();
+        assert_eq!(judge(body), Err((400, rule)));
     }
 
     #[test]
