@@ -5,7 +5,8 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Cluster, Gateway, NOON, Place, Random, Response, Server, eventually, json_of,
+    Cluster, Gateway, NOON, Place, Random, Response, Sentinels, Server, eventually, is_primary,
+    json_of,
 };
 
 /// Seconds of a window in which no unit returns while a test runs.
@@ -233,6 +234,34 @@ fn limits_of_one_identifier_are_taken_at_once_in_a_cluster() {
         let last = json_of(&check(&gateway, &pair(identifier, 0)));
         assert_eq!(last["limits"][0]["remaining"], 70, "{identifier}");
     }
+}
+
+#[test]
+fn several_limits_are_taken_together_at_the_primary_that_sentinels_name() {
+    let (primary, replica) = (Server::start(), Server::start());
+    replica.follow(&primary);
+    let sentinels = Sentinels::watch(&primary, 1);
+    let gateway = Gateway::builder().env("REDIS_URL", &sentinels.url());
+    let gateway = gateway.env("REDIS_TIMEOUT_MS", "5000").env("DENY_CACHE_SIZE", "0").start();
+    let remaining =
+        |answer: &Value| [0, 1].map(|place| answer["limits"][place]["remaining"].as_u64().unwrap());
+    assert_eq!(remaining(&json_of(&check(&gateway, &pair("a", 30)))), [70, 30]);
+    replica.catch_up_with(&primary);
+    sentinels.fail_over();
+    eventually("the replica is promoted", || is_primary(replica.port()).then_some(()));
+    eventually("the gateway has left the former primary", || {
+        gateway.log().contains("Sentinels name another primary").then_some(())
+    });
+    eventually("the new primary decides", || {
+        let look = gateway.post("/rate-limit/check", &pair("a", 0).to_string());
+        (look.status == 200).then_some(())
+    });
+    // The denial of one limit takes nothing of the other one.
+    assert_eq!(json_of(&check(&gateway, &pair("a", 31)))["violated"], json!(["log"]));
+    assert_eq!(remaining(&json_of(&check(&gateway, &pair("a", 0)))), [70, 30]);
+    assert_eq!(remaining(&json_of(&check(&gateway, &pair("a", 30)))), [40, 0]);
+    let keys: u64 = replica.client().call("DBSIZE");
+    assert_eq!(keys, 2);
 }
 
 #[test]
