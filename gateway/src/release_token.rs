@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_token_is_read_as_it_was_written() {
         let key = HashKey::new(b"secret").unwrap();
-        for holder in ["job 1", ",", "a,b%2C", "\u{1f980}", &"x".repeat(64)] {
+        for holder in ["job 1", ",", "a,b%2C", "\u{1f980}", "x".repeat(64).as_str()] {
             for key in [None, Some(&key)] {
                 let token = token(holder);
                 let text = token.write(key);
@@ -139,8 +139,8 @@ mod tests {
             "1,h,api,flight,30000,7,a}:lease:{b",
             "1,h,api,f:lease:{x|y}:,30000,7,alice",
             "1,h,api|,flight,30000,7,alice",
-            &format!("1,{},api,flight,30000,7,alice", "x".repeat(65)),
-            &format!("1,h,api{}", ",flight,30000,7,alice".repeat(17)),
+            format!("1,{},api,flight,30000,7,alice", "x".repeat(65)).as_str(),
+            format!("1,h,api{}", ",flight,30000,7,alice".repeat(17)).as_str(),
         ] {
             assert_eq!(ReleaseToken::read(text, None), None, "{text}");
         }

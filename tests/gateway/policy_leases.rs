@@ -309,7 +309,7 @@ fn a_check_without_a_holder_is_refused_where_a_limit_needs_one() {
     assert_eq!((refused.status, &detail["loc"]), (422, &json!(["body", "lease"])));
     let rule = "Value error, the limit `flight` needs a lease: the name of its holder";
     assert_eq!(detail["msg"], rule);
-    for holder in ["", "fenced", &"x".repeat(65)] {
+    for holder in ["", "fenced", "x".repeat(65).as_str()] {
         assert_eq!(send(&gateway, &jobs(holder)).status, 422, "{holder}");
     }
     // Nothing needs a lease here, and none is taken.
@@ -374,10 +374,11 @@ fn a_token_leads_to_no_other_lease() {
         let status = |method: &str, text: &str| {
             with_token(&gateway, method, &json!({ "release": text })).status
         };
+        let (longer, other_key) = (format!("{text},x"), text.replace("flight", "f:tb"));
         for method in ["PUT", "DELETE"] {
             let none = with_token(&gateway, method, &json!({}));
             assert_eq!(json_of(&none)["detail"][0]["type"], "missing");
-            for wrong in ["x", &text[1..], &format!("{text},x"), &text.replace("flight", "f:tb")] {
+            for wrong in ["x", &text[1..], longer.as_str(), other_key.as_str()] {
                 assert_eq!(status(method, wrong), 422, "{method} {wrong}");
             }
             let other = json!({ "release": text, "identifier": "v" });

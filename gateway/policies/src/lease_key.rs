@@ -122,7 +122,7 @@ mod tests {
             ("jobs", "flight", "{"),
             ("jobs", "flight", "a b"),
             ("jobs", "flight", "\u{e9}"),
-            ("jobs", "flight", &long),
+            ("jobs", "flight", long.as_str()),
             ("jobs", "flight:tb:{x|y}", "a"),
             ("jobs|", "flight", "a"),
             ("", "flight", "a"),
