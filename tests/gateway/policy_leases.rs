@@ -426,7 +426,7 @@ fn fifty_clients_at_once_exceed_no_limit_and_leave_no_slot() {
         let (gateway, name) = (&site.gateway, site.name());
         let answers: Vec<_> = thread::scope(|scope| {
             let client = |number: u32| {
-                let body = body("/pair", &format!("u{number}"), "h");
+                let body = body("/pair", &format!("u{number}"), &format!("h{number}"));
                 move || check(gateway, &body)
             };
             let clients: Vec<_> = (0..50).map(|number| scope.spawn(client(number))).collect();
@@ -455,9 +455,9 @@ fn leases_of_several_slots_are_taken_and_given_back_in_a_cluster() {
     eventually("every primary is connected", || {
         (gateway.log().matches("connected to Redis").count() == 12).then_some(())
     });
-    let held = ["a", "b"].map(|user| token(&check(&gateway, &body("/pair", user, "h"))));
+    let held = ["a", "b"].map(|user| token(&check(&gateway, &body("/pair", user, user))));
     for user in ["c", "d", "e"] {
-        let denied = check(&gateway, &body("/pair", user, "h"));
+        let denied = check(&gateway, &body("/pair", user, user));
         assert_eq!(denied["violated"], json!(["all"]), "{user}");
         let left = json!([["year", 7], ["own", 5], ["all", 0]]);
         assert_eq!(look(&gateway, "/pair", user), left, "{user}");
