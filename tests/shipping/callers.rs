@@ -87,7 +87,7 @@ fn the_example_for_servlets_limits_requests() {
     limits("servlet", is_installed.then_some(class_path), |directory, class_path| {
         run(
             directory,
-            &format!("{class_path}\njavac -Xlint:all,-serial -Werror -d classes *.java"),
+            &format!("{class_path}\njavac -Xlint:all,-path,-serial -Werror -d classes *.java"),
         );
         format!("{class_path}\n{}", start("servlet"))
     });
