@@ -2,10 +2,10 @@
 # systems other than Debian and Ubuntu it prints their names.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-web test-images test-package test-servers memcheck fuzz lint dist dist-in-container images deb bench bench-scale bench-outage
+.PHONY: help run test test-web test-proxies test-images test-package test-servers memcheck fuzz lint dist dist-in-container images deb bench bench-scale bench-outage
 
 # Two tests for each core: most of them wait for servers. Memcheck leaves no core without work.
-test test-web test-servers: export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
+test test-web test-proxies test-servers: export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -19,7 +19,11 @@ test: ## Run the tests that need Rust and redis-server
 
 test-web: ## Run the tests that need a browser, other languages, Prometheus or kubectl as well
 	@scripts/install test web callers
-	cargo test --locked --workspace --test tests -- --ignored
+	cargo test --locked --workspace --test tests -- --ignored --skip proxies::
+
+test-proxies: ## Run the examples for proxies with nginx, HAProxy, Caddy and Traefik
+	@scripts/install test proxies
+	cargo test --locked --workspace --test tests -- --ignored proxies::
 
 test-images: ## Build the images, and run them and docker-compose.yml by docs/install.md
 	@scripts/test-images

@@ -14,4 +14,5 @@ mod harness;
 
 mod gateway;
 mod module;
+mod proxies;
 mod shipping;

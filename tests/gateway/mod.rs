@@ -3,6 +3,10 @@
 
 // The HTTP API.
 
+// The contracts for proxies.
+mod authz;
+// Proxies that authenticate themselves, and their answers while Redis does not answer.
+mod authz_proxies;
 // Checks of many identifiers in one request.
 mod batch;
 // Limits on the requests of callers.

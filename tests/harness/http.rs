@@ -53,14 +53,7 @@ pub(crate) fn exchange_from(
     address: SocketAddr,
     request: &[u8],
 ) -> io::Result<Response> {
-    let SocketAddr::V4(address) = address else { return Err(io::ErrorKind::Unsupported.into()) };
-    let socket =
-        net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    net::bind(&socket, &SocketAddrV4::new(source, 0))?;
-    net::connect(&socket, &address)?;
-    let socket = TcpStream::from(socket);
-    socket.set_read_timeout(Some(TIMEOUT))?;
-    exchange_over(socket, request)
+    exchange_over(connect_from(source, address)?, request)
 }
 
 /// Does the same on an open stream.
@@ -70,6 +63,19 @@ pub(super) fn exchange_over(mut stream: impl Read + Write, request: &[u8]) -> io
     stream.read_to_end(&mut answer)?;
     Response::parse(&answer)
         .ok_or_else(|| io::Error::other(format!("not an HTTP response: {}", answer.escape_ascii())))
+}
+
+/// Opens a connection from another address of this machine, whose reads fail at the deadline.
+pub(crate) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
+    let SocketAddr::V4(address) = address else { return Err(io::ErrorKind::Unsupported.into()) };
+    let socket =
+        net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    net::bind(&socket, &SocketAddrV4::new(source, 0))?;
+    net::connect(&socket, &address)?;
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
 }
 
 /// Opens a connection whose reads fail at the deadline.

@@ -52,6 +52,7 @@ pub(crate) use credentials::{ApiKey, Issuer};
 pub(crate) use document::{Block, Document, repository};
 pub(crate) use exchange::exchange;
 pub(crate) use gateway::{Builder as GatewayBuilder, Gateway, UNAVAILABLE, health};
+pub(crate) use http::connect_from as http_connect_from;
 pub(crate) use http::exchange as http_exchange;
 pub(crate) use http::exchange_from as http_exchange_from;
 pub(crate) use http::{Connection, Response, kept_request, request as http_request};
