@@ -114,7 +114,7 @@ fn rights_that_the_user_does_not_have_are_listed() {
         as_user(rights).env("API_KEYS_FILE", file.to_str().unwrap()).env("CALLER_LIMIT", "5")
     };
     let settings = with_callers(&format!("{keys} -@all {all}"));
-    assert_fails(settings, &["refuses the user RATELIMIT.TB: ", RIGHTS]);
+    assert_fails(settings, &["refuses the user RATELIMIT.REFUND, RATELIMIT.TB: ", RIGHTS]);
     assert_eq!(check(with_callers(&format!("{keys} ~app:caller:* -@all {all}"))), well);
 }
 

@@ -346,9 +346,9 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .tag("rate limit")
         .summary("Take units from many quotas")
         .description(
-            "Decides up to 1,000 checks, with up to 1,000 limits, in one call, in their order, each as if it was alone. A \
-             check that is denied, invalid or not decided does not change the others: the answer \
-             has status 200, and each result has its own status.",
+            "Decides up to 1,000 checks, with up to 1,000 limits, in one call, in their order, each as \
+             if it was alone. A check that is denied, invalid or not decided does not change the \
+             others: the answer has status 200, and each result has its own status.",
         )
         .response_with::<200, Json<BatchAnswer>, _>(|response| {
             openapi::with_headers(response, &headers::NO_STORE_DOCS)
