@@ -22,6 +22,7 @@ COPY module/limiter/Cargo.toml module/limiter/
 COPY gateway/Cargo.toml gateway/
 COPY gateway/benches/baseline/Cargo.toml gateway/benches/baseline/
 COPY gateway/calendar/Cargo.toml gateway/calendar/
+COPY gateway/envoy/Cargo.toml gateway/envoy/
 COPY gateway/import/Cargo.toml gateway/import/
 COPY gateway/policies/Cargo.toml gateway/policies/
 COPY gateway/replay/Cargo.toml gateway/replay/
@@ -31,12 +32,12 @@ COPY tests/clock/Cargo.toml tests/clock/
 COPY tests/faults/Cargo.toml tests/faults/
 COPY tests/tokens/Cargo.toml tests/tokens/
 RUN mkdir examples/axum/src module/src module/limiter/src gateway/src gateway/benches/baseline/src \
-        gateway/calendar/src gateway/import/src gateway/policies/src gateway/policies/benches \
-        gateway/replay/src gateway/store/src tests/benches tests/clock/src tests/faults/src \
-        tests/tokens/src \
+        gateway/calendar/src gateway/envoy/src gateway/import/src gateway/policies/src \
+        gateway/policies/benches gateway/replay/src gateway/store/src tests/benches \
+        tests/clock/src tests/faults/src tests/tokens/src \
     && touch examples/axum/src/main.rs module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs \
         gateway/benches/baseline/src/main.rs gateway/calendar/src/lib.rs \
-        gateway/import/src/lib.rs gateway/policies/src/lib.rs \
+        gateway/envoy/src/lib.rs gateway/import/src/lib.rs gateway/policies/src/lib.rs \
         gateway/policies/benches/matching.rs \
         gateway/replay/src/lib.rs gateway/store/src/lib.rs tests/clock/src/lib.rs \
         tests/faults/src/lib.rs tests/tokens/src/lib.rs tests/tests.rs tests/benches/outage.rs
@@ -52,12 +53,12 @@ RUN cargo build --locked --release --package ratelimit-module
 FROM rust:1.95-bookworm AS service
 WORKDIR /src
 COPY --from=manifests /src ./
-RUN cargo build --locked --release --package ratelimit-gateway \
+RUN cargo build --locked --release --package ratelimit-gateway --features envoy \
     && cargo clean --locked --release --package ratelimit-gateway --package limiter \
-        --package calendar --package import --package policies --package replay --package store
+        --package calendar --package envoy --package import --package policies --package replay --package store
 COPY module/limiter module/limiter
 COPY gateway gateway
-RUN cargo build --locked --release --package ratelimit-gateway
+RUN cargo build --locked --release --package ratelimit-gateway --features envoy
 # All files that the program needs: itself, its libraries, and the trusted authorities of TLS.
 WORKDIR /root-of-image
 RUN ldd /src/target/release/ratelimit-gateway | grep --only-matching '/[^ ]*' \

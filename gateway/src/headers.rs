@@ -137,6 +137,21 @@ pub(crate) fn of_items<'l>(
     items: impl Iterator<Item = (impl AsRef<str>, Option<&'l QuotaRule>, u32, &'l Decision)>,
     binding: &Decision,
 ) -> [(HeaderName, HeaderValue); 6] {
+    let [policies, states] = lists(items);
+    [
+        policies,
+        states,
+        (X_LIMIT, binding.capacity.into()),
+        (X_REMAINING, binding.remaining.into()),
+        (X_RESET, binding.reset_after.whole_seconds().into()),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ]
+}
+
+/// Returns the headers with an item for each limit.
+pub(crate) fn lists<'l>(
+    items: impl Iterator<Item = (impl AsRef<str>, Option<&'l QuotaRule>, u32, &'l Decision)>,
+) -> [(HeaderName, HeaderValue); 2] {
     let (mut policies, mut states) = (Vec::new(), Vec::new());
     for (name, quota, cost, decision) in items {
         let [policy, state] = parameters(quota, cost, decision);
@@ -151,14 +166,7 @@ pub(crate) fn of_items<'l>(
         }
     }
     let list = |text| value_of(text, "");
-    [
-        (POLICY, list(policies)),
-        (STATE, list(states)),
-        (X_LIMIT, binding.capacity.into()),
-        (X_REMAINING, binding.remaining.into()),
-        (X_RESET, binding.reset_after.whole_seconds().into()),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ]
+    [(POLICY, list(policies)), (STATE, list(states))]
 }
 
 /// The unit of a limit of leases, which has no window.

@@ -17,6 +17,7 @@
 //! * `limits`: several limits of one check.
 //! * [`request`]: fields and values of requests, and their errors.
 //! * [`error`], `headers`, `next_unit`, `seconds`, `openapi`: answers, and the description of the API.
+//! * `grpc`, with the feature `envoy`: the gRPC services for Envoy.
 //! * [`telemetry`]: log, metrics and traces.
 //! * [`watched_files`]: files that are read again when they change.
 //! * [`health_check`]: the client that tests the health of a running service.
@@ -36,6 +37,8 @@ pub mod callers;
 pub mod command_line;
 pub mod crypto;
 pub mod error;
+#[cfg(feature = "envoy")]
+pub mod grpc;
 pub mod head;
 mod headers;
 pub mod health_check;
@@ -62,12 +65,11 @@ use crate::{routes::listener_kind::ListenerKind, server::Apps, state::AppState};
 /// Returns the whole service, which needs no socket. With an admin listener, clients do not get the
 /// routes of operators.
 #[must_use]
-pub fn apps(state: AppState, has_admin_listener: bool) -> Apps {
-    let state = Arc::new(state);
+pub fn apps(state: &Arc<AppState>, has_admin_listener: bool) -> Apps {
     let clients = if has_admin_listener { ListenerKind::Clients } else { ListenerKind::Shared };
     Apps {
-        clients: routes::app(&state, clients),
-        admin: routes::app(&state, ListenerKind::Admin),
+        clients: routes::app(state, clients),
+        admin: routes::app(state, ListenerKind::Admin),
         refusal: routes::refusal(),
     }
 }

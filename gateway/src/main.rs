@@ -12,6 +12,8 @@ use std::{
 };
 
 use mimalloc::MiMalloc;
+#[cfg(feature = "envoy")]
+use ratelimit_gateway::grpc::listener::GrpcListener;
 use ratelimit_gateway::{
     apps,
     authz::Authz,
@@ -31,7 +33,7 @@ use ratelimit_gateway::{
         Server,
         options::{AdminOptions, ListenOptions},
         stopping::{Signals, Stopping},
-        tls,
+        tls::{self, Protocol},
     },
     settings::{self, Settings},
     startup_error::StartupError,
@@ -109,7 +111,7 @@ fn print(text: &str) -> io::Result<()> {
 
 /// Reads the files for HTTPS, and reads them again whenever they change.
 fn watch_tls(options: &ListenOptions) -> Result<Option<WatchedFiles<ServerConfig>>, StartupError> {
-    let watch = |files| tls::watch(files, options.client_authorities.as_ref());
+    let watch = |files| tls::watch(files, options.client_authorities.as_ref(), Protocol::Http1);
     options.tls.as_ref().map(watch).transpose()
 }
 
@@ -131,6 +133,8 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     let callers = Callers::open(&settings.callers)?;
     let policies = settings.policies.as_ref().map(FirstRead::new).transpose()?;
     let stopping = Stopping::default();
+    #[cfg(feature = "envoy")]
+    let grpc = GrpcListener::bind(&settings.listen, settings.store.fail_mode).await?;
     let server = Server::bind(&settings.listen, tls, stopping.clone()).await?;
     let signals = Signals::receive()?;
     // Metrics come before the store, which counts its connections there.
@@ -164,9 +168,17 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
         metrics,
         stopping,
     };
-    let ListenOptions { host, port, admin, tls, .. } = settings.listen;
-    let apps = apps(state, admin.is_some());
+    let state = Arc::new(state);
+    let ListenOptions { host, port, admin, grpc_port, tls, .. } = settings.listen;
+    let apps = apps(&state, admin.is_some());
     tracing::info!(host, port, tls = tls.is_some(), "listening");
+    if let Some(port) = grpc_port {
+        tracing::info!(host, port, tls = tls.is_some(), "listening for gRPC");
+    }
+    #[cfg(feature = "envoy")]
+    if let Some(grpc) = grpc {
+        grpc.serve(&state, &server.drain());
+    }
     if let Some(AdminOptions { host, port }) = admin {
         tracing::info!(host, port, "listening for probes and operators");
     }

@@ -82,9 +82,16 @@ const PACKAGES: &[Package] = &[
         names: &[],
     },
     Package {
+        sources: "gateway/envoy/src",
+        name: "envoy",
+        uses: &["calendar", "limiter", "policies", "store"],
+        named_by: &[],
+        names: &[],
+    },
+    Package {
         sources: "gateway/src",
         name: "ratelimit_gateway",
-        uses: &["calendar", "import", "limiter", "policies", "replay", "store"],
+        uses: &["calendar", "envoy", "import", "limiter", "policies", "replay", "store"],
         named_by: &[("settings", &["main"])],
         names: &[("telemetry", &[])],
     },

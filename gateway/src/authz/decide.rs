@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderName, HeaderValue};
 use store::Decision;
+use tokio::time::Instant;
 
 use super::{faults::Fault, original::OriginalRequest};
 use crate::{
@@ -47,7 +48,7 @@ impl From<Fault> for AuthzDecision {
 /// adds the policy to the log line of the current request, or logs the fault.
 pub(crate) async fn decide(state: &Arc<AppState>, request: &OriginalRequest<'_>) -> AuthzDecision {
     let reply = match judge(state, request) {
-        Ok(judged) => take(state, judged).await,
+        Ok(judged) => take(state, judged, request.deadline).await,
         Err(fault) => Err(fault),
     };
     match reply {
@@ -86,9 +87,15 @@ fn judge_by(
     Ok(judge.judge_attributes(&attributes)?)
 }
 
-async fn take(state: &Arc<AppState>, judged: JudgedCheck) -> Result<CheckReply, Fault> {
+async fn take(
+    state: &Arc<AppState>,
+    judged: JudgedCheck,
+    deadline: Option<Instant>,
+) -> Result<CheckReply, Fault> {
     let decided = match judged.verdict {
-        Verdict::Limits => Some(limits_answer::take(state, &judged.limits.check).await?),
+        Verdict::Limits => {
+            Some(limits_answer::take_until(state, &judged.limits.check, deadline).await?)
+        }
         _ => None,
     };
     Ok(CheckReply::of_policy(state, judged, decided)?)

@@ -72,7 +72,9 @@ pub(super) fn read<'r>(
         target,
         headers: lines.collect(),
         peer: peer.address,
+        peer_may_be_end_user: false,
         policy: options.policy,
+        deadline: None,
     })
 }
 

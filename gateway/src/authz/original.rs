@@ -3,10 +3,12 @@
 use std::{fmt, net::IpAddr};
 
 use policies::{
-    attributes::{Attributes, ClaimSource},
+    attributes::{Attributes, ClaimSource, ClientAddress},
     model::Entry,
     path::PathForm,
 };
+
+use tokio::time::Instant;
 
 use super::{
     client_address::{FORWARDED_FOR, client_address},
@@ -32,8 +34,12 @@ pub(crate) struct OriginalRequest<'r> {
     pub(crate) headers: Vec<(&'r str, &'r [u8])>,
     /// The address of the proxy, if it has one.
     pub(crate) peer: Option<IpAddr>,
+    /// True if the peer is the end user unless it is a trusted proxy: a proxy has described its own peer.
+    pub(crate) peer_may_be_end_user: bool,
     /// The policy that the configuration of the proxy names.
     pub(crate) policy: Option<&'r str>,
+    /// The time from which on the fail mode decides, if the proxy waits no longer.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl fmt::Debug for OriginalRequest<'_> {
@@ -86,8 +92,13 @@ impl<'r> OriginalRequest<'r> {
         if let Some(policy) = self.policy {
             attributes.set_policy(policy);
         }
-        let lines = self.lines(FORWARDED_FOR);
-        attributes.set_client(client_address(&options.trusted_proxies, self.peer, lines));
+        let trusted = &options.trusted_proxies;
+        attributes.set_client(match self.peer {
+            Some(peer) if self.peer_may_be_end_user && !trusted.contain(peer) => {
+                ClientAddress::Known(peer)
+            }
+            peer => client_address(trusted, peer, self.lines(FORWARDED_FOR)),
+        });
         for (name, value) in &self.headers {
             if !name.eq_ignore_ascii_case(PROXY_KEY) {
                 attributes.add_header(*name, *value);
@@ -203,6 +214,7 @@ policies:
                 ),
                 0..6,
             ),
+            peer_may_be_end_user: bool,
         ) {
             let policies = policies();
             let mut lines: Vec<(&str, &[u8])> =
@@ -214,7 +226,9 @@ policies:
                 target: &target,
                 headers: lines,
                 peer: Some("10.0.0.1".parse().unwrap()),
+                peer_may_be_end_user,
                 policy: None,
+                deadline: None,
             };
             let options = AuthzOptions {
                 trusted_proxies: Networks::new(vec![Network::parse("10.0.0.0/8").unwrap()]),
@@ -233,6 +247,43 @@ policies:
         }
     }
 
+    #[test]
+    fn the_peer_of_a_proxy_is_the_end_user_unless_it_is_a_trusted_proxy() {
+        let options = AuthzOptions {
+            trusted_proxies: Networks::new(vec![Network::parse("10.0.0.0/8").unwrap()]),
+            ..AuthzOptions::default()
+        };
+        let policies = policies();
+        let key = |peer: &str, peer_may_be_end_user| {
+            let request = OriginalRequest {
+                method: b"GET",
+                host: Some(b"shop"),
+                target: b"/",
+                headers: vec![("x-forwarded-for", b"203.0.113.7".as_slice())],
+                peer: Some(peer.parse().unwrap()),
+                peer_may_be_end_user,
+                policy: None,
+                deadline: None,
+            };
+            let claims = Claims::new();
+            let token = EndUserToken::Missing;
+            let attributes = request.attributes(&options, policies.path_form(), token, &claims);
+            let now = Instant::from_micros(1_800_000_000_000_000);
+            let judgement = policies.judge(&attributes.unwrap(), now).ok()?;
+            Some(judgement.limits.first()?.key.clone())
+        };
+        for (peer, peer_may_be_end_user, client) in [
+            ("10.0.0.1", true, Some("203.0.113.7")),
+            ("192.0.2.9", true, Some("192.0.2.9")),
+            ("10.0.0.1", false, Some("203.0.113.7")),
+            ("192.0.2.9", false, None),
+        ] {
+            let key = key(peer, peer_may_be_end_user);
+            let same = key.as_deref().zip(client).map(|(key, client)| key.contains(client));
+            assert_eq!(same, client.map(|_| true), "{peer} {key:?}");
+        }
+    }
+
     fn token(headers: &[(&str, &str)], cookie: &str) -> EndUserToken<'static> {
         let own = |text: &str| &*Box::leak(text.to_owned().into_boxed_str());
         let headers = headers.iter().map(|(name, value)| (own(name), own(value).as_bytes()));
@@ -242,7 +293,9 @@ policies:
             target: b"/",
             headers: headers.collect(),
             peer: None,
+            peer_may_be_end_user: false,
             policy: None,
+            deadline: None,
         };
         request.token(cookie)
     }

@@ -24,7 +24,7 @@ use super::{
 use crate::{error::Error, limits::NamedLimits, request::policy::PolicyCheck};
 
 /// The wait of a denial without an end: the longest window.
-const WITHOUT_END: Millis = Millis(31_622_400_000);
+pub(crate) const WITHOUT_END: Millis = Millis(31_622_400_000);
 
 /// The policies by which all checks of one request are judged, and the time of the request.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::{error::Error, telemetry::LogContext};
 /// # Errors
 ///
 /// When the work panics.
-pub(super) async fn complete<T: Send + 'static>(
+pub(crate) async fn complete<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Error> {
     let task = tokio::spawn(LogContext::attach_current(work).with_current_context());

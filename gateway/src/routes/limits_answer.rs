@@ -14,6 +14,7 @@ use serde_json::json;
 use store::{
     Argument, Decision, LimitKind, LimitsCheck, LimitsDecision, Millis, QuotaRule, StoreError,
 };
+use tokio::time::{Instant, timeout_at};
 
 use super::{check_answer::CheckAnswer, completion::complete, held_leases::HeldLeases};
 use crate::{
@@ -97,6 +98,22 @@ pub(crate) async fn take(
     }
     let (store, check) = (Arc::clone(&state.store), check.clone());
     complete(async move { store.check_limits(&check).await }).await
+}
+
+/// Decides a check of limits, as [`take`] does; from `deadline` on the fail mode decides.
+pub(crate) async fn take_until(
+    state: &Arc<AppState>,
+    check: &LimitsCheck,
+    deadline: Option<Instant>,
+) -> Result<Result<LimitsDecision, StoreError>, Error> {
+    let Some(deadline) = deadline else { return take(state, check).await };
+    match timeout_at(deadline, take(state, check)).await {
+        Ok(decided) => decided,
+        Err(_) => {
+            telemetry::count_deadline();
+            Ok(state.store.check_limits_without_redis(check))
+        }
+    }
 }
 
 /// Decides checks of limits, as [`take`] does.
@@ -313,11 +330,12 @@ fn items<'l>(
     limits.with(decision).map(|limit| (limit.name, limit.quota, limit.cost, limit.decision))
 }
 
-const fn outcome(allowed: bool) -> PolicyOutcome {
+pub(crate) const fn outcome(allowed: bool) -> PolicyOutcome {
     if allowed { PolicyOutcome::Allowed } else { PolicyOutcome::Denied }
 }
 
-fn count(state: &AppState, names: &PolicyNames, limit: &str, outcome: PolicyOutcome) {
+/// Counts a decision by policy.
+pub(crate) fn count(state: &AppState, names: &PolicyNames, limit: &str, outcome: PolicyOutcome) {
     let (policy, plan) = (names.policy.as_deref(), names.plan.as_deref());
     let (policy, plan) = (policy.unwrap_or_default(), plan.unwrap_or_default());
     state.policy_decisions.count(policy, plan, limit, outcome);
@@ -335,7 +353,7 @@ pub(super) fn count_unmatched(state: &Arc<AppState>, judged: JudgedCheck, allowe
 
 /// Decides trials after the grant of their check. No answer waits for them, and their failure has no
 /// effect.
-fn start_trials(state: &Arc<AppState>, trials: Vec<Trial>) {
+pub(crate) fn start_trials(state: &Arc<AppState>, trials: Vec<Trial>) {
     if trials.is_empty() {
         return;
     }

@@ -7,7 +7,7 @@ mod check;
 mod check_answer;
 mod check_leases;
 mod check_reader;
-mod completion;
+pub(crate) mod completion;
 mod explain;
 mod health;
 mod held_leases;

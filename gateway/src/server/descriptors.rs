@@ -6,11 +6,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// connections that are refused.
 const RESERVE: u64 = 512;
 
-/// Raises the limit of open files for this many connections of clients, as far as the system allows
-/// it. Returns the number of connections that fit, and logs when that is less: as a warning, unless
-/// the number is the default, which is for large machines.
-pub(super) fn make_room(connections: usize, is_default: bool) -> usize {
-    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(RESERVE);
+/// Raises the limit of open files for this many connections of clients and `others` beside them, as far
+/// as the system allows it. Returns the number of connections that fit, and logs when that is less: as
+/// a warning, unless the number is the default, which is for large machines.
+pub(super) fn make_room(connections: usize, is_default: bool, others: usize) -> usize {
+    let reserve = u64::try_from(others).unwrap_or(u64::MAX).saturating_add(RESERVE);
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(reserve);
     let limit = getrlimit(Resource::Nofile);
     // Without a limit there is nothing to raise.
     let current = limit.current.unwrap_or(u64::MAX);
@@ -24,7 +25,7 @@ pub(super) fn make_room(connections: usize, is_default: bool) -> usize {
         return connections;
     }
     // Half of the limit, where the reserve would take nearly all of it.
-    let fit = allowed.saturating_sub(RESERVE).max(allowed / 2);
+    let fit = allowed.saturating_sub(reserve).max(allowed / 2);
     if is_default {
         tracing::info!(
             open_files = allowed,

@@ -79,7 +79,7 @@ impl Listener {
     ) -> Infallible {
         let mut failures = LogThrottle::new();
         loop {
-            let stream = self.accept(&mut failures).await;
+            let stream = accept(&self.socket, &mut failures).await;
             let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
                 self.refuse(stream, refusal);
                 continue;
@@ -103,34 +103,35 @@ impl Listener {
             });
         }
     }
+}
 
-    async fn accept(&self, failures: &mut LogThrottle) -> TcpStream {
-        loop {
-            match self.socket.accept().await {
-                Ok((stream, _)) => {
-                    if failures.is_quiet(Instant::now())
-                        && let Some(Sums { count, seconds }) = failures.end()
-                    {
-                        tracing::info!(attempts = count, seconds, "connections are accepted again");
-                    }
-                    // Answers are small and sent whole, so a wait for full packets only delays them.
-                    let _ = stream.set_nodelay(true);
-                    return stream;
+/// Returns the next connection. Failures before it are logged as one line now and then.
+pub(crate) async fn accept(socket: &TcpListener, failures: &mut LogThrottle) -> TcpStream {
+    loop {
+        match socket.accept().await {
+            Ok((stream, _)) => {
+                if failures.is_quiet(Instant::now())
+                    && let Some(Sums { count, seconds }) = failures.end()
+                {
+                    tracing::info!(attempts = count, seconds, "connections are accepted again");
                 }
-                Err(error) => {
-                    if let Some(Sums { count, seconds }) = failures.record(Instant::now()) {
-                        let attempts = count;
-                        tracing::warn!(%error, attempts, seconds, "cannot accept a connection");
-                    }
-                    sleep(ACCEPT_PAUSE).await;
+                // Answers are small and sent whole, so a wait for full packets only delays them.
+                let _ = stream.set_nodelay(true);
+                return stream;
+            }
+            Err(error) => {
+                if let Some(Sums { count, seconds }) = failures.record(Instant::now()) {
+                    let attempts = count;
+                    tracing::warn!(%error, attempts, seconds, "cannot accept a connection");
                 }
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
 /// Listens on the first usable address of a host. Clients wait until their connections are accepted.
-pub(super) async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+pub(crate) async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut last_error = io::Error::other("the host has no address");
     for address in lookup_host((host, port)).await? {
         match listen_at(address) {

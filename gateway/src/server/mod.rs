@@ -2,13 +2,13 @@
 
 mod connection;
 mod descriptors;
-mod listener;
+pub(crate) mod listener;
 pub mod options;
 mod parse_error;
 pub mod stopping;
 mod timed_stream;
 pub mod tls;
-mod turns;
+pub(crate) mod turns;
 mod unread_body;
 
 use std::{convert::Infallible, future::pending};
@@ -23,7 +23,7 @@ use tokio::{
 use self::{
     connection::Connector,
     listener::Listener,
-    options::{AdminOptions, ListenOptions, ShutdownOptions},
+    options::{AdminOptions, ListenOptions, MAX_GRPC_CONNECTIONS, ShutdownOptions},
     stopping::{Signal, Signals, Stopping},
 };
 use crate::{routes::App, telemetry, watched_files::WatchedFiles};
@@ -83,8 +83,12 @@ impl Server {
         let connector =
             |handshakes| Connector::new(options, tls.clone(), handshakes, stopping.clone());
         let workers = Handle::current().metrics().num_workers();
-        let max_connections =
-            descriptors::make_room(options.max_connections, options.max_connections_is_default);
+        let others = options.grpc_port.map_or(0, |_| MAX_GRPC_CONNECTIONS);
+        let max_connections = descriptors::make_room(
+            options.max_connections,
+            options.max_connections_is_default,
+            others,
+        );
         let count = || Some(telemetry::http_connection());
         let clients = Listener::new(socket, max_connections, connector(workers), count);
         let admin = admin_socket.map(|socket| {
@@ -92,6 +96,13 @@ impl Server {
             Listener::new(socket, MAX_ADMIN_CONNECTIONS, connector, || None)
         });
         Ok(Self { clients, admin, stopping, drain: watch::Sender::new(()) })
+    }
+
+    /// Returns a receiver that changes when connections must end after their running requests. The
+    /// server ends when all receivers are dropped.
+    #[must_use]
+    pub fn drain(&self) -> watch::Receiver<()> {
+        self.drain.subscribe()
     }
 
     /// Returns the maximum number of open connections of clients.

@@ -4,6 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use store::pem::CertificateFiles;
 
+/// The most open connections to the port for gRPC. Envoy has a few for each of its threads.
+pub const MAX_GRPC_CONNECTIONS: usize = 1_024;
+
 /// Addresses to listen on, and bounds for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenOptions {
@@ -13,6 +16,8 @@ pub struct ListenOptions {
     pub port: u16,
     /// The separate listener for probes and operators, if there is one.
     pub admin: Option<AdminOptions>,
+    /// Port for gRPC, if there is one.
+    pub grpc_port: Option<u16>,
     /// Files for HTTPS. Without them the service speaks plain HTTP.
     pub tls: Option<CertificateFiles>,
     /// File with the authorities that issue certificates of proxies, if proxies can present one.

@@ -10,8 +10,24 @@ use store::pem::{self, CertificateFiles};
 
 use crate::{startup_error::StartupError, watched_files::WatchedFiles};
 
-/// The name of the protocol over TLS in a handshake.
-const ALPN: &[u8] = b"http/1.1";
+/// The protocol over TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, which gRPC needs.
+    Http2,
+}
+
+impl Protocol {
+    /// Returns the name in a handshake.
+    const fn name(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
 
 /// Reads the files, and reads them again whenever they change. New connections get the new
 /// certificate; open connections keep theirs. With a file of authorities, a client may present a
@@ -23,16 +39,17 @@ const ALPN: &[u8] = b"http/1.1";
 pub fn watch(
     files: &CertificateFiles,
     authorities: Option<&PathBuf>,
+    protocol: Protocol,
 ) -> Result<WatchedFiles<ServerConfig>, StartupError> {
     let (certificate, key) = (files.certificate.clone(), files.key.clone());
     match authorities {
-        None => WatchedFiles::load([certificate, key], |[certificate, key]| {
-            config(certificate, key, None)
+        None => WatchedFiles::load([certificate, key], move |[certificate, key]| {
+            config(certificate, key, None, protocol)
         })
         .map_err(|error| StartupError::about("TLS_CERT_FILE, TLS_KEY_FILE", error)),
         Some(authorities) => {
-            let parse = |[certificate, key, authorities]: [&[u8]; 3]| {
-                config(certificate, key, Some(authorities))
+            let parse = move |[certificate, key, authorities]: [&[u8]; 3]| {
+                config(certificate, key, Some(authorities), protocol)
             };
             WatchedFiles::load([certificate, key, authorities.clone()], parse).map_err(|error| {
                 StartupError::about("TLS_CERT_FILE, TLS_KEY_FILE, AUTHZ_CLIENT_CA_FILE", error)
@@ -45,6 +62,7 @@ fn config(
     certificate: &[u8],
     key: &[u8],
     authorities: Option<&[u8]>,
+    protocol: Protocol,
 ) -> Result<ServerConfig, String> {
     let chain =
         pem::certificates(certificate).ok_or("the first file is not a certificate as PEM")?;
@@ -60,7 +78,7 @@ fn config(
         }
         other => format!("the certificate and its key cannot be used: {other}"),
     })?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.name().to_vec()];
     Ok(config)
 }
 

@@ -18,17 +18,17 @@ use tokio::{
 
 /// Turns to work. A few can be taken at once.
 #[derive(Debug)]
-pub(super) struct Turns(Semaphore);
+pub(crate) struct Turns(Semaphore);
 
 impl Turns {
     /// Returns turns of which `at_once` can be taken at once, at least one.
-    pub(super) fn new(at_once: usize) -> Self {
+    pub(crate) fn new(at_once: usize) -> Self {
         Self(Semaphore::new(at_once.max(1)))
     }
 
     /// Runs work, each step of it in a turn. Work that waits, for a client for example, has no turn
     /// meanwhile.
-    pub(super) async fn take<F: Future>(&self, work: F) -> F::Output {
+    pub(crate) async fn take<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));

@@ -50,6 +50,12 @@ pub(super) fn check(
             "DENY_CACHE_SIZE",
         ),
         (
+            "GRPC_PORT",
+            values.listen.grpc_port == unset.listen.grpc_port,
+            has_policies,
+            "POLICIES_FILE",
+        ),
+        (
             "POLICIES_CACHE_FILE",
             policies.policies_cache_file.is_none(),
             has_policies,

@@ -156,6 +156,7 @@ fn listen(values: &Values, sets_connections: bool) -> Result<ListenOptions, Star
         host: values.host.clone(),
         port: values.port,
         admin: admin(values)?,
+        grpc_port: grpc_port(values)?,
         tls: certificate(
             (&values.tls_cert_file, "TLS_CERT_FILE"),
             (&values.tls_key_file, "TLS_KEY_FILE"),
@@ -186,6 +187,24 @@ fn admin(values: &ListenValues) -> Result<Option<AdminOptions>, StartupError> {
         return Err(StartupError::about("ADMIN_PORT", error));
     }
     Ok(Some(AdminOptions { host: admin_host.clone(), port: *admin_port }))
+}
+
+/// Returns the port for gRPC, if `GRPC_PORT` is set.
+fn grpc_port(values: &ListenValues) -> Result<Option<u16>, StartupError> {
+    let ListenValues { host, port, admin_host, admin_port, grpc_port, .. } = values;
+    let refuse = |error: String| Err(StartupError::about("GRPC_PORT", error));
+    let is_of_admin = admin_host.as_ref().is_none_or(|admin| admin == host);
+    match *grpc_port {
+        0 => Ok(None),
+        _ if !cfg!(feature = "envoy") => {
+            refuse("this program was built without gRPC (the feature `envoy` of cargo)".to_owned())
+        }
+        own if own == *port => refuse(format!("{own} is PORT, and must be another port")),
+        own if own == *admin_port && is_of_admin => {
+            refuse(format!("{own} is ADMIN_PORT, and must be another port"))
+        }
+        own => Ok(Some(own)),
+    }
 }
 
 fn store(values: &Values) -> Result<StoreOptions, StartupError> {

@@ -167,6 +167,11 @@ pub(super) struct ListenValues {
     #[arg(long, default_value = "0", value_parser = Rule(Whole::<u16>(0..=u16::MAX)))]
     pub(super) admin_port: u16,
 
+    /// A port for the gRPC services of Envoy, with the certificate of TLS_CERT_FILE if it is set. 0
+    /// turns it off.
+    #[arg(long, default_value = "0", value_parser = Rule(Whole::<u16>(0..=u16::MAX)))]
+    pub(super) grpc_port: u16,
+
     /// PEM file with the certificate chain for HTTPS, read again when it changes.
     #[arg(long, value_parser = Rule(Path))]
     pub(super) tls_cert_file: Option<PathBuf>,

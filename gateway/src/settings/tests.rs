@@ -195,6 +195,28 @@ fn proxies_are_addresses_and_networks() {
 }
 
 #[test]
+fn the_port_for_grpc_is_one_of_its_own_and_needs_a_build_with_grpc() {
+    let port = |settings: &[(&str, &str)]| {
+        let settings = [&[("POLICIES_FILE", "limits.yaml")], settings].concat();
+        read(&settings).map(|settings| settings.listen.grpc_port)
+    };
+    assert_eq!(port(&[("GRPC_PORT", "0")]), Ok(None));
+    if !cfg!(feature = "envoy") {
+        let line = "GRPC_PORT: this program was built without gRPC (the feature `envoy` of cargo)";
+        return assert_eq!(port(&[("GRPC_PORT", "8001")]).unwrap_err(), line);
+    }
+    assert_eq!(port(&[("GRPC_PORT", "8001")]), Ok(Some(8001)));
+    let admin = [("GRPC_PORT", "8001"), ("ADMIN_PORT", "8001")];
+    assert_eq!(port(&[admin[0], admin[1], ("ADMIN_HOST", "::1")]), Ok(Some(8001)));
+    let line = "GRPC_PORT: 8001 is ADMIN_PORT, and must be another port";
+    assert_eq!(port(&admin).unwrap_err(), line);
+    let line = "GRPC_PORT: 8000 is PORT, and must be another port";
+    assert_eq!(port(&[("GRPC_PORT", "8000")]).unwrap_err(), line);
+    let alone = read(&[("GRPC_PORT", "8001")]).unwrap_err();
+    assert_eq!(alone, "GRPC_PORT: takes no effect without POLICIES_FILE");
+}
+
+#[test]
 fn a_prefix_that_separates_the_keys_of_an_identifier_is_refused_for_a_cluster() {
     for prefix in ["{", "a{b:", "{}app:"] {
         let setting = ("KEY_PREFIX", prefix);

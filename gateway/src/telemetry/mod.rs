@@ -3,6 +3,8 @@
 
 mod callers;
 mod gauge_guard;
+#[cfg(feature = "envoy")]
+mod grpc;
 mod http;
 mod line;
 mod log;
@@ -13,8 +15,13 @@ mod request_id;
 mod trace_client;
 mod traces;
 
+#[cfg(feature = "envoy")]
+pub(crate) use self::grpc::{
+    count_grpc_request, count_ignored_limit, count_refused_grpc_connection, grpc_connection,
+    start_grpc_metrics,
+};
 pub(crate) use self::{
-    callers::{count_auth_failure, count_limited_caller},
+    callers::{count_auth_failure, count_deadline, count_limited_caller},
     log_context::{ClientAddress, LogContext, log_caller, log_policy, log_refusal},
     request_id::RequestId,
     traces::RequestSpan,

@@ -50,6 +50,14 @@ impl Store {
         self.conclude_limits(check, ticket, answer, self.clock.now())
     }
 
+    /// Decides a check of several limits by its fail mode, for a client that cannot wait for Redis any
+    /// longer. Redis may still take the units.
+    pub fn check_limits_without_redis(&self, check: &LimitsCheck) -> Outcome {
+        let decided = self.fallback.check_limits(check, &self.limits, self.call_time());
+        let decided = decided.unwrap_or(Err(StoreError::Unavailable { connected: true }));
+        self.record_limits(check, decided, self.clock.now())
+    }
+
     /// Decides checks of several limits, each as if alone, in their order, some hundreds of limits at
     /// once.
     pub async fn check_limits_all(&self, checks: &[LimitsCheck]) -> Vec<Outcome> {

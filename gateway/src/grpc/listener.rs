@@ -1,0 +1,144 @@
+//! The port for gRPC.
+
+use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
+
+use envoy::services::Server;
+use rustls::ServerConfig;
+use store::{FailMode, LogThrottle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+    sync::{Semaphore, mpsc, watch},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    connection::{Connection, Stream},
+    judged_call,
+    services::{ServiceOptions, Services},
+};
+use crate::{
+    server::{
+        listener,
+        options::{ListenOptions, MAX_GRPC_CONNECTIONS},
+        tls::{self, Protocol},
+        turns::Turns,
+    },
+    state::AppState,
+    telemetry,
+    watched_files::WatchedFiles,
+};
+
+/// The most connections that wait to be served, after their handshakes.
+const WAITING: usize = 16;
+
+/// A socket that listens for gRPC.
+#[derive(Debug)]
+pub struct GrpcListener {
+    socket: TcpListener,
+    tls: Option<WatchedFiles<ServerConfig>>,
+    /// The time for a handshake, and for the first bytes after it.
+    time: Duration,
+    options: ServiceOptions,
+}
+
+impl GrpcListener {
+    /// Listens with TLS, or without; returns `None` if no setting asks for gRPC. Clients wait until the
+    /// services run. `fail_mode` is that of policies without one. Needs the runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the address: one line with the address. When the files for TLS cannot
+    /// be used.
+    pub async fn bind(
+        options: &ListenOptions,
+        fail_mode: FailMode,
+    ) -> Result<Option<Self>, Box<dyn Error>> {
+        let ListenOptions { host, grpc_port: Some(port), .. } = options else { return Ok(None) };
+        let authorities = options.client_authorities.as_ref();
+        let watch = |files| tls::watch(files, authorities, Protocol::Http2);
+        let tls = options.tls.as_ref().map(watch).transpose()?;
+        let listen_error =
+            |error| format!("cannot listen on HOST {host} GRPC_PORT {port}: {error}");
+        let socket = listener::listen(host, *port).await.map_err(listen_error)?;
+        let (time, logs_callers) = (options.header_timeout, options.logs_clients);
+        let options = ServiceOptions { fail_mode, logs_callers };
+        Ok(Some(Self { socket, tls, time, options }))
+    }
+
+    /// Serves in tasks of their own until `drain` changes, and then until the last call ends. Needs the
+    /// runtime and the metrics.
+    pub fn serve(self, state: &Arc<AppState>, drain: &watch::Receiver<()>) {
+        telemetry::start_grpc_metrics(&judged_call::IGNORED);
+        let services = Arc::new(Services::new(Arc::clone(state), self.options));
+        let (sender, connections) = mpsc::channel(WAITING);
+        let [mut accepting, mut serving] = [drain.clone(), drain.clone()];
+        tokio::spawn(async move {
+            tokio::select! {
+                never = self.accept_all(sender) => match never {},
+                _ = accepting.changed() => {}
+            }
+        });
+        tokio::spawn(async move {
+            let server = Server::new(&services);
+            let drained = async {
+                // An error means that the server of HTTP has ended, which is the same.
+                let _ = serving.changed().await;
+            };
+            if let Err(error) = server.run(services, connections, drained).await {
+                tracing::error!(%error, "gRPC ended");
+            }
+            // The process waits until no receiver is left.
+            drop(serving);
+        });
+    }
+
+    async fn accept_all(self, connections: mpsc::Sender<Connection>) -> Infallible {
+        let room = Arc::new(Semaphore::new(MAX_GRPC_CONNECTIONS));
+        let handshakes = Arc::new(Turns::new(Handle::current().metrics().num_workers()));
+        let mut failures = LogThrottle::new();
+        loop {
+            let stream = listener::accept(&self.socket, &mut failures).await;
+            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+                telemetry::count_refused_grpc_connection();
+                continue;
+            };
+            let open = (telemetry::grpc_connection(), permit);
+            let (tls, time, connections) = (self.tls.clone(), self.time, connections.clone());
+            let handshakes = Arc::clone(&handshakes);
+            tokio::spawn(async move {
+                let stream = match tls {
+                    None => Some(Stream::Plain(stream)),
+                    Some(config) => shake_hands(&config, stream, time, &handshakes).await,
+                };
+                if let Some(stream) = stream {
+                    // Without a receiver the server has ended.
+                    let _ = connections.send(Connection::new(stream, time, open)).await;
+                }
+            });
+        }
+    }
+}
+
+/// Returns the stream of a connection after its handshake, or `None` if the handshake fails.
+async fn shake_hands(
+    config: &WatchedFiles<ServerConfig>,
+    stream: TcpStream,
+    time: Duration,
+    handshakes: &Turns,
+) -> Option<Stream> {
+    let handshake = TlsAcceptor::from(config.current()).accept(stream);
+    match timeout(time, handshakes.take(handshake)).await {
+        Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
+        Ok(Err(error)) => {
+            telemetry::count_failed_handshake();
+            tracing::debug!(%error, "no TLS connection for gRPC");
+            None
+        }
+        Err(_) => {
+            telemetry::count_slow_connection(telemetry::SlowPart::Handshake);
+            None
+        }
+    }
+}
