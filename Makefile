@@ -21,9 +21,14 @@ test-web: ## Run the tests that need a browser, other languages, Prometheus or k
 	@scripts/install test web callers
 	cargo test --locked --workspace --test tests -- --ignored --skip proxies::
 
-test-proxies: ## Run the examples for proxies with nginx, HAProxy, Caddy and Traefik
+# The services for Envoy are built for their tests only.
+with_envoy = --features ratelimit-gateway/envoy,ratelimit-tests/envoy
+
+test-proxies: ## Run the examples for proxies with nginx, HAProxy, Caddy, Traefik and Envoy
 	@scripts/install test proxies
-	cargo test --locked --workspace --test tests -- --ignored proxies::
+	cargo test --locked --workspace $(with_envoy) --test services
+	cargo test --locked --workspace $(with_envoy) --lib -- services:: grpc::
+	cargo test --locked --workspace $(with_envoy) --test tests -- --ignored proxies::
 
 test-images: ## Build the images, and run them and docker-compose.yml by docs/install.md
 	@scripts/test-images

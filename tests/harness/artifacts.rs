@@ -20,7 +20,12 @@ static FAULTS: LazyLock<PathBuf> =
 // features of the gateway alone would cause another build of most dependencies. With `--examples`,
 // which are small, cargo also includes the dependencies of tests.
 static GATEWAY: LazyLock<PathBuf> = LazyLock::new(|| {
-    build(&["--workspace", "--bin", "ratelimit-gateway", "--examples"], "ratelimit-gateway")
+    let selection = ["--workspace", "--bin", "ratelimit-gateway", "--examples"];
+    let features: &[&str] = match cfg!(feature = "envoy") {
+        true => &["--features", "ratelimit-gateway/envoy,ratelimit-tests/envoy"],
+        false => &[],
+    };
+    build(&[&selection, features].concat(), "ratelimit-gateway")
 });
 
 /// The module's shared library.

@@ -11,3 +11,8 @@ mod addresses;
 mod traffic;
 // The service behind the proxies.
 mod upstream;
+// Envoy: its rate limit service, and its external authorization.
+mod envoy;
+// The gRPC services without a proxy.
+#[cfg(feature = "envoy")]
+mod grpc;

@@ -49,10 +49,7 @@ fn serve(stream: TcpStream, count: &AtomicUsize) -> io::Result<()> {
     let mut output = stream.try_clone()?;
     let mut input = BufReader::new(stream);
     loop {
-        let mut line = String::new();
-        if input.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
+        let Some(line) = read_line(&mut input)? else { return Ok(()) };
         let mut words = line.split(' ').map(str::to_owned);
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let headers = read_headers(&mut input)?;
@@ -73,12 +70,18 @@ fn serve(stream: TcpStream, count: &AtomicUsize) -> io::Result<()> {
     }
 }
 
+/// Reads a line, whose bytes need not be UTF-8; `None` at the end.
+fn read_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let count = input.read_until(b'\n', &mut line)?;
+    Ok((count > 0).then(|| String::from_utf8_lossy(&line).into_owned()))
+}
+
 /// Reads names in lower case, and values.
 fn read_headers(input: &mut impl BufRead) -> io::Result<Vec<(String, String)>> {
     let mut headers = vec![];
     loop {
-        let mut line = String::new();
-        input.read_line(&mut line)?;
+        let line = read_line(input)?.unwrap_or_default();
         match line.trim_end().split_once(':') {
             Some((name, value)) => {
                 headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
