@@ -260,7 +260,7 @@ impl BatchResult {
 
     fn of_limits(state: &AppState, reply: CheckReply) -> Self {
         let (allowed, source) = (reply.allowed(), reply.source());
-        Self::decided(state, allowed, source, AnyAnswer::Limits(reply.answer))
+        Self::decided(state, allowed, source, AnyAnswer::Limits(Box::new(reply.answer)))
     }
 
     fn decided(state: &AppState, allowed: bool, source: &'static str, answer: AnyAnswer) -> Self {

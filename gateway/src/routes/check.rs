@@ -133,7 +133,7 @@ pub(crate) enum AnyAnswer {
     /// The decision on one quota.
     One(CheckAnswer),
     /// The decision on several limits.
-    Limits(LimitsAnswer),
+    Limits(Box<LimitsAnswer>),
 }
 
 /// `POST /rate-limit/check`
@@ -278,7 +278,7 @@ pub(crate) fn docs(operation: TransformOperation<'_>) -> TransformOperation<'_> 
         .response_with::<200, Json<AnyAnswer>, _>(|response| {
             with_headers(response)
                 .description("A decision.")
-                .example(AnyAnswer::Limits(LimitsAnswer::example()))
+                .example(AnyAnswer::Limits(Box::new(LimitsAnswer::example())))
         })
         .response_with::<429, Json<AnyAnswer>, _>(|response| {
             with_headers(response).description("A denial, with DENY_STATUS=429.").example(
