@@ -8,12 +8,14 @@ from contextlib import contextmanager
 
 from scripts.benchmarks.servers import Failure, Redis
 
-from .services import FLOOD, LOG, Gateway, baseline
+from .services import FLOOD, LOG, POLICIES, POLICY, Gateway, baseline
 from .throughput import ALONE, BASE, FLOODED, OVER_REDIS
 
 CONNECTIONS = 50
 ROUNDS = (20, 120)
 REQUESTS = CONNECTIONS * (ROUNDS[1] - ROUNDS[0])
+ONE_LIMIT = "gateway over Redis, a policy with one limit"
+THREE_LIMITS = "gateway over Redis, a policy with three limits"
 VALGRIND = ("valgrind", "--tool=callgrind", "--callgrind-out-file=profile")
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n.*?\r\n\r\n", re.IGNORECASE | re.DOTALL)
 
@@ -35,6 +37,8 @@ def measure():
                 settings={"LOG_LEVEL": "INFO"},
                 **options,
             ),
+            lambda: by_policy(ONE_LIMIT, OVER_REDIS, redis, "one-limit.yaml", **options),
+            lambda: by_policy(THREE_LIMITS, ONE_LIMIT, redis, "three-limits.yaml", **options),
         ]
         counts = {}
         for start in starts:
@@ -48,6 +52,11 @@ def measure():
             for name, (each, base) in counts.items()
         },
     }
+
+
+def by_policy(name, base, redis, file, **options):
+    settings = {"POLICIES_FILE": str(POLICIES / file)}
+    return Gateway(name, base, redis.url, POLICY, settings, **options)
 
 
 def instructions_of_run(start, rounds):

@@ -24,6 +24,9 @@ BUCKET = {
     "window_seconds": 3_600,
 }
 LOG = BUCKET | {"algorithm": "sliding_window"}
+# Requests of the same users, whose limits are in files of policies.
+POLICY = {"attributes": {"user": "user_%d"}}
+POLICIES = ROOT / "gateway" / "benches" / "policies"
 # All requests are for one identifier, which is denied from its second request on.
 FLOOD = BUCKET | {"identifier": "flood", "limit": 1}
 
@@ -70,7 +73,7 @@ class Service(Process):
 
 class Gateway(Service):
     def __init__(self, name, base, redis_url, body=BUCKET, settings=None, **options):
-        self.algorithm = body["algorithm"]
+        self.algorithm = body.get("algorithm", "token_bucket")
         self.outcome = "denied" if body is FLOOD else "allowed"
         self.source = "local" if redis_url == "memory://" else "redis"
         port = free_port()

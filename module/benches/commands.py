@@ -22,9 +22,10 @@ def denied(reply):
 
 @dataclass(frozen=True)
 class Call:
-    """A command with "KEY" in place of its key, and with functions in place of words that are
-    different in each call; `fill` makes each key, unless it is None. A call
-    that is not made at random times has the seconds between two calls on a key."""
+    """A command with "KEY" in place of its key or at the begin of its keys, and with functions in
+    place of words that are different in each call; `fill` makes each key, unless it is None. A call
+    that is not made at random times has the seconds between two calls on a key. Calls come in
+    pipelines, unless each is `alone`."""
 
     name: str
     words: tuple
@@ -32,10 +33,14 @@ class Call:
     fill: object = None
     keys: int = 1_000
     interval: float = None
+    alone: bool = False
 
     def on(self, key, scripts):
         words = (word() if callable(word) else word for word in self.words)
-        return [key if word == "KEY" else scripts.get(word, word) for word in words]
+        return [
+            key + word[len("KEY") :] if str(word).startswith("KEY") else scripts.get(word, word)
+            for word in words
+        ]
 
     def prepare(self, server, scripts, keys):
         for key in keys:
@@ -80,6 +85,16 @@ TB_SHORT_LIVED = Call(
     "once",
     keys=2_000,
     interval=1,
+)
+TB_ALONE = Call("RATELIMIT.TB granted, without a pipeline", TB_GRANTED.words, granted, alone=True)
+MULTI_ALONE = Call(
+    "RATELIMIT.MULTI of three limits granted, without a pipeline",
+    (
+        *("RATELIMIT.MULTI", 3, "KEY", "KEY:hour", "KEY:day"),
+        *("TB", BUCKET_LIMIT, DAY) * 3,
+    ),
+    granted,
+    alone=True,
 )
 TB_DENIED = bucket("RATELIMIT.TB denied", 1, denied, "once")
 PEEK = Call(

@@ -30,6 +30,8 @@ PLAIN = [
     commands.TB_GRANTED,
     commands.TB_SHORT_LIVED,
     commands.TB_DENIED,
+    commands.TB_ALONE,
+    commands.MULTI_ALONE,
     commands.PEEK,
     commands.LUA_TB_GRANTED,
     commands.LUA_TB_DENIED,
@@ -74,7 +76,7 @@ class Counter:
     def drive(self, call, keys):
         """Makes a call on each of the keys, in this order, and checks every reply."""
         each = (call.on(key, self.scripts) for key in keys)
-        replies = self.server.pipeline(each, batch=PIPELINE)
+        replies = self.server.pipeline(each, batch=1 if call.alone else PIPELINE)
         if call.answers and not all(map(call.answers, replies)):
             raise Failure(f"{call.name}: not every call was")
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from module.benches.commands import TB_DENIED, TB_GRANTED, TB_SHORT_LIVED
+from gateway.benches.instructions import ONE_LIMIT, THREE_LIMITS
+from module.benches.commands import MULTI_ALONE, TB_ALONE, TB_DENIED, TB_GRANTED, TB_SHORT_LIVED
 
 from . import matching
 from .paired import ratio
@@ -176,7 +177,21 @@ def of_gateway(results):
     yield Target(f"{resident}, growth over a million requests", grown, 0.5, "MiB")
 
 
+# The most instructions of a request, in those of its base.
+POLICY_BOUNDS = {ONE_LIMIT: 1.05, THREE_LIMITS: 1.25}
+
+
 def of_policies(results):
+    commands = results["instructions"]["commands"]
+    if MULTI_ALONE.name in commands:
+        several = commands[MULTI_ALONE.name]["instructions"]
+        measured = several / commands[TB_ALONE.name]["instructions"]
+        yield Target(f"{MULTI_ALONE.name}, instructions to RATELIMIT.TB", measured, 2.2)
+    services = results["gateway-instructions"]["services"]
+    for name, bound in POLICY_BOUNDS.items():
+        if name in services:
+            base = services[name]["base"]
+            yield Target(f"{name}, instructions to {base}", services[name]["ratio"], bound)
     for what, nanoseconds in results.get("policies", {}).items():
         name = f"judging a request among 1,000 policies and 10,000 overrides, {what}"
         yield Target(name, nanoseconds, matching.BOUND, "ns")
