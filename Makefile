@@ -44,7 +44,7 @@ memcheck: ## Run the core of the tests with the servers under valgrind
 	@scripts/install test memcheck
 	@scripts/memcheck
 
-fuzz: ## Search for bytes that break a promise, for FUZZ_SECONDS (60) in each of four ways
+fuzz: ## Search for bytes that break a promise, for FUZZ_SECONDS (60) with each target and with a server
 	@scripts/install test fuzz
 	@scripts/fuzz
 

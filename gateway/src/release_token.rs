@@ -16,7 +16,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use policies::{identity::HashKey, lease_key::LeaseKey};
 use subtle::ConstantTimeEq;
 
-use crate::request::limits::LIMITS;
+use crate::request::quota_fields::LIMITS;
 
 /// The form of tokens that this version reads.
 const VERSION: &str = "1";

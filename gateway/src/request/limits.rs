@@ -1,7 +1,5 @@
 //! The limits that a check has of its own.
 
-use std::ops::RangeInclusive;
-
 use limiter::{Algorithm, Units};
 use policies::{Kind, identity::id_of};
 use store::{Charge, LimitCheck, LimitsCheck};
@@ -12,34 +10,20 @@ use crate::{
         field_error::BrokenRule,
         fields::{Defaults, Fields, Invalid},
         input::Input,
+        quota_fields::{LIMITS, QUOTA_FIELDS},
         value,
     },
 };
 
-/// The number of limits of a check.
-pub(crate) const LIMITS: RangeInclusive<usize> = 1..=16;
-
 /// Maximum size of the name of a limit in bytes. The minimum is 1.
 pub(crate) const MAX_NAME_BYTES: usize = 63;
-
-/// The fields of a check that each of its limits has itself.
-const FIELDS_OF_LIMITS: [&str; 8] = [
-    "algorithm",
-    "limit",
-    "window_seconds",
-    "burst",
-    "resolution_seconds",
-    "period",
-    "timezone",
-    "starts",
-];
 
 impl Fields<'_> {
     /// Reads a check of several limits of one identifier. Limits with equal names are one limit with
     /// the sum of the costs.
     pub(crate) fn inline_limits(&mut self, defaults: Defaults) -> Result<NamedLimits, Invalid> {
         let identifier = self.required("identifier", value::identifier);
-        let of_each = FIELDS_OF_LIMITS.into_iter().filter(|name| self.has(name));
+        let of_each = QUOTA_FIELDS.into_iter().filter(|name| self.has(name));
         let of_each: Vec<_> = of_each.collect();
         let mut is_valid = of_each.is_empty();
         for name in of_each {

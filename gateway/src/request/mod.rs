@@ -1,5 +1,6 @@
 //! Reading requests: from JSON, a query or a path to typed values, or to a list of all errors.
 
+pub(crate) mod attribute_values;
 pub mod field_error;
 pub mod fields;
 pub(crate) mod input;

@@ -5,7 +5,7 @@
 //! numbers clamped, and escapes of half a surrogate pair taken as bytes. Only a malformed path or address
 //! has status 400. A list or an object is the fault of the caller, which builds the values.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::borrow::Cow;
 
 use limiter::{Holder, Instant, Units};
 use policies::{
@@ -15,43 +15,31 @@ use policies::{
     model::Entry,
     path::PathForm,
 };
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::{
     error::Error,
     policy_file::end_users::{EndUserTokens, RequestClaims},
     request::{
+        attribute_values::{Attribute, END_USER_NAMES, attributes, string_bytes},
         field_error::{BrokenRule, Place},
         fields::{Fields, Invalid},
         input::Input,
         lease,
         number::thousandths,
+        quota_fields::QUOTA_FIELDS,
         value,
     },
 };
 
-/// The fields of a limit that a caller sends. One of them makes a check inline.
-const INLINE_FIELDS: [&str; 9] = [
-    "limit",
-    "window_seconds",
-    "burst",
-    "algorithm",
-    "limits",
-    "resolution_seconds",
-    "period",
-    "timezone",
-    "starts",
-];
+/// The fields of limits that a caller sends. One of them makes a check inline.
+const INLINE_FIELDS: [&str; 9] = {
+    let [algorithm, limit, window, burst, resolution, period, timezone, starts] = QUOTA_FIELDS;
+    [limit, window, burst, algorithm, "limits", resolution, period, timezone, starts]
+};
 
 /// The fields that choose policies. One of them makes a check one by policy.
 const POLICY_FIELDS: [&str; 2] = ["policy", "attributes"];
-
-/// The most bytes of the name of an attribute in an error.
-const MAX_NAME_BYTES: usize = 64;
-
-/// The prefixes of names that an end user can write, as parameters and headers.
-const END_USER_NAMES: [&str; 2] = ["query.", "header."];
 
 /// The form of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +65,6 @@ pub(crate) struct PolicyCheck<'a> {
     /// The holder of the leases that the check takes.
     pub(crate) lease: Option<Holder>,
 }
-
-/// The name and the value of an attribute. `None` is null: the request has no such attribute.
-type Attribute<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
 
 impl<'a> Fields<'a> {
     /// Returns the form of a check. `has_policies` is true if there is a file of policies.
@@ -320,399 +305,5 @@ fn with_exponent(text: &str) -> Option<i128> {
     (number.fract() == 0.0).then(|| format!("{number:.0}")).and_then(|text| thousandths(&text).ok())
 }
 
-/// Reads the attributes of a check: an object of texts, numbers and booleans.
-fn attributes<'a>(value: &Input<'a>) -> Result<Vec<Attribute<'a>>, BrokenRule> {
-    let json = match value {
-        Input::Object(json) => *json,
-        _ => return Err(BrokenRule::new("dict_type", "Input should be a valid dictionary")),
-    };
-    let read = serde_json::Deserializer::from_str(json).deserialize_map(AttributesVisitor);
-    // The grammar was checked when the whole body was read.
-    let read =
-        read.map_err(|_| BrokenRule::new("dict_type", "Input should be a valid dictionary"))?;
-    if let Some(name) = repeated(&read) {
-        return Err(broken_attribute(name, "occurs more than once"));
-    }
-    read.into_iter()
-        .map(|(name, value)| match scalar(value) {
-            Some(value) => Ok((name, value)),
-            None => Err(broken_attribute(&name, "must be text, a number or a boolean")),
-        })
-        .collect()
-}
-
-/// Returns the first name that occurs more than once, unless an end user can have written it: the
-/// policies refuse such a name where they read it.
-fn repeated<'r>(attributes: &'r [(Cow<'_, str>, &RawValue)]) -> Option<&'r str> {
-    let mut known = HashSet::with_capacity(attributes.len());
-    let names = attributes.iter().map(|(name, _)| &**name);
-    let by_caller = |name: &&str| !END_USER_NAMES.iter().any(|prefix| name.starts_with(prefix));
-    names.filter(by_caller).find(|name| !known.insert(*name))
-}
-
-/// Returns the error of an attribute. The answer does not repeat the value, which can be a secret.
-fn broken_attribute(name: &str, rule: &str) -> BrokenRule {
-    let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
-    BrokenRule::new("value_error", format!("Value error, the attribute `{name}` {rule}"))
-}
-
-/// Returns the value of an attribute; `None` for a list or an object.
-fn scalar(value: &RawValue) -> Option<Option<Cow<'_, [u8]>>> {
-    let json = value.get();
-    Some(match json.as_bytes().first()? {
-        b'{' | b'[' => return None,
-        b'n' => None,
-        b'"' => Some(string_bytes(json)?),
-        b't' | b'f' => Some(Cow::Borrowed(json.as_bytes())),
-        _ => Some(number_text(json)),
-    })
-}
-
-/// Returns the bytes of a JSON string.
-fn string_bytes(json: &str) -> Option<Cow<'_, [u8]>> {
-    let plain = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    match plain.filter(|plain| !plain.contains('\\')) {
-        Some(plain) => Some(Cow::Borrowed(plain.as_bytes())),
-        None => {
-            let bytes = serde_json::Deserializer::from_str(json).deserialize_bytes(BytesVisitor);
-            bytes.ok().map(Cow::Owned)
-        }
-    }
-}
-
-/// Returns a JSON number without an exponent.
-fn number_text(json: &str) -> Cow<'_, [u8]> {
-    if json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
-        return Cow::Borrowed(json.as_bytes());
-    }
-    // A number that is too large for a double is the largest one.
-    let number = json.parse::<f64>().unwrap_or(0.0).clamp(f64::MIN, f64::MAX);
-    Cow::Owned(number.to_string().into_bytes())
-}
-
-struct AttributesVisitor;
-
-impl<'de> Visitor<'de> for AttributesVisitor {
-    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut attributes = Vec::new();
-        while let Some(name) = map.next_key_seed(NameSeed)? {
-            attributes.push((name, map.next_value()?));
-        }
-        Ok(attributes)
-    }
-}
-
-/// Reads the name of an attribute. A name that is no UTF-8 becomes one that no policy reads.
-struct NameSeed;
-
-impl<'de> DeserializeSeed<'de> for NameSeed {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_bytes(self)
-    }
-}
-
-impl<'de> Visitor<'de> for NameSeed {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of an attribute")
-    }
-
-    fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Self::Value, E> {
-        Ok(String::from_utf8_lossy(name))
-    }
-
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(String::from_utf8_lossy(name).into_owned()))
-    }
-}
-
-struct BytesVisitor;
-
-impl Visitor<'_> for BytesVisitor {
-    type Value = Vec<u8>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-        Ok(bytes.to_vec())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use limiter::Instant;
-    use policies::{LoadOptions, Policies, identity::HashKey};
-    use serde_json::{Value, json};
-
-    use super::{CheckForm, PolicyCheck};
-    use crate::{error::Error, request::fields::Fields};
-
-    const NOW: Instant = Instant::from_micros(1_800_000_000_000_000);
-
-    const FILE: &str = "
-version: 1
-policies:
-  - {name: login, match: {path: /login}, by: [client.ip], missing: deny, limits: [{name: a, limit: 5, per: 1m}]}
-  - {name: secret, match: {header.cookie: {exists: true}}, by: [header.cookie], missing: deny, limits: [{name: a, limit: 5, per: 1m}]}
-  - {name: word, match: {plan: '*'}, by: [plan], missing: deny, limits: [{name: a, limit: 5, per: 1m}]}
-  - {name: claim, match: {jwt.sub: '*'}, by: [jwt.sub], missing: deny, limits: [{name: a, limit: 5, per: 1m}]}
-  - {name: proxied, entry: [authz], match: {path: /x}, by: [], limits: [{name: a, limit: 5, per: 1m}]}
-  - {name: user, by: [identifier], missing: skip, limits: [{name: a, limit: 5, per: 1m}]}
-";
-
-    fn policies() -> Policies {
-        let options = LoadOptions {
-            key_prefix: String::new(),
-            hash_key: HashKey::new(b"a secret"),
-            require_end: false,
-            now: NOW,
-        };
-        Policies::load(FILE.as_bytes(), &options).unwrap()
-    }
-
-    fn read<T>(
-        body: &[u8],
-        then: impl FnOnce(PolicyCheck<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let mut fields = Fields::from_body(body)?;
-        let check = fields.policy_check();
-        then(fields.finish(check)?)
-    }
-
-    /// Returns the key and the cost of the only limit of a check, or the error.
-    fn judge(body: &[u8]) -> Result<Option<(String, u32)>, (u16, String)> {
-        let policies = policies();
-        let judged = read(body, |check| {
-            let judged = check.judge(&policies, None, NOW)?;
-            Ok(judged.limits.first().map(|limit| (limit.key.clone(), limit.cost)))
-        });
-        judged.map_err(|error| match error {
-            Error::Invalid(errors) => (422, json!(errors)[0]["msg"].as_str().unwrap().to_owned()),
-            error => (error.status().as_u16(), error.body().detail),
-        })
-    }
-
-    fn key(body: &Value) -> Option<String> {
-        judge(body.to_string().as_bytes()).unwrap().map(|(key, _)| key)
-    }
-
-    fn attributes(attributes: &Value) -> Value {
-        json!({ "attributes": attributes })
-    }
-
-    #[test]
-    fn a_repeated_attribute_is_an_error_of_the_caller() {
-        for (name, value) in [("path", "/login"), ("client.ip", "192.0.2.1"), ("plan", "a")] {
-            let body = format!(r#"{{"attributes":{{"{name}":"{value}","x":1,"{name}":null}}}}"#);
-            let rule = format!("Value error, the attribute `{name}` occurs more than once");
-            assert_eq!(judge(body.as_bytes()), Err((422, rule)));
-        }
-        // An end user writes this name, which no policy reads here.
-        let body = br#"{"attributes":{"query.a":"1","query.a":"2","plan":"x"}}"#;
-        assert_eq!(judge(body).unwrap().unwrap().0, "policy:a:tb:{word|x}");
-        let body = br#"{"attributes":{"header.cookie":"1","header.cookie":"2"}}"#;
-        let rule = "`header.cookie` must occur at most once".to_owned();
-        assert_eq!(judge(body), Err((400, rule)));
-    }
-
-    #[test]
-    fn the_fields_of_a_check_decide_its_form() {
-        let form = |body: Value, has_policies| {
-            let body = body.to_string();
-            let mut fields = Fields::from_body(body.as_bytes()).unwrap();
-            let form = fields.check_form(has_policies);
-            fields.finish(form).map_err(|error| match error {
-                Error::Invalid(errors) => {
-                    let error = json!(errors)[0].clone();
-                    (error["loc"][1].clone(), error["msg"].as_str().unwrap().to_owned())
-                }
-                error => panic!("{error:?}"),
-            })
-        };
-        for name in super::INLINE_FIELDS {
-            assert_eq!(form(json!({ name: 1 }), true), Ok(CheckForm::Inline), "{name}");
-            assert_eq!(form(json!({ name: null }), true), Ok(CheckForm::Neither), "{name}");
-        }
-        for (body, expected) in [
-            (
-                json!({ "identifier": "x", "cost": 2, "token": "a.b.c", "lease": "l" }),
-                CheckForm::Neither,
-            ),
-            (json!({ "policy": "login" }), CheckForm::Policy),
-            (json!({ "attributes": {} }), CheckForm::Policy),
-            (json!({ "attributes": null, "policy": null }), CheckForm::Neither),
-        ] {
-            assert_eq!(form(body.clone(), true), Ok(expected), "{body}");
-        }
-        for (body, has_policies, field, rule) in [
-            (json!({ "policy": "a", "limit": 1 }), true, "policy", "is for checks without limit"),
-            (
-                json!({ "attributes": {}, "burst": 1 }),
-                true,
-                "attributes",
-                "is for checks without burst",
-            ),
-            (
-                json!({ "attributes": {}, "limits": [] }),
-                true,
-                "attributes",
-                "is for checks without limits",
-            ),
-            (json!({ "policy": "a" }), false, "policy", "needs POLICIES_FILE"),
-        ] {
-            let expected = (json!(field), format!("Value error, {field} {rule}"));
-            assert_eq!(form(body.clone(), has_policies), Err(expected), "{body}");
-        }
-    }
-
-    #[test]
-    fn attributes_are_texts_numbers_and_booleans() {
-        for (value, id) in [
-            (json!("a b"), "a%20b"),
-            (json!("caf\u{e9}"), "caf%C3%A9"),
-            (json!(5), "5"),
-            (json!(5.0), "5"),
-            (json!(-5.5), "-5.5"),
-            (json!(1e3), "1000"),
-            (json!(true), "true"),
-            (json!(false), "false"),
-            (json!(""), ""),
-        ] {
-            let expected = format!("policy:a:tb:{{word|{id}}}");
-            assert_eq!(key(&attributes(&json!({ "plan": value }))), Some(expected), "{value}");
-        }
-        // As they come from clients that write them by themselves.
-        for (value, id) in [
-            ("123456789012345678901234567890", "123456789012345678901234567890"),
-            ("1E2", "100"),
-            (r#""\ud800x""#, "%ED%A0%80x"),
-            (r#""\u0000""#, "%00"),
-        ] {
-            let body = format!(r#"{{"attributes": {{"plan": {value}}}}}"#);
-            let expected = format!("policy:a:tb:{{word|{id}}}");
-            assert_eq!(judge(body.as_bytes()).unwrap().unwrap().0, expected, "{value}");
-        }
-        assert_eq!(key(&attributes(&json!({ "plan": null }))), None);
-        let rule = "Value error, the attribute `plan` must be text, a number or a boolean";
-        for value in [json!([1]), json!({}), json!([])] {
-            let body = attributes(&json!({ "plan": value })).to_string();
-            assert_eq!(judge(body.as_bytes()), Err((422, rule.to_owned())));
-        }
-        for value in [json!([]), json!("plan=x"), json!(1)] {
-            let (status, message) = judge(attributes(&value).to_string().as_bytes()).unwrap_err();
-            assert_eq!((status, &*message), (422, "Input should be a valid dictionary"));
-        }
-    }
-
-    #[test]
-    fn a_value_of_an_end_user_is_never_an_error_of_the_service() {
-        let long = "x".repeat(10_000);
-        for (name, value, policy) in [
-            ("plan", json!(long), Some("word")),
-            ("header.cookie", json!(long), Some("secret")),
-            (&*format!("query.{}", "n".repeat(300)), json!("x"), None),
-            (&*format!("header.{}", "n".repeat(300)), json!("x"), None),
-            ("header.a b", json!("x"), None),
-            ("query.", json!("x"), None),
-        ] {
-            let key = key(&attributes(&json!({ name: value })));
-            assert_eq!(key.is_some(), policy.is_some(), "{name}");
-            if let (Some(key), Some(policy)) = (key, policy) {
-                assert!(key.len() < 100 && key.contains(policy), "{key}");
-                assert!(!key.contains("xxx"), "{key}");
-            }
-        }
-        // A name that is no UTF-8, and a number that no double is as large as.
-        for body in [
-            &br#"{"attributes": {"query.\ud800": "x", "header.\udc00": 1}}"#[..],
-            br#"{"attributes": {"other": 1e999, "more": -1e999}}"#,
-            br#"{"identifier": "", "token": "\ud800"}"#,
-        ] {
-            assert!(judge(body).is_ok(), "{}", String::from_utf8_lossy(body));
-        }
-        // A token that is no text is no token.
-        for token in [json!(1), json!(true), json!(["t"]), json!({ "a": "t" })] {
-            let body = json!({ "identifier": "u", "token": token }).to_string();
-            assert!(judge(body.as_bytes()).is_ok(), "{body}");
-        }
-        let long = json!({ "identifier": long, "policy": "user" });
-        assert!(key(&long).unwrap().contains("{user|~"));
-        for (name, value, detail) in [
-            ("path", json!("/%zz"), "each % in a path must be followed by two hexadecimal digits"),
-            ("path", json!("x".repeat(9_000)), "the path must have at most 8192 bytes"),
-            ("client.ip", json!("unknown"), "`client.ip` must be an address"),
-        ] {
-            let body = attributes(&json!({ name: value })).to_string();
-            assert_eq!(judge(body.as_bytes()), Err((400, detail.to_owned())), "{name}");
-        }
-    }
-
-    #[test]
-    fn an_error_of_the_caller_is_one_of_a_field() {
-        for (body, rule) in [
-            (json!({ "policy": "nowhere" }), "Value error, there is no policy `nowhere`"),
-            (
-                json!({ "policy": "proxied" }),
-                "Value error, the policy `proxied` is not for this entry: see its `entry`",
-            ),
-            (
-                attributes(&json!({ "jwt.sub": "mallory" })),
-                "Value error, `jwt.*` must come from a token",
-            ),
-            (
-                attributes(&json!({ "client.address": "x" })),
-                "Value error, an attribute must be `client.ip`",
-            ),
-            (json!({ "policy": 1 }), "Input should be a valid string"),
-            (json!({ "identifier": 1 }), "Input should be a valid string"),
-            (json!({ "cost": "many" }), "Input should be a valid integer"),
-            (json!({ "cost": 1.5 }), "Input should be a valid integer"),
-            (json!({ "cost": 2.5e-42 }), "Input should be a valid integer"),
-        ] {
-            assert_eq!(judge(body.to_string().as_bytes()), Err((422, rule.to_owned())), "{body}");
-        }
-    }
-
-    #[test]
-    fn a_cost_is_clamped() {
-        for (cost, expected) in [
-            ("3", 3),
-            ("\"3\"", 3),
-            ("0", 0),
-            ("-5", 1),
-            ("1000000000", 1_000_000_000),
-            ("1000000001", 1_000_000_000),
-            ("99999999999999999999", 1_000_000_000),
-            ("1e3", 1_000),
-            ("1e300", 1_000_000_000),
-            ("-1e300", 1),
-        ] {
-            let body = format!(r#"{{"policy": "user", "identifier": "u", "cost": {cost}}}"#);
-            let expected = Ok(Some(("policy:a:tb:{user|u}".to_owned(), expected)));
-            assert_eq!(judge(body.as_bytes()), expected, "{cost}");
-        }
-    }
-
-    #[test]
-    fn an_explanation_takes_claims_by_name() {
-        let policies = policies();
-        let body = attributes(&json!({ "jwt.sub": "alice" })).to_string();
-        let explained = read(body.as_bytes(), |check| {
-            let claims = super::RequestClaims::new(None, None);
-            let attributes = check.attributes(policies.path_form(), &claims, true)?;
-            Ok(policies.explain(&attributes, NOW).policy)
-        });
-        assert_eq!(explained.unwrap(), Some("claim"));
-    }
-}
+mod tests;

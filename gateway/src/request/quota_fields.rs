@@ -1,5 +1,7 @@
 //! The fields of a quota, and the conditions between them.
 
+use std::ops::RangeInclusive;
+
 use calendar::Calendar;
 use limiter::{Algorithm, FixedLimit, Limit, LogLimit, LogOptions, Period, Quota, Window};
 use serde_json::json;
@@ -15,6 +17,21 @@ use crate::{
     },
     seconds::Seconds,
 };
+
+/// The fields of a quota. A request with several limits has them in each limit.
+pub(crate) const QUOTA_FIELDS: [&str; 8] = [
+    "algorithm",
+    "limit",
+    "window_seconds",
+    "burst",
+    "resolution_seconds",
+    "period",
+    "timezone",
+    "starts",
+];
+
+/// The number of limits of a request with several limits.
+pub(crate) const LIMITS: RangeInclusive<usize> = 1..=16;
 
 impl<'a> Fields<'a> {
     /// Reads a quota, with defaults for fields that are left out.

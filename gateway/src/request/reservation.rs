@@ -10,33 +10,18 @@ use super::{
     fields::{Defaults, Fields, Invalid},
     input::Input,
     quota::{COST, DEFAULT_UNITS, default_algorithm},
+    quota_fields::{LIMITS, QUOTA_FIELDS},
     value::{self, text},
 };
 
 /// Maximum size of the name of a reservation in bytes. The minimum is 1.
 pub(crate) const MAX_RESERVATION_BYTES: usize = 64;
 
-/// The number of limits of a reservation.
-pub(crate) const LIMITS: RangeInclusive<usize> = 1..=16;
-
 /// The range of the units that were used.
 pub(crate) const ACTUAL: RangeInclusive<u32> = COST;
 
-/// The fields that limits have, and of which a request cannot have one for all of its limits.
-const OF_EACH_LIMIT: [&str; 12] = [
-    "algorithm",
-    "limit",
-    "window_seconds",
-    "burst",
-    "resolution_seconds",
-    "period",
-    "timezone",
-    "starts",
-    "cost",
-    "force",
-    "actual",
-    "amount",
-];
+/// The units of a limit, of which a request cannot have one number for all of its limits.
+const UNIT_FIELDS: [&str; 4] = ["cost", "force", "actual", "amount"];
 
 /// The rules about units under the names that other requests have for them.
 const ESTIMATE: &str = "the estimated units are cost";
@@ -109,10 +94,11 @@ fn limits<T>(
     algorithm_of: impl Fn(&T) -> Algorithm,
 ) -> Result<Vec<(String, T)>, Invalid> {
     let of_all = fields.optional("identifier", value::identifier);
-    let elsewhere = fields.refuse(&OF_EACH_LIMIT, "each of the limits has its own");
+    let rule = "each of the limits has its own";
+    let elsewhere = [&QUOTA_FIELDS[..], &UNIT_FIELDS].map(|names| fields.refuse(names, rule));
     let values = fields.list("limits", &LIMITS)?;
     let mut limits: Vec<(String, T)> = Vec::with_capacity(values.len());
-    let mut is_valid = of_all.is_ok() && elsewhere.is_ok();
+    let mut is_valid = of_all.is_ok() && elsewhere.iter().all(Result::is_ok);
     for (position, json) in values.into_iter().enumerate() {
         let limit = fields.item("limits", position, json, |fields| {
             let identifier = identifier_of(fields, &of_all);
