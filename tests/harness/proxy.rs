@@ -30,6 +30,9 @@ pub(crate) enum Network {
     Silent,
     /// The answers of Redis are lost, and the commands to Redis arrive.
     AnswersLost,
+    /// A word of commands reaches Redis with `X` as its first letter, so that Redis does not have it, as
+    /// an older server or module.
+    Unknown(&'static str),
     /// Each connection is reset after this many more bytes of answers have arrived.
     ResetAfter(usize),
 }
@@ -288,6 +291,9 @@ impl Direction<'_> {
                 self.allowance = Some((left.saturating_sub(bytes.len()), change));
                 return if left > bytes.len() { Ok(()) } else { Err(io::ErrorKind::Other.into()) };
             }
+            Network::Unknown(word) if !self.answers => {
+                return to.write_all(&changed(bytes, word.as_bytes()));
+            }
             _ => {}
         }
         if self.late.is_empty() {
@@ -326,6 +332,17 @@ impl Direction<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns bytes in which each occurrence of a word begins with `X`.
+fn changed(bytes: &[u8], word: &[u8]) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    for place in 0..bytes.len() {
+        if bytes[place..].starts_with(word) {
+            changed[place] = b'X';
+        }
+    }
+    changed
 }
 
 fn is_timeout(error: &io::Error) -> bool {

@@ -1,15 +1,16 @@
-//! The limits of the policies, as Redis accepts them: the settings of the module can be stricter than
-//! the rules of the file.
+//! The limits of the policies, as Redis serves them: the settings of the module can be stricter than the
+//! rules of the file, and an older module lacks commands.
 
 use std::collections::HashSet;
 
-use policies::Policies;
-use store::{QuotaRule, Source, Store, StoreError};
+use policies::{
+    Policies,
+    model::{LimitSpec, Limits, Policy},
+    overrides::Effect,
+};
+use store::{LimitNeed, QuotaRule, Store, Unserved};
 
 use super::{load::LoadError, quota_rule};
-
-/// The identifier whose quotas are looked at. A look writes nothing, so that any would do.
-const IDENTIFIER: &str = "policies";
 
 /// The most refusals in one message.
 const MAX_REFUSALS: usize = 10;
@@ -25,14 +26,15 @@ pub(super) enum Probe {
     Unanswered,
 }
 
-/// Looks at one quota for each distinct limit of the policies. Takes and writes nothing.
+/// Asks Redis about each distinct limit of the policies, and about limits that are taken at once. Takes
+/// and writes nothing.
 pub(super) async fn probe(store: &Store, policies: &Policies) -> Probe {
     let mut refusals = Vec::new();
-    for (place, rule) in distinct_limits(policies) {
-        match store.peek(IDENTIFIER, &rule).await {
-            Err(StoreError::Refused { rule, .. }) => refusals.push(format!("{place}: {rule}")),
-            Ok(decision) if decision.source == Source::Redis || !store.is_redis() => {}
-            Ok(_) | Err(_) => return Probe::Unanswered,
+    for (place, part) in parts(policies) {
+        match store.serve(part.need()).await {
+            Err(Unserved::Refused(rule)) => refusals.push(format!("{place}: {rule}")),
+            Err(Unserved::Unanswered) => return Probe::Unanswered,
+            Ok(()) => {}
         }
         if refusals.len() >= MAX_REFUSALS {
             break;
@@ -55,18 +57,59 @@ pub(super) async fn accept(
     }
 }
 
-/// Returns each distinct limit, with the policy and the name of the first that has these numbers.
-/// Redis has no command that looks at a limit of what happens at the same time.
-fn distinct_limits(policies: &Policies) -> Vec<(String, QuotaRule)> {
+/// A part of the policies that Redis must serve.
+#[derive(Debug)]
+enum Part {
+    Quota(QuotaRule),
+    Several,
+    Leases,
+}
+
+impl Part {
+    const fn need(&self) -> LimitNeed<'_> {
+        match self {
+            Self::Quota(rule) => LimitNeed::Quota(rule),
+            Self::Several => LimitNeed::Several,
+            Self::Leases => LimitNeed::Leases,
+        }
+    }
+}
+
+/// Returns each distinct part, with the policy and the limits of the first.
+fn parts(policies: &Policies) -> Vec<(String, Part)> {
     let mut known = HashSet::new();
-    let mut distinct = Vec::new();
+    let mut parts = Vec::new();
     for policy in policies.policies() {
         for limit in policies.limits(policy) {
-            let Some(rule) = quota_rule::of_rate(&limit.rate) else { continue };
-            if known.insert(format!("{rule:?}")) {
-                distinct.push((format!("policy `{}`, limit `{}`", policy.name, limit.name), rule));
+            let part = quota_rule::of_rate(&limit.rate).map_or(Part::Leases, Part::Quota);
+            if known.insert(format!("{part:?}")) {
+                parts.push((format!("policy `{}`, limit `{}`", policy.name, limit.name), part));
             }
         }
     }
-    distinct
+    let several = |policy| lists(policies, policy).into_iter().find(|list| list.len() > 1);
+    let mut found =
+        policies.policies().iter().filter_map(|policy| Some((policy, several(policy)?)));
+    if let Some((policy, list)) = found.next() {
+        let names: Vec<_> = list.iter().map(|limit| format!("`{}`", limit.name)).collect();
+        let place = format!("policy `{}`, limits {}", policy.name, names.join(", "));
+        parts.push((place, Part::Several));
+    }
+    parts
+}
+
+/// Returns the lists of limits that the policy can apply.
+fn lists<'p>(policies: &'p Policies, policy: &'p Policy) -> Vec<&'p [LimitSpec]> {
+    let plan = |position: usize| policies.plans().get(position).map(|plan| &*plan.limits);
+    let mut lists = match &policy.limits {
+        Limits::Own(limits) => vec![&**limits],
+        Limits::Plan(position) => plan(*position).into_iter().collect(),
+        Limits::PlanFrom { .. } => policies.plans().iter().map(|plan| &*plan.limits).collect(),
+    };
+    lists.extend(policy.overrides.as_slice().iter().filter_map(|entry| match &entry.effect {
+        Effect::Limits(limits) => Some(&**limits),
+        Effect::Plan(position) => plan(*position),
+        Effect::Unlimited | Effect::Block { .. } => None,
+    }));
+    lists
 }

@@ -73,6 +73,7 @@ pub use self::{
     options::{DenyCacheOptions, FailMode, LocalOptions, Location, StoreOptions, Thousandths},
     quota_rule::QuotaRule,
     redis::{
+        support::{LimitNeed, Unserved},
         tls::{TlsError, TlsOption},
         topology::{RedisOptions, RedisTls, SentinelTopology, Topology},
     },

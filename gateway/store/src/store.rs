@@ -23,7 +23,11 @@ use crate::{
     metrics,
     options::{DenyCacheOptions, LocalOptions, Location, StoreOptions},
     quota_rule::QuotaRule,
-    redis::{Redis, connection_check, tls::TlsError},
+    redis::{
+        Redis, connection_check,
+        support::{LimitNeed, Unserved},
+        tls::TlsError,
+    },
     redis_error::{self, LastFailure, error_kinds},
     reservation_keys::ReservationKeys,
     top_denied::{DeniedIdentifier, TopDenied},
@@ -284,6 +288,18 @@ impl Store {
     pub async fn probe(&self) -> Result<(), StoreError> {
         match &self.redis {
             Some(redis) => redis.probe().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns an error if Redis does not serve a limit. Takes and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When Redis refuses the limit or lacks a command, and when Redis does not answer.
+    pub async fn serve(&self, need: LimitNeed<'_>) -> Result<(), Unserved> {
+        match &self.redis {
+            Some(redis) => redis.serve(need).await,
             None => Ok(()),
         }
     }

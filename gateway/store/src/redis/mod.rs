@@ -25,6 +25,7 @@ mod sentinel;
 mod slot_map;
 mod slots;
 mod span;
+pub(crate) mod support;
 mod task;
 pub(crate) mod tls;
 pub(crate) mod topology;
