@@ -15,8 +15,9 @@ use store::local_file;
 
 use crate::startup_error::StartupError;
 
-/// The key of digests. No key of a replay is compared with one of Redis.
-const HASH_KEY: &[u8] = b"replay";
+/// The key of digests when the operator gives none: a log that has no digests can be replayed
+/// everywhere, and only the keys of the report differ from those in Redis.
+const PLACEHOLDER: &[u8] = b"the key of a replay";
 
 /// The lines between two reports of progress.
 const PROGRESS_LINES: u64 = 20_000;
@@ -43,12 +44,13 @@ pub struct ReplayWords {
     html: bool,
 }
 
-/// Returns the report about a log.
+/// Returns the report about a log. `hash_key` is the key of the digests of the service, if it is known.
 ///
 /// # Errors
 ///
 /// A file that cannot be read, and the faults of policies.
-pub fn run(words: &ReplayWords) -> Result<String, StartupError> {
+pub fn run(words: &ReplayWords, hash_key: Option<&HashKey>) -> Result<String, StartupError> {
+    let side = |path: &Path| side(path, hash_key);
     let new = side(&words.file)?;
     let old = words.against.as_deref().map(side).transpose()?;
     let mut replay = Replay::new(&new, old.as_ref());
@@ -68,17 +70,17 @@ fn about(path: &Path, error: impl std::fmt::Display) -> StartupError {
     StartupError::about(&path.display().to_string(), error)
 }
 
-fn side(path: &Path) -> Result<Side, StartupError> {
+fn side(path: &Path, hash_key: Option<&HashKey>) -> Result<Side, StartupError> {
     let file = local_file::read(path).map_err(|error| about(path, error))?;
     let now = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
     let options = LoadOptions {
         key_prefix: String::new(),
-        hash_key: HashKey::new(HASH_KEY),
+        hash_key: hash_key.cloned().or_else(|| HashKey::new(PLACEHOLDER)),
         require_end: false,
         now: Instant::from_micros(now),
     };
     let policies = Policies::load(&file, &options).map_err(|error| about(path, error))?;
-    Ok(Side::new(policies))
+    Ok(Side::new(policies, hash_key.cloned()))
 }
 
 /// Adds all lines of a log, and shows the progress on a terminal.

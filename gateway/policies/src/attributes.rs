@@ -11,6 +11,7 @@ use crate::address::canonical;
 use crate::attribute::AttributeName;
 use crate::entry::Entry;
 use crate::path::{PathError, PathForm};
+use crate::record::SecretValue;
 
 /// The verified claims of the end user's token.
 pub type Claims = Map<String, Json>;
@@ -19,6 +20,11 @@ pub type Claims = Map<String, Json>;
 pub trait ClaimSource {
     /// Returns the claims, or `None` without a valid token.
     fn claims(&self) -> Option<&Claims>;
+
+    /// Returns true if the claims are known without a verification.
+    fn is_known(&self) -> bool {
+        true
+    }
 }
 
 impl ClaimSource for Claims {
@@ -54,8 +60,16 @@ pub enum RequestError {
     UnknownPolicy(Box<str>),
     /// The request names a policy that its entry cannot select.
     PolicyNotForEntry(Box<str>),
+    /// A glob or a network needs a secret value of which only the digest is known.
+    Secret(Box<str>),
     /// The time is outside the calendar.
     Time,
+}
+
+impl RequestError {
+    pub(crate) fn secret(name: &AttributeName) -> Self {
+        Self::Secret(name.to_string().into())
+    }
 }
 
 impl fmt::Display for RequestError {
@@ -72,6 +86,9 @@ impl fmt::Display for RequestError {
             Self::UnknownPolicy(name) => write!(f, "there is no policy `{name}`"),
             Self::PolicyNotForEntry(name) => {
                 write!(f, "the policy `{name}` is not for this entry: see its `entry`")
+            }
+            Self::Secret(name) => {
+                write!(f, "the value of `{name}` is secret, and only its digest is known")
             }
             Self::Time => f.write_str("the time must be before the year 9999"),
         }
@@ -117,6 +134,7 @@ pub(crate) enum Value<'v> {
     /// The elements of a claim that is a list; at least one.
     List(Vec<Cow<'v, [u8]>>),
     Address(IpAddr),
+    Secret(SecretValue<'v>),
 }
 
 /// A name and a value.
@@ -141,8 +159,17 @@ pub struct Attributes<'r> {
     claims: Option<&'r dyn ClaimSource>,
     /// True if the request has several tokens, so that no claim has one value.
     tokens_repeated: bool,
-    /// Claims that are written by name; only explanations take them.
-    written_claims: Vec<(String, Vec<u8>)>,
+    /// Claims that are written by name; only explanations and records have them.
+    written_claims: Vec<(String, WrittenClaim)>,
+    /// Secret attributes of a record.
+    pub(crate) secrets: Vec<(AttributeName, SecretValue<'r>)>,
+}
+
+/// A claim that is written by name.
+#[derive(Clone)]
+enum WrittenClaim {
+    Text(Vec<u8>),
+    List(Vec<Vec<u8>>),
 }
 
 impl fmt::Debug for Attributes<'_> {
@@ -172,7 +199,26 @@ impl<'r> Attributes<'r> {
             claims: None,
             tokens_repeated: false,
             written_claims: Vec::new(),
+            secrets: Vec::new(),
         }
+    }
+
+    /// Returns the way on which the request arrived.
+    #[must_use]
+    pub const fn entry(&self) -> Entry {
+        self.entry
+    }
+
+    /// Returns the policy that the request names.
+    #[must_use]
+    pub fn policy(&self) -> Option<&str> {
+        self.policy.as_deref()
+    }
+
+    /// Returns the units that the request asks for.
+    #[must_use]
+    pub const fn cost(&self) -> Option<u64> {
+        self.cost
     }
 
     /// Sets the policy that the request names.
@@ -271,13 +317,32 @@ impl<'r> Attributes<'r> {
     ///
     /// An [`AttributeError`] where the name is not that of a claim.
     pub fn set_claim(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
+        self.write_claim(name, WrittenClaim::Text(value.as_bytes().to_vec()))
+    }
+
+    /// Sets a claim that is a list by its name.
+    pub(crate) fn set_claim_list(
+        &mut self,
+        name: &str,
+        items: &[String],
+    ) -> Result<(), AttributeError> {
+        let items = items.iter().map(|item| item.as_bytes().to_vec()).collect();
+        self.write_claim(name, WrittenClaim::List(items))
+    }
+
+    fn write_claim(&mut self, name: &str, claim: WrittenClaim) -> Result<(), AttributeError> {
         match AttributeName::parse(name).map_err(AttributeError::Name)? {
             name @ AttributeName::Claim(_) => {
-                self.written_claims.push((name.to_string(), value.as_bytes().to_vec()));
+                self.written_claims.push((name.to_string(), claim));
                 Ok(())
             }
             _ => Err(AttributeError::Name("`jwt.CLAIM`")),
         }
+    }
+
+    /// Returns true if no token has to be verified before a claim is read.
+    pub(crate) fn knows_claims(&self) -> bool {
+        self.claims.is_none_or(ClaimSource::is_known)
     }
 
     /// Adds an entry of a descriptor, or the domain, of Envoy's rate limit service. Entries with
@@ -347,6 +412,11 @@ impl<'r> Attributes<'r> {
 
     /// Returns the value of an attribute.
     pub(crate) fn value(&self, name: &AttributeName) -> Result<Value<'_>, RequestError> {
+        if !self.secrets.is_empty()
+            && let Some((_, secret)) = self.secrets.iter().find(|(known, _)| known == name)
+        {
+            return Ok(Value::Secret(secret.clone()));
+        }
         Ok(match name {
             AttributeName::Method => self.method.as_deref().map_or(Value::Missing, borrowed),
             AttributeName::Host => self.host.as_deref().map_or(Value::Missing, borrowed),
@@ -394,8 +464,12 @@ impl<'r> Attributes<'r> {
     fn claim(&self, name: &AttributeName, names: &[Box<str>]) -> Value<'_> {
         if !self.written_claims.is_empty() {
             let name = name.to_string();
-            if let Some((_, value)) = self.written_claims.iter().find(|(known, _)| *known == name) {
-                return borrowed(value);
+            match self.written_claims.iter().find(|(known, _)| *known == name) {
+                Some((_, WrittenClaim::Text(text))) => return borrowed(text),
+                Some((_, WrittenClaim::List(items))) if !items.is_empty() => {
+                    return Value::List(items.iter().map(|item| Cow::Borrowed(&**item)).collect());
+                }
+                Some((_, WrittenClaim::List(_))) | None => {}
             }
         }
         let Some(claims) = self.claims.and_then(ClaimSource::claims) else { return Value::Missing };
@@ -454,7 +528,7 @@ fn join(known: &mut Cow<'_, [u8]>, value: &[u8]) {
 
 /// Returns the host in lower case, without port and trailing dot.
 pub(crate) fn normalize_host(host: &[u8]) -> Vec<u8> {
-    let mut host = host.to_ascii_lowercase();
+    let mut host = without_dots(host).to_ascii_lowercase();
     if let Some(colon) = host.iter().rposition(|byte| *byte == b':')
         && host.get(colon + 1..).is_some_and(|port| port.iter().all(u8::is_ascii_digit))
         // An IPv6 address ends with a bracket, and without brackets it has no port.
@@ -462,8 +536,15 @@ pub(crate) fn normalize_host(host: &[u8]) -> Vec<u8> {
     {
         host.truncate(colon);
     }
-    if host.ends_with(b".") {
-        host.pop();
+    host.truncate(without_dots(&host).len());
+    host
+}
+
+/// Returns a host without the dots at its end. The form of a host must be its own form: records have
+/// it, and are read again.
+fn without_dots(mut host: &[u8]) -> &[u8] {
+    while let [rest @ .., b'.'] = host {
+        host = rest;
     }
     host
 }

@@ -4,6 +4,7 @@ use crate::address::Network;
 use crate::attribute::AttributeName;
 use crate::attributes::{Attributes, RequestError, Value};
 use crate::glob::Glob;
+use crate::record::SecretValue;
 
 /// A condition on one attribute of a request.
 #[derive(Clone, Debug)]
@@ -46,20 +47,43 @@ impl Clause {
     /// Returns whether the clause holds for a request. A clause on a missing attribute does not
     /// hold, unless the clause requires the attribute to be missing.
     pub(crate) fn holds(&self, attributes: &Attributes<'_>) -> Result<bool, RequestError> {
-        Ok(self.holds_for(&attributes.value(&self.attribute)?))
+        self.holds_for(&attributes.value(&self.attribute)?)
     }
 
     /// Returns whether the clause holds for a value.
-    pub(crate) fn holds_for(&self, value: &Value<'_>) -> bool {
-        match (&self.condition, value) {
+    pub(crate) fn holds_for(&self, value: &Value<'_>) -> Result<bool, RequestError> {
+        Ok(match (&self.condition, value) {
             (Condition::Exists(exists), value) => *exists == (*value != Value::Missing),
             (_, Value::Missing) => false,
+            (Condition::Any(globs), Value::Secret(secret)) => self.any_secret(globs, secret)?,
+            (Condition::NotAny(globs), Value::Secret(secret)) => !self.any_secret(globs, secret)?,
+            (Condition::In(_) | Condition::NotIn(_), Value::Secret(_)) => {
+                return Err(RequestError::secret(&self.attribute));
+            }
             (Condition::Any(globs), value) => any(globs, value),
             (Condition::NotAny(globs), value) => !any(globs, value),
             (Condition::In(networks), Value::Address(address)) => contains(networks, *address),
             (Condition::NotIn(networks), Value::Address(address)) => !contains(networks, *address),
             (Condition::In(_) | Condition::NotIn(_), _) => false,
+        })
+    }
+
+    /// Returns whether a glob matches a secret value of which the digest is known. A glob with a star
+    /// needs the value, unless another glob matches or every value matches.
+    fn any_secret(&self, globs: &[Glob], secret: &SecretValue<'_>) -> Result<bool, RequestError> {
+        let mut is_decided = true;
+        for glob in globs {
+            let matches = match glob.literal() {
+                Some(text) => secret.is(text),
+                None => glob.matches_everything().then_some(true),
+            };
+            match matches {
+                Some(true) => return Ok(true),
+                Some(false) => {}
+                None => is_decided = false,
+            }
         }
+        if is_decided { Ok(false) } else { Err(RequestError::secret(&self.attribute)) }
     }
 
     /// Returns a measure of the work that the value of the attribute takes.
@@ -81,7 +105,7 @@ fn any(globs: &[Glob], value: &Value<'_>) -> bool {
     match value {
         Value::Text(text) => matches(text),
         Value::List(items) => items.iter().any(|item| matches(item)),
-        Value::Missing | Value::Address(_) => false,
+        Value::Missing | Value::Address(_) | Value::Secret(_) => false,
     }
 }
 

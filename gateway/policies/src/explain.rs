@@ -239,10 +239,11 @@ impl Policies {
 }
 
 fn explain_clause<'p>(clause: &'p Clause, attributes: &Attributes<'_>) -> ClauseExplanation<'p> {
-    let (value, holds, reason) = match attributes.value(&clause.attribute) {
+    let value = attributes.value(&clause.attribute);
+    let held = value.and_then(|value| Ok((clause.holds_for(&value)?, value)));
+    let (value, holds, reason) = match held {
         Err(error) => (None, false, error.to_string()),
-        Ok(value) => {
-            let holds = clause.holds_for(&value);
+        Ok((holds, value)) => {
             (value_text(&value, clause.secret), holds, reason(clause, &value, holds).to_owned())
         }
     };
@@ -270,6 +271,7 @@ fn reason(clause: &Clause, value: &Value<'_>, holds: bool) -> &'static str {
 fn value_text(value: &Value<'_>, secret: bool) -> Option<String> {
     match value {
         Value::Missing => None,
+        Value::Secret(_) => Some(SECRET.to_owned()),
         _ if secret => Some(SECRET.to_owned()),
         Value::Text(text) => Some(shown(text)),
         Value::List(items) => {

@@ -19,7 +19,7 @@ pub const MAX_ID_BYTES: usize = 200;
 /// The bytes of a digest that are written, as twice as many hexadecimal digits.
 const DIGEST_BYTES: usize = 16;
 /// The text before the digits of a secret value's digest.
-pub(crate) const SECRET_PREFIX: &str = "sha256:";
+const SECRET_PREFIX: &str = "sha256:";
 
 /// The key of the digests that stand for secret values, and of seals; all gateways need the same key.
 #[derive(Clone)]
@@ -70,6 +70,15 @@ impl HashKey {
         write_hex(&tag, &mut text);
         text
     }
+}
+
+/// Returns true for a text that [`HashKey::digest`] can return.
+pub(crate) fn is_digest(text: &str) -> bool {
+    let digits = text.strip_prefix(SECRET_PREFIX);
+    digits.is_some_and(|digits| {
+        digits.len() == 2 * DIGEST_BYTES
+            && digits.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
+    })
 }
 
 /// Writes the first 128 bits as hexadecimal digits.
@@ -178,7 +187,8 @@ pub fn id_of(value: &[u8]) -> String {
     id
 }
 
-fn part_value(
+/// Returns the value of a part in a request.
+pub(crate) fn part_value(
     part: &IdentityPart,
     attributes: &Attributes<'_>,
     hash_key: Option<&HashKey>,
@@ -186,6 +196,9 @@ fn part_value(
     Ok(match attributes.value(&part.attribute)? {
         // A list names no one identity.
         Value::Missing | Value::List(_) => PartValue::Missing,
+        Value::Secret(secret) => secret
+            .identity()
+            .map_or(PartValue::Missing, |digest| PartValue::Text(digest.as_bytes().into())),
         Value::Text(text) => match hash_key {
             Some(key) if part.secret => PartValue::Text(key.digest(&text).into_bytes().into()),
             _ => PartValue::Text(text.into()),

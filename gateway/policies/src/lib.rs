@@ -48,7 +48,7 @@
 //! * Matching: [`glob`], [`clause`], [`overrides`], the indexes, [`identity`] (keys), and
 //!   [`judgement`] (the result); [`identity_keys`]: the keys to reset;
 //!   [`lease_key`]: the keys of concurrency limits.
-//! * [`explain`]: the account of a request, clause by clause.
+//! * [`explain`]: the account of a request, clause by clause; [`record`]: its attributes for a log.
 //!
 //! # Guarantees
 //!
@@ -94,6 +94,7 @@ mod policies;
 mod policy_index;
 pub mod problem;
 mod read;
+pub mod record;
 mod schema;
 mod validate;
 

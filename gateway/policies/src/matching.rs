@@ -61,12 +61,8 @@ impl Policies {
                 continue;
             }
             if policy.shadow {
-                // A trial prevents nothing: with a fault of the request, the trial does not apply.
-                if policy.matches(attributes) == Ok(true)
-                    && let Ok(judged) = self.decide(policy, attributes, now)
-                {
-                    found.add_trial(policy, judged);
-                }
+                let matches = policy.matches(attributes);
+                self.add_trial(policy, matches, attributes, now, &mut found)?;
                 continue;
             }
             if policy.matches(attributes)? {
@@ -101,9 +97,7 @@ impl Policies {
     ) -> Result<Judgement<'p>, RequestError> {
         let mut found = Found::default();
         if policy.shadow {
-            if let Ok(judged) = self.decide(policy, attributes, now) {
-                found.add_trial(policy, judged);
-            }
+            self.add_trial(policy, Ok(true), attributes, now, &mut found)?;
             return Ok(found.unmatched(false));
         }
         Ok(match self.decide(policy, attributes, now)? {
@@ -113,6 +107,28 @@ impl Policies {
                 found.unmatched(self.deny_unmatched)
             }
         })
+    }
+
+    /// Adds the decision of a trial. A trial prevents nothing: with a fault of the request, the trial does
+    /// not apply. Only a record lacks the values of secrets.
+    fn add_trial<'p>(
+        &'p self,
+        policy: &'p Policy,
+        matches: Result<bool, RequestError>,
+        attributes: &Attributes<'_>,
+        now: Instant,
+        found: &mut Found<'p>,
+    ) -> Result<(), RequestError> {
+        let decide = |matches| match matches {
+            true => self.decide(policy, attributes, now).map(Some),
+            false => Ok(None),
+        };
+        match matches.and_then(decide) {
+            Ok(Some(judged)) => found.add_trial(policy, judged),
+            Err(error @ RequestError::Secret(_)) => return Err(error),
+            Ok(None) | Err(_) => {}
+        }
+        Ok(())
     }
 
     /// Returns the decision of a policy that matches, or `None` when it skips the request.
@@ -186,7 +202,7 @@ impl Policies {
             }
             (Some((Effect::Plan(position), _)), _) | (None, Limits::Plan(position)) => *position,
             (None, Limits::PlanFrom { from, default }) => {
-                self.plan_named_by(&attributes.value(from)?).unwrap_or(*default)
+                self.plan_named_by(&attributes.value(from)?.known(from)?).unwrap_or(*default)
             }
         };
         let plan: Option<&'p Plan> = self.plans.get(position);
@@ -201,7 +217,7 @@ impl Policies {
         match value {
             Value::Text(text) => named(text),
             Value::List(items) => items.iter().find_map(|item| named(item)),
-            Value::Missing | Value::Address(_) => None,
+            Value::Missing | Value::Address(_) | Value::Secret(_) => None,
         }
     }
 }
@@ -375,7 +391,9 @@ impl Request<'_, '_> {
         Ok(match cost {
             Cost::Request => asked.get(),
             Cost::Units(units) => units.get(),
-            Cost::From(from) => from.units(&self.attributes.value(&from.from)?).get(),
+            Cost::From(cost) => {
+                cost.units(&self.attributes.value(&cost.from)?.known(&cost.from)?).get()
+            }
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::path::PathForm;
 use crate::policy_index::PolicyIndex;
 use crate::problem::{FileError, Problem, Problems};
 use crate::read::Read;
+use crate::record::RecordedAttribute;
 use crate::{parse, validate};
 
 /// The policies of one file. All requests of a batch are judged by one value of this type.
@@ -28,6 +29,8 @@ pub struct Policies {
     pub(crate) index: PolicyIndex,
     /// The attributes that any policy reads.
     pub(crate) reads: HashSet<AttributeName>,
+    /// The attributes of records.
+    pub(crate) recorded: Box<[RecordedAttribute]>,
     pub(crate) key_prefix: String,
     pub(crate) hash_key: Option<HashKey>,
     warnings: Vec<Problem>,
@@ -46,9 +49,11 @@ impl Policies {
         let valid =
             document.and_then(|document| validate::validate(&document, options, &mut problems));
         let warnings = problems.finish()?;
-        let Some(validate::Valid { deny_unmatched, form, policies, plans, reads }) = valid else {
+        let Some(valid) = valid else {
             return Err(FileError::unexplained());
         };
+        let recorded = RecordedAttribute::list(valid.reads.iter(), |name| valid.is_secret(name));
+        let validate::Valid { deny_unmatched, form, policies, plans, reads, .. } = valid;
         let names = plans.iter().enumerate().map(|(at, plan)| (plan.name.as_bytes().into(), at));
         Ok(Self {
             version: version_of(file),
@@ -59,6 +64,7 @@ impl Policies {
             policies: policies.into(),
             plans: plans.into(),
             reads,
+            recorded,
             key_prefix: options.key_prefix.clone(),
             hash_key: options.hash_key.clone(),
             warnings,

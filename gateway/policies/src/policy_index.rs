@@ -67,8 +67,8 @@ impl PolicyIndex {
                 }
                 Ok(Value::Missing) => {}
                 // A policy that reads such a value returns a fault, if the policy applies
-                // otherwise.
-                Ok(Value::List(_)) | Err(_) => index.find_all(&mut found),
+                // otherwise. An index has no digests.
+                Ok(Value::List(_) | Value::Secret(_)) | Err(_) => index.find_all(&mut found),
             }
         }
         found

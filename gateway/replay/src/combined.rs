@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use policies::model::Entry;
+use policies::record::RecordedValue;
 
 use crate::record::{LogTime, Malformed, Record};
 
@@ -17,7 +18,7 @@ pub(crate) fn read(line: &str) -> Result<Record, Malformed> {
     let mut record = Record::at(LogTime { micros: micros_of(time)?, unit: UNIT }, Entry::Authz);
     let mut add = |name: &str, value: &str| {
         if value != "-" {
-            record.attributes.push((name.to_owned(), value.to_owned()));
+            record.attributes.push((name.to_owned(), RecordedValue::Text(value.to_owned())));
         }
     };
     // A server can write the name of a host.

@@ -6,17 +6,24 @@
 use jiff::Timestamp;
 use limiter::Holder;
 use policies::model::Entry;
+use policies::record::RecordedValue;
 use serde_json::{Map, Number, Value};
 
-use crate::record::{LogTime, Malformed, Record};
+use crate::record::{LogTime, Malformed, NoRequest, Record};
 
 /// Members that are no attributes.
 const MEMBERS: [&str; 9] =
     ["time", "timestamp", "entry", "policy", "cost", "lease", "duration", "allowed", "attributes"];
 
+/// Members that every other line of the log of a gateway has.
+const EVENT_MEMBERS: [&str; 3] = ["timestamp", "level", "target"];
+
 /// Reads a line.
-pub(crate) fn read(line: &str) -> Result<Record, Malformed> {
+pub(crate) fn read(line: &str) -> Result<Record, NoRequest> {
     let members: Map<String, Value> = serde_json::from_str(line).map_err(|_| Malformed)?;
+    if EVENT_MEMBERS.iter().all(|name| members.get(*name).is_some_and(Value::is_string)) {
+        return Err(NoRequest::OtherEvent);
+    }
     let time = members.get("time").or_else(|| members.get("timestamp")).ok_or(Malformed)?;
     let mut record = Record::at(time_of(time)?, entry_of(&members)?);
     record.policy = members.get("policy").and_then(Value::as_str).map(str::to_owned);
@@ -30,7 +37,7 @@ pub(crate) fn read(line: &str) -> Result<Record, Malformed> {
                 record.add(name, value);
             }
         }
-        Some(_) => return Err(Malformed),
+        Some(_) => return Err(NoRequest::Malformed),
         None => {
             for (name, value) in &members {
                 if !MEMBERS.contains(&name.as_str()) {
@@ -44,12 +51,26 @@ pub(crate) fn read(line: &str) -> Result<Record, Malformed> {
 
 impl Record {
     fn add(&mut self, name: &str, value: &Value) {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(_) | Value::Bool(_) => value.to_string(),
-            Value::Null | Value::Array(_) | Value::Object(_) => return,
+        let value = match value {
+            Value::Array(items) => {
+                let items = items.iter().filter_map(text_of);
+                Some(RecordedValue::List(items.collect()))
+            }
+            // Bytes that are no text.
+            Value::Object(members) => {
+                members.get("hex").and_then(Value::as_str).and_then(RecordedValue::from_hex)
+            }
+            scalar => text_of(scalar).map(RecordedValue::Text),
         };
-        self.attributes.push((name.to_owned(), text));
+        self.attributes.extend(value.map(|value| (name.to_owned(), value)));
+    }
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

@@ -1,9 +1,11 @@
 //! A request of a log: its time and its attributes.
 
 use limiter::Holder;
+use policies::Policies;
 use policies::attributes::{AttributeError, Attributes};
+use policies::identity::HashKey;
 use policies::model::Entry;
-use policies::path::{PathError, PathForm};
+use policies::record::RecordedValue;
 
 /// A time of a log, in microseconds since the epoch, and the unit in which the log counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,21 +29,30 @@ pub(crate) struct Record {
     /// The decision of the gateway. A line with a decision has all attributes of the request.
     pub(crate) allowed: Option<bool>,
     /// The attributes by their names.
-    pub(crate) attributes: Vec<(String, String)>,
+    pub(crate) attributes: Vec<(String, RecordedValue)>,
 }
 
 /// The reason for which a line is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRequest {
+    /// The line has another form than a log.
+    Malformed,
+    /// The line is of the log of a gateway, and no decision.
+    OtherEvent,
+}
+
+/// A malformed attribute of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-impl From<AttributeError> for Malformed {
-    fn from(_: AttributeError) -> Self {
-        Self
+impl From<Malformed> for NoRequest {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
     }
 }
 
-impl From<PathError> for Malformed {
-    fn from(_: PathError) -> Self {
+impl From<AttributeError> for Malformed {
+    fn from(_: AttributeError) -> Self {
         Self
     }
 }
@@ -61,9 +72,14 @@ impl Record {
         }
     }
 
-    /// Returns the attributes for policies with this form of paths.
-    pub(crate) fn attributes(&self, form: PathForm) -> Result<Attributes<'_>, Malformed> {
-        let mut attributes = Attributes::new(self.entry, form);
+    /// Returns the attributes for these policies. `hash_key` is the key of the digests in the log, if it
+    /// is known.
+    pub(crate) fn attributes<'r>(
+        &'r self,
+        policies: &Policies,
+        hash_key: Option<&'r HashKey>,
+    ) -> Result<Attributes<'r>, Malformed> {
+        let mut attributes = Attributes::new(self.entry, policies.path_form());
         if let Some(policy) = &self.policy {
             attributes.set_policy(policy.as_str());
         }
@@ -74,11 +90,11 @@ impl Record {
             attributes.set_lease();
         }
         for (name, value) in &self.attributes {
-            match name.as_str() {
-                // A log has the target of a request: the path and the query.
-                "path" => attributes.set_target(value.as_bytes())?,
-                name if name.starts_with("jwt.") => attributes.set_claim(name, value)?,
-                name => attributes.set(name, value)?,
+            // Only a gateway writes digests: in other logs such a text is the value itself.
+            if self.allowed.is_some() {
+                policies.restore(&mut attributes, name, value, hash_key)?;
+            } else {
+                attributes.set_recorded(name, value)?;
             }
         }
         Ok(attributes)

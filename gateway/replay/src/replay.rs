@@ -3,13 +3,16 @@
 use hashbrown::HashSet;
 use limiter::Instant;
 use policies::Policies;
+use policies::attributes::RequestError;
+use policies::identity::HashKey;
 use policies::judgement::{Judgement, Outcome};
+use policies::record::RecordedValue;
 
 use crate::counts::Counts;
 use crate::evaluator::Evaluator;
 use crate::line;
 use crate::order::Order;
-use crate::record::{Malformed, Record};
+use crate::record::{NoRequest, Record};
 use crate::report::{Changes, Report, Skipped};
 use crate::state::HeldLease;
 
@@ -19,13 +22,16 @@ pub struct Side {
     policies: Policies,
     /// The same policies for requests of which the log has only some attributes.
     partial: Policies,
+    /// The key of the digests in a log, if it is known.
+    hash_key: Option<HashKey>,
 }
 
 impl Side {
-    /// Returns the policies of a file for a replay.
+    /// Returns the policies of a file for a replay. `hash_key` is the key of the digests in the log.
+    /// Without it, a clause on a secret value of which the log has the digest cannot be judged.
     #[must_use]
-    pub fn new(policies: Policies) -> Self {
-        Self { partial: policies.clone().with_missing_reported(), policies }
+    pub fn new(policies: Policies, hash_key: Option<HashKey>) -> Self {
+        Self { partial: policies.clone().with_missing_reported(), policies, hash_key }
     }
 
     /// Returns the policies that judge a request of a log.
@@ -40,6 +46,15 @@ struct Run<'p> {
     side: &'p Side,
     evaluator: Evaluator,
     counts: Counts<'p>,
+}
+
+/// The reason for which a request has no judgement.
+#[derive(Debug)]
+enum Unjudged {
+    /// The gateway answers the request with an error.
+    Refused,
+    /// The judgement needs the value of this attribute, of which the log has the digest.
+    Secret(String),
 }
 
 /// A replay, to which lines of a log are added one after the other.
@@ -72,10 +87,14 @@ impl<'p> Run<'p> {
     }
 
     /// Returns the judgement of a request.
-    fn judge(&self, record: &Record, now: Instant) -> Result<Judgement<'p>, Malformed> {
+    fn judge(&self, record: &Record, now: Instant) -> Result<Judgement<'p>, Unjudged> {
         let policies = self.side.judging(record);
-        let attributes = record.attributes(policies.path_form())?;
-        let mut judgement = policies.judge(&attributes, now).map_err(|_| Malformed)?;
+        let attributes = record.attributes(policies, self.side.hash_key.as_ref());
+        let attributes = attributes.map_err(|_| Unjudged::Refused)?;
+        let mut judgement = policies.judge(&attributes, now).map_err(|error| match error {
+            RequestError::Secret(name) => Unjudged::Secret(name.into()),
+            _ => Unjudged::Refused,
+        })?;
         if record.allowed.is_none() {
             // A trial that lacks an attribute denies without an override.
             judgement.shadows.retain(|trial| !trial.denied || trial.r#override.is_some());
@@ -111,14 +130,15 @@ impl<'p> Replay<'p> {
             return;
         }
         self.tally.lines += 1;
-        let text = str::from_utf8(line).map_err(|_| Malformed);
+        let text = str::from_utf8(line).map_err(|_| NoRequest::Malformed);
         match text.and_then(line::read) {
             Ok(record) => {
                 self.tally.see(&record);
                 self.order.add(record);
                 self.pass(false);
             }
-            Err(Malformed) => self.tally.skipped.malformed += 1,
+            Err(NoRequest::Malformed) => self.tally.skipped.malformed += 1,
+            Err(NoRequest::OtherEvent) => self.tally.skipped.events += 1,
         }
     }
 
@@ -156,7 +176,8 @@ impl Tally {
         for (name, value) in &record.attributes {
             // The target of a request has the parameters.
             if name == "path"
-                && let Some((_, query)) = value.split_once('?')
+                && let RecordedValue::Text(target) = value
+                && let Some((_, query)) = target.split_once('?')
             {
                 for pair in query.split('&') {
                     let parameter = pair.split('=').next().unwrap_or_default();
@@ -174,6 +195,13 @@ impl Tally {
         }
     }
 
+    fn skip(&mut self, reason: Unjudged) {
+        match reason {
+            Unjudged::Refused => self.skipped.refused += 1,
+            Unjudged::Secret(name) => *self.skipped.secrets.entry(name).or_default() += 1,
+        }
+    }
+
     fn judge<'p>(
         &mut self,
         new: &mut Run<'p>,
@@ -188,9 +216,9 @@ impl Tally {
         }
         let judged = new.judge(record, now);
         let compared = old.as_ref().map(|old| old.judge(record, now)).transpose();
-        let (Ok(judged), Ok(compared)) = (judged, compared) else {
-            self.skipped.refused += 1;
-            return;
+        let (judged, compared) = match (judged, compared) {
+            (Ok(judged), Ok(compared)) => (judged, compared),
+            (Err(reason), _) | (_, Err(reason)) => return self.skip(reason),
         };
         if record.allowed.is_none() {
             let missing = [Some(&judged), compared.as_ref()].into_iter().flatten();

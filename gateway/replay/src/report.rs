@@ -44,6 +44,11 @@ pub struct Skipped {
     pub leases: u64,
     /// Requests that the gateway answers with an error.
     pub refused: u64,
+    /// Lines of the log of a gateway that are no decisions.
+    pub events: u64,
+    /// Requests that no file can judge without a secret value of which the log has the digest, by
+    /// the attribute.
+    pub secrets: BTreeMap<String, u64>,
     /// Requests whose identity is not in the log, by the attribute that is missing.
     pub identities: BTreeMap<String, u64>,
 }
@@ -67,7 +72,8 @@ pub(crate) fn time(micros: u64) -> String {
 impl Report {
     /// Returns the sentences before the tables.
     fn notes(&self) -> Vec<String> {
-        let Skipped { malformed, late, leases, refused, identities } = &self.skipped;
+        let Skipped { malformed, late, leases, refused, events, secrets, identities } =
+            &self.skipped;
         let mut notes = vec![format!("{} of {} lines were decided.", self.judged, self.lines)];
         if let (Some(from), Some(until)) = (&self.from, &self.until) {
             notes.push(format!("The requests are from {from} to {until}."));
@@ -77,10 +83,17 @@ impl Report {
             (late, "came more than 60 seconds late"),
             (leases, "hold a lease, and have no `duration`"),
             (refused, "are answered with an error"),
+            (events, "are of the log of a gateway, and no decisions"),
         ] {
             if *count > 0 {
                 notes.push(format!("Skipped: {count} lines {reason}."));
             }
+        }
+        for (attribute, count) in secrets {
+            notes.push(format!(
+                "Skipped: {count} lines need the value of `{attribute}`, of which the log has the \
+                 digest: a glob without a star can be compared, with IDENTITY_HASH_KEY."
+            ));
         }
         for (attribute, count) in identities {
             notes.push(format!(

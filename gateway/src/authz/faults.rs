@@ -107,7 +107,7 @@ impl From<RequestError> for Fault {
                 Self::Misconfigured(Misconfiguration::Policy(error.to_string()))
             }
             // The time is that of the gateway.
-            RequestError::Time => Self::Internal,
+            RequestError::Secret(_) | RequestError::Time => Self::Internal,
         }
     }
 }

@@ -143,6 +143,10 @@ impl ClaimSource for RequestClaims<'_> {
             || self.tokens.zip(self.token).and_then(|(tokens, token)| tokens.claims(token));
         self.claims.get_or_init(verify).as_deref()
     }
+
+    fn is_known(&self) -> bool {
+        self.claims.get().is_some()
+    }
 }
 
 #[cfg(test)]

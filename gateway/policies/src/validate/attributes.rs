@@ -1,11 +1,24 @@
 //! Attributes of a file: their names, the secret ones, and identities.
 
+use hashbrown::HashSet;
+
 use crate::attribute::{AttributeName, KNOWN_WORDS};
 use crate::identity::IdentityPart;
 use crate::problem::{Place, shorten};
 use crate::read::At;
 
 use super::{MAX_BY, Validator};
+
+/// Returns whether the value of an attribute is secret in a file that names these as secret.
+pub(super) fn is_secret(secrets: &HashSet<AttributeName>, attribute: &AttributeName) -> bool {
+    let named = match attribute {
+        AttributeName::ClientIp(_) => {
+            secrets.iter().any(|secret| matches!(secret, AttributeName::ClientIp(_)))
+        }
+        _ => secrets.contains(attribute),
+    };
+    named || attribute.is_always_secret()
+}
 
 impl Validator<'_> {
     /// Returns the attribute of a name.
@@ -43,18 +56,19 @@ impl Validator<'_> {
 
     /// Returns whether the value of an attribute is secret, after checking that there is a key.
     pub(super) fn secret(&mut self, place: Place, attribute: &AttributeName) -> bool {
-        let named = match attribute {
-            AttributeName::ClientIp(_) => {
-                self.secrets.iter().any(|secret| matches!(secret, AttributeName::ClientIp(_)))
-            }
-            _ => self.secrets.contains(attribute),
-        };
-        let secret = named || attribute.is_always_secret();
+        let secret = is_secret(&self.secrets, attribute);
         if secret && !self.has_hash_key {
             let problem = format!("`{attribute}` is secret");
             self.problems.expect(place, problem, "the setting IDENTITY_HASH_KEY");
         }
         secret
+    }
+
+    /// Returns the attribute that names a cost or a plan.
+    pub(super) fn read_attribute(&mut self, name: &At<String>) -> Option<AttributeName> {
+        let attribute = self.attribute(name)?;
+        self.secret(name.place, &attribute);
+        Some(attribute)
     }
 
     /// Returns the parts of an identity.

@@ -273,7 +273,7 @@ impl Validator<'_> {
     }
 
     fn cost_from(&mut self, document: &CostFromDocument, capacity: Units) -> Option<CostFrom> {
-        let from = self.attribute(&document.from);
+        let from = self.read_attribute(&document.from);
         let default = self.units(&document.default);
         let min = document.min.as_ref().map_or(Some(Units::MIN), |min| self.units(min));
         let max = document.max.as_ref().map_or(Some(capacity), |max| self.units(max));

@@ -39,6 +39,14 @@ pub(crate) struct Valid {
     pub(crate) plans: Vec<Plan>,
     /// The attributes that any policy reads.
     pub(crate) reads: HashSet<AttributeName>,
+    secrets: HashSet<AttributeName>,
+}
+
+impl Valid {
+    /// Returns whether the value of an attribute is secret.
+    pub(crate) fn is_secret(&self, attribute: &AttributeName) -> bool {
+        attributes::is_secret(&self.secrets, attribute)
+    }
 }
 
 /// The state of the validation of one file.
@@ -92,8 +100,8 @@ pub(crate) fn validate(
     let deny_unmatched = document.unmatched == Some(UnmatchedDocument::Deny);
     let policies = validator.policies(&document.policies, deny_unmatched);
     validator.warn_unused_plans(document);
-    let (form, reads) = (validator.form, validator.reads);
-    (!problems.any()).then_some(Valid { deny_unmatched, form, policies, plans, reads })
+    let Validator { form, reads, secrets, .. } = validator;
+    (!problems.any()).then_some(Valid { deny_unmatched, form, policies, plans, reads, secrets })
 }
 
 fn check_version(document: &FileDocument, options: &LoadOptions, problems: &mut Problems) {

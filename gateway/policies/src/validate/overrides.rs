@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use crate::attribute::AttributeName;
 use crate::document::{OverrideDocument, UntilDocument};
 use crate::glob::Glob;
-use crate::identity::{IdentityPart, SECRET_PREFIX};
+use crate::identity::{IdentityPart, is_digest};
 use crate::overrides::{ByPatterns, Effect, IdentityPattern, Override, Subject, Until};
 use crate::problem::{Place, shorten};
 use crate::read::At;
@@ -101,11 +101,7 @@ impl Validator<'_> {
 
     fn pattern(&mut self, text: &At<String>, part: &IdentityPart) -> Option<IdentityPattern> {
         if part.secret {
-            let digits = text.value.strip_prefix(SECRET_PREFIX);
-            let digest = digits.is_some_and(|digits| {
-                digits.len() == 32 && digits.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
-            });
-            if !digest && text.value != "*" {
+            if !is_digest(&text.value) && text.value != "*" {
                 let problem =
                     format!("`{}` is secret, and stands here in the clear", part.attribute);
                 let expected = "`sha256:` and the first 32 hexadecimal digits of the HMAC-SHA-256";

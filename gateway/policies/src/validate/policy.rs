@@ -169,7 +169,7 @@ impl Validator<'_> {
                     Some(Limits::Plan(position))
                 }
                 PlanDocument::From(document) => {
-                    let from = self.attribute(&document.from);
+                    let from = self.read_attribute(&document.from);
                     // The attribute can name every plan.
                     self.used_plans.extend(0..self.plan_names.len());
                     let default = self.plan(&document.default);

@@ -99,6 +99,7 @@ pub(crate) fn written_by_an_end_user(input: &[u8]) {
                 };
                 assert!(expected, "{judgement:?}");
                 check_keys(&judgement);
+                check_record(policies, &attributes, &judgement);
             }
             Err(RequestError::Repeated(_)) => {}
             Err(error) => panic!("{error}"),
@@ -150,6 +151,24 @@ fn request_of<'r>(entry: Entry, policies: &Policies, input: &'r [u8]) -> Attribu
         }
     }
     attributes
+}
+
+/// Checks that the record of a request is judged as the request.
+fn check_record(policies: &Policies, attributes: &Attributes<'_>, judgement: &Judgement<'_>) {
+    let record = policies.record(attributes);
+    let mut restored = Attributes::new(attributes.entry(), policies.path_form());
+    for (name, value) in &record {
+        let restored = policies.restore(&mut restored, name, value, None);
+        restored.unwrap_or_else(|error| panic!("{name} {value:?}: {error}"));
+    }
+    match policies.judge(&restored, NOW) {
+        Ok(again) => {
+            assert_eq!((again.outcome, again.limits), (judgement.outcome, judgement.limits.clone()))
+        }
+        // A glob needs the value.
+        Err(RequestError::Secret(_)) => {}
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// Checks that each key has one slot tag, which is neither empty nor long, and no secret.

@@ -10,6 +10,9 @@
 /// Files and requests of any bytes.
 mod any_bytes;
 /// Files that would cost too much.
+#[path = "../bombs/mod.rs"]
+mod bomb_files;
+/// The refusal of such files.
 mod bombs;
 /// A corpus of broken files with exact messages.
 mod broken_files;
@@ -26,6 +29,8 @@ mod explanations;
 mod identity_keys;
 /// Random files and requests against a naive evaluator that was written from the contract.
 mod naive;
+/// Records of requests, for logs.
+mod records;
 /// Situations that break naive designs, each with its rule.
 mod traps;
 

@@ -1,5 +1,6 @@
 use limiter::Instant;
 use policies::attributes::Attributes;
+use policies::identity::HashKey;
 use policies::model::Entry;
 use policies::{LoadOptions, Policies};
 use replay::{Evaluator, Replay, Report, Side};
@@ -10,10 +11,14 @@ use super::table::BEGIN_MICROS;
 const PER_ADDRESS: &str = "{version: 1, policies: [{name: address, by: [client.ip], missing: deny, \
                            limits: [{name: rate, limit: 2, per: 1s, algorithm: sliding_window}]}]}";
 
+fn hash_key() -> Option<HashKey> {
+    HashKey::new(b"the secret of digests")
+}
+
 fn policies(file: &str) -> Policies {
     let options = LoadOptions {
         key_prefix: String::new(),
-        hash_key: None,
+        hash_key: hash_key(),
         require_end: false,
         now: Instant::from_micros(BEGIN_MICROS),
     };
@@ -25,8 +30,8 @@ fn replay<L: AsRef<[u8]>>(
     old: Option<&str>,
     lines: impl IntoIterator<Item = L>,
 ) -> Report {
-    let new = Side::new(policies(new));
-    let old = old.map(|old| Side::new(policies(old)));
+    let new = Side::new(policies(new), hash_key());
+    let old = old.map(|old| Side::new(policies(old), hash_key()));
     let mut replay = Replay::new(&new, old.as_ref());
     for line in lines {
         replay.add(line.as_ref());
@@ -129,6 +134,67 @@ fn a_decision_log_gets_the_same_decisions_again() {
     assert_eq!(report.agreement, Some([2_000, 0]));
     assert_eq!((report.new.denied, report.judged), (denied, 2_000));
     assert!((200..1_800).contains(&denied), "{denied} denials");
+}
+
+#[test]
+fn digests_of_a_decision_log_are_judged_as_the_secrets() {
+    let file = "{version: 1, secret: [key], policies: [
+        {name: partner, match: {key: k-partner}, by: [key], missing: deny, limits: [{name: r, limit: 1, per: 1h}]},
+        {name: rest, by: [key], missing: share, limits: [{name: r, limit: 2, per: 1h}]}]}";
+    let digest = |text: &str| hash_key().unwrap().digest(text.as_bytes());
+    let line = |key: &str, allowed: bool| {
+        let time = BEGIN_MICROS;
+        serde_json::json!({"time": time, "attributes": {"key": key}, "allowed": allowed})
+            .to_string()
+    };
+    let (partner, other) = (digest("k-partner"), digest("k-1"));
+    let lines = [
+        line(&partner, true),
+        line(&partner, false),
+        line(&other, true),
+        line(&other, true),
+        line(&other, false),
+    ];
+    let report = replay(file, None, &lines);
+    assert_eq!(report.agreement, Some([5, 0]), "{report}");
+    assert_eq!(report.new.keys[0].key, format!("policy:r:tb:{{partner|{partner}}}"));
+    // In another log the text is the value.
+    let plain = serde_json::json!({"time": BEGIN_MICROS, "attributes": {"key": &partner}});
+    let report = replay(file, None, [plain.to_string()]);
+    assert_eq!(report.new.limits[0].policy, "rest");
+
+    let starred = file.replace("k-partner", "'k-*'");
+    let report = replay(&starred, None, &lines);
+    assert_eq!((report.judged, report.skipped.secrets.get("key")), (0, Some(&5)));
+    assert!(report.to_string().contains("5 lines need the value of `key`"), "{report}");
+}
+
+#[test]
+fn other_lines_of_the_log_of_a_gateway_are_no_requests() {
+    let lines = [
+        r#"{"timestamp":"2027-01-15T12:00:00Z","level":"INFO","message":"answered","allowed":true,"target":"ratelimit_gateway"}"#,
+        r#"{"time":"2027-01-15T12:00:00.000000Z","attributes":{"client.ip":"192.0.2.7"},"allowed":true}"#,
+    ];
+    let report = replay(PER_ADDRESS, None, lines);
+    assert_eq!((report.lines, report.judged, report.skipped.events), (2, 1, 1));
+    assert_eq!(report.agreement, Some([1, 0]));
+}
+
+#[test]
+fn lists_and_bytes_of_a_decision_log_are_values() {
+    let file = "{version: 1, unmatched: deny, policies: [{name: a, match: {jwt.groups: staff}, \
+                by: [word], missing: deny, limits: [{name: r, limit: 1, per: 1h}]}]}";
+    let lines = [
+        (r#"{"jwt.groups":["staff",7],"word":{"hex":"ff"}}"#, true),
+        (r#"{"jwt.groups":["other"],"word":{"hex":"ff"}}"#, false),
+        (r#"{"jwt.groups":["staff"],"word":{"hex":"ff"}}"#, false),
+    ];
+    let line = |(attributes, allowed): &(&str, bool)| {
+        format!(r#"{{"time":{BEGIN_MICROS},"attributes":{attributes},"allowed":{allowed}}}"#)
+    };
+    let report = replay(file, None, lines.iter().map(line));
+    assert_eq!(report.agreement, Some([3, 0]), "{report}");
+    assert_eq!(report.new.keys[0].key, "policy:r:tb:{a|%FF}");
 }
 
 #[test]

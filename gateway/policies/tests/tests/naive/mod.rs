@@ -122,6 +122,47 @@ proptest! {
     }
 
     #[test]
+    fn a_record_is_judged_as_the_request(
+        file in file(),
+        requests in requests(),
+        secrets in proptest::sample::subsequence(vec!["header.h", "w", "jwt.j", "client.ip"], 0..3),
+    ) {
+        let text = written(&file);
+        let hidden = format!("secret: [{}]\n{text}", secrets.join(", "));
+        // An override names secret values by their digests only.
+        let policies = load(&hidden).or_else(|_| load(&text));
+        let policies = policies.map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
+        let hash_key = super::options().hash_key;
+        // A value that cannot be read has no record.
+        let readable = |request: &&Request| request.headers.len() < 2 && request.address != Some(None);
+        for request in requests.iter().filter(readable) {
+            let claims = claims(request);
+            let attributes = attributes(&policies, request, &claims);
+            let Ok(judgement) = policies.judge(&attributes, NOW) else { continue };
+            let record = policies.record(&attributes);
+            let mut restored = Attributes::new(request.entry, policies.path_form());
+            if let Some(policy) = request.policy {
+                restored.set_policy(format!("n{policy}"));
+            }
+            if let Some(cost) = request.cost {
+                restored.set_cost(cost);
+            }
+            for (name, value) in &record {
+                policies.restore(&mut restored, name, value, hash_key.as_ref()).unwrap();
+            }
+            match policies.judge(&restored, NOW) {
+                Ok(again) => prop_assert_eq!(
+                    verdict(&again), verdict(&judgement), "{:?}\n{}", record, hidden
+                ),
+                Err(RequestError::Secret(name)) => prop_assert!(
+                    secrets.contains(&&*name), "{} {:?}\n{}", name, record, hidden
+                ),
+                Err(error) => prop_assert!(false, "{} {:?}\n{}", error, record, hidden),
+            }
+        }
+    }
+
+    #[test]
     fn no_bytes_make_loading_panic(mut file in vec(any::<u8>(), 0..200), at in 0usize..1_000) {
         let _ = load(&String::from_utf8_lossy(&file));
         // Random bytes within a valid file reach later stages of the parser.
