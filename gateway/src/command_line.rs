@@ -61,6 +61,8 @@ pub enum Command {
     Explain(ExplainWords),
     /// Decide the requests of a log by policies, and print a report.
     Replay(ReplayWords),
+    /// Print the digest of a secret value, which is the input.
+    Hash,
     /// Convert a configuration of another service into policies.
     Import {
         /// The configuration.
@@ -140,6 +142,9 @@ enum Action {
     Explain(ExplainWords),
     /// Decide the requests of a log by a file of policies, without Redis, and print a report
     Replay(ReplayWords),
+    /// Print the digest of a secret value, for `by` of an override: the value is the input, and the key
+    /// of the digest is IDENTITY_HASH_KEY
+    Hash,
     /// Print policies made of a configuration of envoyproxy/ratelimit or limitador, and on the error
     /// output the differences
     Import {
@@ -182,6 +187,7 @@ impl Command {
             Some(Action::Schema) => Self::PrintSchema,
             Some(Action::Explain(words)) => Self::Explain(words),
             Some(Action::Replay(words)) => Self::Replay(words),
+            Some(Action::Hash) => Self::Hash,
             Some(Action::Import { file }) => Self::Import { file },
             Some(Action::Completions { shell }) => Self::Print(completions(shell)),
             Some(Action::Man) => Self::Print(manual(settings)),
@@ -278,6 +284,7 @@ mod tests {
             ("--check-config", Command::CheckConfig { connect: false }),
             ("--check-config --connect", Command::CheckConfig { connect: true }),
             ("--print-openapi", Command::PrintOpenApi),
+            ("hash", Command::Hash),
             (
                 "new-api-key shop check,read",
                 Command::NewApiKey {
@@ -313,7 +320,8 @@ mod tests {
     fn the_help_and_the_manual_name_every_command_and_setting() {
         let (help, manual) = (printed("--help"), printed("man"));
         assert_eq!(printed("-h"), help);
-        for name in ["healthcheck", "new-api-key", "replay", "import", "completions", "man"] {
+        for name in ["healthcheck", "new-api-key", "replay", "hash", "import", "completions", "man"]
+        {
             assert!(help.contains(&format!("\n  {name} ")), "{name} in {help}");
             assert!(manual.contains(&name.replace('-', "\\-")), "{name} in {manual}");
         }

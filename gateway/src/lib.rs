@@ -39,6 +39,7 @@ pub mod crypto;
 pub mod error;
 #[cfg(feature = "envoy")]
 pub mod grpc;
+pub mod hash_value;
 pub mod head;
 mod headers;
 pub mod health_check;

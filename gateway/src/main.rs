@@ -19,7 +19,7 @@ use ratelimit_gateway::{
     authz::Authz,
     callers::{self, Callers},
     command_line::Command,
-    crypto,
+    crypto, hash_value,
     health_check::{self, Probe},
     import_file::{self, Imported},
     openapi_document, policies_schema,
@@ -85,12 +85,14 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::PrintOpenApi => print(&format!("{}\n", openapi_document()))?,
         Command::PrintSchema => print(&format!("{}\n", policies_schema()))?,
         Command::Explain(words) => {
-            let hash_key = env::var("IDENTITY_HASH_KEY").unwrap_or_default();
-            let Explained { text, allowed } = command::explain(&words, hash_key.as_bytes())?;
+            let Explained { text, allowed } = command::explain(&words, settings::hash_key()?)?;
             print(&text)?;
             return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Replay(words) => print(&replay_log::run(&words)?)?,
+        Command::Replay(words) => print(&replay_log::run(&words, settings::hash_key()?.as_ref())?)?,
+        Command::Hash => {
+            print(&hash_value::run(io::stdin().lock(), settings::hash_key()?.as_ref())?)?;
+        }
         Command::Import { file } => {
             let Imported { file, notes } = import_file::run(&file)?;
             eprint!("{notes}");

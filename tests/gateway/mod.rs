@@ -90,6 +90,8 @@ mod admin;
 mod alerts;
 // The queries of dashboards and alerts, in a real Prometheus.
 mod dashboards;
+// The log of decisions, and its replay.
+mod decision_log;
 // The file of policies, and the pages and commands about it.
 mod policies;
 // Logs that are replayed, and configurations that are converted.

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
-    ApiKey, Gateway, GatewayBuilder, Issuer, Response, Server, eventually, kept_request,
-    repository, timed,
+    ApiKey, Gateway, GatewayBuilder, Issuer, Network, Proxy, Response, Server, eventually,
+    kept_request, repository, timed,
 };
 
 const FIRST: &str = "version: 1
@@ -137,6 +137,15 @@ fn a_version_that_was_kept_is_in_force_while_the_file_is_broken() {
     });
     assert_eq!(page(&gateway)["error"], Value::Null);
 
+    // A version that cannot be used is no replacement.
+    fs::write(&kept, "version: 2\n").unwrap();
+    fs::write(site.file(), "version: 2\n").unwrap();
+    let (status, line) = settings().fails();
+    assert_eq!(status.code(), Some(2));
+    assert!(line.contains("; POLICIES_CACHE_FILE cannot replace it: line 1, column 1: "), "{line}");
+    assert!(line.starts_with("POLICIES_FILE: ") && line.lines().count() == 1, "{line}");
+    site.replace(FIRST);
+
     // A place that cannot be written is no place for the next start.
     let (status, line) =
         site.settings().env("POLICIES_CACHE_FILE", &site.path("none/kept.yaml")).fails();
@@ -190,6 +199,57 @@ fn a_change_takes_effect_within_a_second_and_an_error_changes_nothing() {
     // The same file ends the error.
     site.replace(&second);
     eventually("the error is over", || page(&gateway)["error"].is_null().then_some(()));
+}
+
+#[test]
+fn health_has_the_version_and_a_fault_of_the_file_changes_no_status() {
+    let site = Site::new(FIRST);
+    let gateway = site.settings().start();
+    let health = |path: &str| {
+        let answer = gateway.get(path);
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        let answer: Value = serde_json::from_str(&answer.body).expect("JSON");
+        assert_eq!(answer["status"], "healthy");
+        answer["policies"].clone()
+    };
+    for path in ["/health", "/health/ready"] {
+        assert_eq!(health(path), json!({ "version": version(FIRST), "fault": false }));
+    }
+    site.replace("version: 2\n");
+    eventually("the fault is shown", || (health("/health")["fault"] == true).then_some(()));
+    assert_eq!(health("/health/ready"), json!({ "version": version(FIRST), "fault": true }));
+    let second = FIRST.replace("20", "21");
+    site.replace(&second);
+    let expected = json!({ "version": version(&second), "fault": false });
+    eventually("the fault is over", || (health("/health") == expected).then_some(()));
+}
+
+#[test]
+fn a_change_that_reads_claims_without_keys_is_refused_as_at_the_start() {
+    let claims = "version: 1
+policies: [{name: users, by: [jwt.sub], missing: deny, limits: [{name: rate, limit: 1, per: 1h}]}]
+";
+    let site = Site::new(FIRST);
+    let kept = site.path("kept.yaml");
+    let settings = || site.settings().env("POLICIES_CACHE_FILE", &kept);
+    let gateway = settings().start();
+    site.replace(claims);
+    let log = gateway.log_with("no request has `jwt.sub` without the setting IDENTITY_JWKS_FILE");
+    assert!(log.contains("the former ones are in force"), "{log}");
+    assert_eq!(page(&gateway)["version"], version(FIRST).as_str());
+    assert_eq!(gateway.metric(r#"ratelimit_policies_loads_total{outcome="refused"}"#), 1.0);
+    drop(gateway);
+    // The file itself stops the start, also where a version was kept.
+    let (status, line) = settings().fails();
+    assert!(status.code() == Some(2) && line.starts_with("IDENTITY_JWKS_FILE: "), "{line}");
+    // So does a kept version that would deny every request.
+    fs::write(site.file(), "version: 2\n").unwrap();
+    fs::write(&kept, claims).unwrap();
+    let (status, line) = settings().fails();
+    assert_eq!(status.code(), Some(2), "{line}");
+    let rule =
+        "POLICIES_CACHE_FILE cannot replace it: no request has `jwt.sub` without the setting";
+    assert!(line.starts_with("POLICIES_FILE: ") && line.contains(rule), "{line}");
 }
 
 #[test]
@@ -506,6 +566,64 @@ fn a_limit_that_redis_refuses_is_an_error_of_the_file() {
     server.client().call::<()>("CONFIG SET ratelimit.sliding-window-max-limit 10000000");
     gateway.hang_up();
     eventually("the error is over", || page(&gateway)["error"].is_null().then_some(()));
+}
+
+const NEW_LIMITS: &str = "version: 1
+policies:
+  - name: several
+    match: {path: /several}
+    by: []
+    limits: [{name: rate, limit: 5, per: 1d}, {name: log, limit: 5, per: 1d, algorithm: sliding_window, resolution: 1m}]
+  - name: window
+    by: []
+    limits: [{name: month, limit: 5, per: month, algorithm: fixed_window}]
+";
+
+/// A real server behind a network in which a word of its commands has another first letter: the server
+/// then answers as one with an older module.
+#[test]
+fn a_command_that_an_older_module_lacks_is_an_error_of_the_file() {
+    let server = Server::start();
+    let site = Site::new(NEW_LIMITS);
+    let advice = "load the ratelimit module into Redis, in a version as new as this gateway";
+    let missing = |place: &str, name: &str| {
+        format!("policy {place}: Redis has no command RATELIMIT.{name}: {advice}")
+    };
+    for (word, refusal) in [
+        ("RATELIMIT.FW", missing("`window`, limit `month`", "FW")),
+        ("RATELIMIT.SW", missing("`several`, limit `log`", "SW")),
+        ("RATELIMIT.MULTI", missing("`several`, limits `rate`, `log`", "MULTI")),
+        ("RESOLUTION", "policy `several`, limit `log`: options must be ".to_owned()),
+    ] {
+        let proxy = Proxy::to(&server);
+        proxy.set(Network::Unknown(word));
+        let settings = || site.settings().env("REDIS_URL", &proxy.url());
+        let (status, line) = settings().fails();
+        assert_eq!(status.code(), Some(2), "{word}: {line}");
+        assert!(line.contains(&refusal), "{word}: {line}");
+        // The module is replaced by an older one later.
+        proxy.set(Network::Sound);
+        let gateway = settings().start();
+        assert_eq!(page(&gateway)["error"], Value::Null, "{word}");
+        proxy.set(Network::Unknown(word));
+        proxy.reset_all();
+        eventually("the missing command is reported", || {
+            gateway.check("someone");
+            let shown = page(&gateway);
+            shown["error"]["detail"].as_str().filter(|detail| detail.contains(&refusal)).map(|_| ())
+        });
+        proxy.set(Network::Sound);
+        proxy.reset_all();
+        eventually("the error is over", || {
+            gateway.check("someone");
+            page(&gateway)["error"].is_null().then_some(())
+        });
+    }
+    // Without the module there is no answer about limits: FAIL_MODE decides, as without Redis.
+    let bare = Server::builder().without_module().start();
+    let gateway = site.settings().env("REDIS_URL", &bare.url()).start();
+    assert_eq!(page(&gateway)["error"], Value::Null);
+    assert_eq!(gateway.get("/health/ready").status, 503);
 }
 
 const PLANS: &str = "version: 1

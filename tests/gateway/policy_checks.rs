@@ -402,6 +402,9 @@ fn on_error_replaces_the_fail_mode() {
         let source = remaining.map(|_| mode);
         assert_eq!(response.header("X-RateLimit-Source"), source);
     }
+    let log = gateway.log_with("\"status\":503");
+    let line = log.lines().find(|line| line.contains("\"status\":503")).expect("the line");
+    assert!(line.contains("\"policy\":\"closed\""), "{line}");
 }
 
 #[test]

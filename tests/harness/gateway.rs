@@ -391,5 +391,6 @@ impl Gateway {
 pub(crate) fn health(status: &str, redis_connected: bool, store: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let redis = format!(r#""redis_connected":{redis_connected},"version":"{version}""#);
-    format!(r#"{{"status":"{status}",{redis},"store":"{store}","last_failure":null}}"#)
+    let rest = r#""last_failure":null,"policies":null"#;
+    format!(r#"{{"status":"{status}",{redis},"store":"{store}",{rest}}}"#)
 }

@@ -497,6 +497,8 @@ impl Reader {
             // An error on the page is not a failure.
             .env("STRICT", if step.shown.is_none() { "-e" } else { "" })
             .env("PROGRAM", gateway_program())
+            // The page about policies names this key.
+            .env("IDENTITY_HASH_KEY", "0123456789abcdef")
             .output()
             .expect("bash")
     }

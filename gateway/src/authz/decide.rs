@@ -98,5 +98,8 @@ async fn take(
         }
         _ => None,
     };
+    if let Some(Err(_)) = &decided {
+        judged.names.log(&[]);
+    }
     Ok(CheckReply::of_policy(state, judged, decided)?)
 }

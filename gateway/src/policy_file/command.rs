@@ -22,15 +22,16 @@ pub struct Explained {
     pub allowed: bool,
 }
 
-/// Explains a request. `hash_key` is the secret of digests of the service.
+/// Explains a request. `hash_key` is the key of the digests of the service, if it is known.
 ///
 /// # Errors
 ///
 /// When the file cannot be used, or the request is malformed.
-pub fn explain(words: &ExplainWords, hash_key: &[u8]) -> Result<Explained, StartupError> {
-    let hash_key = HashKey::new(hash_key).or_else(|| HashKey::new(PLACEHOLDER));
+pub fn explain(words: &ExplainWords, hash_key: Option<HashKey>) -> Result<Explained, StartupError> {
+    let hash_key = hash_key.or_else(|| HashKey::new(PLACEHOLDER));
     let file = words.file.clone();
-    let options = PolicyOptions { file, cache_file: None, hash_key, tokens: None };
+    let options =
+        PolicyOptions { file, cache_file: None, hash_key, tokens: None, logs_decisions: false };
     let loader = Loader::new(&options);
     let policies = loader.read().and_then(|content| loader.load(&content));
     let policies = policies.map_err(|error| StartupError::about(&shown(words), error))?;

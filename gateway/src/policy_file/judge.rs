@@ -16,12 +16,13 @@ use store::{FailMode, LimitsCheck, Millis};
 
 use super::{
     PolicyFile,
+    decision_log::DecisionRecord,
     decisions::PolicyOutcome,
-    end_users::EndUserTokens,
+    end_users::{EndUserTokens, RequestClaims},
     limit_checks::{lease_check, limit_check},
     load::now,
 };
-use crate::{error::Error, limits::NamedLimits, request::policy::PolicyCheck};
+use crate::{error::Error, limits::NamedLimits, request::policy::PolicyCheck, telemetry};
 
 /// The wait of a denial without an end: the longest window.
 pub(crate) const WITHOUT_END: Millis = Millis(31_622_400_000);
@@ -32,6 +33,7 @@ pub(crate) struct Judge {
     pub(crate) policies: Arc<Policies>,
     end_users: Option<Arc<EndUserTokens>>,
     now: Instant,
+    logs_decisions: bool,
 }
 
 /// A check that was judged.
@@ -47,6 +49,8 @@ pub(crate) struct JudgedCheck {
     pub(crate) skipped: Vec<String>,
     /// True if answers have headers about the limits.
     pub(crate) has_headers: bool,
+    /// The request for the log of decisions, if there is one.
+    pub(crate) record: Option<Box<DecisionRecord>>,
 }
 
 /// The decision about a check, as far as it needs no states.
@@ -81,6 +85,13 @@ pub(crate) struct PolicyNames {
     pub(crate) r#override: Option<AppliedOverride>,
 }
 
+impl PolicyNames {
+    /// Adds the names, and the reasons of a denial, to the log line about the current request.
+    pub(crate) fn log(&self, violated: &[String]) {
+        telemetry::log_policy(self.policy.as_deref(), self.plan.as_deref(), violated);
+    }
+}
+
 /// An override of the policy that applies.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(inline)]
@@ -107,7 +118,12 @@ pub(crate) struct Trial {
 impl PolicyFile {
     /// Returns the judge of the checks of one request: the version in force, and the time.
     pub(crate) fn judge(&self) -> Judge {
-        Judge { policies: self.current(), end_users: self.end_users(), now: now() }
+        Judge {
+            policies: self.current(),
+            end_users: self.end_users(),
+            now: now(),
+            logs_decisions: self.logs_decisions,
+        }
     }
 }
 
@@ -126,7 +142,8 @@ impl Judge {
         &self,
         attributes: &Attributes<'_>,
     ) -> Result<JudgedCheck, RequestError> {
-        Ok(JudgedCheck::new(self.policies.judge(attributes, self.now)?, self.now, None))
+        let judgement = self.policies.judge(attributes, self.now)?;
+        Ok(self.conclude(judgement, attributes, None))
     }
 
     /// Judges a check.
@@ -135,12 +152,26 @@ impl Judge {
     ///
     /// As [`PolicyCheck::judge`].
     pub(crate) fn judge(&self, check: &PolicyCheck<'_>) -> Result<JudgedCheck, Error> {
-        let judgement = check.judge(&self.policies, self.end_users.as_deref(), self.now)?;
+        let claims = RequestClaims::new(self.end_users.as_deref(), check.token());
+        let attributes = check.attributes(self.policies.path_form(), &claims, false)?;
+        let judgement = self.policies.judge(&attributes, self.now);
+        let judgement = judgement.map_err(|error| check.error(&error))?;
         let mut leases = judgement.limits.iter().filter(|limit| limit.kind == Kind::Concurrency);
         if let (None, Some(limit)) = (check.lease, leases.next()) {
             return Err(check.without_holder(limit.name));
         }
-        Ok(JudgedCheck::new(judgement, self.now, check.lease))
+        Ok(self.conclude(judgement, &attributes, check.lease))
+    }
+
+    fn conclude(
+        &self,
+        judgement: Judgement<'_>,
+        attributes: &Attributes<'_>,
+        holder: Option<Holder>,
+    ) -> JudgedCheck {
+        let record = || DecisionRecord::new(&self.policies, attributes, holder, self.now);
+        let record = self.logs_decisions.then(|| Box::new(record()));
+        JudgedCheck { record, ..JudgedCheck::new(judgement, self.now, holder) }
     }
 }
 
@@ -165,6 +196,7 @@ impl JudgedCheck {
             trials: shadows.into_iter().map(Trial::from).collect(),
             skipped: skipped.iter().map(|policy| policy.name.to_string()).collect(),
             has_headers,
+            record: None,
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use limiter::Instant;
-use policies::{LoadOptions, Policies, problem::Problem};
+use policies::{LoadOptions, Policies, attribute::AttributeName, problem::Problem};
 use store::local_file;
 
 use super::options::PolicyOptions;
@@ -24,7 +24,12 @@ pub(crate) enum LoadError {
     Refused(Vec<Problem>),
     /// Redis refuses these limits of the file: a sentence for each.
     RefusedByRedis(Vec<String>),
+    /// The file reads this claim, and no setting names the keys that verify tokens.
+    WithoutTokens(String),
 }
+
+/// The setting that names the keys that verify tokens of end users.
+pub(super) const TOKEN_SETTING: &str = "IDENTITY_JWKS_FILE";
 
 impl fmt::Display for LoadError {
     /// Writes one line. A line of the log, and of the start, is one line.
@@ -32,6 +37,9 @@ impl fmt::Display for LoadError {
         let problems = match self {
             Self::Unreadable(error) => return f.write_str(error),
             Self::RefusedByRedis(refusals) => return f.write_str(&refusals.join("; ")),
+            Self::WithoutTokens(claim) => {
+                return write!(f, "no request has `{claim}` without the setting {TOKEN_SETTING}");
+            }
             Self::Refused(problems) => problems,
         };
         /// The faults to name; the others are counted.
@@ -91,10 +99,25 @@ impl Loader {
             .map_err(|error| LoadError::Refused(error.problems().to_vec()))
     }
 
-    /// Returns the version that loaded last, if it was kept.
-    pub(super) fn load_kept(&self) -> Option<Policies> {
+    /// Returns the policies in a content of the file, for a service with these options.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Refused`] and [`LoadError::WithoutTokens`].
+    pub(super) fn load_to_serve(&self, content: &[u8]) -> Result<Policies, LoadError> {
+        let policies = self.load(content)?;
+        let claim = policies.reads().find(|name| matches!(name, AttributeName::Claim(_)));
+        match claim.map(ToString::to_string) {
+            Some(claim) if self.options.tokens.is_none() => Err(LoadError::WithoutTokens(claim)),
+            _ => Ok(policies),
+        }
+    }
+
+    /// Returns the version that loaded last, or the reason why it cannot be used; `None` if none was
+    /// kept.
+    pub(super) fn load_kept(&self) -> Option<Result<Policies, LoadError>> {
         let content = local_file::read(self.options.cache_file.as_ref()?).ok()?;
-        self.load(&content).ok()
+        Some(self.load_to_serve(&content))
     }
 
     /// Keeps a content that loaded. A crash leaves the former content or this one.

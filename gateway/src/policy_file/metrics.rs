@@ -38,7 +38,9 @@ pub(super) fn count_load(outcome: &'static str) {
 pub(super) fn count_failure(error: &LoadError) {
     count_load(match error {
         LoadError::Unreadable(_) => UNREADABLE,
-        LoadError::Refused(_) | LoadError::RefusedByRedis(_) => REFUSED,
+        LoadError::Refused(_) | LoadError::RefusedByRedis(_) | LoadError::WithoutTokens(_) => {
+            REFUSED
+        }
     });
 }
 

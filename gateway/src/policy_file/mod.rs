@@ -5,6 +5,7 @@
 
 pub(crate) mod account;
 pub mod command;
+pub(crate) mod decision_log;
 pub mod decisions;
 pub(crate) mod end_users;
 pub(crate) mod judge;
@@ -29,7 +30,7 @@ use tokio::{
 
 use self::{
     end_users::EndUserTokens,
-    load::{LoadError, Loader},
+    load::{LoadError, Loader, TOKEN_SETTING},
     metrics::VersionSeries,
     options::PolicyOptions,
     probe::accept,
@@ -46,6 +47,8 @@ const SETTING: &str = "POLICIES_FILE";
 pub struct PolicyFile {
     state: watch_channel::Receiver<FileState>,
     end_users: Option<WatchedFiles<EndUserTokens>>,
+    /// True if each decision has a line in the log.
+    logs_decisions: bool,
 }
 
 /// A file that was read once.
@@ -55,6 +58,7 @@ pub struct FirstRead {
     content: Result<Vec<u8>, LoadError>,
     loaded: Result<Policies, LoadError>,
     end_users: Option<WatchedFiles<EndUserTokens>>,
+    logs_decisions: bool,
 }
 
 impl FirstRead {
@@ -68,14 +72,15 @@ impl FirstRead {
         let end_users = end_users(options)?;
         let loader = Arc::new(Loader::new(options));
         let content = loader.read();
-        let loaded = content.clone().and_then(|content| loader.load(&content));
-        if let Ok(policies) = &loaded {
-            require_tokens(policies, options)?;
+        let loaded = content.clone().and_then(|content| loader.load_to_serve(&content));
+        match &loaded {
+            // The setting is wrong, whatever was kept.
+            Err(error @ LoadError::WithoutTokens(_)) => return Err(file_error(&loader, error)),
+            Err(error) => drop(kept(&loader, error)?),
+            Ok(_) => {}
         }
-        match loaded {
-            Err(error) if loader.load_kept().is_none() => Err(file_error(&loader, &error)),
-            loaded => Ok(Self { loader, content, loaded, end_users }),
-        }
+        let logs_decisions = options.logs_decisions;
+        Ok(Self { loader, content, loaded, end_users, logs_decisions })
     }
 
     /// Puts the policies into force, and loads the file again whenever it changes. The store answers
@@ -88,14 +93,14 @@ impl FirstRead {
         metrics::register();
         let hangup = signal(SignalKind::hangup());
         let hangup = hangup.map_err(|error| StartupError::about("SIGHUP", error))?;
-        let Self { loader, content, loaded, end_users } = self;
+        let Self { loader, content, loaded, end_users, logs_decisions } = self;
         let (loaded, accepted) = accept(loaded, store).await;
         let state = first_state(&loader, &content, loaded)?;
         watch::log_load(&loader, &state.policies, None);
         let (sender, state) = watch_channel::channel(state);
         let watcher = Watcher::new(loader, content, Arc::clone(store), accepted, sender);
         tokio::spawn(watcher.run(hangup));
-        Ok(PolicyFile { state, end_users })
+        Ok(PolicyFile { state, end_users, logs_decisions })
     }
 }
 
@@ -112,12 +117,11 @@ impl PolicyFile {
     ) -> Result<Vec<String>, StartupError> {
         end_users(options)?;
         let loader = Loader::new(options);
-        let mut loaded = loader.read().and_then(|content| loader.load(&content));
+        let mut loaded = loader.read().and_then(|content| loader.load_to_serve(&content));
         if let Some(store) = store {
             loaded = accept(loaded, store).await.0;
         }
         let policies = loaded.map_err(|error| file_error(&loader, &error))?;
-        require_tokens(&policies, options)?;
         let file = loader.path().display();
         let remark = |warning| format!("{SETTING}: {file}: warning: {warning}");
         Ok(policies.warnings().iter().map(remark).collect())
@@ -161,7 +165,7 @@ fn first_state(
             Ok(FileState::loaded(policies))
         }
         Err(error) => {
-            let Some(kept) = loader.load_kept() else { return Err(file_error(loader, &error)) };
+            let kept = kept(loader, &error)?;
             metrics::count_failure(&error);
             let file = loader.path().display();
             let line = "the policies have an error; those of POLICIES_CACHE_FILE are in force";
@@ -171,16 +175,15 @@ fn first_state(
     }
 }
 
-/// Returns an error if the policies read claims, which without keys no request has.
-fn require_tokens(policies: &Policies, options: &PolicyOptions) -> Result<(), StartupError> {
-    let mut read = policies.reads().map(ToString::to_string);
-    match read.find(|name| name.starts_with("jwt.")) {
-        Some(name) if options.tokens.is_none() => {
-            let file = options.file.display();
-            let rule = format!("{file} reads `{name}`, which no request has without this setting");
-            Err(StartupError::about("IDENTITY_JWKS_FILE", rule))
+/// Returns the version that was kept, for a start with a file that has this error.
+fn kept(loader: &Loader, error: &LoadError) -> Result<Policies, StartupError> {
+    match loader.load_kept() {
+        Some(Ok(kept)) => Ok(kept),
+        Some(Err(reason)) => {
+            let advice = format!("POLICIES_CACHE_FILE cannot replace it: {reason}");
+            Err(file_error(loader, error).with_advice(&advice))
         }
-        _ => Ok(()),
+        None => Err(file_error(loader, error)),
     }
 }
 
@@ -189,9 +192,16 @@ fn end_users(options: &PolicyOptions) -> Result<Option<WatchedFiles<EndUserToken
     let path = tokens.jwks_file.clone();
     let parse = move |[content]: [&[u8]; 1]| EndUserTokens::parse(content, &tokens);
     let files = WatchedFiles::load([path], parse);
-    files.map(Some).map_err(|error| StartupError::about("IDENTITY_JWKS_FILE", error))
+    files.map(Some).map_err(|error| StartupError::about(TOKEN_SETTING, error))
 }
 
 fn file_error(loader: &Loader, error: &LoadError) -> StartupError {
-    StartupError::about(SETTING, format!("{}: {error}", loader.path().display()))
+    let file = loader.path().display();
+    match error {
+        LoadError::WithoutTokens(claim) => {
+            let rule = format!("{file} reads `{claim}`, which no request has without this setting");
+            StartupError::about(TOKEN_SETTING, rule)
+        }
+        error => StartupError::about(SETTING, format!("{file}: {error}")),
+    }
 }

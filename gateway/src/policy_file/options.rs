@@ -15,6 +15,8 @@ pub struct PolicyOptions {
     pub hash_key: Option<HashKey>,
     /// The rules for tokens of end users.
     pub tokens: Option<TokenOptions>,
+    /// True if each decision has a line in the log.
+    pub logs_decisions: bool,
 }
 
 /// Rules for the tokens of end users.

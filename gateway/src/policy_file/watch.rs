@@ -173,7 +173,7 @@ async fn settle(loader: &Arc<Loader>, mut content: Content) -> Option<Content> {
 async fn load(loader: &Arc<Loader>, content: &Arc<Content>) -> Option<Result<Policies, LoadError>> {
     let (loader, content) = (Arc::clone(loader), Arc::clone(content));
     let load = move || match &*content {
-        Ok(content) => loader.load(content),
+        Ok(content) => loader.load_to_serve(content),
         Err(error) => Err(error.clone()),
     };
     spawn_blocking(load).await.ok()
@@ -219,8 +219,13 @@ mod tests {
     async fn a_content_counts_when_two_reads_agree() {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("limits.yaml");
-        let options =
-            PolicyOptions { file: file.clone(), cache_file: None, hash_key: None, tokens: None };
+        let options = PolicyOptions {
+            file: file.clone(),
+            cache_file: None,
+            hash_key: None,
+            tokens: None,
+            logs_decisions: false,
+        };
         let loader = Arc::new(Loader::new(&options));
         fs::write(&file, "half").unwrap();
         let half = loader.read();

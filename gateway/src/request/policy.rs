@@ -249,8 +249,10 @@ impl PolicyCheck<'_> {
             RequestError::Repeated(_) | RequestError::ClientAddressMalformed => {
                 Error::AttributeMalformed(error.to_string())
             }
-            // A check has no proxy, and its time is that of the gateway.
-            RequestError::ClientAddressUnknown | RequestError::Time => Error::Internal,
+            // A check has no proxy and all values, and its time is that of the gateway.
+            RequestError::ClientAddressUnknown | RequestError::Secret(_) | RequestError::Time => {
+                Error::Internal
+            }
         }
     }
 }

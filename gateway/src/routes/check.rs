@@ -35,8 +35,9 @@ use crate::{
     request::{
         field_error::Place,
         fields::Fields,
-        limits::{LIMITS, MAX_NAME_BYTES},
+        limits::MAX_NAME_BYTES,
         quota::{COST, QuotaSchema, UNITS, default_units},
+        quota_fields::LIMITS,
         value::MAX_IDENTIFIER_BYTES,
     },
     seconds::Seconds,
@@ -180,6 +181,9 @@ async fn decide_limits(
                 Verdict::Limits => Some(limits_answer::take(state, &judged.limits.check).await?),
                 _ => None,
             };
+            if let Some(Err(_)) = &decided {
+                judged.names.log(&[]);
+            }
             CheckReply::of_policy(state, *judged, decided)?
         }
     };

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use store::{LastFailure, StoreError};
 
-use crate::state::AppState;
+use crate::{policy_file::state::FileState, state::AppState};
 
 /// The version of the service.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -40,6 +40,19 @@ pub(crate) struct HealthAnswer {
     pub(crate) store: &'static str,
     /// The last failure of Redis since the start, also when Redis has recovered; null without one.
     pub(crate) last_failure: Option<Failure>,
+    /// The file of policies; null without POLICIES_FILE. No fault of the file changes `status`.
+    pub(crate) policies: Option<PoliciesHealth>,
+}
+
+/// The file of policies.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct PoliciesHealth {
+    /// The version in force: 12 hexadecimal digits of the SHA-256 of the file.
+    pub(crate) version: String,
+    /// True if the present content of the file has an error and is not in force, and if Redis refuses a
+    /// limit in force. `GET /policies` has the error.
+    pub(crate) fault: bool,
 }
 
 /// The answer of a process that runs.
@@ -87,7 +100,13 @@ async fn probe(state: &AppState) -> (StatusCode, Json<HealthAnswer>) {
         .store
         .last_failure()
         .map(|LastFailure { kind, age }| Failure { kind, seconds_ago: age.as_secs() });
-    (code, Json(HealthAnswer { status, redis_connected, version: VERSION, store, last_failure }))
+    let policies = state.policies.as_ref().map(|file| {
+        let FileState { policies, fault, .. } = file.state();
+        PoliciesHealth { version: policies.version().to_owned(), fault: fault.is_some() }
+    });
+    let version = VERSION;
+    let answer = HealthAnswer { status, redis_connected, version, store, last_failure, policies };
+    (code, Json(answer))
 }
 
 /// `GET /health/live`
@@ -117,6 +136,7 @@ fn with_answers(operation: TransformOperation<'_>) -> TransformOperation<'_> {
         version: VERSION,
         store: "redis",
         last_failure,
+        policies: None,
     };
     let failure = Failure { kind: "disconnected", seconds_ago: 0 };
     operation

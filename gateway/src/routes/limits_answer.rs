@@ -22,6 +22,7 @@ use crate::{
     headers,
     limits::{DecidedLimit, NamedLimits, summary},
     policy_file::{
+        decision_log::{DecisionRecord, LoggedDecision},
         decisions::{INLINE, PolicyOutcome},
         judge::{JudgedCheck, PolicyNames, Trial, Verdict},
     },
@@ -158,7 +159,7 @@ impl CheckReply {
         judged: JudgedCheck,
         decided: Option<Result<LimitsDecision, StoreError>>,
     ) -> Result<Self, Error> {
-        let JudgedCheck { verdict, names, limits, trials, skipped, has_headers } = judged;
+        let JudgedCheck { verdict, names, limits, trials, skipped, has_headers, record } = judged;
         state.policy_decisions.count_skipped(&skipped);
         let count = |limit: &str, outcome| count(state, &names, limit, outcome);
         let reply = match (verdict, decided) {
@@ -196,6 +197,9 @@ impl CheckReply {
                 Self::without_limits(names, violated, Some(wait))
             }
         };
+        if let Some(record) = record {
+            reply.log_decision(&record);
+        }
         if reply.allowed() {
             start_trials(state, trials);
         }
@@ -213,6 +217,16 @@ impl CheckReply {
         let (names, limits) = (Some(names), Vec::new());
         let answer = LimitsAnswer { answer, names, violated, limits, held: None };
         Self { answer, summary: None, headers: None }
+    }
+
+    /// Logs the decision on a check by policy.
+    fn log_decision(&self, record: &DecisionRecord) {
+        let LimitsAnswer { names: Some(names), limits, violated, .. } = &self.answer else {
+            return;
+        };
+        let limits: Vec<_> = limits.iter().map(|limit| limit.name.clone()).collect();
+        let (allowed, source) = (self.allowed(), self.source());
+        record.log(&LoggedDecision { allowed, source, names, limits: &limits, violated });
     }
 
     /// Returns whether the check was granted.
@@ -247,8 +261,8 @@ impl CheckReply {
 
     /// Adds the policy to the log line of the current request.
     fn log(&self) {
-        if let Some(PolicyNames { policy, plan, .. }) = &self.answer.names {
-            telemetry::log_policy(policy.as_deref(), plan.as_deref(), &self.answer.violated);
+        if let Some(names) = &self.answer.names {
+            names.log(&self.answer.violated);
         }
     }
 

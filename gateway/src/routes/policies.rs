@@ -193,7 +193,9 @@ impl From<&FileState> for PoliciesAnswer {
 impl From<&Fault> for FileErrorAnswer {
     fn from(Fault { at, error }: &Fault) -> Self {
         let problems = match &**error {
-            LoadError::Unreadable(_) | LoadError::RefusedByRedis(_) => &[][..],
+            LoadError::Unreadable(_)
+            | LoadError::RefusedByRedis(_)
+            | LoadError::WithoutTokens(_) => &[][..],
             LoadError::Refused(problems) => problems,
         };
         let problems = problems.iter().map(ProblemAnswer::from).collect();

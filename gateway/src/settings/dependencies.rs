@@ -90,6 +90,7 @@ pub(super) fn check(
         ("AUTHZ_PEERS", given.authz_peers.is_empty(), has_callers, files),
         ("AUTHZ_CLIENT_CA_FILE", given.authz_client_ca_file.is_none(), has_callers, files),
         ("AUTHZ_CLIENT_CA_FILE", given.authz_client_ca_file.is_none(), serves_tls, "TLS_CERT_FILE"),
+        ("LOG_DECISIONS", !policies.log_decisions, has_policies, "POLICIES_FILE"),
         ("JWT_AUDIENCE", given.jwt_audience.is_empty(), uses_tokens, "JWT_JWKS_FILE"),
         ("JWT_ISSUER", given.jwt_issuer.is_empty(), uses_tokens, "JWT_JWKS_FILE"),
         (

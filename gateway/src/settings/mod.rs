@@ -38,6 +38,9 @@ use crate::{
     telemetry::{LogFormat, TraceOptions},
 };
 
+/// The key of the digests of secret values.
+const HASH_KEY: &str = "IDENTITY_HASH_KEY";
+
 /// All settings, within their ranges.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -77,12 +80,7 @@ impl Settings {
     /// When a value is out of its range, when a setting takes no effect because of another one, or
     /// when `.env` is not a list of `NAME=value`.
     pub fn load() -> Result<Self, StartupError> {
-        let mut file = env_file::read()?;
-        let set = |value: &OsString| !value.is_empty();
-        let value = |name: &str| {
-            env::var_os(name).filter(set).or_else(|| file.remove(name).map(OsString::from))
-        };
-        Self::read(&texts(value))
+        Self::read(&texts(source()?))
     }
 
     /// Reads the settings from their texts.
@@ -116,6 +114,27 @@ impl Settings {
         dependencies::check(&values, &settings.store, &settings.callers)?;
         Ok(settings)
     }
+}
+
+/// Reads the environment and `.env` for the key of the digests of secret values alone, as the gateway
+/// does.
+///
+/// # Errors
+///
+/// As [`Settings::load`].
+pub fn hash_key() -> Result<Option<HashKey>, StartupError> {
+    let text = source()?(HASH_KEY).map(|text| (HASH_KEY.to_owned(), text));
+    let values = Values::parse(&text.into_iter().collect())?;
+    Ok(HashKey::new(values.policies.identity_hash_key.as_bytes()))
+}
+
+/// Returns the part that returns the text of a setting: from the environment, or from `.env`.
+fn source() -> Result<impl FnMut(&str) -> Option<OsString>, StartupError> {
+    let mut file = env_file::read()?;
+    Ok(move |name: &str| {
+        let value = env::var_os(name).filter(|value| !value.is_empty());
+        value.or_else(|| file.remove(name).map(OsString::from)).filter(|value| !value.is_empty())
+    })
 }
 
 /// Returns the error of the settings for TLS towards Redis.
@@ -303,6 +322,7 @@ fn policies(values: &PolicyValues) -> Result<Option<PolicyOptions>, StartupError
         cache_file: values.policies_cache_file.clone(),
         hash_key: HashKey::new(values.identity_hash_key.as_bytes()),
         tokens,
+        logs_decisions: values.log_decisions,
     }))
 }
 

@@ -309,6 +309,11 @@ pub(super) struct PolicyValues {
     /// when a policy reads client.ip in forward authentication.
     #[arg(long, default_value = "", value_parser = Rule(NetworkList))]
     pub(super) trusted_proxies: Networks,
+
+    /// Logs each decision by the policies as a line of JSON, for `ratelimit-gateway replay`. The line
+    /// has the attributes that policies read; digests replace secret values.
+    #[arg(long, action = Set, default_value = "false", value_parser = Rule(TRUE_OR_FALSE))]
+    pub(super) log_decisions: bool,
 }
 
 /// Settings of callers.

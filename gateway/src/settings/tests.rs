@@ -262,6 +262,7 @@ fn a_setting_that_would_take_no_effect_is_refused() {
         (("AUTHZ_PEERS", "10.0.0.1"), callers, &keys),
         (("AUTHZ_PEERS", "10.0.0.1"), callers, &jwt),
         (("AUTHZ_CLIENT_CA_FILE", "ca.pem"), callers, &[keys[0], tls_files[0], tls_files[1]]),
+        (("LOG_DECISIONS", "true"), "POLICIES_FILE", &file),
         (jwt[0], "JWT_JWKS_FILE", &jwt[1..]),
         (jwt[1], "JWT_JWKS_FILE", &[jwt[0], jwt[2]]),
         (("CALLER_LIMIT", "5"), callers, &jwt),

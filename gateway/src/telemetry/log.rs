@@ -6,7 +6,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufWriter},
+    io::{self, BufWriter, Write},
     os::fd::AsFd,
     sync::{OnceLock, mpsc},
     thread,
@@ -14,7 +14,7 @@ use std::{
 };
 
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::line::{Line, LogFormat};
 
@@ -28,6 +28,9 @@ const BUFFER: usize = 64 * 1024;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// The queue of lines that have no level.
+static LINES: OnceLock<NonBlocking> = OnceLock::new();
 
 /// The log of the process. Dropping it writes the lines of the queue, for at most a second.
 pub struct Log(Option<WorkerGuard>);
@@ -46,6 +49,7 @@ pub fn start_log(format: LogFormat, level: LevelFilter) -> io::Result<Log> {
         .finish(BufWriter::with_capacity(BUFFER, output));
     // Fails only when the log was started before, and then `init` panics below.
     let _ = DROPPED.set(queue.error_counter());
+    let _ = LINES.set(queue.clone());
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(queue).with_ansi(false);
     log.event_format(Line(format)).init();
     Ok(Log(Some(worker)))
@@ -67,6 +71,15 @@ impl Drop for Log {
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log").finish_non_exhaustive()
+    }
+}
+
+/// Logs a line as it is, with every level and in every form of the log.
+pub(crate) fn log_line(mut line: String) {
+    if let Some(queue) = LINES.get() {
+        line.push('\n');
+        // A line that does not fit into the queue is counted there.
+        let _ = queue.clone().write_all(line.as_bytes());
     }
 }
 

@@ -101,6 +101,11 @@ impl LogContext {
     }
 }
 
+/// Returns the id of the current request, if there is one.
+pub(crate) fn current_request_id() -> Option<String> {
+    LogContext::with_current(|context| context.id.as_str().to_owned())
+}
+
 /// Adds the caller to the log lines of the current request.
 pub(crate) fn log_caller(caller: String) {
     LogContext::with_current(|context| context.caller.set(caller));

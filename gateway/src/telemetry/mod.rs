@@ -1,5 +1,5 @@
 //! The log, the metrics and the traces. None of them has the identifier of a request, except a log
-//! at DEBUG or below.
+//! at DEBUG or below, and the log of decisions.
 
 mod callers;
 mod gauge_guard;
@@ -22,7 +22,10 @@ pub(crate) use self::grpc::{
 };
 pub(crate) use self::{
     callers::{count_auth_failure, count_deadline, count_limited_caller},
-    log_context::{ClientAddress, LogContext, log_caller, log_policy, log_refusal},
+    log::log_line,
+    log_context::{
+        ClientAddress, LogContext, current_request_id, log_caller, log_policy, log_refusal,
+    },
     request_id::RequestId,
     traces::RequestSpan,
 };

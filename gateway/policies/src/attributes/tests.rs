@@ -7,6 +7,7 @@ fn value(attributes: &Attributes<'_>, name: &str) -> Result<Option<String>, Requ
         Value::Text(text) => Some(String::from_utf8_lossy(&text).into_owned()),
         Value::List(items) => Some(format!("{} items", items.len())),
         Value::Address(address) => Some(address.to_string()),
+        Value::Secret(secret) => secret.identity().map(str::to_owned),
     })
 }
 
@@ -22,8 +23,11 @@ fn a_host_is_one_however_it_is_written() {
         ("a.example.:443", "a.example"),
         ("[2001:db8::1]:80", "[2001:db8::1]"),
         ("2001:db8::1", "2001:db8::1"),
+        ("a.example..", "a.example"),
+        ("a.example:443.", "a.example"),
     ] {
         assert_eq!(normalize_host(host.as_bytes()), form.as_bytes());
+        assert_eq!(normalize_host(form.as_bytes()), form.as_bytes());
     }
 }
 
