@@ -16,26 +16,28 @@ use bombs::{Bomb, bombs};
 const ROUNDS: usize = 5;
 
 fn main() {
-    for Bomb { name, file, .. } in bombs() {
+    for Bomb { name, file, refusal } in bombs() {
         let (before, mut time, mut peak) = (kibibytes("VmRSS"), Duration::MAX, 0);
         for _ in 0..ROUNDS {
             // Makes the present size the peak.
             fs::write("/proc/self/clear_refs", "5").unwrap();
             let start = Instant::now();
-            refuse(&file);
+            let message = refuse(&file);
             time = time.min(start.elapsed());
             peak = peak.max(kibibytes("VmHWM"));
+            assert_eq!(message, refusal);
         }
         let (length, more) = (file.len() / 1_024, peak.saturating_sub(before));
         println!("{name}, {length} KiB: {:.1} ms, {more} KiB more", 1_000.0 * time.as_secs_f64());
     }
 }
 
-fn refuse(file: &str) {
+/// Returns the message about a file.
+fn refuse(file: &str) -> String {
     let now = limiter::Instant::from_micros(1_800_000_000_000_000);
     let options =
         LoadOptions { key_prefix: String::new(), hash_key: None, require_end: false, now };
-    assert!(Policies::load(file.as_bytes(), &options).is_err());
+    Policies::load(file.as_bytes(), &options).unwrap_err().to_string()
 }
 
 /// Returns a size of this process.

@@ -163,7 +163,10 @@ fn check_record(policies: &Policies, attributes: &Attributes<'_>, judgement: &Ju
     }
     match policies.judge(&restored, NOW) {
         Ok(again) => {
-            assert_eq!((again.outcome, again.limits), (judgement.outcome, judgement.limits.clone()))
+            assert_eq!(
+                (again.outcome, again.limits),
+                (judgement.outcome, judgement.limits.clone())
+            );
         }
         // A glob needs the value.
         Err(RequestError::Secret(_)) => {}
