@@ -70,7 +70,7 @@ fn limits_hold_for_the_client_behind_a_chain_of_proxies() {
                 "X-Forwarded-For $remote_addr",
                 "X-Forwarded-For $proxy_add_x_forwarded_for",
             ),
-            Proxy::HAProxy => text.replace(
+            Proxy::Haproxy => text.replace(
                 "    http-request lua.ratelimit",
                 "    http-request set-src req.hdr(x-forwarded-for,-1) if { src 127.0.0.9 }\n    \
                  http-request lua.ratelimit",

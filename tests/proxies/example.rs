@@ -20,19 +20,19 @@ use crate::harness::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proxy {
     Nginx,
-    HAProxy,
+    Haproxy,
     Caddy,
     Traefik,
 }
 
 impl Proxy {
-    pub(super) const ALL: [Self; 4] = [Self::Nginx, Self::HAProxy, Self::Caddy, Self::Traefik];
+    pub(super) const ALL: [Self; 4] = [Self::Nginx, Self::Haproxy, Self::Caddy, Self::Traefik];
 
     /// Returns the name of the directory of the example.
     const fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
-            Self::HAProxy => "haproxy",
+            Self::Haproxy => "haproxy",
             Self::Caddy => "caddy",
             Self::Traefik => "traefik",
         }
@@ -42,7 +42,7 @@ impl Proxy {
     pub(super) const fn status_without_gateway(self) -> u16 {
         match self {
             Self::Nginx | Self::Traefik => 500,
-            Self::HAProxy => 503,
+            Self::Haproxy => 503,
             Self::Caddy => 502,
         }
     }
@@ -51,7 +51,7 @@ impl Proxy {
     pub(super) const fn status_without_redis(self) -> u16 {
         match self {
             Self::Nginx => 500,
-            Self::HAProxy | Self::Caddy | Self::Traefik => 503,
+            Self::Haproxy | Self::Caddy | Self::Traefik => 503,
         }
     }
 
@@ -66,7 +66,7 @@ impl Proxy {
         let system = |name: &str| PathBuf::from("/usr/sbin").join(name);
         let (program, arguments): (_, &[&str]) = match self {
             Self::Nginx => (system("nginx"), &["-p", ".", "-e", "stderr", "-c", "nginx.conf"]),
-            Self::HAProxy => (system("haproxy"), &["-db", "-f", "haproxy.cfg"]),
+            Self::Haproxy => (system("haproxy"), &["-db", "-f", "haproxy.cfg"]),
             Self::Caddy => (own("caddy"), &["run", "--config", "Caddyfile"]),
             Self::Traefik => (own("traefik"), &["--configFile=traefik.yaml"]),
         };

@@ -95,7 +95,7 @@ fn a_proxy_that_fails_open_serves_every_request_meanwhile() {
         text.replace("#error_page", "error_page")
             .replace("forward-auth closed", "forward-auth open")
     };
-    for proxy in [Proxy::Nginx, Proxy::HAProxy] {
+    for proxy in [Proxy::Nginx, Proxy::Haproxy] {
         let mut site = Site::with(proxy, Some(POLICIES), "127.0.0.1", &fail_open);
         let answers = under_load(&mut site, |site, answers| {
             answers.wait_for(200);

@@ -83,7 +83,7 @@ fn a_connection_carries_many_requests_and_http_2_is_served() {
                 "{\n\tadmin off",
                 "{\n\tservers {\n\t\tprotocols h1 h2c\n\t}\n\tadmin off",
             ),
-            Proxy::HAProxy | Proxy::Traefik => text,
+            Proxy::Haproxy | Proxy::Traefik => text,
         };
         let site = Site::with(proxy, Some(FEW), "127.0.0.1", &|text| text);
         let mut connection = site.connect(2).unwrap();
