@@ -18,7 +18,6 @@ use crate::harness::{
 
 /// A proxy for which there is an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::enum_variant_names, reason = "HAProxy is the name of the program")]
 pub(super) enum Proxy {
     Nginx,
     Haproxy,

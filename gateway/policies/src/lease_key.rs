@@ -8,10 +8,8 @@ use limiter::Window;
 use crate::identity::is_id;
 use crate::kind::Kind;
 use crate::limit::Rate;
+use crate::name::is_name;
 use crate::policies::Policies;
-
-/// The most bytes of the name of a policy, a plan or a limit.
-const MAX_NAME_BYTES: usize = 63;
 
 /// The key of the leases of one identity, without the prefix of all keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,14 +84,6 @@ impl Policies {
         }
         longest
     }
-}
-
-/// Returns whether a text can be the name of a policy, a plan or a limit.
-pub(crate) fn is_name(text: &str) -> bool {
-    let is_first = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let is_other = |byte: u8| is_first(byte) || b"_.-".contains(&byte);
-    let has_first = text.bytes().next().is_some_and(is_first);
-    has_first && text.len() <= MAX_NAME_BYTES && text.bytes().all(is_other)
 }
 
 #[cfg(test)]

@@ -87,6 +87,7 @@ mod limit;
 mod load_options;
 mod matching;
 pub mod model;
+mod name;
 pub mod overrides;
 pub mod parse;
 pub mod path;

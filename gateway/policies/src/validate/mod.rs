@@ -13,9 +13,9 @@ use limiter::Instant;
 
 use crate::attribute::AttributeName;
 use crate::document::{FileDocument, UnmatchedDocument};
-use crate::lease_key::is_name;
 use crate::load_options::LoadOptions;
 use crate::model::{Plan, Policy};
+use crate::name::is_name;
 use crate::parse::MAX_POLICIES;
 use crate::path::PathForm;
 use crate::problem::{Place, Problems, nearest, shorten};

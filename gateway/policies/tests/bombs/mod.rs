@@ -5,7 +5,6 @@ pub(crate) struct Bomb {
     pub(crate) name: &'static str,
     pub(crate) file: String,
     /// The message.
-    #[allow(dead_code, reason = "the bench reads no messages")]
     pub(crate) refusal: &'static str,
 }
 
