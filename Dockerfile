@@ -38,7 +38,7 @@ RUN mkdir examples/axum/src module/src module/limiter/src gateway/src gateway/be
     && touch examples/axum/src/main.rs module/src/lib.rs module/limiter/src/lib.rs gateway/src/lib.rs \
         gateway/benches/baseline/src/main.rs gateway/calendar/src/lib.rs \
         gateway/envoy/src/lib.rs gateway/import/src/lib.rs gateway/policies/src/lib.rs \
-        gateway/policies/benches/matching.rs \
+        gateway/policies/benches/matching.rs gateway/policies/benches/bombs.rs \
         gateway/replay/src/lib.rs gateway/store/src/lib.rs tests/clock/src/lib.rs \
         tests/faults/src/lib.rs tests/tokens/src/lib.rs tests/tests.rs tests/benches/outage.rs
 

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use policies::identity::HashKey;
+use policies::digest::HashKey;
 
 use crate::startup_error::StartupError;
 
@@ -40,7 +40,7 @@ pub fn run(input: impl Read, hash_key: Option<&HashKey>) -> Result<String, Start
 
 #[cfg(test)]
 mod tests {
-    use policies::identity::HashKey;
+    use policies::digest::HashKey;
 
     use super::{MAX_VALUE_BYTES, run};
 

@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 use limiter::{Fences, Holder, Window};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
-use policies::{identity::HashKey, lease_key::LeaseKey};
+use policies::{digest::HashKey, lease_key::LeaseKey};
 use subtle::ConstantTimeEq;
 
 use crate::request::quota_fields::LIMITS;
@@ -94,7 +94,7 @@ impl TokenLease {
 #[cfg(test)]
 mod tests {
     use limiter::{Holder, Window};
-    use policies::{identity::HashKey, lease_key::LeaseKey};
+    use policies::{digest::HashKey, lease_key::LeaseKey};
 
     use super::{ReleaseToken, TokenLease};
 

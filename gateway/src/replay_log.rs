@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use jiff::Timestamp;
 use limiter::Instant;
-use policies::{LoadOptions, Policies, identity::HashKey};
+use policies::{LoadOptions, Policies, digest::HashKey};
 use replay::{Replay, Side};
 use store::local_file;
 

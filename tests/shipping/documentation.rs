@@ -497,8 +497,12 @@ impl Reader {
             // An error on the page is not a failure.
             .env("STRICT", if step.shown.is_none() { "-e" } else { "" })
             .env("PROGRAM", gateway_program())
-            // The page about policies names this key.
-            .env("IDENTITY_HASH_KEY", "0123456789abcdef")
+            // The page about policies names this key, which takes no effect without a file.
+            .envs(
+                step.command
+                    .contains(" hash ")
+                    .then_some(("IDENTITY_HASH_KEY", "0123456789abcdef")),
+            )
             .output()
             .expect("bash")
     }

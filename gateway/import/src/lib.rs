@@ -71,7 +71,7 @@ pub fn convert(configuration: &str) -> Result<Conversion, ImportError> {
     let options = LoadOptions {
         key_prefix: String::new(),
         // Secret headers need a key; the result does not depend on it.
-        hash_key: policies::identity::HashKey::new(b"import"),
+        hash_key: policies::digest::HashKey::new(b"import"),
         require_end: false,
         now: Instant::EPOCH,
     };

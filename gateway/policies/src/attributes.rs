@@ -11,7 +11,7 @@ use crate::address::canonical;
 use crate::attribute::AttributeName;
 use crate::entry::Entry;
 use crate::path::{PathError, PathForm};
-use crate::record::SecretValue;
+use crate::secret_value::SecretValue;
 
 /// The verified claims of the end user's token.
 pub type Claims = Map<String, Json>;

@@ -4,7 +4,7 @@ use crate::address::Network;
 use crate::attribute::AttributeName;
 use crate::attributes::{Attributes, RequestError, Value};
 use crate::glob::Glob;
-use crate::record::SecretValue;
+use crate::secret_value::SecretValue;
 
 /// A condition on one attribute of a request.
 #[derive(Clone, Debug)]

@@ -45,8 +45,8 @@
 //!   [`schema()`]), `validate` (values that cannot be wrong), [`problem`] (line and column).
 //! * A request: [`attribute`] (names), [`attributes`] (values), [`path`] and [`address`] (one form
 //!   each).
-//! * Matching: [`glob`], [`clause`], [`overrides`], the indexes, [`identity`] (keys), and
-//!   [`judgement`] (the result); [`identity_keys`]: the keys to reset;
+//! * Matching: [`glob`], [`clause`], [`overrides`], the indexes, [`identity`] (keys), [`digest`]
+//!   (secret values), and [`judgement`] (the result); [`identity_keys`]: the keys to reset;
 //!   [`lease_key`]: the keys of concurrency limits.
 //! * [`explain`]: the account of a request, clause by clause; [`record`]: its attributes for a log.
 //!
@@ -72,6 +72,7 @@ pub mod address;
 pub mod attribute;
 pub mod attributes;
 pub mod clause;
+pub mod digest;
 mod document;
 pub mod duration;
 mod entry;
@@ -96,7 +97,10 @@ mod policy_index;
 pub mod problem;
 mod read;
 pub mod record;
+mod recorded_attribute;
+mod recorded_value;
 mod schema;
+mod secret_value;
 mod validate;
 
 pub use kind::Kind;

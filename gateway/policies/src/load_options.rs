@@ -2,7 +2,7 @@
 
 use limiter::Instant;
 
-use crate::identity::HashKey;
+use crate::digest::HashKey;
 
 /// The circumstances in which a file is loaded.
 #[derive(Clone, Debug)]

@@ -4,7 +4,8 @@ use limiter::{Instant, Units};
 
 use crate::attribute::AttributeName;
 use crate::attributes::{Attributes, RequestError, Value};
-use crate::identity::{HashKey, Identity};
+use crate::digest::HashKey;
+use crate::identity::Identity;
 use crate::judgement::{JudgedLimit, JudgedWindow, Judgement, Outcome, Shadow};
 use crate::limit::{Cost, CostFrom, FixedWindow, LimitSpec, Rate};
 use crate::model::{Limits, Matcher, Missing, Plan, Policy};

@@ -3,8 +3,8 @@
 use hashbrown::{HashMap, HashSet};
 
 use crate::attribute::AttributeName;
+use crate::digest::{HashKey, version_of};
 use crate::document::FileDocument;
-use crate::identity::{HashKey, version_of};
 use crate::limit::LimitSpec;
 use crate::load_options::LoadOptions;
 use crate::model::{Limits, Missing, Plan, Policy};
@@ -13,7 +13,7 @@ use crate::path::PathForm;
 use crate::policy_index::PolicyIndex;
 use crate::problem::{FileError, Problem, Problems};
 use crate::read::Read;
-use crate::record::RecordedAttribute;
+use crate::recorded_attribute::RecordedAttribute;
 use crate::{parse, validate};
 
 /// The policies of one file. All requests of a batch are judged by one value of this type.

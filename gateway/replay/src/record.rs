@@ -3,7 +3,7 @@
 use limiter::Holder;
 use policies::Policies;
 use policies::attributes::{AttributeError, Attributes};
-use policies::identity::HashKey;
+use policies::digest::HashKey;
 use policies::model::Entry;
 use policies::record::RecordedValue;
 

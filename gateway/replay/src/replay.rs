@@ -4,7 +4,7 @@ use hashbrown::HashSet;
 use limiter::Instant;
 use policies::Policies;
 use policies::attributes::RequestError;
-use policies::identity::HashKey;
+use policies::digest::HashKey;
 use policies::judgement::{Judgement, Outcome};
 use policies::record::RecordedValue;
 

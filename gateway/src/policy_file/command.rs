@@ -1,6 +1,6 @@
 //! The command that explains a request without a service and without Redis.
 
-use policies::{attributes::Attributes, identity::HashKey, model::Entry};
+use policies::{attributes::Attributes, digest::HashKey, model::Entry};
 
 use super::{
     account::ExplainAnswer,

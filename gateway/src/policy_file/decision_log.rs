@@ -8,7 +8,7 @@ use limiter::{Holder, Instant};
 use policies::{Policies, attributes::Attributes, model::Entry, record::RecordedValue};
 use serde::{Serialize, Serializer};
 
-use super::judge::PolicyNames;
+use super::policy_names::PolicyNames;
 use crate::telemetry;
 
 /// A request that the policies have judged, for the line about its decision.

@@ -8,10 +8,7 @@ use policies::{
     attributes::{Attributes, RequestError},
     judgement::{JudgedLimit, Judgement, Outcome, Shadow},
     model::{Charge, OnError},
-    overrides::OverrideInfo,
 };
-use schemars::JsonSchema;
-use serde::Serialize;
 use store::{FailMode, LimitsCheck, Millis};
 
 use super::{
@@ -21,8 +18,9 @@ use super::{
     end_users::{EndUserTokens, RequestClaims},
     limit_checks::{lease_check, limit_check},
     load::now,
+    policy_names::PolicyNames,
 };
-use crate::{error::Error, limits::NamedLimits, request::policy::PolicyCheck, telemetry};
+use crate::{error::Error, limits::NamedLimits, request::policy::PolicyCheck};
 
 /// The wait of a denial without an end: the longest window.
 pub(crate) const WITHOUT_END: Millis = Millis(31_622_400_000);
@@ -71,39 +69,6 @@ pub(crate) enum Verdict {
     },
     /// No policy applies, and then no limit is enforced.
     Unmatched,
-}
-
-/// The parts of the policies that apply to a check.
-#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
-#[schemars(inline)]
-pub(crate) struct PolicyNames {
-    /// The policy that applies.
-    pub(crate) policy: Option<String>,
-    /// The plan whose limits apply; null when the policy or the override has its own.
-    pub(crate) plan: Option<String>,
-    /// The override that applies.
-    pub(crate) r#override: Option<AppliedOverride>,
-}
-
-impl PolicyNames {
-    /// Adds the names, and the reasons of a denial, to the log line about the current request.
-    pub(crate) fn log(&self, violated: &[String]) {
-        telemetry::log_policy(self.policy.as_deref(), self.plan.as_deref(), violated);
-    }
-}
-
-/// An override of the policy that applies.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-#[schemars(inline)]
-pub(crate) struct AppliedOverride {
-    /// The patterns of the identity.
-    by: Vec<String>,
-    /// The reason.
-    reason: String,
-    /// The end, as the file has it.
-    until: Option<String>,
-    /// The place of the override.
-    source: &'static str,
 }
 
 /// Limits that are decided and counted, and prevent nothing.
@@ -251,17 +216,6 @@ impl From<Shadow<'_>> for Trial {
             },
             denied: denied || limits.iter().any(is_exceeded),
             limits: named(&limits, None, None),
-        }
-    }
-}
-
-impl From<OverrideInfo<'_>> for AppliedOverride {
-    fn from(info: OverrideInfo<'_>) -> Self {
-        Self {
-            by: info.by.iter().map(ToString::to_string).collect(),
-            reason: info.reason.to_owned(),
-            until: info.until.map(str::to_owned),
-            source: info.source,
         }
     }
 }

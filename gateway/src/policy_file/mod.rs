@@ -13,6 +13,7 @@ pub(crate) mod limit_checks;
 pub(crate) mod load;
 mod metrics;
 pub mod options;
+pub(crate) mod policy_names;
 mod probe;
 mod quota_rule;
 pub(crate) mod state;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use policies::identity::HashKey;
+use policies::digest::HashKey;
 
 /// The file of policies, and the sources of the attributes that policies read.
 #[derive(Debug, Clone)]

@@ -24,7 +24,8 @@ use crate::{
     policy_file::{
         decision_log::{DecisionRecord, LoggedDecision},
         decisions::{INLINE, PolicyOutcome},
-        judge::{JudgedCheck, PolicyNames, Trial, Verdict},
+        judge::{JudgedCheck, Trial, Verdict},
+        policy_names::PolicyNames,
     },
     request::{
         field_error::{BrokenRule, Place},

@@ -15,7 +15,7 @@ use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 
 use axum::http::StatusCode;
 use limiter::Units;
-use policies::identity::HashKey;
+use policies::digest::HashKey;
 use store::{
     DenyCacheOptions, LocalOptions, Location, RedisOptions, RedisTls, StoreOptions, TlsError,
     TlsOption, Topology, pem::CertificateFiles,

@@ -1,24 +1,12 @@
 //! Attributes of a file: their names, the secret ones, and identities.
 
-use hashbrown::HashSet;
-
 use crate::attribute::{AttributeName, KNOWN_WORDS};
 use crate::identity::IdentityPart;
 use crate::problem::{Place, shorten};
 use crate::read::At;
 
+use super::secrets::is_secret;
 use super::{MAX_BY, Validator};
-
-/// Returns whether the value of an attribute is secret in a file that names these as secret.
-pub(super) fn is_secret(secrets: &HashSet<AttributeName>, attribute: &AttributeName) -> bool {
-    let named = match attribute {
-        AttributeName::ClientIp(_) => {
-            secrets.iter().any(|secret| matches!(secret, AttributeName::ClientIp(_)))
-        }
-        _ => secrets.contains(attribute),
-    };
-    named || attribute.is_always_secret()
-}
 
 impl Validator<'_> {
     /// Returns the attribute of a name.

@@ -5,6 +5,7 @@ mod clauses;
 mod limits;
 mod overrides;
 mod policy;
+mod secrets;
 mod traits;
 
 use hashbrown::{HashMap, HashSet};
@@ -45,7 +46,7 @@ pub(crate) struct Valid {
 impl Valid {
     /// Returns whether the value of an attribute is secret.
     pub(crate) fn is_secret(&self, attribute: &AttributeName) -> bool {
-        attributes::is_secret(&self.secrets, attribute)
+        secrets::is_secret(&self.secrets, attribute)
     }
 }
 

@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::attribute::AttributeName;
+use crate::digest::is_digest;
 use crate::document::{OverrideDocument, UntilDocument};
 use crate::glob::Glob;
-use crate::identity::{IdentityPart, is_digest};
+use crate::identity::IdentityPart;
 use crate::overrides::{ByPatterns, Effect, IdentityPattern, Override, Subject, Until};
 use crate::problem::{Place, shorten};
 use crate::read::At;

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use limiter::Instant;
 use policies::attributes::{Attributes, ClientAddress, RequestError};
-use policies::identity::HashKey;
+use policies::digest::HashKey;
 use policies::judgement::{Judgement, Outcome};
 use policies::model::Entry;
 use policies::{LoadOptions, Policies};

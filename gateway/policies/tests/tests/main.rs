@@ -36,7 +36,7 @@ mod traps;
 
 use limiter::Instant;
 use policies::attributes::Attributes;
-use policies::identity::HashKey;
+use policies::digest::HashKey;
 use policies::judgement::Judgement;
 use policies::model::Entry;
 use policies::problem::FileError;

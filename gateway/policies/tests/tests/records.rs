@@ -1,7 +1,7 @@
 //! Records of requests, for logs.
 
 use policies::attributes::{Attributes, ClaimSource, Claims, RequestError};
-use policies::identity::HashKey;
+use policies::digest::HashKey;
 use policies::model::Entry;
 use policies::record::RecordedValue;
 

@@ -1,6 +1,6 @@
 use limiter::Instant;
 use policies::attributes::Attributes;
-use policies::identity::HashKey;
+use policies::digest::HashKey;
 use policies::model::Entry;
 use policies::{LoadOptions, Policies};
 use replay::{Evaluator, Replay, Report, Side};

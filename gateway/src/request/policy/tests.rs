@@ -1,5 +1,5 @@
 use limiter::Instant;
-use policies::{LoadOptions, Policies, identity::HashKey};
+use policies::{LoadOptions, Policies, digest::HashKey};
 use serde_json::{Value, json};
 
 use super::{CheckForm, PolicyCheck};
