@@ -72,7 +72,9 @@ fn assert_starts_a_redis_with_a_password(command: &str) {
     fs::set_permissions(&entrypoint, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", directory.path().display(), env::var("PATH").unwrap());
     let mut shell = Command::new("sh");
-    let shell = shell.args(["-c", command]).current_dir(&directory).env("PATH", path);
+    // The server replaces the shell, so that it ends with the test.
+    let shell =
+        shell.args(["-c", &format!("exec {command}")]).current_dir(&directory).env("PATH", path);
     let log = directory.path().join("log");
     let _server = Process::start(shell.env("REDIS_PASSWORD", "a secret"), &log);
     let ask = |password: &str| {
