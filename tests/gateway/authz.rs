@@ -456,7 +456,7 @@ fn a_body_is_not_read_and_closes_the_connection() {
             connection.exchange(&kept_request("GET", "/authz/auth-request", headers, "")).unwrap();
         assert_eq!((answer.status, answer.header("Connection")), (200, None));
     }
-    // nginx announces the body of the end user, unless it is told not to, and sends none.
+    // By default nginx announces the body of the end user, and sends none.
     for announced in [("Content-Length", "10"), ("Transfer-Encoding", "chunked")] {
         let mut connection = site.gateway.connect();
         let headers = [&headers[..], &[announced]].concat();

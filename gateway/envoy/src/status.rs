@@ -65,6 +65,7 @@ impl DescriptorAnswer {
         DescriptorStatus {
             allowed: decision.allowed,
             limit: self.is_visible.then_some(limit),
+            // The field of the protocol has 32 bits: more units are reported as the most that it has.
             remaining: u32::try_from(decision.remaining).unwrap_or(u32::MAX),
             seconds_until_reset: match decision.allowed {
                 true => decision.reset_after.whole_seconds(),

@@ -19,7 +19,7 @@ use crate::{
 /// The decision on a request of an end user.
 #[derive(Debug)]
 pub(crate) struct AuthzDecision {
-    /// Whether the request may pass.
+    /// The result: the request may pass, or not.
     pub(crate) outcome: AuthzOutcome,
     /// The headers for the end user. A denial has `Retry-After`.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,

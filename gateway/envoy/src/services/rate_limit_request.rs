@@ -126,7 +126,7 @@ mod tests {
     }
 
     proptest! {
-        /// What Envoy sends is read also where a value is no UTF-8, which `envoy-types` refuses.
+        /// A value that is no UTF-8, which `envoy-types` refuses, is read as its bytes.
         #[test]
         fn any_bytes_are_a_value(value in proptest::collection::vec(128u8.., 1..20)) {
             // domain, and one descriptor of one entry with the key `k`.
