@@ -1,13 +1,19 @@
 //! Replies of Redis (RESP3) in the bytes of a connection.
 //!
-//! Nearly all replies are arrays of a few integers, which are read here. The client library reads all
-//! others, once their end is known.
+//! Nearly all replies are arrays of integers, which are read here: the client library clears eight
+//! KiB for each reply that it reads. The library reads all others, once their end is known.
 
 use redis::{RedisResult, Value};
 
 /// The error of bytes that are no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
+
+/// The levels of arrays that are read here. `RATELIMIT.MULTI` answers with an array of arrays.
+const LEVELS: u8 = 2;
+
+/// A value with the fewest bytes.
+const SHORTEST: &[u8] = b":0\r\n";
 
 /// Finds the ends of replies. Continues where it stopped, so that a long reply is scanned once.
 #[derive(Debug, Default)]
@@ -95,19 +101,47 @@ pub(super) fn value(reply: &[u8]) -> RedisResult<Value> {
     }
 }
 
-/// Returns an array of at most nine integers, or `None` for any other reply.
+/// Returns arrays of integers, in `LEVELS` levels at most, or `None` for any other reply.
 fn integers(reply: &[u8]) -> Option<Value> {
-    let [b'*', digit @ b'1'..=b'9', b'\r', b'\n', rest @ ..] = reply else { return None };
-    let mut integers = Vec::with_capacity(usize::from(digit - b'0'));
-    let mut rest = rest;
-    for _ in 0..integers.capacity() {
-        let line = rest.strip_prefix(b":")?;
-        let end = line.iter().position(|byte| *byte == b'\r')?;
-        let (digits, after) = line.split_at(end);
-        integers.push(Value::Int(integer(digits)?));
-        rest = after.strip_prefix(b"\r\n")?;
+    match array(reply, LEVELS)? {
+        (value, []) => Some(value),
+        _ => None,
     }
-    Some(Value::Array(integers))
+}
+
+/// Reads an array of integers and arrays, and returns it with the bytes behind it.
+fn array(bytes: &[u8], levels: u8) -> Option<(Value, &[u8])> {
+    let levels = levels.checked_sub(1)?;
+    let (count, mut rest) = integer_line(bytes.strip_prefix(b"*")?)?;
+    let count = usize::try_from(count).ok()?;
+    // Bytes that claim more values than they hold must not take memory for these.
+    if count > rest.len() / SHORTEST.len() {
+        return None;
+    }
+    let mut values = Vec::with_capacity(count);
+    for _ in 0..count {
+        let value = match rest.strip_prefix(b":") {
+            Some(line) => {
+                let (value, behind) = integer_line(line)?;
+                rest = behind;
+                Value::Int(value)
+            }
+            None => {
+                let (value, behind) = array(rest, levels)?;
+                rest = behind;
+                value
+            }
+        };
+        values.push(value);
+    }
+    Some((Value::Array(values), rest))
+}
+
+/// Reads an integer and the end of its line, and returns it with the bytes behind them.
+fn integer_line(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\r')?;
+    let (digits, behind) = bytes.split_at(end);
+    Some((integer(digits)?, behind.strip_prefix(b"\r\n")?))
 }
 
 /// Reads an integer of at most 18 digits, which fit into 64 bits.
@@ -131,8 +165,11 @@ mod tests {
     use super::{Malformed, ReplyScanner, value};
 
     /// Replies of every type.
-    const REPLIES: [&str; 20] = [
+    const REPLIES: [&str; 23] = [
         "*5\r\n:1\r\n:100\r\n:99\r\n:0\r\n:600\r\n",
+        "*3\r\n:1\r\n*2\r\n:100\r\n:99\r\n*2\r\n:7\r\n:-1\r\n",
+        "*2\r\n*1\r\n*1\r\n:1\r\n:2\r\n",
+        "*2\r\n*0\r\n+OK\r\n",
         "*5\r\n:0\r\n:100\r\n:-1\r\n:9007199254740991\r\n:9223372036854775807\r\n",
         "*10\r\n:1\r\n:2\r\n:3\r\n:4\r\n:5\r\n:6\r\n:7\r\n:8\r\n:9\r\n:10\r\n",
         "+OK\r\n",
