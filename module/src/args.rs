@@ -129,13 +129,13 @@ impl<'c, 'a> Args<'c, 'a> {
 
     /// Reads one request for each key, up to the end.
     pub(crate) fn requests(&mut self, keys: usize) -> Result<Vec<KeyRequest>, Error> {
-        let requests = (0..keys).map(|_| {
+        let mut requests = Vec::with_capacity(keys);
+        for _ in 0..keys {
             if self.is_at_end() {
                 return Err(Error::argument(LIMITS));
             }
-            self.request_with(Syntax::List)
-        });
-        let requests = requests.collect::<Result<_, _>>()?;
+            requests.push(self.request_with(Syntax::List)?);
+        }
         if self.is_at_end() { Ok(requests) } else { Err(Error::argument(LIMITS)) }
     }
 

@@ -77,6 +77,12 @@ pub(crate) fn payload<T: Limiter>(expiry_millis: u64, effect: &T::Effect) -> Pay
     Payload::new(expiry_millis, effect)
 }
 
+/// Returns the payload of the effect of one call that takes units, by any algorithm. [`payload`]
+/// checks the length for each algorithm, whose own command calls that function.
+pub(crate) fn payload_of_any(expiry_millis: u64, effect: &Effect) -> Payload {
+    Payload::new(expiry_millis, effect)
+}
+
 fn send(call: &mut Call<'_>, key: usize, payload: Option<&[u8]>) {
     let sent = match payload {
         Some(bytes) => call.replicate(APPLY, key, bytes),

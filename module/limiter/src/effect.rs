@@ -42,6 +42,24 @@ impl Effect {
     }
 }
 
+impl From<<TokenBucket as Stored>::Effect> for Effect {
+    fn from(effect: <TokenBucket as Stored>::Effect) -> Self {
+        Self::TokenBucket(effect)
+    }
+}
+
+impl From<<SlidingWindowLog as Stored>::Effect> for Effect {
+    fn from(effect: <SlidingWindowLog as Stored>::Effect) -> Self {
+        Self::SlidingWindowLog(effect)
+    }
+}
+
+impl From<<FixedWindow as Stored>::Effect> for Effect {
+    fn from(effect: <FixedWindow as Stored>::Effect) -> Self {
+        Self::FixedWindow(effect)
+    }
+}
+
 impl Encode for Effect {
     fn encode(&self, bytes: &mut impl Extend<u8>) {
         match self {

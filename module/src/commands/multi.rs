@@ -15,7 +15,7 @@
 
 use crate::args::Args;
 use crate::clock;
-use crate::commands::all_or_none::{Outcome, count_denials, record_grants, take};
+use crate::commands::all_or_none::{count_denials, record_grants, take};
 use crate::commands::arguments;
 use crate::ffi::call::Call;
 use crate::ffi::command::Command;
@@ -63,15 +63,11 @@ impl Command for Multi {
         let mut keys = call.open_all_to_write(&names)?;
         let outcome = take(&mut keys, &requests, now)?;
         drop(keys);
-        Ok(match outcome {
-            Outcome::Granted(grants) => {
-                let decisions = record_grants(call, names.range(), &requests, grants);
-                reply::decisions(true, decisions.iter())
-            }
-            Outcome::Denied(decisions) => {
-                count_denials(call, names.range(), &requests, &decisions, now);
-                reply::decisions(false, decisions.iter())
-            }
-        })
+        if outcome.granted {
+            record_grants(call, names.range(), &requests, &outcome);
+        } else {
+            count_denials(call, names.range(), &requests, &outcome, now);
+        }
+        Ok(reply::decisions(outcome.granted, outcome.decisions()))
     }
 }

@@ -24,7 +24,7 @@ use limiter::{
 
 use crate::args::{Args, KeyRequest};
 use crate::clock;
-use crate::commands::all_or_none::{Outcome, count_denials, record_grants, take};
+use crate::commands::all_or_none::{count_denials, record_grants, take};
 use crate::commands::arguments;
 use crate::commands::decision::peek_as_it_is;
 use crate::commands::reservation::{RESERVATION, expiry_millis, find, record};
@@ -93,22 +93,19 @@ impl Command for Reserve {
             info::reservations().add_repetition();
             return Ok(reply::decisions(true, decisions.iter()));
         }
-        match take(&mut keys, &requests, now)? {
-            Outcome::Granted(grants) => {
-                let reservation = store(&mut keys, &given, &requests, ttl, now)?;
-                drop(keys);
-                let decisions = record_grants(call, names.range(), &requests, grants);
-                record(call, ReservationEffect::Whole(reservation));
-                info::reservations().add_grant();
-                Ok(reply::decisions(true, decisions.iter()))
-            }
-            Outcome::Denied(decisions) => {
-                drop(keys);
-                count_denials(call, names.range(), &requests, &decisions, now);
-                info::reservations().add_denial();
-                Ok(reply::decisions(false, decisions.iter()))
-            }
+        let outcome = take(&mut keys, &requests, now)?;
+        if outcome.granted {
+            let reservation = store(&mut keys, &given, &requests, ttl, now)?;
+            drop(keys);
+            record_grants(call, names.range(), &requests, &outcome);
+            record(call, ReservationEffect::Whole(reservation));
+            info::reservations().add_grant();
+        } else {
+            drop(keys);
+            count_denials(call, names.range(), &requests, &outcome, now);
+            info::reservations().add_denial();
         }
+        Ok(reply::decisions(outcome.granted, outcome.decisions()))
     }
 }
 

@@ -21,6 +21,9 @@ use super::data_type::DataType;
 use super::error::Error;
 use super::raw;
 
+/// The most names that are compared one by one.
+const FEW: usize = 4;
+
 /// A key that is open for reading. It may not exist. Closed on drop.
 pub(crate) struct ReadKey<'c> {
     api: Api,
@@ -111,9 +114,17 @@ impl<'a> Call<'a> {
         other: Option<usize>,
     ) -> Option<KeyNames<'a>> {
         let keys = KeyNames { range, other, call: PhantomData };
-        let mut names: Vec<_> = keys.indexes().map(|index| self.arg(index)).collect();
-        names.sort_unstable();
-        let is_repeated = names.windows(2).any(|pair| matches!(pair, [name, next] if name == next));
+        let is_repeated = if keys.indexes().count() <= FEW {
+            // Without an allocation: nearly all calls name few keys.
+            keys.indexes().any(|index| {
+                let mut earlier = keys.indexes().take_while(|&other| other != index);
+                earlier.any(|other| self.arg(other) == self.arg(index))
+            })
+        } else {
+            let mut names: Vec<_> = keys.indexes().map(|index| self.arg(index)).collect();
+            names.sort_unstable();
+            names.windows(2).any(|pair| matches!(pair, [name, next] if name == next))
+        };
         (!is_repeated).then_some(keys)
     }
 
