@@ -314,9 +314,9 @@ mod tests {
                 r#"{"detail":"The service runs without POLICIES_FILE","error_code":"NO_POLICIES"}"#,
             ),
             (
-                Error::AttributeMalformed("a path must not contain NUL".to_owned()),
+                Error::AttributeMalformed("a path must not contain control characters".to_owned()),
                 400,
-                r#"{"detail":"a path must not contain NUL","error_code":"ATTRIBUTE_MALFORMED"}"#,
+                r#"{"detail":"a path must not contain control characters","error_code":"ATTRIBUTE_MALFORMED"}"#,
             ),
             (Error::HostInvalid, 400, r#"{"detail":"A request must have one Host header"}"#),
             (Error::Invalid(vec![]), 422, r#"{"detail":[]}"#),

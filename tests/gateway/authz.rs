@@ -248,7 +248,7 @@ fn every_spelling_of_a_path_is_that_path() {
         assert_eq!(site.ext_authz(spelling, &[user]).status, 429, "{spelling}");
         assert_eq!(site.forward_auth(spelling, &[user]).status, 429, "{spelling}");
     }
-    for malformed in ["/%zz", "/a%00", &format!("/{}", "a".repeat(9_000))] {
+    for malformed in ["/%zz", "/a%00", "/login%0a", &format!("/{}", "a".repeat(9_000))] {
         assert_eq!(site.forward_auth(malformed, &[user]).status, 400);
         assert_eq!(site.ext_authz(malformed, &[user]).status, 400);
     }
@@ -513,6 +513,17 @@ fn a_proxy_that_is_not_trusted_fails_at_the_first_request() {
 }
 
 #[test]
+fn a_proxy_that_describes_no_request_is_in_the_log() {
+    let site = Site::start();
+    let forwarded = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/")];
+    let wrong = site.gateway.request("GET", "/authz/auth-request", &forwarded, "");
+    assert_eq!((wrong.status, wrong.body.as_str()), (400, ""));
+    site.gateway.log_with("\"refusal\":\"request_not_described\"");
+    let log = site.gateway.log_with("the proxy must send x-original-method");
+    assert_eq!(log.matches("requests of a proxy have status 400").count(), 1, "{log}");
+}
+
+#[test]
 fn claims_are_those_of_the_end_user_and_verified() {
     let (issuer, directory) = (Issuer::new(Algorithm::ES256), TempDir::new().unwrap());
     let builder = settings(&directory);
@@ -580,6 +591,22 @@ fn the_host_is_that_of_the_end_user() {
         [200, 403, 200]
     );
     assert_eq!([host("a,b"), host("a b"), host("a?b")], [400; 3]);
+    // Some proxies take these for the host whose unit is used up.
+    for spelling in
+        ["a.shop.example:x", "a.shop.example:1a", "a.shop.example:1:2", "[a.shop.example]"]
+    {
+        assert_eq!(host(spelling), 400, "{spelling}");
+        let headers = [("X-Forwarded-Host", spelling)];
+        assert_eq!(site.forward_auth("/", &headers).status, 400, "{spelling}");
+        let url = format!("http://{spelling}/");
+        let headers = [("X-Original-Method", "GET"), ("X-Original-URL", &url)];
+        let answer = site.gateway.request("GET", "/authz/auth-request", &headers, "");
+        assert_eq!(answer.status, 400, "{spelling}");
+        let request = format!(
+            "GET /authz/ext-authz/ HTTP/1.1\r\nHost: {spelling}\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(site.gateway.send(request.as_bytes()).status, 400, "{spelling}");
+    }
     let twice = [("X-Original-Host", "a"), ("X-Original-Host", "a")];
     assert_eq!(site.auth_request("/", &twice).status, 400);
     let request =

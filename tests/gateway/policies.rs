@@ -465,6 +465,7 @@ fn a_request_that_no_policy_can_judge_has_an_error() {
             "limit is for checks without policies",
         ),
         (json!({ "attributes": { "path": "/%" } }), 400, "ATTRIBUTE_MALFORMED"),
+        (json!({ "attributes": { "host": "shop:x" } }), 400, "must be a name or an address"),
         (json!({ "attributes": { "client.ip": "me" } }), 400, "must be an address"),
         (json!({ "attributes": [] }), 422, "dict_type"),
     ] {

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::address::canonical;
 use crate::attribute::AttributeName;
 use crate::entry::Entry;
+use crate::host::{self, is_host};
 use crate::path::{PathError, PathForm};
 use crate::secret_value::SecretValue;
 
@@ -106,6 +107,8 @@ pub enum AttributeError {
     Claim,
     /// The path is malformed.
     Path(PathError),
+    /// The host is malformed.
+    Host,
     /// `client.ip` is not an address.
     Address,
     /// The value is neither text nor a number nor a boolean.
@@ -118,6 +121,9 @@ impl fmt::Display for AttributeError {
             Self::Name(expected) => write!(f, "an attribute must be {expected}"),
             Self::Claim => f.write_str("`jwt.*` must come from a token"),
             Self::Path(error) => error.fmt(f),
+            Self::Host => f.write_str(
+                "`host` must be a name or an address, IPv6 in brackets, with an optional port",
+            ),
             Self::Address => f.write_str("`client.ip` must be an address"),
             Self::Shape => f.write_str("an attribute must be text, a number or a boolean"),
         }
@@ -241,9 +247,10 @@ impl<'r> Attributes<'r> {
         self.method = Some(method.to_ascii_uppercase());
     }
 
-    /// Sets the host from a Host header or an authority.
+    /// Sets the host from a Host header or an authority. The entry checks the rule of hosts before, if
+    /// the host can be refused.
     pub fn set_host(&mut self, host: &[u8]) {
-        self.host = Some(normalize_host(host));
+        self.host = Some(host::normalize(host));
     }
 
     /// Sets path and query from a request target.
@@ -378,7 +385,8 @@ impl<'r> Attributes<'r> {
     fn write(&mut self, name: &str, value: Cow<'r, [u8]>) -> Result<(), AttributeError> {
         match AttributeName::parse(name).map_err(AttributeError::Name)? {
             AttributeName::Method => self.set_method(&value),
-            AttributeName::Host => self.set_host(&value),
+            AttributeName::Host if is_host(&value) => self.set_host(&value),
+            AttributeName::Host => return Err(AttributeError::Host),
             AttributeName::Path => {
                 let path = self.form.normalize(&value).map_err(AttributeError::Path)?;
                 self.path = Some(path);
@@ -524,29 +532,6 @@ fn join(known: &mut Cow<'_, [u8]>, value: &[u8]) {
     let known = known.to_mut();
     known.push(b'/');
     known.extend(value);
-}
-
-/// Returns the host in lower case, without port and trailing dot.
-pub(crate) fn normalize_host(host: &[u8]) -> Vec<u8> {
-    let mut host = without_dots(host).to_ascii_lowercase();
-    if let Some(colon) = host.iter().rposition(|byte| *byte == b':')
-        && host.get(colon + 1..).is_some_and(|port| port.iter().all(u8::is_ascii_digit))
-        // An IPv6 address ends with a bracket, and without brackets it has no port.
-        && (host.get(..colon).is_some_and(|name| name.ends_with(b"]") || !name.contains(&b':')))
-    {
-        host.truncate(colon);
-    }
-    host.truncate(without_dots(&host).len());
-    host
-}
-
-/// Returns a host without the dots at its end. The form of a host must be its own form: records have
-/// it, and are read again.
-fn without_dots(mut host: &[u8]) -> &[u8] {
-    while let [rest @ .., b'.'] = host {
-        host = rest;
-    }
-    host
 }
 
 /// Returns a name or value of a query: `+` is a space, escapes are bytes, other bytes are

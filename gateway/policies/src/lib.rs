@@ -43,8 +43,8 @@
 //!
 //! * A file: [`parse`] (YAML within bounds), `read` and `document` (its form, and the
 //!   [`schema()`]), `validate` (values that cannot be wrong), [`problem`] (line and column).
-//! * A request: [`attribute`] (names), [`attributes`] (values), [`path`] and [`address`] (one form
-//!   each).
+//! * A request: [`attribute`] (names), [`attributes`] (values), [`path`], [`host`] and [`address`]
+//!   (one form each).
 //! * Matching: [`glob`], [`clause`], [`overrides`], the indexes, [`identity`] (keys), [`digest`]
 //!   (secret values), and [`judgement`] (the result); [`identity_keys`]: the keys to reset;
 //!   [`lease_key`]: the keys of concurrency limits.
@@ -78,6 +78,7 @@ pub mod duration;
 mod entry;
 pub mod explain;
 pub mod glob;
+pub mod host;
 pub mod identity;
 pub mod identity_keys;
 mod index;

@@ -23,8 +23,8 @@ pub enum PathError {
     TooLong,
     /// A `%` is not followed by two hexadecimal digits.
     Escape,
-    /// The path contains NUL.
-    Nul,
+    /// The path contains a control character, before which some servers end a path.
+    Control,
 }
 
 impl std::fmt::Display for PathError {
@@ -32,7 +32,7 @@ impl std::fmt::Display for PathError {
         f.write_str(match self {
             Self::TooLong => "the path must have at most 8192 bytes",
             Self::Escape => "each % in a path must be followed by two hexadecimal digits",
-            Self::Nul => "a path must not contain NUL",
+            Self::Control => "a path must not contain control characters",
         })
     }
 }
@@ -133,8 +133,8 @@ fn write_segment(raw: &[u8], lenient: bool) -> Result<String, PathError> {
             (b'%', _) => return Err(PathError::Escape),
             (byte, _) => (*byte, false),
         };
-        if byte == 0 && !lenient {
-            return Err(PathError::Nul);
+        if byte.is_ascii_control() && !lenient {
+            return Err(PathError::Control);
         }
         if is_unreserved(byte) || (!escaped && is_reserved(byte)) {
             written.push(char::from(byte));
@@ -251,8 +251,10 @@ mod tests {
         let form = PathForm::default();
         assert_eq!(form.normalize(b"/%zz"), Err(PathError::Escape));
         assert_eq!(form.normalize(b"/a%2"), Err(PathError::Escape));
-        assert_eq!(form.normalize(b"/a%00"), Err(PathError::Nul));
-        assert_eq!(form.normalize(b"/a\0"), Err(PathError::Nul));
+        for control in ["%00", "%0a", "%0D", "%1f", "%7F", "\0", "\n", "\u{7f}"] {
+            let path = format!("/a{control}");
+            assert_eq!(form.normalize(path.as_bytes()), Err(PathError::Control), "{path:?}");
+        }
         assert_eq!(form.normalize(&[b'a'; 8_193]), Err(PathError::TooLong));
         // The bound is not one of the query.
         let long_query = [b"/a?".as_slice(), &[b'a'; 8_193]].concat();

@@ -80,6 +80,15 @@ impl<'r> Attributes<'r> {
             (AttributeName::Path, RecordedValue::Text(text)) => {
                 self.set_target(text.as_bytes()).map_err(AttributeError::Path)
             }
+            // The host of a descriptor of Envoy can be outside the rule of hosts.
+            (AttributeName::Host, RecordedValue::Text(text)) => {
+                self.set_host(text.as_bytes());
+                Ok(())
+            }
+            (AttributeName::Host, RecordedValue::Bytes { hex }) => {
+                self.set_host(hex);
+                Ok(())
+            }
             (_, RecordedValue::Text(text)) => self.set(name, text),
             (_, RecordedValue::Bytes { hex }) => self.set_bytes(name, hex),
             (_, RecordedValue::List(_)) => Err(AttributeError::Shape),

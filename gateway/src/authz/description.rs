@@ -4,14 +4,14 @@
 //! that decides and comes twice could be read in two ways, by the proxy and by the gateway.
 
 use axum::http::{HeaderMap, Method, header::HOST, request::Parts};
+use policies::host::is_host;
 
 use super::{
     contract::{Call, Contract, Options},
-    faults::Fault,
+    faults::{Fault, Misconfiguration},
     original::OriginalRequest,
     proxies::Peer,
 };
-use crate::head::is_host;
 
 const ORIGINAL_METHOD: &str = "x-original-method";
 const ORIGINAL_URI: &str = "x-original-uri";
@@ -91,7 +91,7 @@ fn single<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h [
 /// a request whose method is missing is not GET.
 fn required<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<&'h [u8], Fault> {
     let value = single(headers, name)?;
-    value.ok_or_else(|| Fault::Malformed(format!("the proxy must send {name}")))
+    value.ok_or(Fault::Misconfigured(Misconfiguration::Description(name)))
 }
 
 fn malformed(part: &str) -> Fault {
@@ -191,7 +191,10 @@ mod tests {
                 }
                 let wrong: &[&str] = match name {
                     name if name.ends_with("Method") => &["", "G T", "GET,POST", "GET/"],
-                    name if name.ends_with("Host") => &["a b", "a,b", "a?b", "a/b", "a@b", "a#b"],
+                    name if name.ends_with("Host") => &[
+                        "a b", "a,b", "a?b", "a/b", "a@b", "a#b", "a:x", "a:1x", "a:1:2", "[a]",
+                        "[a]:1", "[::1", "::1",
+                    ],
                     _ => &["", "login", "/a b", "/a\tb", "http://a?/b", "http://", "**", "://a/b"],
                 };
                 for value in wrong {

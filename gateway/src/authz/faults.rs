@@ -1,7 +1,8 @@
 //! The reasons why a request of an end user has no decision.
 //!
 //! Some proxies let a request pass when the gateway answers with an error, so that a fault which an end
-//! user can cause has a status of 4xx. Faults of the configuration and of the gateway have one of 5xx.
+//! user can cause has a status of 4xx. Faults of the configuration and of the gateway have one of 5xx,
+//! but for a request that the proxy has not described.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -17,7 +18,7 @@ use crate::{callers::refusal::Refusal, error::Error, telemetry};
 /// The reason why a request of an end user has no decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The end user has sent a malformed request, or the proxy has not described the request.
+    /// The end user has sent a malformed request.
     Malformed(String),
     /// The configuration of the proxy or of the gateway is wrong.
     Misconfigured(Misconfiguration),
@@ -40,6 +41,8 @@ pub(crate) enum Misconfiguration {
     Options(String),
     /// The proxy is not authenticated.
     Proxy(Refusal),
+    /// The proxy has not sent this header, which describes the request of the end user.
+    Description(&'static str),
 }
 
 impl Misconfiguration {
@@ -50,6 +53,16 @@ impl Misconfiguration {
             Self::Policy(_) => "policy_unknown",
             Self::Options(_) => "options_malformed",
             Self::Proxy(refusal) => refusal.name(),
+            Self::Description(_) => "request_not_described",
+        }
+    }
+
+    /// Returns the status of the answer.
+    const fn status(&self) -> StatusCode {
+        match self {
+            // As for a malformed header.
+            Self::Description(_) => StatusCode::BAD_REQUEST,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -60,6 +73,7 @@ impl Misconfiguration {
             Self::Policy(_) => 1,
             Self::Options(_) => 2,
             Self::Proxy(_) => 3,
+            Self::Description(_) => 4,
         }
     }
 
@@ -79,6 +93,9 @@ impl Misconfiguration {
                                AUTHZ_CLIENT_CA_FILE"
                     .to_owned()
             }
+            Self::Description(header) => {
+                format!("the proxy must send {header}, or use the path of another contract")
+            }
         }
     }
 }
@@ -88,7 +105,8 @@ impl Fault {
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::Misconfigured(_) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Misconfigured(fault) => fault.status(),
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -132,7 +150,7 @@ impl From<Error> for Fault {
 /// The log of faults. A proxy that is configured wrongly has one with every request, so that each kind
 /// has a line at once, and then one every ten seconds.
 #[derive(Debug, Default)]
-pub(crate) struct FaultLog([Mutex<LogThrottle>; 4]);
+pub(crate) struct FaultLog([Mutex<LogThrottle>; 5]);
 
 impl FaultLog {
     /// Logs a fault, and adds its name to the log line of the request.
@@ -160,7 +178,8 @@ impl FaultLog {
                 fault = fault.name(),
                 requests = count,
                 seconds,
-                "requests of a proxy have status 500: {}",
+                "requests of a proxy have status {}: {}",
+                fault.status().as_u16(),
                 fault.advice()
             );
         }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::http::Method;
+use axum::http::{Method, header::CACHE_CONTROL};
 use envoy::original_request::{self, Authorization, AuthorizationAnswer};
+use policies::host::is_host;
 use store::Millis;
 use tokio::time::Instant;
 
@@ -13,7 +14,6 @@ use crate::{
         faults::Fault,
         original::OriginalRequest,
     },
-    head::is_host,
     headers,
     state::AppState,
 };
@@ -54,7 +54,11 @@ impl From<AuthzDecision> for AuthorizationAnswer {
     /// A fault that the end user can cause is a denial: Envoy can let a request pass after an error.
     fn from(AuthzDecision { outcome, mut headers, .. }: AuthzDecision) -> Self {
         let decision = match outcome {
-            AuthzOutcome::Allowed => Authorization::Allowed,
+            AuthzOutcome::Allowed => {
+                // Envoy would overwrite that of the service.
+                headers.retain(|(name, _)| *name != CACHE_CONTROL);
+                Authorization::Allowed
+            }
             AuthzOutcome::Denied => Authorization::Denied(DENIED),
             AuthzOutcome::Fault(fault) => {
                 if matches!(fault, Fault::Unavailable | Fault::Overloaded) {
@@ -74,10 +78,22 @@ impl From<AuthzDecision> for AuthorizationAnswer {
 mod tests {
     use envoy::original_request::{Authorization, AuthorizationAnswer};
 
-    use crate::authz::{
-        decide::AuthzDecision,
-        faults::{Fault, Misconfiguration},
+    use crate::{
+        authz::{
+            decide::{AuthzDecision, AuthzOutcome},
+            faults::{Fault, Misconfiguration},
+        },
+        headers,
     };
+
+    #[test]
+    fn a_grant_leaves_the_cache_control_of_the_service() {
+        for (outcome, expected) in [(AuthzOutcome::Allowed, 0), (AuthzOutcome::Denied, 1)] {
+            let headers = headers::NO_STORE.to_vec();
+            let decision = AuthzDecision { outcome, headers, decision: None };
+            assert_eq!(AuthorizationAnswer::from(decision).headers.len(), expected);
+        }
+    }
 
     #[test]
     fn a_fault_of_the_end_user_is_a_denial_and_any_other_is_none() {

@@ -211,9 +211,9 @@ impl PolicyCheck<'_> {
             {
                 Ok(())
             }
-            Err(error @ (AttributeError::Path(_) | AttributeError::Address)) => {
-                Err(Error::AttributeMalformed(error.to_string()))
-            }
+            Err(
+                error @ (AttributeError::Path(_) | AttributeError::Host | AttributeError::Address),
+            ) => Err(Error::AttributeMalformed(error.to_string())),
             Err(error) => Err(self.invalid(name, &error)),
         }
     }

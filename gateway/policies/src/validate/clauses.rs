@@ -2,10 +2,10 @@
 
 use crate::address::{Grouping, Network, NetworkError};
 use crate::attribute::AttributeName;
-use crate::attributes::normalize_host;
 use crate::clause::{Clause, Condition};
 use crate::document::{ClauseDocument, ConditionDocument};
 use crate::glob::Glob;
+use crate::host;
 use crate::path::PathForm;
 use crate::problem::shorten;
 use crate::read::{At, Entries};
@@ -84,7 +84,7 @@ impl Validator<'_> {
             AttributeName::Method => glob.value.to_ascii_uppercase(),
             AttributeName::Host => {
                 let lower = glob.value.to_ascii_lowercase();
-                let form = String::from_utf8_lossy(&normalize_host(lower.as_bytes())).into_owned();
+                let form = String::from_utf8_lossy(&host::normalize(lower.as_bytes())).into_owned();
                 self.check_form(glob, &lower, &form, "a host has neither port nor trailing dot")?;
                 form
             }

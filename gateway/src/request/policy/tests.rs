@@ -198,6 +198,11 @@ fn a_value_of_an_end_user_is_never_an_error_of_the_service() {
     for (name, value, detail) in [
         ("path", json!("/%zz"), "each % in a path must be followed by two hexadecimal digits"),
         ("path", json!("x".repeat(9_000)), "the path must have at most 8192 bytes"),
+        (
+            "host",
+            json!("shop.example:x"),
+            "`host` must be a name or an address, IPv6 in brackets, with an optional port",
+        ),
         ("client.ip", json!("unknown"), "`client.ip` must be an address"),
     ] {
         let body = attributes(&json!({ name: value })).to_string();
