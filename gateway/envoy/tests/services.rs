@@ -39,10 +39,13 @@ use envoy::{
             },
             tonic::{Code, IntoRequest, Request, Status, transport::Channel},
             tonic_health::pb::{HealthCheckRequest, health_client::HealthClient},
-            tonic_reflection::pb::v1::{
-                ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-                server_reflection_request::MessageRequest,
-                server_reflection_response::MessageResponse,
+            tonic_reflection::pb::{
+                v1::{
+                    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+                    server_reflection_request::MessageRequest,
+                    server_reflection_response::MessageResponse,
+                },
+                v1alpha,
             },
         },
     },
@@ -271,6 +274,25 @@ async fn names(running: &Running) -> Result<Vec<String>, Code> {
         panic!("{answer:?}")
     };
     Ok(list.service.into_iter().map(|service| service.name).collect())
+}
+
+#[tokio::test]
+async fn older_clients_have_reflection() {
+    let running = run(Fake::default()).await;
+    let mut client =
+        v1alpha::server_reflection_client::ServerReflectionClient::new(running.channel.clone());
+    let symbol = "envoy.service.ratelimit.v3.RateLimitService".to_owned();
+    let question = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(symbol),
+        ),
+    };
+    let answers = client.server_reflection_info(tokio_stream::once(question)).await;
+    let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
+    let response = answer.message_response.unwrap();
+    use v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse;
+    assert!(matches!(response, FileDescriptorResponse(_)), "{response:?}");
 }
 
 #[tokio::test]

@@ -23,9 +23,10 @@ use crate::{
     gateway::{Caller, Fault, Gateway},
 };
 
-/// The most bytes of a message. A descriptor, or a request of an end user, repeats parts of a head of at
-/// most 60 KiB, and Envoy lets the request pass when the message is refused.
-pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
+/// The most bytes of a message. Each entry of each descriptor can repeat parts of an end user's head of at
+/// most 60 KiB, and Envoy lets the request pass when the message is refused: so the bound is the usual
+/// one of gRPC, above sixty such entries.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// The metadata with the timeout of a call.
 const TIMEOUT: &str = "grpc-timeout";

@@ -62,9 +62,11 @@ impl Server {
             .add_service(MethodService::<ShouldRateLimit, G>::new(gateway))
             .add_service(MethodService::<Check, G>::new(gateway));
         if !gateway.needs_credentials()
-            && let Some(reflection) = reflection::service()
+            && let (Some(new), Some(old)) = (reflection::service(), reflection::older_service())
         {
-            routes.add_service(reflection.max_decoding_message_size(MAX_MESSAGE_BYTES));
+            routes
+                .add_service(new.max_decoding_message_size(MAX_MESSAGE_BYTES))
+                .add_service(old.max_decoding_message_size(MAX_MESSAGE_BYTES));
         }
         Self { routes: routes.routes(), health: Health::new(reporter, NAMES) }
     }
