@@ -1,6 +1,9 @@
 //! Whose units a request takes: each client has its own, whatever its headers say.
 
+use serde_json::json;
+
 use super::example::{Proxy, Site};
+use crate::harness::json_of;
 
 /// Units that do not return while a test runs. The policy of writes tells the method from the path.
 const POLICIES: &str = "
@@ -19,13 +22,19 @@ fn each_client_has_its_own_units_whatever_it_sends() {
             site.request_from(client, "GET", "/", headers, "").status
         };
         assert_eq!([from(2, &[]), from(2, &[]), from(2, &[])], [200, 200, 429], "{proxy:?}");
-        assert_eq!(from(3, &[]), 200, "{proxy:?}");
+        // The service sees the address that was limited.
+        let forged = [("X-Forwarded-For", "203.0.113.9")];
+        let echo = json_of(&site.request_from(3, "GET", "/", &forged, ""));
+        let seen = ["x-forwarded-for", "127.0.0.3"];
+        assert!(echo["headers"].as_array().unwrap().contains(&json!(seen)), "{proxy:?} {echo}");
         for forged in [
             ("X-Forwarded-For", "203.0.113.9"),
             ("X-Forwarded-For", "127.0.0.1"),
             ("X_Forwarded_For", "203.0.113.9"),
             ("X-Real-IP", "203.0.113.9"),
             ("Forwarded", "for=203.0.113.9"),
+            // Headers of the connection are removed by proxies.
+            ("Connection", "X-Forwarded-For, X-Forwarded-Host"),
         ] {
             assert_eq!(from(2, &[forged]), 429, "{proxy:?} {forged:?}");
             assert_eq!(from(2, &[forged, forged]), 429, "{proxy:?} {forged:?} twice");
@@ -47,8 +56,12 @@ fn each_client_has_its_own_units_whatever_it_sends() {
             "X-RateLimit-Key",
             "X-RateLimit-Policy",
             "X-RateLimit-Status",
+            "X-Forwarded-Proto",
+            "Connection",
         ] {
-            for value in ["/", "GET", "200"] {
+            for value in
+                ["/", "GET", "200", "X-Forwarded-Method, X-Original-Method, X-Forwarded-Uri"]
+            {
                 assert_eq!(write(&[(name, value)]), 429, "{proxy:?} {name}: {value}");
             }
         }
@@ -65,25 +78,7 @@ fn limits_hold_for_the_client_behind_a_chain_of_proxies() {
     /// A load balancer with the address 127.0.0.9, which appends the address of its client.
     const BALANCER: u8 = 9;
     for proxy in Proxy::ALL {
-        let with_balancer = |text: String| match proxy {
-            Proxy::Nginx => text.replace(
-                "X-Forwarded-For $remote_addr",
-                "X-Forwarded-For $proxy_add_x_forwarded_for",
-            ),
-            Proxy::Haproxy => text.replace(
-                "    http-request lua.ratelimit",
-                "    http-request set-src req.hdr(x-forwarded-for,-1) if { src 127.0.0.9 }\n    \
-                 http-request lua.ratelimit",
-            ),
-            Proxy::Caddy => text.replace(
-                "{\n\tadmin off",
-                "{\n\tservers {\n\t\ttrusted_proxies static 127.0.0.9\n\t}\n\tadmin off",
-            ),
-            Proxy::Traefik => text.replace(
-                "address: 127.0.0.1:8080",
-                "address: 127.0.0.1:8080\n    forwardedHeaders:\n      trustedIPs: [127.0.0.9]",
-            ),
-        };
+        let with_balancer = |text: String| proxy.behind_balancer(&text);
         let trusted = "127.0.0.1, 127.0.0.9";
         let site = Site::with(proxy, Some(POLICIES), trusted, &with_balancer);
         let through = |list: &str, others: &[(&str, &str)]| {

@@ -17,7 +17,7 @@ use crate::harness::{
 const CLIENT: u8 = 2;
 
 /// A gateway with policies that listens for gRPC, and its Redis.
-struct Limits {
+pub(super) struct Limits {
     gateway: Gateway,
     server: Server,
     grpc: u16,
@@ -49,15 +49,15 @@ impl Limits {
     }
 
     /// Starts a gateway with the policies of the examples.
-    fn of_examples(settings: &[(&str, &str)]) -> Self {
+    pub(super) fn of_examples(settings: &[(&str, &str)]) -> Self {
         Self::start(&example("policies.yaml"), settings)
     }
 }
 
 /// An Envoy in front of a service.
-struct Envoy {
+pub(super) struct Envoy {
     port: u16,
-    upstream: Upstream,
+    pub(super) upstream: Upstream,
     process: Process,
     #[expect(dead_code, reason = "it is deleted when this is dropped")]
     directory: TempDir,
@@ -65,7 +65,7 @@ struct Envoy {
 
 impl Envoy {
     /// Starts Envoy with a configuration of the examples, whose addresses are replaced.
-    fn start(configuration: &str, limits: &Limits) -> Self {
+    pub(super) fn start(configuration: &str, limits: &Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (port, upstream) = (free_port(), Upstream::start());
         let http = limits.gateway.address().port();
@@ -88,20 +88,20 @@ impl Envoy {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    fn get(&self, path: &str) -> Response {
+    pub(super) fn get(&self, path: &str) -> Response {
         self.request("GET", path, &[])
     }
 
-    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+    pub(super) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
         self.send(&http_request(method, path, headers, ""))
     }
 
-    fn send(&self, request: &[u8]) -> Response {
+    pub(super) fn send(&self, request: &[u8]) -> Response {
         self.send_from(CLIENT, request)
     }
 
     /// Returns the answer to a client at 127.0.0.`client`.
-    fn send_from(&self, client: u8, request: &[u8]) -> Response {
+    pub(super) fn send_from(&self, client: u8, request: &[u8]) -> Response {
         http_exchange_from(Ipv4Addr::new(127, 0, 0, client), self.address(), request)
             .unwrap_or_else(|error| panic!("{error}\n{}", self.process.log()))
     }
@@ -118,8 +118,14 @@ fn program() -> PathBuf {
     repository().join("target/proxies/envoy/server")
 }
 
-fn example(file: &str) -> String {
+pub(super) fn example(file: &str) -> String {
     fs::read_to_string(repository().join("examples/envoy").join(file)).unwrap()
+}
+
+/// Returns a configuration that lets requests pass when the gateway has no decision.
+pub(super) fn failing_open(text: &str) -> String {
+    text.replace("failure_mode_allow: false", "failure_mode_allow: true")
+        .replace("failure_mode_deny: true", "failure_mode_deny: false")
 }
 
 /// Returns the configuration of the rate limit service with these actions for all routes, and with this
@@ -243,7 +249,9 @@ fn hits_are_added_and_given_back() {
 #[ignore = "make test-proxies"]
 fn no_value_of_a_client_is_a_way_around_the_limit() {
     let limits = Limits::start(USERS, &[]);
-    let twice = format!("[{{{BY_USER}}}, {{{BY_USER}}}]");
+    // Each of the entries repeats the value, which together are more than 800 KiB.
+    let entries = ["{request_headers: {header_name: x-user, descriptor_key: user}}"; 8].join(", ");
+    let twice = format!("[{{actions: [{entries}]}}, {{actions: [{entries}]}}]");
     // An error would let the request pass.
     let envoy = Envoy::start(&rate_limit(&twice, "failure_mode_deny: false"), &limits);
     let long = "x".repeat(50 * 1024);
@@ -269,8 +277,7 @@ fn the_configuration_of_envoy_decides_without_redis_and_without_the_gateway() {
     let mut limits = Limits::of_examples(&[("REDIS_TIMEOUT_MS", "100")]);
     let text = example("rate-limit.yaml");
     let denies = Envoy::start(&text, &limits);
-    let allows = text.replace("failure_mode_deny: true", "failure_mode_deny: false");
-    let allows = Envoy::start(&allows, &limits);
+    let allows = Envoy::start(&failing_open(&text), &limits);
     assert_eq!((denies.get("/").status, allows.get("/").status), (200, 200));
     limits.server.kill();
     for _ in 0..3 {
@@ -308,6 +315,8 @@ fn use_up(envoy: &Envoy) -> Response {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.header("x-ratelimit-remaining"), Some(left.to_string().as_str()));
         assert_eq!(answer.header("ratelimit-policy"), Some("\"rate\";q=10;w=60"));
+        // The service decides about caches.
+        assert_eq!(answer.header("cache-control"), None);
     }
     let denied = envoy.get("/");
     assert_eq!((denied.status, denied.body.as_str()), (429, ""), "{denied:?}");
@@ -350,8 +359,7 @@ fn external_authorization_follows_the_configuration_without_a_decision() {
         let mut limits = Limits::of_examples(&[("REDIS_TIMEOUT_MS", "100")]);
         let text = example(file);
         let denies = Envoy::start(&text, &limits);
-        let allows = text.replace("failure_mode_allow: false", "failure_mode_allow: true");
-        let allows = Envoy::start(&allows, &limits);
+        let allows = Envoy::start(&failing_open(&text), &limits);
         assert_eq!((denies.get("/").status, allows.get("/").status), (200, 200), "{file}");
         limits.server.kill();
         assert_eq!((denies.get("/").status, allows.get("/").status), (503, 200), "{file}");

@@ -60,6 +60,41 @@ impl Proxy {
         self != Self::Traefik
     }
 
+    /// Returns the configuration behind a load balancer at 127.0.0.9, as docs/proxies.md says.
+    pub(super) fn behind_balancer(self, text: &str) -> String {
+        match self {
+            Self::Nginx => text.replace(
+                "X-Forwarded-For $remote_addr",
+                "X-Forwarded-For $proxy_add_x_forwarded_for",
+            ),
+            Self::Haproxy => text.replace(
+                "    http-request lua.ratelimit",
+                "    http-request set-src req.hdr(x-forwarded-for,-1) if { src 127.0.0.9 }\n    \
+                 http-request lua.ratelimit",
+            ),
+            Self::Caddy => text.replace(
+                "{\n\tadmin off",
+                "{\n\tservers {\n\t\ttrusted_proxies static 127.0.0.9\n\t}\n\tadmin off",
+            ),
+            Self::Traefik => text.replace(
+                "address: 127.0.0.1:8080",
+                "address: 127.0.0.1:8080\n    forwardedHeaders:\n      trustedIPs: [127.0.0.9]",
+            ),
+        }
+    }
+
+    /// Returns the configuration that fails open, if the proxy has one.
+    pub(super) fn failing_open(self, text: &str) -> Option<String> {
+        match self {
+            Self::Nginx => {
+                let text = text.replace("#proxy_intercept_errors", "proxy_intercept_errors");
+                Some(text.replace("#error_page", "error_page"))
+            }
+            Self::Haproxy => Some(text.replace("forward-auth closed", "forward-auth open")),
+            Self::Caddy | Self::Traefik => None,
+        }
+    }
+
     /// Returns the program with its arguments, to be run in a directory with the configuration.
     fn command(self, directory: &Path) -> Command {
         let own = |name: &str| repository().join("target/proxies").join(name).join("server");
@@ -164,9 +199,18 @@ impl Site {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Response {
-        let request = http_request(method, target, headers, body);
-        http_exchange_from(client_address(client), self.address, &request)
+        self.send_from(client, &http_request(method, target, headers, body))
+    }
+
+    /// Returns the answer to these bytes of a client at this address of the machine.
+    pub(super) fn send_from(&self, client: u8, request: &[u8]) -> Response {
+        self.try_from(client, request)
             .unwrap_or_else(|error| panic!("{:?}: {error}\n{}", self.proxy, self.process.log()))
+    }
+
+    /// Returns the same, or the error of the connection.
+    pub(super) fn try_from(&self, client: u8, request: &[u8]) -> io::Result<Response> {
+        http_exchange_from(client_address(client), self.address, request)
     }
 
     pub(super) fn get(&self, client: u8, target: &str) -> Response {
@@ -204,8 +248,7 @@ fn start(
             }
             let text = fs::read_to_string(file.path()).expect("a file of the example");
             let text = edit(text)
-                .replace("127.0.0.1:8080", &address.to_string())
-                .replace("http://:8080", &format!("http://:{port}"))
+                .replace(":8080", &format!(":{port}"))
                 .replace("127.0.0.1:8000", &format!("127.0.0.1:{gateway}"))
                 .replace("127.0.0.1:9000", &upstream.to_string())
                 // The machine can be slower than any service should be.

@@ -7,12 +7,20 @@ mod example;
 mod outages;
 // Whose units a request takes.
 mod addresses;
+// The host that the proxy selects is the host that the policies judge.
+mod hosts;
+// Heads of requests at the bounds of each proxy.
+mod heads;
+// Escaped slashes in paths.
+mod paths;
 // Decisions as clients see them.
 mod traffic;
 // The service behind the proxies.
 mod upstream;
 // Envoy: its rate limit service, and its external authorization.
 mod envoy;
+// What clients of Envoy can write.
+mod envoy_clients;
 // The gRPC services without a proxy.
 #[cfg(feature = "envoy")]
 mod grpc;

@@ -90,12 +90,8 @@ fn a_gateway_that_is_killed_and_restarted_closes_the_service_meanwhile() {
 #[test]
 #[ignore = "make test-proxies"]
 fn a_proxy_that_fails_open_serves_every_request_meanwhile() {
-    let fail_open = |text: String| {
-        let text = text.replace("#proxy_intercept_errors", "proxy_intercept_errors");
-        text.replace("#error_page", "error_page")
-            .replace("forward-auth closed", "forward-auth open")
-    };
     for proxy in [Proxy::Nginx, Proxy::Haproxy] {
+        let fail_open = |text: String| proxy.failing_open(&text).expect("it can fail open");
         let mut site = Site::with(proxy, Some(POLICIES), "127.0.0.1", &fail_open);
         let answers = under_load(&mut site, |site, answers| {
             answers.wait_for(200);
