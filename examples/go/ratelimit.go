@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -21,7 +22,10 @@ var limitHeaders = []string{
 // Attributes returns the values by which policies match and identify a request: the address of the
 // socket, never X-Forwarded-For, the method and the path.
 func Attributes(r *http.Request) map[string]any {
-	attributes := map[string]any{"method": r.Method, "path": r.URL.EscapedPath()}
+	// ServeMux routes by the decoded path in modules before Go 1.22, and the gateway decodes the path
+	// again. For a router that routes by the escaped path, use r.URL.EscapedPath().
+	path := (&url.URL{Path: r.URL.Path}).EscapedPath()
+	attributes := map[string]any{"method": r.Method, "path": path}
 	if address, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		// A link-local IPv6 address has the name of an interface after the percent sign.
 		attributes["client.ip"], _, _ = strings.Cut(address, "%")

@@ -118,7 +118,7 @@ fn limits<T>(example: &str, requirement: Option<T>, prepare: impl FnOnce(&Path, 
         |fail_open| Application::start(&script, directory.path(), &gateway, fail_open);
     let (open, closed) = (application(true), application(false));
 
-    each_client_has_its_limits(&open, &closed);
+    each_client_has_its_limits(example, &open, &closed);
     gateway.freeze();
     the_fail_switch_decides(&open, &closed);
     gateway.thaw();
@@ -129,7 +129,7 @@ fn limits<T>(example: &str, requirement: Option<T>, prepare: impl FnOnce(&Path, 
     report(&format!("examples/{example}"), true);
 }
 
-fn each_client_has_its_limits(open: &Application, closed: &Application) {
+fn each_client_has_its_limits(example: &str, open: &Application, closed: &Application) {
     // A check is late on a busy machine, and then the unit is lost: another client tries again.
     let mut clients = (2..=250).map(client_address);
     let client = eventually("no check of a client is late", || {
@@ -176,6 +176,15 @@ fn each_client_has_its_limits(open: &Application, closed: &Application) {
     });
     assert_eq!(denial.header("Retry-After"), Some("30"), "{denial:?}");
 
+    // Other spellings, which the server of one of the examples takes for the same path.
+    let decodes = ["django", "fastapi", "go"].contains(&example);
+    for path in ["/%6Cogin", "/LOGIN", "/login;x=1", "/;x/login"]
+        .into_iter()
+        .chain(decodes.then_some("/x%2F..%2Flogin"))
+    {
+        let answer = open.decided(logins, "POST", path, &[]);
+        assert_eq!(answer.status, 429, "{path}: {answer:?}");
+    }
     // A request whose path the gateway refuses does not escape the limits.
     let malformed = open.decided(client, "GET", &format!("/{}", "a".repeat(9000)), &[]);
     assert_eq!(malformed.status, 400, "{malformed:?}");

@@ -16,12 +16,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 def request_attributes(scope: Scope) -> Attributes:
     """Returns the address of the socket, the method and the path of a request."""
     client = scope.get("client")
-    raw_path = scope.get("raw_path")
     return {
         # A link-local IPv6 address has the name of an interface after the percent sign.
         "client.ip": client[0].partition("%")[0] if client else None,
         "method": scope.get("method", "GET"),
-        "path": raw_path.decode("latin-1") if raw_path else quote(scope["path"]),
+        # The application routes by the decoded path, and the gateway decodes the path again.
+        "path": quote(scope["path"]),
     }
 
 
