@@ -1,15 +1,14 @@
--- For wrk: POST requests that are made in advance, and one line of JSON with the measured values.
--- arguments: path, JSON of a body in which %d is the number of an identifier, number of identifiers
+-- For wrk: requests that are made in advance, and one line of JSON with the measured values.
+-- argument: a file of requests, each behind a line with its length in bytes
 
 local requests = {}
 
 function init(arguments)
-  local path, body, identifiers = arguments[1], arguments[2], tonumber(arguments[3])
-  local headers = wrk.headers
-  headers['Content-Type'] = 'application/json'
-  for number = 1, identifiers do
-    requests[number] = wrk.format('POST', path, headers, string.format(body, number))
+  local file = assert(io.open(arguments[1], 'rb'))
+  for length in file:lines() do
+    requests[#requests + 1] = file:read(tonumber(length))
   end
+  file:close()
 end
 
 function request()

@@ -1,8 +1,9 @@
-"""Services compared over HTTP: each is a process of its own on the core of the servers."""
+"""Services that are compared: each is a process of its own on the core of the servers."""
 
 import json
 import sys
 import urllib.request
+from functools import cached_property
 
 from scripts.benchmarks.servers import (
     BUILT,
@@ -14,8 +15,12 @@ from scripts.benchmarks.servers import (
     free_port,
 )
 
+from .load import words_of_wrk
+from .rounds import send_rounds
+
 CHECK = "/rate-limit/check"
 SCRIPTS = ROOT / "module" / "benches"
+IDENTIFIERS = 10_000
 
 BUCKET = {
     "identifier": "user_%d",
@@ -31,21 +36,30 @@ POLICIES = ROOT / "gateway" / "benches" / "policies"
 FLOOD = BUCKET | {"identifier": "flood", "limit": 1}
 
 
+def http_request(method, path, headers, body=""):
+    """Returns the bytes of a request."""
+    if body:
+        headers = {**headers, "Content-Length": len(body)}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", body]).encode()
+
+
 class Service(Process):
     """A service, with the body of its requests and the name of the service it is compared with."""
 
     path = CHECK
+    identifiers = IDENTIFIERS
 
     def __init__(self, name, base, port, words, body=BUCKET, environment=None, **options):
         self.base = base
         self.port = port
         self.body = json.dumps(body, separators=(",", ":"))
-        options = {"core": SERVER_CORE, "prefix": (), "threads": None} | options
+        options = {"core": SERVER_CORE, "prefix": (), "threads": None, "files": {}} | options
         environment = dict(environment or {})
         if options["threads"]:
             environment["TOKIO_WORKER_THREADS"] = str(options["threads"])
         words = [*options["prefix"], *words]
-        super().__init__(name, words, options["core"], environment)
+        super().__init__(name, words, options["core"], environment, options["files"])
         try:
             self.wait_for(self.is_ready)
         except BaseException:
@@ -54,6 +68,27 @@ class Service(Process):
 
     def is_ready(self):
         return self.accepts(self.port)
+
+    def request(self, number):
+        """Returns the request of an identifier."""
+        headers = {"Host": f"127.0.0.1:{self.port}", "Content-Type": "application/json"}
+        return http_request("POST", self.path, headers, self.body.replace("%d", str(number)))
+
+    @cached_property
+    def requests(self):
+        """The file of the requests of all identifiers."""
+        file = self.directory / "requests"
+        requests = map(self.request, range(self.identifiers))
+        file.write_bytes(b"".join(b"%d\n%b" % (len(each), each) for each in requests))
+        return file
+
+    def words_of_load(self, connections, seconds):
+        """Returns the command that sends requests, and prints what it has measured."""
+        return words_of_wrk(self.port, self.requests, connections, seconds)
+
+    def send_rounds(self, connections, rounds):
+        """Sends rounds of one request over each connection."""
+        send_rounds(self, connections, rounds)
 
     def get(self, path):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:

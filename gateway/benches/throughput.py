@@ -8,8 +8,17 @@ from functools import partial
 from scripts.benchmarks.paired import compared, rounds_of, spread
 from scripts.benchmarks.servers import LOAD_CORE, THROTTLECRAB, Redis
 
-from .load import IDENTIFIERS, load, measured_by_wrk, words_of_wrk
-from .services import BUCKET, FLOOD, LOG, Gateway, Throttlecrab, baseline, original
+from .load import load, measured, words_of_wrk
+from .services import (
+    BUCKET,
+    FLOOD,
+    IDENTIFIERS,
+    LOG,
+    Gateway,
+    Throttlecrab,
+    baseline,
+    original,
+)
 
 # Connections: seconds of a run. With more connections, opening them is a greater part of a run.
 SECONDS = {50: 1, 500: 2}
@@ -102,9 +111,9 @@ def measure_at(services, connections, rounds):
 
 
 def measure_one(service, connections):
-    measured = load(service, connections, SECONDS[connections])
-    service.verify(measured.pop("requests"))
-    return measured
+    run = load(service, connections, SECONDS[connections])
+    service.verify(run.pop("requests"))
+    return run
 
 
 def measure_flood(services, rounds):
@@ -112,17 +121,16 @@ def measure_flood(services, rounds):
     beside as many connections of any requests at the base."""
     gateway, base = services[OVER_REDIS], services[BASE]
 
-    def run(service, body):
-        flood_words = words_of_wrk(service, 50, 2)
-        flood_words[flood_words.index(service.body)] = body
-        words = words_of_wrk(service, OTHERS, 1)
+    def run(service, requests):
+        flood_words = words_of_wrk(service.port, requests, 50, 2)
+        words = service.words_of_load(OTHERS, 1)
         with subprocess.Popen(flood_words, stdout=subprocess.PIPE) as flood:
             others = subprocess.run(words, check=True, capture_output=True, text=True)
             flood.communicate()
-        return measured_by_wrk(service, others.stdout)["p99_ms"]
+        return measured(service, others.stdout)["p99_ms"]
 
-    flood = services[FLOODED].body
-    runs = {"gateway": lambda: run(gateway, flood), "base": lambda: run(base, base.body)}
+    flood = services[FLOODED].requests
+    runs = {"gateway": lambda: run(gateway, flood), "base": lambda: run(base, base.requests)}
     pairs = rounds_of(runs, rounds)
     return {
         "connections": OTHERS,

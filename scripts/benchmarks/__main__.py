@@ -8,6 +8,7 @@ import sys
 import time
 
 from gateway.benches import instructions as gateway_instructions
+from gateway.benches import proxies
 from gateway.benches import throughput as gateway
 from module.benches import instructions, memory, throughput, traffic
 
@@ -26,6 +27,7 @@ PARTS = {
     "gateway-instructions": gateway_instructions.measure,
     "policies": matching.measure,
     "gateway": gateway.measure,
+    "proxies": proxies.measure,
 }
 
 

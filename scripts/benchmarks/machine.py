@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from .servers import ROOT, THROTTLECRAB
+from .servers import ENVOY, ROOT, THROTTLECRAB
 
 
 def first_line(*words):
@@ -35,6 +35,13 @@ def version_of_throttlecrab():
     return first_line(THROTTLECRAB, "--version").split()[-1]
 
 
+def version_of_envoy():
+    if not ENVOY.exists():
+        return "not installed"
+    ran = subprocess.run([ENVOY, "--version"], capture_output=True, text=True, check=True)
+    return re.search(r"/(\d[\d.]*)/", ran.stdout)[1]
+
+
 def describe():
     redis = first_line(os.environ.get("REDIS_SERVER_BIN", "redis-server"), "--version")
     memory = int(field("/proc/meminfo", r"^MemTotal:\s*(\d+)"))
@@ -51,6 +58,7 @@ def describe():
         "wrk": first_line("wrk", "-v").split(" [")[0],
         "rustc": first_line("rustc", "--version"),
         "throttlecrab-server": version_of_throttlecrab(),
+        "Envoy": version_of_envoy(),
         "python": platform.python_version(),
         "FastAPI": version("fastapi"),
         "uvicorn": version("uvicorn"),

@@ -94,6 +94,27 @@ asked for, and `REDIS_TIMEOUT_MS=5000`, so that a stall of the machine is no out
   algorithm ([original](../../gateway/benches/original/app.py)).
 """
 
+PROXIES = """The gateway as proxies ask it, measured as above, with {connections} connections and medians of
+{rounds} rounds. One limit decides on each request.
+
+* *ShouldRateLimit* is the call of Envoy, over gRPC; *tonic and one INCR* serves it as *axum and one INCR*
+  serves a check ([baseline](../../gateway/benches/baseline/src/rate_limit_service.rs)). The load is a
+  client with one call at a time over each connection.
+* *forward authentication* is a request of a proxy, with the headers of an end user; *a check* asks the
+  same policies with a JSON body. Each end user has a token of its own, which the gateway has verified
+  before.
+
+"""
+
+ENVOY = """
+### Envoy
+
+{connections} connections to Envoy {version}, with one worker thread on core 0; wrk, the service behind
+Envoy (*axum alone*), the gateway and redis-server share core 1. *Added* is the difference of two runs of
+the same round.
+
+"""
+
 FLOOD = """
 ### Other clients beside a flood
 
@@ -129,6 +150,8 @@ def written(results):
         "Replication and append-only file": traffic(results["traffic"]),
         "Gateway": gateway(results),
     }
+    if "proxies" in results:
+        sections["Proxies"] = proxies(results["proxies"], results["machine"])
     body = "".join(f"\n## {title}\n\n{text}" for title, text in sections.items())
     machine = table(("", ""), results["machine"].items())
     return INTRODUCTION + summary(results) + HOW_TO_READ + machine + body
@@ -297,6 +320,32 @@ def gateway(results):
         f"Resident with 500 connections under load: {before:.1f} MiB after the runs above, "
         f"{after:.1f} MiB after\n{resident['requests']:,} requests more.\n"
     )
+
+
+def proxies(measured, machine):
+    text = PROXIES.format(**measured)
+    text += by_base(measured["calls"]) + "\n" + by_base(measured["forward_auth"])
+    if "envoy" in measured:
+        text += ENVOY.format(**measured["envoy"], version=machine["Envoy"])
+        text += behind_envoy(measured["envoy"])
+    return text
+
+
+def behind_envoy(measured):
+    """Returns the latencies through Envoy, and what the rate limit service adds to them."""
+    rows = [
+        (
+            name,
+            *(f"{each[field]:.2f}" for field in ("p50_ms", "p99_ms")),
+            f"{each['per_second']:,.0f}",
+            *(f"{each[field]:.1f}" for field in ("cpu_us", "gateway_us")),
+        )
+        for name, each in measured["services"].items()
+    ]
+    added = measured["added"]
+    rows.append(("added", spread(added["p50_ms"]), spread(added["p99_ms"]), "", "", ""))
+    times = ("processor time of Envoy, µs", "of the gateway, µs")
+    return table(("", "p50 ms", "p99 ms", "per second", *times), rows)
 
 
 def by_base(services):

@@ -18,6 +18,7 @@ BUILT = ROOT / "target" / "release"
 MODULE = BUILT / "libratelimit.so"
 PROGRAM = os.environ.get("REDIS_SERVER_BIN", "redis-server")
 THROTTLECRAB = ROOT / "target" / "tools" / "bin" / "throttlecrab-server"
+ENVOY = ROOT / "target" / "proxies" / "envoy" / "server"
 
 # Servers and load have a core each, on machines with two cores or more.
 SERVER_CORE, LOAD_CORE = (0, 1) if (os.cpu_count() or 1) > 1 else (None, None)
@@ -41,11 +42,14 @@ def pinned(core, words):
 
 
 class Process:
-    """A server in a directory of its own, which does not receive the Ctrl-C of the terminal."""
+    """A server in a directory of its own, which has the texts of `files` by their names. The server
+    does not receive the Ctrl-C of the terminal."""
 
-    def __init__(self, name, words, core=None, environment=None):
+    def __init__(self, name, words, core=None, environment=None, files=None):
         self.name = name
         self.directory = Path(tempfile.mkdtemp(prefix="ratelimit-bench-"))
+        for file, text in (files or {}).items():
+            (self.directory / file).write_text(text)
         self.log = self.directory / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(

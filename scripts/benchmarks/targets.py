@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from gateway.benches.calls import CALLED
+from gateway.benches.forward_auth import WITH_TOKEN, WITHOUT_TOKEN
 from gateway.benches.instructions import ONE_LIMIT, THREE_LIMITS
 from module.benches.commands import MULTI_ALONE, TB_ALONE, TB_DENIED, TB_GRANTED, TB_SHORT_LIVED
 
@@ -55,7 +57,15 @@ def written(results):
 
 
 def all_targets(results):
-    measures = (of_instructions, of_scripts, of_others, of_memory, of_gateway, of_policies)
+    measures = (
+        of_instructions,
+        of_scripts,
+        of_others,
+        of_memory,
+        of_gateway,
+        of_policies,
+        of_proxies,
+    )
     return [target for measure in measures for target in measure(results)]
 
 
@@ -195,3 +205,21 @@ def of_policies(results):
     for what, nanoseconds in results.get("policies", {}).items():
         name = f"judging a request among 1,000 policies and 10,000 overrides, {what}"
         yield Target(name, nanoseconds, matching.BOUND, "ns")
+
+
+# The most processor time of a request, in that of the base.
+PROXY_BOUNDS = {
+    "calls": {CALLED: 1.3},
+    "forward_auth": {WITHOUT_TOKEN: 1.15, WITH_TOKEN: 1.15},
+}
+
+
+def of_proxies(results):
+    proxies = results.get("proxies", {})
+    for part, bounds in PROXY_BOUNDS.items():
+        for name, bound in bounds.items():
+            if part in proxies:
+                measured = proxies[part][name]
+                at = f"{proxies['connections']} connections"
+                what = f"{name}, {at}, processor time to {measured['base']}"
+                yield Target(what, ratio(measured), bound)

@@ -1,6 +1,7 @@
 """The smaller sizes of a trial, which shows that every part runs and that every page is written. The
 figures of a trial mean nothing."""
 
+from gateway.benches import envoy
 from gateway.benches import instructions as gateway_instructions
 from gateway.benches import scale as gateway_scale
 from gateway.benches import throughput as gateway
@@ -27,6 +28,7 @@ def shorten():
     gateway_instructions.ROUNDS = (2, 6)
     gateway_instructions.REQUESTS = 4 * gateway_instructions.CONNECTIONS
     gateway.ROUNDS, gateway.REQUESTS, gateway.SECONDS = 1, 20_000, {50: 1, 500: 1}
+    envoy.SECONDS = 1
     scale.ROUNDS, gateway_scale.SECONDS = 1, 1
     module_scale.CALLS = {1: 5_000, 16: 20_000}
     scale.PARTS.update(
