@@ -338,7 +338,8 @@ def behind_envoy(measured):
             name,
             *(f"{each[field]:.2f}" for field in ("p50_ms", "p99_ms")),
             f"{each['per_second']:,.0f}",
-            *(f"{each[field]:.1f}" for field in ("cpu_us", "gateway_us")),
+            f"{each['cpu_us']:.1f}",
+            f"{each['gateway_us']:.1f}" if each["gateway_us"] else "",
         )
         for name, each in measured["services"].items()
     ]
