@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from contextlib import ExitStack
 
 from scripts.benchmarks.servers import LOAD_CORE, ROOT, Failure, pinned
 
@@ -42,3 +43,28 @@ def load(service, connections, seconds, meanwhile=None):
     run = measured(service, printed)
     requests = run["requests"]
     return {**run, "cpu_us": cpu / requests * 1e6, "user_us": user / requests * 1e6}
+
+
+def compare_time(service, base, connections, seconds):
+    """Returns the processor time of a request of a service, in that of its base. Both are under load
+    at the same time and, with one thread, on the same core: a machine that becomes slower does so for
+    both."""
+    both = (service, base)
+    before = [each.cpu_seconds() for each in both]
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(
+                subprocess.Popen(
+                    each.words_of_load(connections, seconds), stdout=subprocess.PIPE, text=True
+                )
+            )
+            for each in both
+        ]
+        printed = [run.communicate()[0] for run in runs]
+    after = [each.cpu_seconds() for each in both]
+    times = []
+    for each, start, end, text in zip(both, before, after, printed):
+        requests = measured(each, text)["requests"]
+        each.verify(requests)
+        times.append((end - start) / requests)
+    return times[0] / times[1]

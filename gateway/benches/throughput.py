@@ -8,7 +8,7 @@ from functools import partial
 from scripts.benchmarks.paired import compared, rounds_of, spread
 from scripts.benchmarks.servers import LOAD_CORE, THROTTLECRAB, Redis
 
-from .load import load, measured, words_of_wrk
+from .load import compare_time, load, measured, words_of_wrk
 from .services import (
     BUCKET,
     FLOOD,
@@ -22,7 +22,9 @@ from .services import (
 
 # Connections: seconds of a run. With more connections, opening them is a greater part of a run.
 SECONDS = {50: 1, 500: 2}
-ROUNDS = 7
+ROUNDS = 5
+# Runs of a service beside its base, for the ratio of their processor time.
+PAIRS = 11
 THREADS = (2, 4)
 REQUESTS = 1_000_000  # during which the memory must not grow
 ALONE = "axum alone"
@@ -94,6 +96,7 @@ def measure():
     return {
         "identifiers": IDENTIFIERS,
         "rounds": ROUNDS,
+        "pairs": PAIRS,
         "seconds": SECONDS,
         "connections": connections,
         "threads": threads,
@@ -107,7 +110,16 @@ def measure_at(services, connections, rounds):
         load(service, connections, 1)
     runs = {name: partial(measure_one, each, connections) for name, each in services.items()}
     bases = {name: service.base for name, service in services.items()}
-    return compared(rounds_of(runs, rounds), bases)
+    results = compared(rounds_of(runs, rounds), bases)
+    for name, service in services.items():
+        base = services[service.base]
+        if base is not service:
+            pairs = (
+                compare_time(service, base, connections, SECONDS[connections])
+                for _ in range(PAIRS)
+            )
+            results[name]["ratios"]["cpu_us"] = spread(pairs)
+    return results
 
 
 def measure_one(service, connections):

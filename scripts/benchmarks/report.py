@@ -16,9 +16,10 @@ Written by `make bench`, which measures all of this in one run; the figures are 
 
 HOW_TO_READ = """
 Compare ratios. Instructions are counted and repeat within 1%. The system counts the processor time
-of a process: a ratio is the median of short rounds, each of which measures both sides, and its range
-over all rounds is in parentheses. Requests per second and latencies also depend on the processor
-time that the load generator gets: they differ by tens of percent from run to run.
+of a process: a ratio is the median of short runs, each of which measures both sides, and its range
+over all runs is in parentheses. Two services are under load at the same time, on the same core, so
+that a machine that becomes slower does so for both. Requests per second and latencies also depend on
+the processor time that the load generator gets: they differ by tens of percent from run to run.
 
 ## The machine
 
@@ -78,8 +79,9 @@ file. Names of keys have 16 bytes.
 GATEWAY = """wrk, POST with a JSON body, {identifiers:,} identifiers at random, keep-alive, requests
 that are made in advance. Each service has core 0 to itself and one worker thread; wrk and
 redis-server share core 1. Medians of {rounds} rounds of a second (two with 500 connections), in each
-of which every service had its turn; ratios are to the first row of the same table. Every answer
-has status 200, and is a grant where the name says nothing else: the metrics of the gateway confirm
+of which every service had its turn; ratios are to the first row of the same table. The ratios of
+processor time are the medians of {pairs} more runs, in each of which the service and the first row
+share core 0, both under load. Every answer has status 200, and is a grant where the name says nothing else: the metrics of the gateway confirm
 it. The gateway runs with its defaults, but for `LOG_LEVEL=WARNING` where no line per request is
 asked for, and `REDIS_TIMEOUT_MS=5000`, so that a stall of the machine is no outage.
 

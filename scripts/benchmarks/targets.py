@@ -172,7 +172,7 @@ def of_gateway(results):
         ours, theirs = services["gateway with memory://"], services.get("throttlecrab in memory")
         if theirs:
             what = f"gateway with memory://, {at}, processor time to throttlecrab"
-            yield Target(what, ours["cpu_us"] / theirs["cpu_us"], 1)
+            yield Target(what, ratio(ours) / ratio(theirs), 1)
     for name, measured in gateway["threads"].items():
         if name.startswith("gateway"):
             bound = 1.2 if "memory" in name else 1.15

@@ -27,7 +27,8 @@ def shorten():
     traffic.KEYS = 100
     gateway_instructions.ROUNDS = (2, 6)
     gateway_instructions.REQUESTS = 4 * gateway_instructions.CONNECTIONS
-    gateway.ROUNDS, gateway.REQUESTS, gateway.SECONDS = 1, 20_000, {50: 1, 500: 1}
+    gateway.ROUNDS, gateway.PAIRS, gateway.REQUESTS = 1, 1, 20_000
+    gateway.SECONDS = {50: 1, 500: 1}
     envoy.SECONDS = 1
     scale.ROUNDS, gateway_scale.SECONDS = 1, 1
     module_scale.CALLS = {1: 5_000, 16: 20_000}
