@@ -177,11 +177,15 @@ fn each_client_has_its_limits(example: &str, open: &Application, closed: &Applic
     assert_eq!(denial.header("Retry-After"), Some("30"), "{denial:?}");
 
     // Other spellings, which the server of one of the examples takes for the same path.
-    let decodes = ["django", "fastapi", "go"].contains(&example);
-    for path in ["/%6Cogin", "/LOGIN", "/login;x=1", "/;x/login"]
-        .into_iter()
-        .chain(decodes.then_some("/x%2F..%2Flogin"))
-    {
+    let escaped_slash = ["/x%2F..%2Flogin"].as_slice();
+    let parameters = ["/login;x=1", "/;x/login"].as_slice();
+    let others = match example {
+        // In Python `;` is a part of a name like any other.
+        "django" | "fastapi" => escaped_slash.to_vec(),
+        "go" => [escaped_slash, parameters].concat(),
+        _ => parameters.to_vec(),
+    };
+    for path in ["/%6Cogin", "/LOGIN"].into_iter().chain(others) {
         let answer = open.decided(logins, "POST", path, &[]);
         assert_eq!(answer.status, 429, "{path}: {answer:?}");
     }
