@@ -1,4 +1,7 @@
-use super::*;
+use super::{AttributeError, Attributes, Claims, RequestError, Value};
+use crate::attribute::AttributeName;
+use crate::entry::Entry;
+use crate::path::{PathError, PathForm};
 
 fn value(attributes: &Attributes<'_>, name: &str) -> Result<Option<String>, RequestError> {
     let name = AttributeName::parse(name).unwrap();
