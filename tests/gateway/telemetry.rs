@@ -7,8 +7,9 @@ use std::path::Path;
 use std::thread;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::harness::{Gateway, Server, eventually};
+use crate::harness::{Gateway, Server, eventually, repository};
 
 /// Returns the value of a series, named as in `/metrics`, or `None` when `/metrics` does not have
 /// the series.
@@ -292,4 +293,38 @@ fn the_dashboard_and_the_alerts_name_metrics_that_exist() {
         let unknown = named.difference(&exported).collect::<Vec<_>>();
         assert!(unknown.is_empty(), "{file}: {unknown:?} are not in\n{page}");
     }
+}
+
+/// Returns the names of metrics in the table below a heading of a page.
+fn documented(page: &str, heading: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(repository().join(page)).unwrap();
+    let (_, section) = text.split_once(&format!("\n## {heading}\n")).unwrap();
+    let rows = section.lines().take_while(|line| !line.starts_with("## "));
+    let names = rows.filter_map(|row| row.strip_prefix("| `")?.split('|').next());
+    let names = names.flat_map(|cell| cell.split(", "));
+    names.map(|name| name.trim_matches(['`', ' ']).to_owned()).filter(|name| name != "…").collect()
+}
+
+#[test]
+fn the_tables_of_metrics_have_what_the_gateway_exports() {
+    let (server, directory) = (Server::start(), TempDir::new().unwrap());
+    let file = directory.path().join("policies.yaml");
+    let policies =
+        "{version: 1, policies: [{name: all, by: [], limits: [{name: a, limit: 1, per: 1s}]}]}";
+    fs::write(&file, policies).unwrap();
+    let settings = Gateway::builder().redis(&server);
+    let gateway = settings.env("POLICIES_FILE", &file.display().to_string()).start();
+    check(&gateway, "token_bucket", 1);
+    let page = gateway.get("/metrics").body;
+    let exported = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    // The metrics of the process are listed in part.
+    let exported = exported.filter(|name| !name.starts_with("process_"));
+    let exported: BTreeSet<_> = exported.map(str::to_owned).collect();
+    // A gateway without GRPC_PORT has none of gRPC.
+    let of_others = ["process_", "grpc_", "ratelimit_rls_"];
+    let mut listed = documented("docs/gateway.md", "Watching it");
+    listed.retain(|name| !of_others.iter().any(|prefix| name.starts_with(prefix)));
+    assert_eq!(listed, exported);
+    let of_policies = documented("docs/policies.md", "Metrics");
+    assert!(of_policies.len() > 3 && of_policies.is_subset(&exported), "{of_policies:?}");
 }

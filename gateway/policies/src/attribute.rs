@@ -57,7 +57,9 @@ impl AttributeName {
         if text.is_empty() || text.len() > MAX_NAME_BYTES {
             return Err("a name of 1 to 256 bytes");
         }
-        if text.chars().any(|letter| letter.is_control()) {
+        // Nearly all names are like this.
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_plain && text.chars().any(char::is_control) {
             return Err("a name without control characters");
         }
         match text {
@@ -82,7 +84,7 @@ impl AttributeName {
                     .ok_or("`client.ip/V4/V6`, such as `client.ip/24/56`"),
                 None => Err("`client.ip`"),
             },
-            _ if text.contains(char::is_whitespace) => Err("a word without spaces"),
+            _ if !is_plain && text.contains(char::is_whitespace) => Err("a word without spaces"),
             _ => Ok(Self::Word(text.into())),
         }
     }

@@ -23,7 +23,7 @@ pub struct Explanation<'p> {
     pub version: &'p str,
     /// The policies that were tried, in order.
     pub tried: Vec<PolicyExplanation<'p>>,
-    /// Attributes of the request that no policy reads.
+    /// Words, parameters and headers of the request that no policy reads.
     pub unread: Vec<String>,
     /// The decision, as far as it needs no state: `limited`, `unlimited`, `blocked`, `missing`,
     /// `unmatched` or `error`.
@@ -96,7 +96,7 @@ impl Policies {
     pub fn explain<'p>(&'p self, attributes: &Attributes<'_>, now: Instant) -> Explanation<'p> {
         let judged = self.judge(attributes, now);
         let mut explanation = self.summarize(&judged);
-        explanation.unread = self.unread(attributes);
+        explanation.unread = self.unread(attributes).map(|name| name.to_string()).collect();
         let applied = judged.as_ref().ok().and_then(|judgement| judgement.policy);
         if let Some(name) = &attributes.policy {
             if let Ok(policy) = self.policy_for(name, attributes) {
@@ -228,13 +228,6 @@ impl Policies {
         }
         let missing = identity.values.iter().position(|value| *value == PartValue::Missing);
         Ok(missing.and_then(|at| policy.by.get(at)).map(|part| &part.attribute))
-    }
-
-    /// Returns the attributes of a request that no policy reads.
-    fn unread(&self, attributes: &Attributes<'_>) -> Vec<String> {
-        let mut unread = attributes.written_names();
-        unread.retain(|name| !self.reads.contains(name));
-        unread.iter().map(ToString::to_string).collect()
     }
 }
 

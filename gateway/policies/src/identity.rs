@@ -3,6 +3,7 @@
 //! A key is PREFIX + `policy:LIMIT:KIND:{POLICY|ID}`. Everything between the braces is what Redis
 //! Cluster hashes, so that all limits of one identity are in one slot.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
@@ -17,6 +18,9 @@ use crate::kind::Kind;
 /// The most bytes of an identity that is written out; a longer one becomes a digest.
 pub const MAX_ID_BYTES: usize = 200;
 
+/// The most bytes of nearly all identities.
+const MOST_ID_BYTES: usize = 48;
+
 /// An attribute whose value is a part of an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityPart {
@@ -28,18 +32,18 @@ pub struct IdentityPart {
 
 /// The value of a part in one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum PartValue {
+pub(crate) enum PartValue<'v> {
     Missing,
-    Text(Box<[u8]>),
+    Text(Cow<'v, [u8]>),
     Group(Network),
 }
 
-impl PartValue {
+impl PartValue<'_> {
     /// Returns the value as patterns match it and as explanations contain it.
-    pub(crate) fn text(&self) -> Option<std::borrow::Cow<'_, [u8]>> {
+    pub(crate) fn text(&self) -> Option<Cow<'_, [u8]>> {
         match self {
             Self::Missing => None,
-            Self::Text(text) => Some(std::borrow::Cow::Borrowed(text)),
+            Self::Text(text) => Some(Cow::Borrowed(text)),
             Self::Group(network) => Some(network.to_string().into_bytes().into()),
         }
     }
@@ -47,17 +51,17 @@ impl PartValue {
 
 /// The values of an identity in one request, and the text of all of them.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    pub(crate) values: SmallVec<[PartValue; 4]>,
+pub(crate) struct Identity<'v> {
+    pub(crate) values: SmallVec<[PartValue<'v>; 4]>,
     /// The escaped values, joined. Only keys need a digest of this text.
     pub(crate) written: String,
 }
 
-impl Identity {
+impl<'v> Identity<'v> {
     /// Returns the identity of a request.
     pub(crate) fn of(
         parts: &[IdentityPart],
-        attributes: &Attributes<'_>,
+        attributes: &'v Attributes<'_>,
         hash_key: Option<&HashKey>,
     ) -> Result<Self, RequestError> {
         let mut values = SmallVec::with_capacity(parts.len());
@@ -100,7 +104,7 @@ impl Identity {
 /// Returns the ID of one value, for the key of a limit that is in no file.
 #[must_use]
 pub fn id_of(value: &[u8]) -> String {
-    let values = SmallVec::from_iter([PartValue::Text(value.into())]);
+    let values = SmallVec::from_iter([PartValue::Text(Cow::Borrowed(value))]);
     let written = write_values(&values);
     let mut id = String::with_capacity(written.len().min(MAX_ID_BYTES));
     Identity { values, written }.write_id(&mut id);
@@ -108,20 +112,20 @@ pub fn id_of(value: &[u8]) -> String {
 }
 
 /// Returns the value of a part in a request.
-pub(crate) fn part_value(
+pub(crate) fn part_value<'v>(
     part: &IdentityPart,
-    attributes: &Attributes<'_>,
+    attributes: &'v Attributes<'_>,
     hash_key: Option<&HashKey>,
-) -> Result<PartValue, RequestError> {
+) -> Result<PartValue<'v>, RequestError> {
     Ok(match attributes.value(&part.attribute)? {
         // A list names no one identity.
         Value::Missing | Value::List(_) => PartValue::Missing,
-        Value::Secret(secret) => secret
-            .identity()
-            .map_or(PartValue::Missing, |digest| PartValue::Text(digest.as_bytes().into())),
+        Value::Secret(secret) => secret.identity().map_or(PartValue::Missing, |digest| {
+            PartValue::Text(digest.as_bytes().to_vec().into())
+        }),
         Value::Text(text) => match hash_key {
             Some(key) if part.secret => PartValue::Text(key.digest(&text).into_bytes().into()),
-            _ => PartValue::Text(text.into()),
+            _ => PartValue::Text(text),
         },
         Value::Address(address) => {
             let group = match &part.attribute {
@@ -139,8 +143,8 @@ pub(crate) fn part_value(
 }
 
 /// Writes the values of an identity so that each list of values has a text of its own.
-fn write_values(values: &[PartValue]) -> String {
-    let mut written = String::new();
+fn write_values(values: &[PartValue<'_>]) -> String {
+    let mut written = String::with_capacity(MOST_ID_BYTES);
     for (index, value) in values.iter().enumerate() {
         if index > 0 {
             written.push('|');
@@ -166,9 +170,16 @@ pub(crate) fn is_id(text: &str) -> bool {
 /// Writes a value: every byte but letters, digits and `._-:/@~` becomes `%` and two digits. A `~`
 /// at the beginning of all values is escaped too, because there it marks a digest.
 pub(crate) fn escape(value: &[u8], written: &mut String) {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-:/@~".contains(byte);
+    if let Ok(text) = str::from_utf8(value)
+        && value.iter().all(plain)
+        && !(written.is_empty() && text.starts_with('~'))
+    {
+        written.push_str(text);
+        return;
+    }
     for byte in value {
-        let plain = byte.is_ascii_alphanumeric() || b"._-:/@~".contains(byte);
-        if plain && !(*byte == b'~' && written.is_empty()) {
+        if plain(byte) && !(*byte == b'~' && written.is_empty()) {
             written.push(char::from(*byte));
         } else {
             let _ = write!(written, "%{byte:02X}");
@@ -180,10 +191,10 @@ pub(crate) fn escape(value: &[u8], written: &mut String) {
 mod tests {
     use super::*;
 
-    fn identity(values: &[Option<&[u8]>]) -> Identity {
-        let values: SmallVec<[PartValue; 4]> = values
+    fn identity<'v>(values: &[Option<&'v [u8]>]) -> Identity<'v> {
+        let values: SmallVec<[PartValue<'_>; 4]> = values
             .iter()
-            .map(|value| value.map_or(PartValue::Missing, |text| PartValue::Text(text.into())))
+            .map(|value| value.map_or(PartValue::Missing, |text| PartValue::Text(Cow::from(text))))
             .collect();
         let written = write_values(&values);
         Identity { values, written }

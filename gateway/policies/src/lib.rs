@@ -48,7 +48,8 @@
 //! * Matching: [`glob`], [`clause`], [`overrides`], the indexes, [`identity`] (keys), [`digest`]
 //!   (secret values), and [`judgement`] (the result); [`identity_keys`]: the keys to reset;
 //!   [`lease_key`]: the keys of concurrency limits.
-//! * [`explain`]: the account of a request, clause by clause; [`record`]: its attributes for a log.
+//! * [`explain`]: the account of a request, clause by clause; `unread`: its attributes that no policy
+//!   reads; [`record`]: its attributes for a log.
 //!
 //! # Guarantees
 //!
@@ -102,6 +103,7 @@ mod recorded_attribute;
 mod recorded_value;
 mod schema;
 mod secret_value;
+mod unread;
 mod validate;
 
 pub use kind::Kind;

@@ -169,6 +169,7 @@ impl Policies {
             return Ok(Some(judged));
         };
         let request = Request { policies: self, attributes, now };
+        judged.limits.reserve_exact(limits.len());
         for spec in limits {
             if let Some(attribute) = request.judge_limit(policy, spec, &identity, &mut judged)? {
                 judged.outcome = Outcome::Missing { attribute };
@@ -319,7 +320,7 @@ impl Request<'_, '_> {
         &self,
         policy: &'p Policy,
         spec: &'p LimitSpec,
-        identity: &Identity,
+        identity: &Identity<'_>,
         judged: &mut PolicyJudgement<'p>,
     ) -> Result<Option<&'p AttributeName>, RequestError> {
         if matches!(spec.rate, Rate::Concurrency { .. }) && !self.attributes.lease {
@@ -340,16 +341,14 @@ impl Request<'_, '_> {
             }
             None => None,
         };
-        let identity = own.as_ref().unwrap_or(identity);
+        let kind = spec.rate.kind();
+        let key = |identity: &Identity<'_>| {
+            identity.key(&self.policies.key_prefix, &policy.name, &spec.name, kind)
+        };
         let limit = JudgedLimit {
-            key: identity.key(
-                &self.policies.key_prefix,
-                &policy.name,
-                &spec.name,
-                spec.rate.kind(),
-            ),
+            key: own.as_ref().map_or_else(|| key(identity), key),
             name: &spec.name,
-            kind: spec.rate.kind(),
+            kind,
             limit: spec.rate.limit(),
             window: self.window(&spec.rate)?,
             capacity: spec.rate.capacity(),

@@ -116,7 +116,7 @@ impl Override {
     /// Returns whether the override applies to a request.
     pub(crate) fn applies(
         &self,
-        identity: &Identity,
+        identity: &Identity<'_>,
         attributes: &Attributes<'_>,
         now: Instant,
     ) -> Result<bool, RequestError> {
@@ -154,7 +154,7 @@ impl Override {
 
 impl ByPatterns {
     /// Returns whether the patterns hold for an identity. A missing value has no pattern.
-    pub(crate) fn hold(&self, identity: &Identity) -> bool {
+    pub(crate) fn hold(&self, identity: &Identity<'_>) -> bool {
         self.patterns.iter().zip(&identity.values).all(|(pattern, value)| match (pattern, value) {
             (_, PartValue::Missing) => false,
             (IdentityPattern::Network(None), PartValue::Group(_)) => true,
@@ -198,7 +198,10 @@ impl Overrides {
     }
 
     /// Returns the overrides that may apply to an identity, in order.
-    pub(crate) fn find<'o>(&'o self, identity: &Identity) -> impl Iterator<Item = &'o Override> {
+    pub(crate) fn find<'o>(
+        &'o self,
+        identity: &Identity<'_>,
+    ) -> impl Iterator<Item = &'o Override> {
         let mut found = Candidates::default();
         found.add(&self.others);
         match identity.values.first() {

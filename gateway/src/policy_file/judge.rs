@@ -18,6 +18,7 @@ use super::{
     end_users::{EndUserTokens, RequestClaims},
     limit_checks::{lease_check, limit_check},
     load::now,
+    metrics,
     policy_names::PolicyNames,
 };
 use crate::{error::Error, limits::NamedLimits, request::policy::PolicyCheck};
@@ -116,16 +117,17 @@ impl Judge {
     /// # Errors
     ///
     /// As [`PolicyCheck::judge`].
-    pub(crate) fn judge(&self, check: &PolicyCheck<'_>) -> Result<JudgedCheck, Error> {
+    pub(crate) fn judge(&self, check: &PolicyCheck<'_>) -> Result<Box<JudgedCheck>, Error> {
         let claims = RequestClaims::new(self.end_users.as_deref(), check.token());
         let attributes = check.attributes(self.policies.path_form(), &claims, false)?;
+        metrics::count_unread(self.policies.count_unread(&attributes));
         let judgement = self.policies.judge(&attributes, self.now);
         let judgement = judgement.map_err(|error| check.error(&error))?;
         let mut leases = judgement.limits.iter().filter(|limit| limit.kind == Kind::Concurrency);
         if let (None, Some(limit)) = (check.lease, leases.next()) {
             return Err(check.without_holder(limit.name));
         }
-        Ok(self.conclude(judgement, &attributes, check.lease))
+        Ok(Box::new(self.conclude(judgement, &attributes, check.lease)))
     }
 
     fn conclude(
@@ -136,12 +138,17 @@ impl Judge {
     ) -> JudgedCheck {
         let record = || DecisionRecord::new(&self.policies, attributes, holder, self.now);
         let record = self.logs_decisions.then(|| Box::new(record()));
-        JudgedCheck { record, ..JudgedCheck::new(judgement, self.now, holder) }
+        JudgedCheck::new(judgement, self.now, holder, record)
     }
 }
 
 impl JudgedCheck {
-    fn new(judgement: Judgement<'_>, now: Instant, holder: Option<Holder>) -> Self {
+    fn new(
+        judgement: Judgement<'_>,
+        now: Instant,
+        holder: Option<Holder>,
+        record: Option<Box<DecisionRecord>>,
+    ) -> Self {
         let verdict = Verdict::of(&judgement, now);
         let fail_mode = judgement.on_error().map(|on_error| match on_error {
             OnError::Closed => FailMode::Closed,
@@ -157,11 +164,11 @@ impl JudgedCheck {
                 plan: plan.map(str::to_owned),
                 r#override: r#override.map(|entry| entry.info().into()),
             },
-            limits: named(&limits, fail_mode, holder),
+            limits: named(limits, fail_mode, holder),
             trials: shadows.into_iter().map(Trial::from).collect(),
             skipped: skipped.iter().map(|policy| policy.name.to_string()).collect(),
             has_headers,
-            record: None,
+            record,
         }
     }
 
@@ -215,7 +222,7 @@ impl From<Shadow<'_>> for Trial {
                 r#override: r#override.map(|entry| entry.info().into()),
             },
             denied: denied || limits.iter().any(is_exceeded),
-            limits: named(&limits, None, None),
+            limits: named(limits, None, None),
         }
     }
 }
@@ -227,18 +234,24 @@ fn is_exceeded(limit: &JudgedLimit<'_>) -> bool {
 
 /// Returns the limits with their names. Without a holder no limit is one of leases.
 fn named(
-    limits: &[JudgedLimit<'_>],
+    limits: Vec<JudgedLimit<'_>>,
     fail_mode: Option<FailMode>,
     holder: Option<Holder>,
 ) -> NamedLimits {
-    let checks =
-        limits.iter().filter_map(|limit| Some((limit.name.to_owned(), limit_check(limit)?)));
-    let leases = holder.into_iter().flat_map(|holder| {
-        let check = move |limit: &JudgedLimit<'_>| {
-            Some((limit.name.to_owned(), lease_check(limit, holder)?))
-        };
-        limits.iter().filter_map(check)
-    });
-    let ((names, checks), (lease_names, leases)) = (checks.unzip(), leases.unzip());
+    let (mut names, mut checks) =
+        (Vec::with_capacity(limits.len()), Vec::with_capacity(limits.len()));
+    let (mut lease_names, mut leases) = (Vec::new(), Vec::new());
+    for limit in limits {
+        let name = limit.name.to_owned();
+        if limit.kind == Kind::Concurrency {
+            if let Some(lease) = holder.and_then(|holder| lease_check(limit, holder)) {
+                lease_names.push(name);
+                leases.push(lease);
+            }
+        } else if let Some(check) = limit_check(limit) {
+            names.push(name);
+            checks.push(check);
+        }
+    }
     NamedLimits { names, lease_names, check: LimitsCheck { limits: checks, leases, fail_mode } }
 }

@@ -11,9 +11,9 @@ use super::quota_rule;
 
 /// Returns the check of a limit, or `None` for a limit of what happens at the same time, whose units are
 /// leases.
-pub(crate) fn limit_check(judged: &JudgedLimit<'_>) -> Option<LimitCheck> {
+pub(crate) fn limit_check(judged: JudgedLimit<'_>) -> Option<LimitCheck> {
     Some(LimitCheck {
-        key: judged.key.clone(),
+        key: judged.key,
         quota: quota_rule::of_rate(judged.rate)?,
         cost: judged.cost,
         charge: match judged.charge {
@@ -24,7 +24,7 @@ pub(crate) fn limit_check(judged: &JudgedLimit<'_>) -> Option<LimitCheck> {
 }
 
 /// Returns the check of a limit of what happens at the same time, or `None` for another limit.
-pub(super) fn lease_check(judged: &JudgedLimit<'_>, holder: Holder) -> Option<LeaseCheck> {
+pub(super) fn lease_check(judged: JudgedLimit<'_>, holder: Holder) -> Option<LeaseCheck> {
     let Rate::Concurrency { limit, ttl } = *judged.rate else { return None };
-    Some(LeaseCheck { key: judged.key.clone(), holder, limit, cost: judged.cost, ttl })
+    Some(LeaseCheck { key: judged.key, holder, limit, cost: judged.cost, ttl })
 }

@@ -1,8 +1,8 @@
 //! Metrics of the file of policies.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::LazyLock};
 
-use metrics::{counter, describe_counter};
+use metrics::{Counter, counter, describe_counter};
 use tokio::sync::watch;
 
 use super::{load::LoadError, state::FileState};
@@ -11,6 +11,11 @@ use crate::telemetry::Series;
 const INFO: &str = "ratelimit_policies_info";
 
 const LOADS: &str = "ratelimit_policies_loads_total";
+
+const UNREAD: &str = "ratelimit_policy_unread_attributes_total";
+
+/// The counter of attributes that no policy reads.
+static UNREAD_ATTRIBUTES: LazyLock<Counter> = LazyLock::new(|| counter!(UNREAD));
 
 /// The outcome of a load that took effect.
 pub(super) const LOADED: &str = "loaded";
@@ -26,6 +31,20 @@ pub(super) fn register() {
     describe_counter!(LOADS, "Loads of POLICIES_FILE, by outcome.");
     for outcome in [LOADED, REFUSED, UNREADABLE] {
         counter!(LOADS, "outcome" => outcome).increment(0);
+    }
+    describe_counter!(
+        UNREAD,
+        "Words, parameters and headers in the attributes of checks that no policy reads, such as \
+         misspelled ones."
+    );
+    UNREAD_ATTRIBUTES.increment(0);
+}
+
+/// Counts attributes of a check that no policy reads. Their names are those of callers, and are in no
+/// metric.
+pub(super) fn count_unread(attributes: usize) {
+    if attributes > 0 {
+        UNREAD_ATTRIBUTES.increment(attributes as u64);
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) async fn states(
     store: &Store,
     limits: &[JudgedLimit<'_>],
 ) -> Result<States, StoreError> {
-    let looked: Vec<_> = limits.iter().filter_map(limit_check).collect();
+    let looked: Vec<_> = limits.iter().cloned().filter_map(limit_check).collect();
     let (mut source, mut decisions) = (Source::Redis, Vec::with_capacity(looked.len()));
     for limits in looked.chunks(AT_ONCE) {
         let answer = store.peek_limits(limits).await?;

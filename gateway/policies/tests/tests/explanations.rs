@@ -73,3 +73,22 @@ fn a_fault_of_the_request_is_explained() {
     assert_eq!(explained.tried.len(), 2);
     assert_eq!(explained.tried[1].reason, text);
 }
+
+#[test]
+fn attributes_that_no_policy_reads_are_counted_by_the_names_of_the_file() {
+    let policies = policies(FILE);
+    let values = [
+        ("path", "/a"),
+        ("method", "GET"),
+        ("identifier", "i"),
+        ("header.X-API-KEY", "k"),
+        ("header.X-API-Keys", "k"),
+        ("query.x", "y"),
+        ("api_key", "k"),
+        ("jwt.role", "user"),
+    ];
+    let request = request(&policies, Entry::Check, &values);
+    assert_eq!(policies.count_unread(&request), 3);
+    let unread = policies.explain(&request, NOW).unread;
+    assert_eq!(unread, ["header.x-api-keys", "query.x", "api_key"]);
+}
