@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last.
 
-use std::{convert::Infallible, io, net::IpAddr, pin::pin, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, pin, time::Duration};
 
 use axum::http::{HeaderValue, Request, header::CONNECTION};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -54,6 +54,8 @@ const MAX_AUTHZ_BUFFER_BYTES: usize = 128 * 1024;
 #[derive(Debug)]
 pub(super) struct Connector {
     http: http1::Builder,
+    /// The options for a head that is too large for `http`, if there can be one.
+    http_of_large_heads: Option<http1::Builder>,
     tls: Option<WatchedFiles<ServerConfig>>,
     timeouts: Timeouts,
     /// Turns for the work of TLS handshakes: one handshake takes as long as many requests.
@@ -73,23 +75,25 @@ impl Connector {
         stopping: Stopping,
     ) -> Self {
         let mut http = http1::Builder::new();
-        // hyper's timeout for a head would include the idle time before.
+        // hyper's timeout for a head would include the idle time before. Without a number of headers
+        // it has room for 100 of them, which needs no allocation.
         http.header_read_timeout(None);
-        if options.serves_authz {
+        http.max_header_size(head::MAX_BYTES).max_buf_size(MAX_BUFFER_BYTES);
+        let http_of_large_heads = options.serves_authz.then(|| {
+            let mut http = http.clone();
             // The routes have the bounds for other heads.
             http.max_header_size(MAX_AUTHZ_HEAD_BYTES)
                 .max_headers(MAX_AUTHZ_HEADERS)
                 .max_buf_size(MAX_AUTHZ_BUFFER_BYTES);
-        } else {
-            http.max_header_size(head::MAX_BYTES).max_buf_size(MAX_BUFFER_BYTES);
-        }
+            http
+        });
         let timeouts = Timeouts {
             idle: options.idle_timeout,
             head: options.header_timeout,
             answer: ANSWER_TIMEOUT,
         };
         let (handshakes, logs_clients) = (Turns::new(handshakes), options.logs_clients);
-        Self { http, tls, timeouts, handshakes, logs_clients, stopping }
+        Self { http, http_of_large_heads, tls, timeouts, handshakes, logs_clients, stopping }
     }
 
     /// Serves a connection until its end. When `drain` changes, the connection ends after the running
@@ -152,7 +156,7 @@ impl Connector {
                 Ok::<_, Infallible>(response)
             }
         });
-        let mut http = self.http.clone();
+        let mut http = self.http_of_large_heads.as_ref().unwrap_or(&self.http).clone();
         let connection = http
             .keep_alive(false)
             .serve_connection(TokioIo::new(ErrorAnswers::new(stream, client)), service);
@@ -195,7 +199,10 @@ impl Connector {
     {
         let phase = Phase::new();
         let stream = TimedStream::new(stream, self.timeouts, phase.clone());
-        let stream = ErrorAnswers::new(stream, client);
+        let mut stream = ErrorAnswers::new(stream, client);
+        if self.http_of_large_heads.is_some() {
+            stream = stream.repeating_large_head();
+        }
         let service = service_fn(|mut request: Request<Incoming>| {
             phase.begin_answer();
             if let Some(client) = client {
@@ -214,17 +221,28 @@ impl Connector {
                 Ok::<_, Infallible>(response)
             }
         });
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            biased;
-            ended = &mut connection => ended,
-            _ = drain.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut http = &self.http;
+        loop {
+            let mut connection = http.serve_connection(TokioIo::new(stream), &service);
+            let ended = tokio::select! {
+                biased;
+                ended = &mut connection => ended,
+                _ = drain.changed() => {
+                    pin::Pin::new(&mut connection).graceful_shutdown();
+                    (&mut connection).await
+                }
+            };
+            let Err(error) = ended else { return };
+            let http1::Parts { io, read_buf, .. } = connection.into_parts();
+            match (io.into_inner().from_large_head(read_buf), &self.http_of_large_heads) {
+                (Some(again), Some(http_of_large_heads)) => {
+                    (stream, http) = (again, http_of_large_heads);
+                }
+                _ => {
+                    tracing::debug!(%error, "connection ended");
+                    return;
+                }
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "connection ended");
         }
     }
 }

@@ -7,6 +7,10 @@
 //!
 //! The preface of HTTP/2 is the exception: the library closes the connection without an answer. The
 //! stream therefore changes the first byte of the preface, and the library answers the result.
+//!
+//! Where larger heads are possible, the stream does not send the answer to a head that is too large. It
+//! fails, and the connection reads the head again with larger bounds. Ordinary heads cost nothing more:
+//! the library allocates room for each header of the larger bounds before it reads a head.
 
 use std::{
     io, mem,
@@ -14,7 +18,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::http::StatusCode;
+use axum::{body::Bytes, http::StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
@@ -45,12 +49,42 @@ pub(super) struct ErrorAnswers<S> {
     answer: Vec<u8>,
     /// True until the first read.
     is_new: bool,
+    /// True if a head that is too large is read again.
+    repeats_large_head: bool,
+    /// True after such a head.
+    has_large_head: bool,
+    /// The bytes to read before those of the stream.
+    unread: Bytes,
 }
 
 impl<S> ErrorAnswers<S> {
     pub(super) fn new(stream: S, client: Option<ClientAddress>) -> Self {
-        Self { stream, client, answer: Vec::new(), is_new: true }
+        Self {
+            stream,
+            client,
+            answer: Vec::new(),
+            is_new: true,
+            repeats_large_head: false,
+            has_large_head: false,
+            unread: Bytes::new(),
+        }
     }
+
+    /// Fails, once, in place of the answer to a head that is too large.
+    pub(super) fn repeating_large_head(self) -> Self {
+        Self { repeats_large_head: true, ..self }
+    }
+
+    /// Returns the stream from these bytes on, if it has failed because of a head that is too large.
+    pub(super) fn from_large_head(self, unread: Bytes) -> Option<Self> {
+        self.has_large_head.then_some(Self { has_large_head: false, unread, ..self })
+    }
+}
+
+/// Returns whether an answer of the HTTP library is that to a head that is too large.
+fn is_of_large_head(head: &str) -> bool {
+    let status = head.split(' ').nth(1);
+    status.is_some_and(|status| status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_str())
 }
 
 /// Splits `bytes` before an answer of the HTTP library itself at their end, if there is one.
@@ -101,6 +135,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for ErrorAnswers<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let count = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         if let Some(arrived) = buffer.filled_mut().get_mut(before..)
@@ -123,6 +162,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ErrorAnswers<S> {
     ) -> Poll<io::Result<usize>> {
         match split(bytes) {
             None => Pin::new(&mut self.stream).poll_write(context, bytes),
+            Some(([], head)) if self.repeats_large_head && is_of_large_head(head) => {
+                (self.repeats_large_head, self.has_large_head) = (false, true);
+                Poll::Ready(Err(io::Error::other("the head is too large")))
+            }
             Some(([], head)) => {
                 let Some(answer) = complete(head, self.client) else {
                     return Pin::new(&mut self.stream).poll_write(context, bytes);
@@ -175,7 +218,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ErrorAnswers<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use axum::body::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::{ErrorAnswers, split};
 
     const ERROR: &str = "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\
                          date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
@@ -206,5 +252,23 @@ mod tests {
         ] {
             assert_eq!(split(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_read_again_once() {
+        let (mut client, stream) = duplex(1_024);
+        let mut first = ErrorAnswers::new(stream, None).repeating_large_head();
+        first.write_all(ERROR.as_bytes()).await.unwrap_err();
+        let mut again = first.from_large_head(Bytes::from_static(b"GET /")).unwrap();
+        client.write_all(b"login").await.unwrap();
+        let mut head = [0; 10];
+        again.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"GET /login");
+        again.write_all(ERROR.as_bytes()).await.unwrap();
+        again.flush().await.unwrap();
+        assert!(again.from_large_head(Bytes::new()).is_none());
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 431 ") && answer.matches("HTTP/").count() == 1);
     }
 }
