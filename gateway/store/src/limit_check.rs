@@ -4,10 +4,13 @@ use limiter::{Algorithm, Holder, Units, Window};
 
 use crate::{
     check::Check,
+    clock::system_time,
     decision::{Decision, Source},
+    error::StoreError,
     lease::{LeaseDecision, LeaseKey, LeaseRequest},
+    millis::Millis,
     options::FailMode,
-    quota_rule::QuotaRule,
+    quota_rule::{DatedQuota, QuotaRule},
 };
 
 /// A request for units of several limits, all or nothing.
@@ -98,6 +101,13 @@ impl LimitsCheck {
 }
 
 impl LeaseCheck {
+    /// Returns the denial of a cost above the limit, which no state of the limit changes: `wait` is the
+    /// time until the same check would be allowed.
+    #[must_use]
+    pub fn denial(&self, wait: Millis) -> LeaseDecision {
+        LeaseDecision { decision: denial(self.limit, self.limit, None, wait), lease: None }
+    }
+
     /// Returns the request for the lease, or `None` for a check that only looks.
     pub(crate) fn request(&self) -> Option<LeaseRequest> {
         let Self { key, holder, limit, cost, ttl } = self;
@@ -108,6 +118,23 @@ impl LeaseCheck {
 }
 
 impl LimitCheck {
+    /// Returns whether the limit can never grant its cost.
+    #[must_use]
+    pub fn is_exceeded(&self) -> bool {
+        self.required() > self.quota.capacity().get()
+    }
+
+    /// Returns the denial of a cost above the capacity, which no state of the limit changes: `wait` is
+    /// the time until the same check would be allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Internal`] after the year 9998, where the calendar ends.
+    pub fn denial(&self, wait: Millis) -> Result<Decision, StoreError> {
+        let DatedQuota { quota, window } = self.quota.at(system_time)?;
+        Ok(denial(quota.limit(), quota.capacity(), Some(window), wait))
+    }
+
     /// Returns the units that must be available: with [`Charge::Always`] one unit at most.
     pub(crate) fn required(&self) -> u32 {
         match self.charge {
@@ -144,6 +171,21 @@ impl LimitsDecision {
     /// Returns a decision on limits of which none is one of leases.
     pub(crate) fn of_limits(source: Source, limits: Vec<Decision>) -> Self {
         Self { source, limits, leases: Vec::new() }
+    }
+}
+
+/// Returns a denial of this process that needs no state. Nothing remains for a cost that is never
+/// granted.
+fn denial(limit: Units, capacity: Units, window: Option<Millis>, wait: Millis) -> Decision {
+    Decision {
+        source: Source::Local,
+        allowed: false,
+        limit: limit.get(),
+        window,
+        capacity: capacity.get().into(),
+        remaining: 0,
+        retry_after: wait,
+        reset_after: wait,
     }
 }
 

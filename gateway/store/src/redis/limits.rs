@@ -47,6 +47,13 @@ enum Step {
     Charge,
 }
 
+/// One command over one limit of a check.
+#[derive(Debug)]
+struct LimitCall<'c> {
+    step: Step,
+    limit: &'c LimitCheck,
+}
+
 /// One command over limits of a check that share a slot.
 #[derive(Debug)]
 struct LimitsCall<'c> {
@@ -62,6 +69,30 @@ struct Part {
     limits: Vec<usize>,
 }
 
+impl DatedCall for LimitCall<'_> {
+    type Answer = Decision;
+    type Quotas = DatedQuota;
+
+    fn quotas(&self, now: impl Fn() -> Instant) -> Result<DatedQuota, StoreError> {
+        self.limit.quota.at(now)
+    }
+
+    fn command(&self, key_prefix: &str, DatedQuota { quota, .. }: &DatedQuota) -> KeyedCommand {
+        let limit = self.limit;
+        let key = limit_key(key_prefix, &limit.key);
+        match self.step {
+            Step::Look => commands::look(key, quota, limit.required()),
+            Step::Take => commands::take(key, quota, limit.required(), false),
+            Step::Charge => commands::take(key, quota, limit.rest(), true),
+        }
+    }
+
+    fn answer(&self, reply: Value, quota: &DatedQuota) -> Result<Decision, StoreError> {
+        let forced_cost = (self.step == Step::Charge).then(|| self.limit.rest());
+        decision(reply, quota, forced_cost)
+    }
+}
+
 impl DatedCall for LimitsCall<'_> {
     type Answer = Vec<Decision>;
     type Quotas = Vec<DatedQuota>;
@@ -72,22 +103,15 @@ impl DatedCall for LimitsCall<'_> {
 
     fn command(&self, key_prefix: &str, quotas: &Vec<DatedQuota>) -> KeyedCommand {
         match (&self.limits[..], &quotas[..]) {
-            ([limit], [DatedQuota { quota, .. }]) => {
-                let key = limit_key(key_prefix, &limit.key);
-                match self.step {
-                    Step::Look => commands::look(key, quota, limit.required()),
-                    Step::Take => commands::take(key, quota, limit.required(), false),
-                    Step::Charge => commands::take(key, quota, limit.rest(), true),
-                }
-            }
+            ([limit], [quota]) => LimitCall { step: self.step, limit }.command(key_prefix, quota),
             _ => multi(key_prefix, &self.limits, quotas),
         }
     }
 
     fn answer(&self, reply: Value, quotas: &Vec<DatedQuota>) -> Result<Vec<Decision>, StoreError> {
         if let ([limit], [quota]) = (&self.limits[..], &quotas[..]) {
-            let forced_cost = (self.step == Step::Charge).then(|| limit.rest());
-            return Ok(vec![decision(reply, quota, forced_cost)?]);
+            let call = LimitCall { step: self.step, limit };
+            return Ok(vec![call.answer(reply, quota)?]);
         }
         let (allowed, decisions) = read_multi(reply, quotas)?;
         if allowed == is_allowed(&decisions) {
@@ -121,17 +145,22 @@ fn multi(key_prefix: &str, limits: &[&LimitCheck], quotas: &[DatedQuota]) -> Key
 impl Redis {
     /// Returns whether a check takes units in several commands, one after the other.
     pub(crate) fn takes_steps(&self, check: &LimitsCheck) -> bool {
-        check.charges() || self.slots(check).len() > 1
+        check.charges() || !self.is_in_one_slot(check)
     }
 
     /// Decides a check of several limits, all or nothing.
     pub(crate) async fn check_limits(&self, check: &LimitsCheck) -> LimitsAnswer {
-        let in_one_command = check.takes() && !check.charges() && self.slots(check).len() == 1;
+        let in_one_command = check.takes() && !self.takes_steps(check);
         if !in_one_command {
             let mut answers = self.check_limits_all(&[check]).await;
             return answers.pop().unwrap_or(LimitsAnswer::of(Err(StoreError::Internal)));
         }
-        let call = LimitsCall { step: Step::Take, limits: check.limits.iter().collect() };
+        let step = Step::Take;
+        if let [limit] = &check.limits[..] {
+            let decided = self.call(&LimitCall { step, limit }).await;
+            return LimitsAnswer::of(decided.map(|decision| vec![decision]));
+        }
+        let call = LimitsCall { step, limits: check.limits.iter().collect() };
         LimitsAnswer::of(self.call(&call).await)
     }
 
@@ -309,6 +338,11 @@ impl Redis {
             }
             Err(error) => vec![Err(error); count],
         }
+    }
+
+    /// Returns whether all limits of a check are in one slot.
+    fn is_in_one_slot(&self, check: &LimitsCheck) -> bool {
+        check.limits.len() == 1 || !self.connections.is_cluster() || self.slots(check).len() == 1
     }
 
     /// Returns the limits of a check by the slot of their keys. Outside of a cluster all of them

@@ -267,16 +267,20 @@ impl Store {
 
 /// Returns how many of the first checks are decided at once: at least one. Checks with leases are not
 /// among checks without, and no key of a lease is in two of them, because a check can give a lease back
-/// that the next check then finds free.
+/// that the next check then finds free. A limit that a check charges after its grant is in no later one,
+/// which would be decided before the charge.
 fn count_at_once(checks: &[LimitsCheck]) -> usize {
-    let (mut count, mut limits, mut keys) = (0, 0, HashSet::new());
+    let (mut count, mut limits, mut keys, mut charged) = (0, 0, HashSet::new(), HashSet::new());
     for check in checks {
         limits += (check.limits.len() + check.leases.len()).max(1);
         let is_like_first = check.leases.is_empty() == checks[0].leases.is_empty();
         let has_new_keys = check.leases.iter().all(|lease| keys.insert(lease.key.as_str()));
-        if count > 0 && (limits > CHECKS_AT_ONCE || !is_like_first || !has_new_keys) {
+        let is_charged = check.limits.iter().any(|limit| charged.contains(limit.key.as_str()));
+        if count > 0 && (limits > CHECKS_AT_ONCE || !is_like_first || !has_new_keys || is_charged) {
             break;
         }
+        let charges = check.limits.iter().filter(|limit| limit.rest() > 0);
+        charged.extend(charges.map(|limit| limit.key.as_str()));
         count += 1;
     }
     count
