@@ -1,7 +1,7 @@
 //! The headers of a decision. Only this file has their names and parameters, because their draft
 //! (draft-ietf-httpapi-ratelimit-headers-11) can still change.
 
-use std::{ops::Range, time::Duration};
+use std::{array, iter, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -12,7 +12,7 @@ use axum::{
 };
 use store::{Check, Decision, Millis, QuotaRule, Source};
 
-use crate::next_unit;
+use crate::{next_unit, seconds::push_thousandths};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
@@ -73,28 +73,16 @@ pub(crate) const NO_STORE_DOCS: [(HeaderName, &str, &str); 1] =
 /// The largest integer of a structured field (RFC 9651).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
 
-/// Returns the headers of a decision on a check of this cost. Their values share one allocation.
+/// A limit in the headers: its name, its quota unless it is one of leases, the cost, and the decision.
+pub(crate) type Item<'l, N> = (N, Option<&'l QuotaRule>, u32, &'l Decision);
+
+/// Returns the headers of a decision on a check of this cost.
 pub(crate) fn of_decision(
     quota: &QuotaRule,
     cost: u32,
     decision: &Decision,
 ) -> [(HeaderName, HeaderValue); 6] {
-    let [policy, state] = parameters(Some(quota), cost, decision);
-    let mut values = Values::new();
-    let (policy, state) = (values.item(&policy), values.item(&state));
-    let limit = values.integer(decision.capacity);
-    let remaining = values.integer(decision.remaining);
-    let reset = values.integer(decision.reset_after.whole_seconds());
-    let [policy, state, limit, remaining, reset] =
-        values.finish([policy, state, limit, remaining, reset]);
-    [
-        (POLICY, policy),
-        (STATE, state),
-        (X_LIMIT, limit),
-        (X_REMAINING, remaining),
-        (X_RESET, reset),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ]
+    of_items(iter::once(("default", Some(quota), cost, decision)), decision)
 }
 
 /// Returns the headers of a decision on several limits: one item for each, by its position, and the
@@ -111,62 +99,144 @@ pub(crate) fn of_limits(
     of_items(items, binding)
 }
 
-/// Returns the parameters of the policy and of the state of a limit; `quota` is that of a limit whose
-/// units return by themselves.
-fn parameters(
+/// Returns the parameters of the policy of a limit.
+fn policy(decision: &Decision) -> [(&'static str, Option<u64>); 2] {
+    let window = decision.window.map(Millis::whole_seconds);
+    [(";q=", Some(decision.limit.into())), (";w=", window)]
+}
+
+/// Returns the parameters of the state of a limit; `quota` is that of a limit whose units return by
+/// themselves.
+fn state(
     quota: Option<&QuotaRule>,
     cost: u32,
     decision: &Decision,
-) -> [[(&'static str, Option<u64>); 2]; 2] {
+) -> [(&'static str, Option<u64>); 2] {
     let next = match quota {
         Some(quota) => next_unit::wait(quota, cost, decision),
         None => next_lease(decision),
     };
     let next = next.map(|wait| wait.whole_seconds().min(MAX_FIELD_INTEGER));
-    let window = decision.window.map(Millis::whole_seconds);
-    [
-        [(";q=", Some(decision.limit.into())), (";w=", window)],
-        [(";r=", Some(decision.remaining)), (";t=", next)],
-    ]
+    [(";r=", Some(decision.remaining)), (";t=", next)]
 }
 
 /// Returns the headers of a decision on limits with names of visible ASCII characters without quotes:
-/// an item for each, and the numbers of the limit that decides when to try again. A limit of leases has
-/// no quota.
-pub(crate) fn of_items<'l>(
-    items: impl Iterator<Item = (impl AsRef<str>, Option<&'l QuotaRule>, u32, &'l Decision)>,
+/// an item for each, and the numbers of the limit that decides when to try again.
+pub(crate) fn of_items<'l, N: AsRef<str>>(
+    items: impl Iterator<Item = Item<'l, N>> + Clone,
     binding: &Decision,
 ) -> [(HeaderName, HeaderValue); 6] {
-    let [policies, states] = lists(items);
-    [
-        policies,
-        states,
-        (X_LIMIT, binding.capacity.into()),
-        (X_REMAINING, binding.remaining.into()),
-        (X_RESET, binding.reset_after.whole_seconds().into()),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ]
+    DecisionHeaders::new(items, binding).into_array()
 }
 
 /// Returns the headers with an item for each limit.
-pub(crate) fn lists<'l>(
-    items: impl Iterator<Item = (impl AsRef<str>, Option<&'l QuotaRule>, u32, &'l Decision)>,
+#[cfg(feature = "envoy")]
+pub(crate) fn lists<'l, N: AsRef<str>>(
+    items: impl Iterator<Item = Item<'l, N>> + Clone,
 ) -> [(HeaderName, HeaderValue); 2] {
-    let (mut policies, mut states) = (Vec::new(), Vec::new());
-    for (name, quota, cost, decision) in items {
-        let [policy, state] = parameters(quota, cost, decision);
-        for (list, parameters) in [(&mut policies, policy), (&mut states, state)] {
-            if !list.is_empty() {
-                list.extend_from_slice(b", ");
-            }
-            push_item(list, name.as_ref(), &parameters);
-        }
+    let mut texts = Vec::with_capacity(DecisionHeaders::BYTES);
+    let middle = push_lists(&mut texts, items);
+    let ends = [middle, texts.len()];
+    let [policies, states] = values(texts, ends);
+    [(POLICY, policies), (STATE, states)]
+}
+
+/// The headers of a decision. Their values are parts of one text, which is moved and not copied.
+#[derive(Debug)]
+pub(crate) struct DecisionHeaders {
+    texts: Vec<u8>,
+    /// The end of each value.
+    ends: [usize; 5],
+}
+
+impl DecisionHeaders {
+    /// The size of all values of nearly all decisions.
+    const BYTES: usize = 128;
+
+    /// Returns the headers of [`of_items`].
+    pub(crate) fn new<'l, N: AsRef<str>>(
+        items: impl Iterator<Item = Item<'l, N>> + Clone,
+        binding: &Decision,
+    ) -> Self {
+        let mut texts = Vec::with_capacity(Self::BYTES);
+        let policies = push_lists(&mut texts, items);
+        let states = texts.len();
+        let numbers = [binding.capacity, binding.remaining, binding.reset_after.whole_seconds()];
+        let [limit, remaining, reset] = numbers.map(|number| {
+            push_integer(&mut texts, number);
+            texts.len()
+        });
+        Self { texts, ends: [policies, states, limit, remaining, reset] }
+    }
+
+    fn into_array(self) -> [(HeaderName, HeaderValue); 6] {
+        let [policies, states, limit, remaining, reset] = values(self.texts, self.ends);
+        [
+            (POLICY, policies),
+            (STATE, states),
+            (X_LIMIT, limit),
+            (X_REMAINING, remaining),
+            (X_RESET, reset),
+            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        ]
+    }
+}
+
+impl IntoIterator for DecisionHeaders {
+    type Item = (HeaderName, HeaderValue);
+    type IntoIter = array::IntoIter<Self::Item, 6>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.into_array().into_iter()
+    }
+}
+
+/// Adds the structured fields of the policies and of the states of limits. Returns the end of the first.
+fn push_lists<'l, N: AsRef<str>>(
+    text: &mut Vec<u8>,
+    items: impl Iterator<Item = Item<'l, N>> + Clone,
+) -> usize {
+    for (place, (name, quota, _, decision)) in items.clone().enumerate() {
+        push_item(text, place, name.as_ref(), &policy(decision));
         if quota.is_none() {
-            policies.extend_from_slice(UNIT_OF_LEASES.as_bytes());
+            text.extend_from_slice(UNIT_OF_LEASES.as_bytes());
         }
     }
-    let list = |text| value_of(text, "");
-    [(POLICY, list(policies)), (STATE, list(states))]
+    let middle = text.len();
+    for (place, (name, quota, cost, decision)) in items.enumerate() {
+        push_item(text, place, name.as_ref(), &state(quota, cost, decision));
+    }
+    middle
+}
+
+/// Adds the item at a place of a list, with the parameters that have a value.
+fn push_item(text: &mut Vec<u8>, place: usize, name: &str, parameters: &[(&str, Option<u64>)]) {
+    for part in [if place > 0 { ", \"" } else { "\"" }, name, "\""] {
+        text.extend_from_slice(part.as_bytes());
+    }
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            text.extend_from_slice(name.as_bytes());
+            push_integer(text, *value);
+        }
+    }
+}
+
+fn push_integer(text: &mut Vec<u8>, value: u64) {
+    text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Returns the values whose texts are behind each other, and end at these places.
+fn values<const N: usize>(texts: Vec<u8>, ends: [usize; N]) -> [HeaderValue; N] {
+    let texts = Bytes::from(texts);
+    let mut begin = 0;
+    ends.map(|end| {
+        let text = texts.slice(begin..end);
+        begin = end;
+        // The text is ASCII, so that the fallback is never taken.
+        let fallback = |_| HeaderValue::from_static("\"default\"");
+        HeaderValue::from_maybe_shared(text).unwrap_or_else(fallback)
+    })
 }
 
 /// The unit of a limit of leases, which has no window.
@@ -174,7 +244,7 @@ const UNIT_OF_LEASES: &str = ";qu=\"concurrent-requests\"";
 
 /// Returns the headers of a decision on a lease.
 pub(crate) fn of_lease(decision: &Decision) -> [(HeaderName, HeaderValue); 6] {
-    of_items([("default", None, 1, decision)].into_iter(), decision)
+    of_items(iter::once(("default", None, 1, decision)), decision)
 }
 
 /// Returns the time until a lease ends, at the latest, unless there is none.
@@ -183,76 +253,13 @@ fn next_lease(decision: &Decision) -> Option<Millis> {
     (decision.remaining < decision.capacity).then_some(Millis(wait.max(1)))
 }
 
-/// Adds an item with the parameters that have a value.
-fn push_item(text: &mut Vec<u8>, name: &str, parameters: &[(&str, Option<u64>)]) {
-    for part in ["\"", name, "\""] {
-        text.extend_from_slice(part.as_bytes());
-    }
-    for (name, value) in parameters {
-        if let Some(value) = value {
-            text.extend_from_slice(name.as_bytes());
-            text.extend_from_slice(itoa::Buffer::new().format(*value).as_bytes());
-        }
-    }
-}
-
-/// Returns the value with this text, which is ASCII, so that the fallback is never taken.
-fn value_of(text: Vec<u8>, fallback: &'static str) -> HeaderValue {
-    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static(fallback))
-}
-
 /// Returns the value of the header with a time in milliseconds, with at most three decimals.
 pub(crate) fn milliseconds(time: Duration) -> HeaderValue {
     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let mut text = Vec::with_capacity(16);
-    text.extend_from_slice(itoa::Buffer::new().format(micros / 1_000).as_bytes());
-    let mut rest = micros % 1_000;
-    if rest > 0 {
-        text.push(b'.');
-    }
-    let mut place = 100;
-    while rest > 0 {
-        text.push(b'0' + (rest / place) as u8);
-        rest %= place;
-        place /= 10;
-    }
-    value_of(text, "0")
-}
-
-/// The texts of several values in one buffer.
-struct Values(Vec<u8>);
-
-impl Values {
-    /// The size of all values of nearly all decisions.
-    const BYTES: usize = 128;
-
-    fn new() -> Self {
-        Self(Vec::with_capacity(Self::BYTES))
-    }
-
-    /// Adds a structured field of one item, with the parameters that have a value. Returns its place.
-    fn item(&mut self, parameters: &[(&str, Option<u64>)]) -> Range<usize> {
-        let begin = self.0.len();
-        push_item(&mut self.0, "default", parameters);
-        begin..self.0.len()
-    }
-
-    /// Adds an integer. Returns its place.
-    fn integer(&mut self, value: u64) -> Range<usize> {
-        let begin = self.0.len();
-        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-        begin..self.0.len()
-    }
-
-    /// Returns the values at some places.
-    fn finish<const N: usize>(self, places: [Range<usize>; N]) -> [HeaderValue; N] {
-        let texts = Bytes::from(self.0);
-        // The texts are ASCII, so this cannot fail.
-        let fallback = HeaderValue::from_static("\"default\"");
-        places.map(|place| {
-            HeaderValue::from_maybe_shared(texts.slice(place)).unwrap_or_else(|_| fallback.clone())
-        })
-    }
+    push_thousandths(&mut text, micros);
+    // The text is ASCII, so that the fallback is never taken.
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// The header of an answer that no cache may store.

@@ -1,6 +1,6 @@
 //! Several limits of one check, with their names, and what follows from the decisions on them.
 
-use store::{Decision, LimitKind, LimitsCheck, LimitsDecision, QuotaRule};
+use store::{Decision, LimitsCheck, LimitsDecision, Millis, QuotaRule, Source, StoreError};
 
 /// Limits to take, with their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl NamedLimits {
     pub(crate) fn with<'l>(
         &'l self,
         decision: &'l LimitsDecision,
-    ) -> impl Iterator<Item = DecidedLimit<'l>> {
+    ) -> impl Iterator<Item = DecidedLimit<'l>> + Clone {
         let limits = self.names.iter().zip(&self.check.limits).zip(&decision.limits);
         let limits = limits.map(|((name, limit), decision)| DecidedLimit {
             name,
@@ -56,6 +56,33 @@ impl NamedLimits {
         }))
     }
 
+    /// Returns the limits with these names, and their denials of costs above their capacities. `wait` is
+    /// the time until the check would be allowed.
+    ///
+    /// # Errors
+    ///
+    /// As [`LimitCheck::denial`](store::LimitCheck::denial).
+    pub(crate) fn denials(
+        &self,
+        names: &[String],
+        wait: Millis,
+    ) -> Result<(Self, LimitsDecision), StoreError> {
+        let LimitsCheck { limits, leases, fail_mode } = &self.check;
+        let limits = self.names.iter().zip(limits).filter(|(name, _)| names.contains(name));
+        let leases = self.lease_names.iter().zip(leases).filter(|(name, _)| names.contains(name));
+        let (names, limits): (_, Vec<_>) =
+            limits.map(|(name, limit)| (name.clone(), limit.clone())).unzip();
+        let (lease_names, leases): (_, Vec<_>) =
+            leases.map(|(name, lease)| (name.clone(), lease.clone())).unzip();
+        let decision = LimitsDecision {
+            source: Source::Local,
+            limits: limits.iter().map(|limit| limit.denial(wait)).collect::<Result<_, _>>()?,
+            leases: leases.iter().map(|lease| lease.denial(wait)).collect(),
+        };
+        let check = LimitsCheck { limits, leases, fail_mode: *fail_mode };
+        Ok((Self { names, lease_names, check }, decision))
+    }
+
     /// Counts the decision on each limit by its algorithm. A check without a cost takes nothing, so
     /// that it is no decision to count.
     pub(crate) fn count(&self, decision: &LimitsDecision) {
@@ -66,13 +93,6 @@ impl NamedLimits {
                 None => store::count_lease_decision(allowed, source),
             }
         }
-    }
-}
-
-impl DecidedLimit<'_> {
-    /// Returns the kind.
-    pub(crate) fn kind(&self) -> LimitKind {
-        self.quota.map_or(LimitKind::Concurrency, |quota| LimitKind::Quota(quota.algorithm()))
     }
 }
 

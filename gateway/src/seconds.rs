@@ -6,6 +6,21 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use store::Millis;
 
+/// Adds a number of thousandths in its shortest form, such as `12`, `0.6` or `0.025`.
+pub(crate) fn push_thousandths(text: &mut Vec<u8>, thousandths: u64) {
+    text.extend_from_slice(itoa::Buffer::new().format(thousandths / 1_000).as_bytes());
+    let mut rest = thousandths % 1_000;
+    if rest > 0 {
+        text.push(b'.');
+    }
+    let mut place = 100;
+    while rest > 0 {
+        text.push(b'0' + (rest / place) as u8);
+        rest %= place;
+        place /= 10;
+    }
+}
+
 /// A time that JSON has as a number of seconds with at most three decimals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seconds(pub(crate) Millis);

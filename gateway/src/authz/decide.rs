@@ -99,7 +99,7 @@ async fn take(
         _ => None,
     };
     if let Some(Err(_)) = &decided {
-        judged.names.log(&[]);
+        judged.names.clone().log(&[]);
     }
     Ok(CheckReply::of_policy(state, judged, decided)?)
 }

@@ -99,6 +99,7 @@ impl<'r> OriginalRequest<'r> {
             }
             peer => client_address(trusted, peer, self.lines(FORWARDED_FOR)),
         });
+        attributes.reserve_headers(self.headers.len());
         for (name, value) in &self.headers {
             if !name.eq_ignore_ascii_case(PROXY_KEY) {
                 attributes.add_header(*name, *value);

@@ -4,7 +4,7 @@ use envoy::{
     call::{LimitOverride, RateLimitCall, Replacement},
     gateway::Fault,
 };
-use store::{Charge, FailMode, LimitCheck, LimitRefund};
+use store::{FailMode, LimitCheck, LimitRefund};
 
 use crate::{
     policy_file::{
@@ -44,6 +44,8 @@ pub(super) struct JudgedDescriptor {
     pub(super) judged: JudgedCheck,
     /// True if the descriptor gives units back.
     pub(super) is_refund: bool,
+    /// True if the limit of the descriptor has replaced that of the policy.
+    pub(super) has_own_limit: bool,
     /// The place of each limit of the descriptor among those of the call.
     pub(super) places: Vec<usize>,
 }
@@ -71,11 +73,13 @@ impl JudgedCall {
             // No value of a descriptor is a fault, so that only the time is left.
             let judged = judge.judge_attributes(&attributes).map_err(|_| Fault::Internal)?;
             let is_refund = descriptor.hits.is_refund;
-            let mut judged = JudgedDescriptor { judged, is_refund, places: Vec::new() };
-            if let Some(limit) = &descriptor.limit
-                && let Err(reason) = judged.replace_limit(limit, state.inline_limits)
-            {
-                telemetry::count_ignored_limit(reason);
+            let mut judged =
+                JudgedDescriptor { judged, is_refund, has_own_limit: false, places: Vec::new() };
+            if let Some(limit) = &descriptor.limit {
+                match judged.replace_limit(limit, state.inline_limits) {
+                    Ok(()) => judged.has_own_limit = true,
+                    Err(reason) => telemetry::count_ignored_limit(reason),
+                }
             }
             descriptors.push(judged);
         }
@@ -162,7 +166,7 @@ impl JudgedCall {
         }
         for descriptor in &mut self.descriptors {
             let names = descriptor.judged.limits.names.iter().zip(&descriptor.places);
-            let exceeded = names.filter(|(_, place)| is_exceeded(&self.limits[**place]));
+            let exceeded = names.filter(|(_, place)| self.limits[**place].is_exceeded());
             let exceeded: Vec<_> = exceeded.map(|(name, _)| name.clone()).collect();
             if !exceeded.is_empty() {
                 descriptor.deny(exceeded);
@@ -205,7 +209,7 @@ impl JudgedDescriptor {
                 return Ok(());
             }
         }
-        if is_exceeded(own) {
+        if own.is_exceeded() {
             self.deny(self.judged.limits.names.clone());
         } else {
             self.judged.verdict = Verdict::Limits;
@@ -218,9 +222,4 @@ impl JudgedDescriptor {
         let outcome = PolicyOutcome::Denied;
         self.judged.verdict = Verdict::Denied { outcome, violated, wait: WITHOUT_END };
     }
-}
-
-/// Returns whether a limit can never grant its cost.
-fn is_exceeded(limit: &LimitCheck) -> bool {
-    limit.charge == Charge::Granted && limit.cost > limit.quota.capacity().get()
 }

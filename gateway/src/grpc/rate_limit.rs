@@ -8,7 +8,7 @@ use envoy::{
     gateway::Fault,
     time_unit::TimeUnit,
 };
-use store::{Decision, FailMode, QuotaRule, StoreError};
+use store::{Decision, FailMode, LimitCheck, QuotaRule, StoreError};
 use tokio::time::Instant;
 
 use super::{
@@ -17,13 +17,16 @@ use super::{
 };
 use crate::{
     headers,
-    policy_file::{decisions::PolicyOutcome, judge::Verdict},
+    policy_file::{
+        decision_log::{BY_POLICY, LoggedDecision},
+        decisions::PolicyOutcome,
+        judge::Verdict,
+    },
     routes::{
         completion::complete,
         limits_answer::{count, outcome, start_trials},
     },
     state::AppState,
-    telemetry,
 };
 
 /// Decides a call: all of its descriptors take their units, or none. Then gives back the units of
@@ -46,7 +49,7 @@ pub(super) async fn decide(
     };
     let refunds = judged.refunds();
     let fail_mode = judged.fail_mode;
-    let answer = conclude(state, judged, decided.as_deref());
+    let answer = conclude(state, judged, decided.as_deref())?;
     if !refunds.is_empty() {
         let store = Arc::clone(&state.store);
         let given = complete(async move { store.refund_limits(&refunds).await }).await;
@@ -63,11 +66,15 @@ pub(super) async fn decide(
 
 /// Counts the decision on a call, starts its trials if it was granted, and returns the answer. `decided`
 /// are the decisions on the limits of the call, if limits decide.
+///
+/// # Errors
+///
+/// As [`answer`].
 fn conclude(
     state: &Arc<AppState>,
     call: JudgedCall,
     decided: Option<&[Decision]>,
-) -> RateLimitAnswer {
+) -> Result<RateLimitAnswer, Fault> {
     let JudgedCall { descriptors, limits, .. } = call;
     let allowed = decided.is_some_and(|decided| decided.iter().all(|limit| limit.allowed));
     if let Some(decided) = decided {
@@ -78,20 +85,22 @@ fn conclude(
     let mut answers = Vec::with_capacity(descriptors.len());
     let mut items: Vec<(String, QuotaRule, u32, Decision)> = Vec::new();
     let mut is_logged = false;
+    let is_alone = descriptors.len() == 1;
     for descriptor in descriptors {
-        let answer = answer(&descriptor, decided.unwrap_or_default());
+        let answer = answer(&descriptor, decided.unwrap_or_default())?;
+        if is_alone {
+            log_decision(&descriptor, &answer);
+        }
         if !descriptor.is_refund {
             count_descriptor(state, &descriptor, &answer, allowed);
         }
         if answer.is_visible {
-            for (limit, place) in answer.limits.iter().zip(&descriptor.places) {
-                add_item(&mut items, limit, &limits[*place]);
+            for limit in &answer.limits {
+                add_item(&mut items, &descriptor, limit, &limits);
             }
         }
         if !is_logged && (answer.allowed() == allowed) {
-            let names = &descriptor.judged.names;
-            let (policy, plan) = (names.policy.as_deref(), names.plan.as_deref());
-            telemetry::log_policy(policy, plan, &violated(&descriptor, &answer));
+            descriptor.judged.names.clone().log(&violated(&descriptor, &answer));
             is_logged = true;
         }
         if allowed && !descriptor.is_refund {
@@ -100,23 +109,56 @@ fn conclude(
         answers.push(answer);
     }
     let headers = header_list(&items, &answers);
-    RateLimitAnswer { allowed, descriptors: answers, headers }
+    Ok(RateLimitAnswer { allowed, descriptors: answers, headers })
 }
 
 /// Returns the answer to a descriptor. `decided` are the decisions on the limits of the call.
-fn answer(descriptor: &JudgedDescriptor, decided: &[Decision]) -> DescriptorAnswer {
-    let JudgedDescriptor { judged, is_refund, places } = descriptor;
-    let denied_for = match &judged.verdict {
-        Verdict::Denied { wait, .. } if !is_refund => Some(*wait),
-        _ => None,
+///
+/// # Errors
+///
+/// When the denial of a cost above the capacity needs a window after the end of the calendar.
+fn answer(descriptor: &JudgedDescriptor, decided: &[Decision]) -> Result<DescriptorAnswer, Fault> {
+    let JudgedDescriptor { judged, is_refund, places, .. } = descriptor;
+    let is_visible = judged.has_headers;
+    let limit = |name: &String, check: &LimitCheck, decision: Decision| {
+        let unit = TimeUnit::of(&check.quota, decision.window);
+        LimitAnswer { name: name.clone(), unit, decision }
     };
-    let limits = judged.limits.names.iter().zip(&judged.limits.check.limits).zip(places);
-    let limits = limits.filter_map(|((name, limit), place)| {
-        let decision = *decided.get(*place)?;
-        let unit = TimeUnit::of(&limit.quota, decision.window);
-        Some(LimitAnswer { name: name.clone(), unit, decision })
+    let (denied_for, limits) = match &judged.verdict {
+        Verdict::Denied { outcome: PolicyOutcome::Denied, violated, wait } if !is_refund => {
+            let denials = judged.limits.denials(violated, *wait);
+            let (limits, decision) = denials.map_err(|error| fault(&error))?;
+            let limits = limits.names.iter().zip(&limits.check.limits).zip(decision.limits);
+            (None, limits.map(|((name, check), decision)| limit(name, check, decision)).collect())
+        }
+        Verdict::Denied { wait, .. } if !is_refund => (Some(*wait), Vec::new()),
+        _ => {
+            let limits = judged.limits.names.iter().zip(&judged.limits.check.limits).zip(places);
+            let limits = limits.filter_map(|((name, check), place)| {
+                Some(limit(name, check, *decided.get(*place)?))
+            });
+            (None, limits.collect())
+        }
+    };
+    Ok(DescriptorAnswer { denied_for, limits, is_visible })
+}
+
+/// Logs the decision on the only descriptor of a call, if the log has decisions. Several descriptors, and
+/// a limit that is in no file, are decided in a way that no replay repeats.
+fn log_decision(descriptor: &JudgedDescriptor, answer: &DescriptorAnswer) {
+    let JudgedDescriptor { judged, is_refund: false, has_own_limit: false, .. } = descriptor else {
+        return;
+    };
+    let Some(record) = &judged.record else { return };
+    let limits: Vec<_> = answer.limits.iter().map(|limit| limit.name.clone()).collect();
+    let decided = answer.limits.first().filter(|_| matches!(judged.verdict, Verdict::Limits));
+    record.log(&LoggedDecision {
+        allowed: answer.allowed(),
+        source: decided.map_or(BY_POLICY, |limit| limit.decision.source.name()),
+        names: &judged.names,
+        limits: &limits,
+        violated: &violated(descriptor, answer),
     });
-    DescriptorAnswer { denied_for, limits: limits.collect(), is_visible: judged.has_headers }
 }
 
 /// Counts the decision on a descriptor of a call that is allowed or not.
@@ -157,14 +199,21 @@ fn violated(descriptor: &JudgedDescriptor, answer: &DescriptorAnswer) -> Vec<Str
     denied.map(|limit| limit.name.clone()).collect()
 }
 
-/// Adds the item of a limit for the headers. Of limits with equal names, which the end user cannot
-/// distinguish, that with the fewest units left stays.
+/// Adds the item of a limit of a descriptor for the headers; `limits` are those of the call. Of limits
+/// with equal names, which the end user cannot distinguish, that with the fewest units left stays.
 fn add_item(
     items: &mut Vec<(String, QuotaRule, u32, Decision)>,
+    descriptor: &JudgedDescriptor,
     limit: &LimitAnswer,
-    check: &store::LimitCheck,
+    limits: &[LimitCheck],
 ) {
-    let item = (limit.name.clone(), check.quota.clone(), check.cost, limit.decision);
+    let own = &descriptor.judged.limits;
+    let Some(place) = own.names.iter().position(|name| *name == limit.name) else { return };
+    let LimitCheck { quota, cost, .. } = match descriptor.places.get(place) {
+        Some(place) => &limits[*place],
+        None => &own.check.limits[place],
+    };
+    let item = (limit.name.clone(), quota.clone(), *cost, limit.decision);
     match items.iter_mut().find(|(name, ..)| *name == limit.name) {
         Some(known) if limit.decision.remaining < known.3.remaining => *known = item,
         Some(_) => {}

@@ -11,6 +11,9 @@ use serde::{Serialize, Serializer};
 use super::policy_names::PolicyNames;
 use crate::telemetry;
 
+/// The source of decisions that need no states.
+pub(crate) const BY_POLICY: &str = "policy";
+
 /// A request that the policies have judged, for the line about its decision.
 #[derive(Debug)]
 pub(crate) struct DecisionRecord {

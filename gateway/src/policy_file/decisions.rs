@@ -3,7 +3,6 @@
 //! Names come from a file that changes, so that the series of removed names go with the next version.
 
 use std::{
-    collections::HashMap,
     fmt::Write,
     sync::{
         PoisonError, RwLock,
@@ -11,6 +10,7 @@ use std::{
     },
 };
 
+use hashbrown::HashMap;
 use policies::Policies;
 
 use crate::telemetry::Series;

@@ -20,8 +20,8 @@ pub(crate) struct PolicyNames {
 
 impl PolicyNames {
     /// Adds the names, and the reasons of a denial, to the log line about the current request.
-    pub(crate) fn log(&self, violated: &[String]) {
-        telemetry::log_policy(self.policy.as_deref(), self.plan.as_deref(), violated);
+    pub(crate) fn log(self, violated: &[String]) {
+        telemetry::log_policy(self.policy, self.plan, violated);
     }
 }
 

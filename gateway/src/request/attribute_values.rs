@@ -23,28 +23,35 @@ pub(super) fn attributes<'a>(value: &Input<'a>) -> Result<Vec<Attribute<'a>>, Br
         Input::Object(json) => *json,
         _ => return Err(BrokenRule::new("dict_type", "Input should be a valid dictionary")),
     };
-    let read = serde_json::Deserializer::from_str(json).deserialize_map(AttributesVisitor);
+    let mut other: Option<usize> = None;
+    let read =
+        serde_json::Deserializer::from_str(json).deserialize_map(AttributesVisitor(&mut other));
     // The grammar was checked when the whole body was read.
     let read =
         read.map_err(|_| BrokenRule::new("dict_type", "Input should be a valid dictionary"))?;
     if let Some(name) = repeated(&read) {
         return Err(broken_attribute(name, "occurs more than once"));
     }
-    read.into_iter()
-        .map(|(name, value)| match scalar(value) {
-            Some(value) => Ok((name, value)),
-            None => Err(broken_attribute(&name, "must be text, a number or a boolean")),
-        })
-        .collect()
+    match other.and_then(|place| read.get(place)) {
+        Some((name, _)) => Err(broken_attribute(name, "must be text, a number or a boolean")),
+        None => Ok(read),
+    }
 }
+
+/// The most names that are compared with each other: a set costs more than so few comparisons.
+const FEW_NAMES: usize = 8;
 
 /// Returns the first name that occurs more than once, unless an end user can have written it: the
 /// policies refuse such a name where they read it.
-fn repeated<'r>(attributes: &'r [(Cow<'_, str>, &RawValue)]) -> Option<&'r str> {
-    let mut known = HashSet::with_capacity(attributes.len());
-    let names = attributes.iter().map(|(name, _)| &**name);
+fn repeated<'r>(attributes: &'r [Attribute<'_>]) -> Option<&'r str> {
     let by_caller = |name: &&str| !END_USER_NAMES.iter().any(|prefix| name.starts_with(prefix));
-    names.filter(by_caller).find(|name| !known.insert(*name))
+    let mut names = attributes.iter().map(|(name, _)| &**name).filter(by_caller);
+    if attributes.len() <= FEW_NAMES {
+        let is_repeated = |name: &&str| names.clone().filter(|other| other == name).count() > 1;
+        return names.clone().find(is_repeated);
+    }
+    let mut known = HashSet::with_capacity(attributes.len());
+    names.find(|name| !known.insert(*name))
 }
 
 /// Returns the error of an attribute. The answer does not repeat the value, which can be a secret.
@@ -87,10 +94,11 @@ fn number_text(json: &str) -> Cow<'_, [u8]> {
     Cow::Owned(number.to_string().into_bytes())
 }
 
-struct AttributesVisitor;
+/// Reads the names and values, and stores the place of the first list or object among them.
+struct AttributesVisitor<'o>(&'o mut Option<usize>);
 
-impl<'de> Visitor<'de> for AttributesVisitor {
-    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+impl<'de> Visitor<'de> for AttributesVisitor<'_> {
+    type Value = Vec<Attribute<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -99,7 +107,12 @@ impl<'de> Visitor<'de> for AttributesVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut attributes = Vec::new();
         while let Some(name) = map.next_key_seed(NameSeed)? {
-            attributes.push((name, map.next_value()?));
+            let value: &'de RawValue = map.next_value()?;
+            let value = scalar(value).unwrap_or_else(|| {
+                self.0.get_or_insert(attributes.len());
+                None
+            });
+            attributes.push((name, value));
         }
         Ok(attributes)
     }

@@ -39,7 +39,7 @@ const INLINE_FIELDS: [&str; 9] = {
 };
 
 /// The fields that choose policies. One of them makes a check one by policy.
-const POLICY_FIELDS: [&str; 2] = ["policy", "attributes"];
+pub(crate) const POLICY_FIELDS: [&str; 2] = ["policy", "attributes"];
 
 /// The form of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use super::{
     field_error::BrokenRule,
     fields::{Defaults, Fields, Invalid},
     input::Input,
+    policy::POLICY_FIELDS,
     quota::{COST, DEFAULT_UNITS, default_algorithm},
     quota_fields::{LIMITS, QUOTA_FIELDS},
     value::{self, text},
@@ -94,11 +95,12 @@ fn limits<T>(
     algorithm_of: impl Fn(&T) -> Algorithm,
 ) -> Result<Vec<(String, T)>, Invalid> {
     let of_all = fields.optional("identifier", value::identifier);
+    let by_policy = fields.refuse(&POLICY_FIELDS, "a reservation has limits of its own");
     let rule = "each of the limits has its own";
     let elsewhere = [&QUOTA_FIELDS[..], &UNIT_FIELDS].map(|names| fields.refuse(names, rule));
     let values = fields.list("limits", &LIMITS)?;
     let mut limits: Vec<(String, T)> = Vec::with_capacity(values.len());
-    let mut is_valid = of_all.is_ok() && elsewhere.iter().all(Result::is_ok);
+    let mut is_valid = of_all.is_ok() && by_policy.is_ok() && elsewhere.iter().all(Result::is_ok);
     for (position, json) in values.into_iter().enumerate() {
         let limit = fields.item("limits", position, json, |fields| {
             let identifier = identifier_of(fields, &of_all);

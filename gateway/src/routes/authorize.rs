@@ -222,13 +222,13 @@ impl AuthorizedCaller {
         self.count(limits).await
     }
 
-    /// Counts the limits of a check, of which the authorization has counted one. If they are too many
+    /// Counts the limits of a request, of which the authorization has counted one. If they are too many
     /// now, that one is given back, so that the caller can make room by waiting.
     ///
     /// # Errors
     ///
-    /// As [`Self::count_all`], and for a check that the limit of the caller can never allow.
-    pub(super) async fn count_check(&self, limits: usize) -> Result<(), Error> {
+    /// As [`Self::count_all`], and for a request that the limit of the caller can never allow.
+    pub(super) async fn count_limits(&self, limits: usize) -> Result<(), Error> {
         if limits <= 1 {
             return Ok(());
         }

@@ -234,7 +234,7 @@ impl BatchDecisions {
             CheckRequest::Limits(limits) => {
                 let decided = self.limits.next().ok_or(Error::Internal)?;
                 let loc = place(position);
-                BatchResult::of_limits(state, CheckReply::of_limits(state, &limits, decided, loc)?)
+                BatchResult::of_limits(state, CheckReply::of_limits(state, limits, decided, loc)?)
             }
             CheckRequest::Policy(judged) => {
                 let decided = match judged.verdict {

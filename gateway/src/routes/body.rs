@@ -2,10 +2,7 @@
 
 use std::{future::poll_fn, io, iter, pin::pin, task::Poll, time::Duration};
 
-use axum::{
-    body::{Bytes, HttpBody},
-    extract::Request,
-};
+use axum::body::{Body, Bytes, HttpBody};
 use http_body_util::BodyExt;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -56,17 +53,17 @@ pub(super) struct RequestBytes {
 }
 
 impl Bound {
-    /// Reads the fields of the JSON body of a request.
+    /// Reads the fields of a JSON body.
     ///
     /// # Errors
     ///
     /// As [`Bound::read`], and all faults of the fields.
     pub(super) async fn read_fields<T>(
         &'static self,
-        request: Request,
+        body: Body,
         read: impl FnOnce(&mut Fields<'_>) -> Result<T, Invalid>,
     ) -> Result<T, Error> {
-        let body = self.read(request.into_body()).await?;
+        let body = self.read(body).await?;
         let mut fields = Fields::from_body(&body.bytes)?;
         let value = read(&mut fields);
         fields.finish(value)

@@ -10,9 +10,9 @@ use aide::{
 };
 use axum::{
     Extension, Json,
-    body::{Body, Bytes, HttpBody},
+    body::{Bytes, HttpBody},
     extract::{FromRequest, Request, State},
-    http::{HeaderMap, HeaderValue, header::CONTENT_TYPE},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use schemars::JsonSchema;
@@ -23,7 +23,7 @@ use store::{Check, Decision, Millis, StoreError};
 use super::{
     authorize::AuthorizedCaller,
     body,
-    check_answer::CheckAnswer,
+    check_answer::{CheckAnswer, response},
     check_reader::{CheckReader, CheckRequest},
     explain::{PolicySchema, require_policy_or_attributes},
     limits_answer::{self, CheckReply, LimitsAnswer},
@@ -174,7 +174,7 @@ async fn decide_limits(
         }
         CheckRequest::Limits(limits) => {
             let decided = limits_answer::take(state, &limits.check).await?;
-            CheckReply::of_limits(state, &limits, decided, vec![Place::Name("body")])?
+            CheckReply::of_limits(state, limits, decided, vec![Place::Name("body")])?
         }
         CheckRequest::Policy(judged) => {
             let decided = match judged.verdict {
@@ -182,12 +182,12 @@ async fn decide_limits(
                 _ => None,
             };
             if let Some(Err(_)) = &decided {
-                judged.names.log(&[]);
+                judged.names.clone().log(&[]);
             }
             CheckReply::of_policy(state, *judged, decided)?
         }
     };
-    Ok(reply.into_response(state.deny_status))
+    reply.into_response(state.deny_status)
 }
 
 async fn decide_one(
@@ -197,22 +197,16 @@ async fn decide_one(
     let decided = state.store.check(check).await;
     let decision = conclude(check, decided, vec![Place::Name("body")])?;
 
+    let headers = headers::of_decision(&check.quota, check.cost, &decision).into_iter();
+    let headers = headers.chain(headers::of_source(decision.source).into_iter().flatten());
     let body = serde_json::to_vec(&CheckAnswer::from(&decision)).map_err(|_| Error::Internal)?;
-    let mut response = Response::new(Body::from(body));
-    let mut headers = HeaderMap::with_capacity(MOST_HEADERS);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.extend(headers::of_decision(&check.quota, check.cost, &decision));
-    headers.extend(headers::of_source(decision.source).into_iter().flatten());
-    if !decision.allowed {
-        *response.status_mut() = state.deny_status;
-        headers.extend(headers::of_denial(&decision));
-    }
-    *response.headers_mut() = headers;
+    let response = if decision.allowed {
+        response(StatusCode::OK, body, headers)
+    } else {
+        response(state.deny_status, body, headers.chain(headers::of_denial(&decision)))
+    };
     Ok((response, Some(decision)))
 }
-
-/// The most headers of an answer to a check, with those that the server adds.
-const MOST_HEADERS: usize = 12;
 
 /// Counts the decision on a check, or returns the error of the check, which is located at `loc`.
 pub(super) fn conclude(
@@ -252,7 +246,7 @@ impl CheckBody {
         let check = CheckReader::new(state).read(Fields::from_body(&body.bytes)?)?;
         let check = check.authorize(caller)?;
         if let Some(caller) = caller {
-            caller.count_check(check.limit_count()).await?;
+            caller.count_limits(check.limit_count()).await?;
         }
         Ok(Self(check))
     }

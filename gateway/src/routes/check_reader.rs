@@ -86,7 +86,7 @@ impl CheckReader {
         form: CheckForm,
     ) -> Result<CheckRequest, Error> {
         let Ok(check) = fields.policy_check() else { return fields.finish(Err(Invalid)) };
-        let judged = Box::new(judge.judge(&check)?);
+        let judged = judge.judge(&check)?;
         if form == CheckForm::Neither && judged.is_unmatched() {
             let check = read_one(&mut fields, self.defaults);
             return Ok(CheckRequest::Unmatched(fields.finish(check)?, judged));

@@ -27,6 +27,7 @@ use crate::{
         field_error::{BrokenRule, Place},
         fields::{Fields, Invalid},
         lease::{self, FENCE, MAX_LEASE_BYTES},
+        policy::POLICY_FIELDS,
         quota::{DEFAULT_UNITS, UNITS, default_units},
         value::{self, MAX_IDENTIFIER_BYTES},
     },
@@ -146,6 +147,7 @@ const OF_QUOTAS: [&str; 8] = [
 ];
 
 fn read(fields: &mut Fields<'_>) -> Result<LeaseRequest, Invalid> {
+    let by_policy = fields.refuse(&POLICY_FIELDS, "the leases of a policy are taken by a check");
     let identifier = fields.required("identifier", value::identifier);
     let holder = fields.optional("lease", lease::lease);
     let limit = fields.required("limit", value::units);
@@ -153,6 +155,7 @@ fn read(fields: &mut Fields<'_>) -> Result<LeaseRequest, Invalid> {
     let cost = fields.optional("cost", value::units);
     fields.refuse(&OF_QUOTAS, "all leases together take at most limit")?;
     fields.refuse(&["fence"], "the answer has the fence of the lease")?;
+    by_policy?;
     let holder = match holder? {
         Some(holder) => holder,
         None => new_holder().ok_or(Invalid)?,
@@ -172,7 +175,7 @@ impl FromRequest<Arc<AppState>> for AcquireRequest {
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
         state.require_inline_limits()?;
-        body::SINGLE.read_fields(request, read).await.map(Self)
+        body::SINGLE.read_fields(request.into_body(), read).await.map(Self)
     }
 }
 

@@ -3,26 +3,27 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     http::{HeaderName, HeaderValue, StatusCode},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use limiter::Algorithm;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use store::{
-    Argument, Decision, LimitKind, LimitsCheck, LimitsDecision, Millis, QuotaRule, StoreError,
-};
+use store::{Argument, Decision, LimitKind, LimitsCheck, LimitsDecision, Millis, StoreError};
 use tokio::time::{Instant, timeout_at};
 
-use super::{check_answer::CheckAnswer, completion::complete, held_leases::HeldLeases};
+use super::{
+    check_answer::{CheckAnswer, LimitDecision, response},
+    completion::complete,
+    held_leases::HeldLeases,
+};
 use crate::{
     error::Error,
-    headers,
-    limits::{DecidedLimit, NamedLimits, summary},
+    headers::{self, DecisionHeaders},
+    limits::{NamedLimits, summary},
     policy_file::{
-        decision_log::{DecisionRecord, LoggedDecision},
+        decision_log::{BY_POLICY, DecisionRecord, LoggedDecision},
         decisions::{INLINE, PolicyOutcome},
         judge::{JudgedCheck, Trial, Verdict},
         policy_names::PolicyNames,
@@ -39,55 +40,46 @@ use crate::{
 /// The units that remain where no limit is enforced.
 const WITHOUT_LIMIT: u64 = 1_000_000_000;
 
-/// The source of decisions that need no states.
-const BY_POLICY: &str = "policy";
-
 /// The decision on a check of several limits or by policy.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct LimitsAnswer {
     #[serde(flatten)]
-    answer: CheckAnswer,
+    pub(super) answer: CheckAnswer,
     /// Of a check by policy: the parts of the policies that apply.
     #[serde(flatten)]
-    names: Option<PolicyNames>,
+    pub(super) names: Option<PolicyNames>,
     /// The limits that denied the check, or another reason: `override`, `missing:ATTRIBUTE` or
     /// `unmatched`.
-    violated: Vec<String>,
+    pub(super) violated: Vec<String>,
     /// The decision on each limit; without those of what happens at the same time where another limit
     /// has denied the check before.
-    limits: Vec<LimitAnswer>,
+    pub(super) limits: Vec<LimitAnswer>,
     /// The leases, of a check that has taken some.
     #[serde(flatten)]
-    held: Option<HeldLeases>,
+    pub(super) held: Option<HeldLeases>,
 }
 
 /// The decision on one limit.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
-struct LimitAnswer {
+pub(super) struct LimitAnswer {
     /// The name.
-    name: String,
+    pub(super) name: String,
     /// The algorithm, or `concurrency` for a limit of what happens at the same time.
     #[serde(serialize_with = "LimitKindName::serialize")]
     #[schemars(with = "LimitKindName")]
-    algorithm: LimitKind,
-    /// True when this limit alone would allow the cost.
-    allowed: bool,
-    /// Whole units that could be taken now.
-    remaining: u64,
-    /// Seconds until nothing is used.
-    reset_in_seconds: Seconds,
-    /// Seconds until this limit would allow the cost; null when it does.
-    retry_after: Option<Seconds>,
+    pub(super) algorithm: LimitKind,
+    #[serde(flatten)]
+    pub(super) decision: LimitDecision,
 }
 
 /// An answer with its headers.
 #[derive(Debug)]
 pub(crate) struct CheckReply {
     pub(super) answer: LimitsAnswer,
-    /// The decision that describes all limits; `None` where no limit has decided.
+    /// The decision that describes all limits; `None` where no state of a limit has decided.
     summary: Option<Decision>,
-    headers: Option<[(HeaderName, HeaderValue); 6]>,
+    headers: Option<DecisionHeaders>,
 }
 
 /// Decides a check of limits. Where it takes several steps it is decided also if its client has gone.
@@ -135,22 +127,17 @@ impl CheckReply {
     /// place of the check, for an error.
     pub(super) fn of_limits(
         state: &AppState,
-        limits: &NamedLimits,
+        limits: NamedLimits,
         decided: Result<LimitsDecision, StoreError>,
         loc: Vec<Place>,
     ) -> Result<Self, Error> {
-        let decision = decided.map_err(|error| invalid(error, limits, loc))?;
+        let decision = decided.map_err(|error| invalid(error, &limits, loc))?;
         limits.count(&decision);
         if limits.takes() {
             let outcome = outcome(decision.allowed());
             state.policy_decisions.count(INLINE, "", INLINE, outcome);
         }
-        let summary = summary(&decision).ok_or(Error::Internal)?;
-        Ok(Self {
-            answer: LimitsAnswer::new(limits, &decision, &summary, None, None),
-            headers: Some(headers::of_items(items(limits, &decision), &summary)),
-            summary: Some(summary),
-        })
+        Self::with_limits(limits, &decision, None, None, true)
     }
 
     /// Counts the decision on a check by policy, starts its trials if it was granted, and returns its
@@ -173,12 +160,8 @@ impl CheckReply {
                         count(limit.name, outcome(allowed));
                     }
                 }
-                let summary = summary(&decision).ok_or(Error::Internal)?;
-                let headers =
-                    has_headers.then(|| headers::of_items(items(&limits, &decision), &summary));
                 let held = HeldLeases::new(state, &limits, &decision)?;
-                let answer = LimitsAnswer::new(&limits, &decision, &summary, Some(names), held);
-                Self { answer, headers, summary: Some(summary) }
+                Self::with_limits(limits, &decision, Some(names), held, has_headers)?
             }
             (Verdict::Limits, None) => return Err(Error::Internal),
             (Verdict::Granted(outcome), _) => {
@@ -191,7 +174,11 @@ impl CheckReply {
             }
             (Verdict::Denied { outcome: PolicyOutcome::Denied, violated, wait }, _) => {
                 violated.iter().for_each(|limit| count(limit, PolicyOutcome::Denied));
-                Self::without_limits(names, violated, Some(wait))
+                let denials = limits.denials(&violated, wait);
+                let (limits, decision) = denials.map_err(|error| undecided(&error))?;
+                let reply = Self::with_limits(limits, &decision, Some(names), None, has_headers)?;
+                // The limits have decided without their states.
+                Self { summary: None, ..reply }
             }
             (Verdict::Denied { outcome, violated, wait }, _) => {
                 count("", outcome);
@@ -205,6 +192,20 @@ impl CheckReply {
             start_trials(state, trials);
         }
         Ok(reply)
+    }
+
+    /// Returns the answer to a check that limits have decided.
+    fn with_limits(
+        limits: NamedLimits,
+        decision: &LimitsDecision,
+        names: Option<PolicyNames>,
+        held: Option<HeldLeases>,
+        has_headers: bool,
+    ) -> Result<Self, Error> {
+        let summary = summary(decision).ok_or(Error::Internal)?;
+        let headers = has_headers.then(|| DecisionHeaders::new(items(&limits, decision), &summary));
+        let answer = LimitsAnswer::new(limits, decision, &summary, names, held);
+        Ok(Self { answer, headers, summary: Some(summary) })
     }
 
     /// Returns the answer to a check that no limit has decided: a denial with its wait, or a grant.
@@ -243,7 +244,6 @@ impl CheckReply {
     /// Returns the headers of an answer to an end user, and the decision that describes all limits.
     /// Where a policy hides its limits, a denial has `Retry-After` alone.
     pub(crate) fn for_end_user(self) -> (Vec<(HeaderName, HeaderValue)>, Option<Decision>) {
-        self.log();
         let Self { answer, summary, headers } = self;
         let mut all = Vec::with_capacity(8);
         match headers {
@@ -257,43 +257,58 @@ impl CheckReply {
         if let Some(Seconds(wait)) = answer.answer.retry_after {
             all.extend(headers::of_wait(wait));
         }
+        answer.log();
         (all, summary)
     }
 
-    /// Adds the policy to the log line of the current request.
-    fn log(&self) {
-        if let Some(names) = &self.answer.names {
-            names.log(&self.answer.violated);
-        }
-    }
-
     /// Returns the response to a single check, with the decision that describes all limits.
-    pub(super) fn into_response(self, deny_status: StatusCode) -> (Response, Option<Decision>) {
-        self.log();
+    pub(super) fn into_response(
+        self,
+        deny_status: StatusCode,
+    ) -> Result<(Response, Option<Decision>), Error> {
         let Self { answer, summary, headers } = self;
         let status = if answer.answer.allowed { StatusCode::OK } else { deny_status };
+        let no_store = headers.is_none().then_some(headers::NO_STORE);
         let wait = answer.answer.retry_after.map(|Seconds(wait)| headers::of_wait(wait));
         let source = summary.and_then(|summary| headers::of_source(summary.source));
-        let parts = (status, headers::NO_STORE, headers, wait, source, Json(answer));
-        (parts.into_response(), summary)
+        let headers = headers.into_iter().flatten();
+        let headers = headers.chain([no_store, wait, source].into_iter().flatten().flatten());
+        let body = answer.to_json().map_err(|_| Error::Internal)?;
+        let response = response(status, body, headers);
+        answer.log();
+        Ok((response, summary))
     }
 }
 
 impl LimitsAnswer {
     fn new(
-        limits: &NamedLimits,
+        limits: NamedLimits,
         decision: &LimitsDecision,
         summary: &Decision,
         names: Option<PolicyNames>,
         held: Option<HeldLeases>,
     ) -> Self {
         let violated = limits.with(decision).filter(|limit| !limit.decision.allowed);
-        Self {
-            answer: CheckAnswer::from(summary),
-            names,
-            violated: violated.map(|limit| limit.name.to_owned()).collect(),
-            limits: limits.with(decision).map(LimitAnswer::from).collect(),
-            held,
+        let violated = violated.map(|limit| limit.name.to_owned()).collect();
+        let NamedLimits { names: of_limits, lease_names, check } = limits;
+        let mut limits = Vec::with_capacity(of_limits.len() + lease_names.len());
+        for ((name, limit), decision) in
+            of_limits.into_iter().zip(&check.limits).zip(&decision.limits)
+        {
+            let algorithm = LimitKind::Quota(limit.quota.algorithm());
+            limits.push(LimitAnswer { name, algorithm, decision: decision.into() });
+        }
+        for (name, decided) in lease_names.into_iter().zip(&decision.leases) {
+            let (algorithm, decision) = (LimitKind::Concurrency, (&decided.decision).into());
+            limits.push(LimitAnswer { name, algorithm, decision });
+        }
+        Self { answer: CheckAnswer::from(summary), names, violated, limits, held }
+    }
+
+    /// Adds the policy to the log line of the current request.
+    fn log(self) {
+        if let Some(names) = self.names {
+            names.log(&self.violated);
         }
     }
 
@@ -302,10 +317,12 @@ impl LimitsAnswer {
         let limit = |name: &str, remaining, reset| LimitAnswer {
             name: name.to_owned(),
             algorithm: LimitKind::Quota(Algorithm::TokenBucket),
-            allowed: true,
-            remaining,
-            reset_in_seconds: Seconds(Millis(reset)),
-            retry_after: None,
+            decision: LimitDecision {
+                allowed: true,
+                remaining,
+                reset_in_seconds: Seconds(Millis(reset)),
+                retry_after: None,
+            },
         };
         let limits = vec![limit("rate", 99, 600), limit("day", 4_711, 86_000_000)];
         let answer = CheckAnswer {
@@ -323,25 +340,11 @@ impl LimitsAnswer {
     }
 }
 
-impl From<DecidedLimit<'_>> for LimitAnswer {
-    fn from(limit: DecidedLimit<'_>) -> Self {
-        let Decision { allowed, remaining, reset_after, retry_after, .. } = *limit.decision;
-        Self {
-            name: limit.name.to_owned(),
-            algorithm: limit.kind(),
-            allowed,
-            remaining,
-            reset_in_seconds: Seconds(reset_after),
-            retry_after: (!allowed).then_some(Seconds(retry_after)),
-        }
-    }
-}
-
 /// Returns what the headers have of each limit.
 fn items<'l>(
     limits: &'l NamedLimits,
     decision: &'l LimitsDecision,
-) -> impl Iterator<Item = (&'l str, Option<&'l QuotaRule>, u32, &'l Decision)> {
+) -> impl Iterator<Item = headers::Item<'l, &'l str>> + Clone {
     limits.with(decision).map(|limit| (limit.name, limit.quota, limit.cost, limit.decision))
 }
 

@@ -1,5 +1,6 @@
 //! The sitemap: every route, and its access rule.
 
+mod answer_text;
 mod authorize;
 mod batch;
 mod body;

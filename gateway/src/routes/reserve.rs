@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::json;
 use store::{Argument, Check, Decision, Millis, ReserveDecision, ReserveRequest, StoreError};
 
-use super::{body, completion::complete};
+use super::{authorize::AuthorizedCaller, body, check_answer::LimitDecision, completion::complete};
 use crate::{
     error::{Error, ErrorBody},
     headers, openapi,
@@ -110,14 +110,8 @@ struct ReserveLimit {
     #[serde(serialize_with = "AlgorithmName::serialize")]
     #[schemars(with = "AlgorithmName")]
     algorithm: Algorithm,
-    /// True when this limit alone would allow the cost.
-    allowed: bool,
-    /// Whole units that could be taken now.
-    remaining: u64,
-    /// Seconds until nothing is used.
-    reset_in_seconds: Seconds,
-    /// Seconds until this limit would allow the cost; null when it does.
-    retry_after: Option<Seconds>,
+    #[serde(flatten)]
+    decision: LimitDecision,
 }
 
 /// `POST /rate-limit/reserve`
@@ -166,14 +160,10 @@ fn answer(
     decision: &ReserveDecision,
     summary: &Decision,
 ) -> ReserveAnswer {
-    let wait = |limit: &Decision| (!limit.allowed).then_some(Seconds(limit.retry_after));
     let limit = |(check, decision): (Check, &Decision)| ReserveLimit {
         algorithm: check.quota.algorithm(),
         identifier: check.identifier,
-        allowed: decision.allowed,
-        remaining: decision.remaining,
-        reset_in_seconds: Seconds(decision.reset_after),
-        retry_after: wait(decision),
+        decision: decision.into(),
     };
     ReserveAnswer {
         allowed: decision.allowed,
@@ -181,7 +171,7 @@ fn answer(
         expires_in_seconds: decision.allowed.then_some(Seconds(request.ttl.into())),
         remaining: summary.remaining,
         reset_in_seconds: Seconds(summary.reset_after),
-        retry_after: wait(summary),
+        retry_after: (!summary.allowed).then_some(Seconds(summary.retry_after)),
         limits: request.limits.into_iter().zip(&decision.limits).map(limit).collect(),
     }
 }
@@ -233,8 +223,14 @@ impl FromRequest<Arc<AppState>> for ReserveBody {
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
         state.require_inline_limits()?;
+        let (mut parts, body) = request.into_parts();
+        let caller = parts.extensions.remove::<AuthorizedCaller>();
         let read = |fields: &mut Fields<'_>| read(fields, state.defaults);
-        body::SINGLE.read_fields(request, read).await.map(Self)
+        let reservation = body::SINGLE.read_fields(body, read).await?;
+        if let Some(caller) = caller {
+            caller.count_limits(reservation.limits.len()).await?;
+        }
+        Ok(Self(reservation))
     }
 }
 
@@ -293,10 +289,7 @@ fn example(allowed: bool) -> ReserveAnswer {
         limits: vec![ReserveLimit {
             identifier: "tenant_7".to_owned(),
             algorithm: Algorithm::TokenBucket,
-            allowed,
-            remaining,
-            reset_in_seconds,
-            retry_after,
+            decision: LimitDecision { allowed, remaining, reset_in_seconds, retry_after },
         }],
     }
 }

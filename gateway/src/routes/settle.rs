@@ -156,7 +156,7 @@ impl FromRequest<Arc<AppState>> for SettleBody {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &Arc<AppState>) -> Result<Self, Error> {
-        body::SINGLE.read_fields(request, read).await.map(Self)
+        body::SINGLE.read_fields(request.into_body(), read).await.map(Self)
     }
 }
 

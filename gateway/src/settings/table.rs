@@ -356,8 +356,8 @@ pub(super) struct CallerValues {
     /// authentication, read again when it changes.
     #[arg(long, value_parser = Rule(Path))]
     pub(super) authz_client_ca_file: Option<PathBuf>,
-    /// Requests that each caller may make per CALLER_WINDOW_SECONDS; a check, also one of a batch,
-    /// counts as many as it has limits. 0 is any number.
+    /// Requests that each caller may make per CALLER_WINDOW_SECONDS; a check, also one of a batch, and a
+    /// reservation count as many as they have limits. 0 is any number.
     #[arg(long, default_value = "0", value_parser = Rule(Whole::<u32>(0..=*UNITS.end())))]
     pub(super) caller_limit: u32,
 

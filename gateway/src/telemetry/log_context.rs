@@ -117,8 +117,7 @@ pub(crate) fn log_refusal(refusal: &'static str) {
 }
 
 /// Adds the policy, the plan and the reasons of a denial to the log lines of the current request.
-pub(crate) fn log_policy(policy: Option<&str>, plan: Option<&str>, violated: &[String]) {
-    let [policy, plan] = [policy, plan].map(|name| name.map(str::to_owned));
+pub(crate) fn log_policy(policy: Option<String>, plan: Option<String>, violated: &[String]) {
     let violated = (!violated.is_empty()).then(|| violated.join(" "));
     let fields = Box::new(PolicyFields { policy, plan, violated });
     LogContext::with_current(|context| context.policy.set(fields));
