@@ -1,6 +1,9 @@
 //! Forward authentication: the contracts for proxies, as a proxy and its end users use them.
 
 use std::fs;
+use std::io::Write;
+use std::thread;
+use std::time::Duration;
 
 use ratelimit_test_tokens::Algorithm;
 use serde_json::json;
@@ -443,6 +446,34 @@ fn nothing_that_an_end_user_sends_turns_a_denial_into_an_error() {
         (431, r#"{"detail":"Request Header Fields Too Large"}"#)
     );
     assert_eq!(site.gateway.request("GET", "/health/live", &lines, "").status, 431);
+}
+
+#[test]
+fn a_large_head_is_answered_in_its_order_on_a_connection_of_others() {
+    let site = Site::start();
+    let names: Vec<String> = (0..480).map(|number| format!("X-Header-{number}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "a value")).collect();
+    let long = "x".repeat(64 * 1024);
+    let large = [&many[..], &[("X-Long", &long), from("203.0.113.7")]].concat();
+    let health = kept_request("GET", "/health/live", &[], "");
+    let login = kept_request("GET", "/authz/ext-authz/login", &large, "");
+    let unknown = kept_request("GET", "/unknown", &large, "");
+    let mut connection = site.gateway.connect();
+    // At once, and in pieces.
+    let all = [&health[..], &login, &health, &login, &health].concat();
+    connection.stream().write_all(&all).unwrap();
+    let statuses = [(); 5].map(|()| connection.receive().unwrap().status);
+    assert_eq!(statuses, [200; 5]);
+    let mut connection = site.gateway.connect();
+    for piece in login.chunks(40_000) {
+        connection.stream().write_all(piece).unwrap();
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(connection.receive().unwrap().status, 429);
+    // Other paths have the usual bounds, and leave the connection open.
+    for (request, status) in [(&unknown, 431), (&health, 200), (&login, 429)] {
+        assert_eq!(connection.exchange(request).unwrap().status, status);
+    }
 }
 
 #[test]

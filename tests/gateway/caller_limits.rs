@@ -159,6 +159,30 @@ fn a_check_and_a_batch_count_as_many_requests_as_they_have_limits() {
 }
 
 #[test]
+fn a_reservation_counts_as_many_requests_as_it_has_limits() {
+    for server in [None, Some(Server::at(NOON))] {
+        let directory = TempDir::new().unwrap();
+        let shop = ApiKey::new("shop", &["check"]).limit(10, 3_600);
+        let builder = builder(&directory, &[&shop]);
+        let gateway = match &server {
+            None => builder.env("REDIS_URL", "memory://").start(),
+            Some(server) => builder.redis(server).start(),
+        };
+        let reserve = |limits: &[&str]| {
+            let limit = |algorithm: &&str| json!({ "algorithm": algorithm, "limit": 900, "window_seconds": 60 });
+            let limits: Vec<_> = limits.iter().map(limit).collect();
+            let body =
+                json!({ "identifier": "u", "ttl_seconds": 60, "limits": limits }).to_string();
+            gateway.request("POST", "/rate-limit/reserve", &[shop.header()], &body).status
+        };
+        let all = ["token_bucket", "sliding_window", "fixed_window"];
+        assert_eq!([3, 3, 2].map(|count| reserve(&all[..count])), [200, 200, 200]);
+        // Two are left. A refused reservation takes none.
+        assert_eq!([3, 3, 2, 1].map(|count| reserve(&all[..count])), [429, 429, 200, 429]);
+    }
+}
+
+#[test]
 fn a_refused_batch_takes_nothing_without_redis() {
     let directory = TempDir::new().unwrap();
     let shop = ApiKey::new("shop", &["check"]).limit(10, 3_600);

@@ -333,6 +333,11 @@ fn a_field_of_another_request_that_would_change_the_meaning_is_refused() {
         );
         assert_eq!((answer.status, &json_of(&answer)["detail"][0]["msg"]), (422, &json!(msg)));
     }
+    let by_policy = json!({ "attributes": { "tenant": "a" }, "lease": "job-42" });
+    let answer = gateway.post("/rate-limit/leases", &by_policy.to_string());
+    let msg =
+        "Value error, attributes does not belong here: the leases of a policy are taken by a check";
+    assert_eq!((answer.status, &json_of(&answer)["detail"][0]["msg"]), (422, &json!(msg)));
     acquire(&gateway, &lease("tenant", "a", 5));
     let answer = renew(&gateway, "tenant/a", &json!({ "ttl_seconds": 60, "cost": 2 }));
     assert_eq!(answer.status, 422, "{}", answer.body);

@@ -35,6 +35,8 @@ mod policy_leases;
 mod reservations;
 // Refunds, peeks and resets.
 mod refund;
+// The same decisions through each entry.
+pub(crate) mod same_decisions;
 // The identifiers with the most denied checks.
 mod top;
 // The pages in a real browser.

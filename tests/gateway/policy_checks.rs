@@ -186,6 +186,83 @@ fn the_policy_the_plan_and_the_override_decide() {
 }
 
 #[test]
+fn a_cost_above_the_capacity_is_denied_by_the_limits_that_can_never_grant_it() {
+    for site in Site::both(POLICIES) {
+        let (gateway, name) = (&site.gateway, site.name());
+        let limit = |name: &str, algorithm: &str| {
+            json!({ "name": name, "algorithm": algorithm, "allowed": false, "remaining": 0,
+                "reset_in_seconds": 31_622_400, "retry_after": 31_622_400 })
+        };
+        let (rate, log) = (limit("rate", "token_bucket"), limit("log", "sliding_window"));
+        let mut body = api("u");
+        for (cost, violated, limits, policy) in [
+            (5, json!(["log"]), json!([log]), r#""log";q=4;w=31536000"#),
+            (
+                6,
+                json!(["rate", "log"]),
+                json!([rate, log]),
+                r#""rate";q=5;w=31536000, "log";q=4;w=31536000"#,
+            ),
+        ] {
+            body["cost"] = json!(cost);
+            let denied = send(gateway, &body);
+            let answer = json_of(&denied);
+            assert_eq!(short(&answer), json!([false, 0, "api", "free", violated]), "{name}");
+            assert_eq!(answer["limits"], limits, "{name}");
+            assert_eq!(answer["retry_after"], 31_622_400, "{name}");
+            assert_eq!(denied.header("RateLimit-Policy"), Some(policy), "{name}");
+            assert_eq!(denied.header("X-RateLimit-Remaining"), Some("0"), "{name}");
+            assert_eq!(denied.header("Retry-After"), Some("31622400"), "{name}");
+            // No part of the store has decided.
+            assert_eq!(denied.header("X-RateLimit-Source"), None, "{name}");
+            let batch = json!({ "checks": [body] }).to_string();
+            let results =
+                json_of(&gateway.post("/rate-limit/check/batch", &batch))["results"].clone();
+            assert_eq!(
+                (&results[0]["source"], &results[0]["limits"]),
+                (&json!("policy"), &limits),
+                "{name}"
+            );
+        }
+        assert_eq!(count(gateway, "api", "free", "log", "denied"), 4.0, "{name}");
+        // Nothing was taken.
+        body["cost"] = json!(4);
+        assert_eq!(check(gateway, &body)["allowed"], true, "{name}");
+        // A policy that hides its limits has no headers about them.
+        let quiet = send(gateway, &json!({ "attributes": { "path": "/quiet" }, "cost": 3 }));
+        assert_eq!(json_of(&quiet)["violated"], json!(["all"]), "{name}");
+        assert_eq!(
+            (quiet.header("RateLimit"), quiet.header("Retry-After").is_some()),
+            (None, true)
+        );
+    }
+}
+
+#[test]
+fn attributes_that_no_policy_reads_are_counted() {
+    for site in Site::both(POLICIES) {
+        let (gateway, name) = (&site.gateway, site.name());
+        let unread = || gateway.metric("ratelimit_policy_unread_attributes_total");
+        // The words with a meaning of their own are none that a caller misspells.
+        check(gateway, &api("u"));
+        check(gateway, &json!({ "identifier": "u", "attributes": { "host": "a", "domain": "b" } }));
+        assert_eq!(unread(), 0.0, "{name}");
+        let misspelled = json!({ "attributes": { "pahts": "/api", "plan": "pro", "query.q": 1 } });
+        check(gateway, &misspelled);
+        assert_eq!(unread(), 2.0, "{name}");
+        let batch = json!({ "checks": [misspelled, { "identifier": "u", "limit": 1 }] });
+        gateway.post("/rate-limit/check/batch", &batch.to_string());
+        assert_eq!(unread(), 4.0, "{name}");
+        // An explanation names them.
+        let explained = gateway.post("/policies/explain", &misspelled.to_string());
+        assert_eq!(json_of(&explained)["unread"], json!(["pahts", "query.q"]), "{name}");
+        assert_eq!(unread(), 4.0, "{name}");
+        // No name of a caller is in the metrics.
+        assert!(!gateway.get("/metrics").body.contains("pahts"), "{name}");
+    }
+}
+
+#[test]
 fn a_trial_is_counted_and_prevents_nothing() {
     for site in Site::both(POLICIES) {
         let (gateway, name) = (&site.gateway, site.name());

@@ -258,6 +258,12 @@ fn a_field_of_another_request_that_would_change_the_meaning_is_refused() {
     }
     assert_eq!(reserve(&gateway, &reserve_of("force", json!(false)))["allowed"], true);
 
+    let mut by_policy = estimate("s", 1);
+    by_policy["policy"] = json!("tokens");
+    let (loc, msg) = refusal("/rate-limit/reserve", &by_policy);
+    assert_eq!(loc, json!(["body", "policy"]));
+    assert!(msg.ends_with("does not belong here: a reservation has limits of its own"), "{msg}");
+
     let used = json!({ "reservation": "r", "identifier": "tenant", "limits": [
         { "algorithm": "sliding_window", "cost": 1 }, { "algorithm": "token_bucket" } ] });
     let (loc, msg) = refusal("/rate-limit/settle", &used);

@@ -145,6 +145,13 @@ fn hits_are_those_of_the_descriptor_or_of_the_request() {
     for hits in [11, 1 << 40, u64::MAX] {
         assert_eq!(services.limit(&[with_hits(ann(), hits)]).0, OVER_LIMIT);
     }
+    // The status names the limit.
+    let answer = services.call(request(&[with_hits(ann(), 11)])).unwrap();
+    let limit = answer.statuses[0].current_limit.as_ref().unwrap();
+    assert_eq!((limit.name.as_str(), limit.requests_per_unit), ("rate", 10));
+    let headers: Vec<_> =
+        answer.response_headers_to_add.iter().map(|header| header.key.as_str()).collect();
+    assert_eq!(headers, ["ratelimit-policy", "ratelimit", "retry-after"]);
     assert_eq!(services.limit(&[with_hits(ann(), 2)]), (OK, vec![(OK, 0)]));
     assert_eq!(services.limit(&[with_hits(ann(), 0)]), (OVER_LIMIT, vec![(OVER_LIMIT, 0)]));
     assert_eq!(services.limit(&[refund(ann(), 4)]).0, OK);
@@ -238,6 +245,38 @@ fn a_descriptor_brings_the_only_limit() {
     assert_eq!(services.limit(&[ann(20, MINUTE)]), (OK, vec![(OK, 9)]));
     let ignored = "ratelimit_rls_limits_ignored_total{reason=\"inline_limits\"}";
     assert_eq!(services.gateway.metric(ignored), 1.0);
+}
+
+#[test]
+#[ignore = "make test-proxies"]
+fn the_decision_on_the_only_descriptor_of_a_call_is_in_the_log() {
+    let services = Services::start(POLICIES, |gateway| gateway.env("LOG_DECISIONS", "true"));
+    let (ann, bob) = (|| descriptor("user", "ann"), || descriptor("user", "bob"));
+    services.limit(&[with_hits(ann(), 4)]);
+    services.limit(&[with_hits(ann(), 11)]);
+    services.limit(&[descriptor("user", "eve")]);
+    // No replay repeats these: several descriptors, a limit that is in no file, units given back.
+    services.limit(&[bob(), bob()]);
+    services.limit(&[with_limit(bob(), 20, 2)]);
+    services.limit(&[refund(bob(), 1)]);
+    services.limit(&[descriptor("user", "last")]);
+    services.gateway.log_with("\"user\":\"last\"");
+    let log = services.gateway.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("\"entry\":\"rls\"")).collect();
+    assert_eq!(lines.len(), 4, "{log}");
+    for (line, parts) in lines.iter().zip([
+        ["\"user\":\"ann\"", "\"cost\":4", "\"allowed\":true", "\"source\":\"redis\""],
+        ["\"user\":\"ann\"", "\"cost\":11", "\"violated\":[\"rate\"]", "\"source\":\"policy\""],
+        [
+            "\"user\":\"eve\"",
+            "\"policy\":\"users\"",
+            "\"violated\":[\"override\"]",
+            "\"limits\":[]",
+        ],
+        ["\"user\":\"last\"", "\"domain\":\"shop\"", "\"allowed\":true", "\"limits\":[\"rate\"]"],
+    ]) {
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    }
 }
 
 #[test]

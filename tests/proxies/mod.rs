@@ -24,3 +24,6 @@ mod envoy_clients;
 // The gRPC services without a proxy.
 #[cfg(feature = "envoy")]
 mod grpc;
+// Their decisions, which are those of checks.
+#[cfg(feature = "envoy")]
+mod same_decisions;
