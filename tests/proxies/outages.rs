@@ -110,6 +110,17 @@ fn a_proxy_that_fails_open_serves_every_request_meanwhile() {
 
 #[test]
 #[ignore = "make test-proxies"]
+fn an_error_in_the_action_of_haproxy_lets_no_request_pass() {
+    let with_error =
+        |text: String| text.replace("local headers = question(txn)", "error('a fault')");
+    let site = Site::with(Proxy::Haproxy, Some(POLICIES), "127.0.0.1", &with_error);
+    let status = site.get(2, "/").status;
+    assert!(site.log().contains("a fault"), "{}", site.log());
+    assert_eq!((status, site.upstream.requests()), (503, 0));
+}
+
+#[test]
+#[ignore = "make test-proxies"]
 fn a_redis_that_is_killed_and_restarted_closes_the_service_meanwhile() {
     for proxy in Proxy::ALL {
         let mut site = Site::with(proxy, Some(POLICIES), "127.0.0.1", &|text| text);
