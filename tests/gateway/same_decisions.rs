@@ -84,6 +84,8 @@ impl Site {
         let settings = Gateway::builder()
             .redis(server)
             .env("KEY_PREFIX", prefix)
+            // A repeated denial has the states of its first answer.
+            .env("DENY_CACHE_SIZE", "0")
             .env("POLICIES_FILE", &file.display().to_string());
         Self { gateway: configure(settings).start(), has_domain, _directory: directory }
     }
