@@ -3,8 +3,10 @@
 
 use schemars::JsonSchema;
 
+use crate::duration;
+use crate::end;
 use crate::parse::{Node, Value};
-use crate::problem::Problems;
+use crate::problem::{Problems, shorten};
 use crate::read::{At, Entries, Read, Scalar, describe, read_fields, read_words, scalar};
 
 /// Limits in a file: which requests are limited by which limits.
@@ -288,18 +290,18 @@ pub(crate) struct LimitDocument {
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub(crate) limit: At<u64>,
     /// The window: a duration such as `10s`, or for fixed windows `day`, `week`, `month`, `year`.
-    pub(crate) per: Option<At<String>>,
+    pub(crate) per: Option<At<DurationDocument>>,
     /// The most units at once; the limit unless given. Token buckets only.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub(crate) burst: Option<At<u64>>,
     /// The resolution of time. Sliding windows only.
-    pub(crate) resolution: Option<At<String>>,
+    pub(crate) resolution: Option<At<DurationDocument>>,
     /// The start of a calendar window: `"06:00"`, `monday`, `15`, `"04-01"`.
     pub(crate) starts: Option<At<StartsDocument>>,
     /// The time zone of a calendar window; that of the file unless given.
     pub(crate) timezone: Option<At<String>>,
     /// The longest time that a lease is held without a renewal. Concurrency limits only.
-    pub(crate) ttl: Option<At<String>>,
+    pub(crate) ttl: Option<At<DurationDocument>>,
     /// The attributes whose values form the identity; those of the policy unless given.
     #[schemars(length(max = 16))]
     pub(crate) by: Option<At<Vec<At<String>>>>,
@@ -355,6 +357,25 @@ pub(crate) enum ChargeDocument {
 }
 read_words!(ChargeDocument { "always" => Always });
 
+/// A duration, or a word for a window of the calendar.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct DurationDocument(pub(crate) String);
+
+impl Read for DurationDocument {
+    fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
+        // In quotes a number would be no duration either.
+        if let (Some(Scalar::Number | Scalar::Bool(_)), Value::Scalar { text, .. }) =
+            (scalar(node), &node.value)
+        {
+            let problem = format!("`{}` is no duration", shorten(text));
+            problems.expect(node.place, problem, duration::EXPECTED);
+            return None;
+        }
+        String::read(node, problems).map(Self)
+    }
+}
+
 /// The start of a calendar window.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(rename = "Starts", untagged)]
@@ -363,6 +384,9 @@ pub(crate) enum StartsDocument {
     Text(String),
     /// A day of the month.
     Day(#[schemars(range(min = 1, max = 31))] u64),
+    /// A time or a date without quotes, which is an error.
+    #[schemars(skip)]
+    Unquoted(String),
 }
 
 impl Read for StartsDocument {
@@ -371,9 +395,7 @@ impl Read for StartsDocument {
             (Some(Scalar::Number), _) => u64::read(node, problems).map(Self::Day),
             // YAML 1.1 reads 06:00 as a number and 04-01 as text.
             (_, Value::Scalar { text, plain: true }) if text.contains([':', '-']) => {
-                let problem = format!("`{text}` stands without quotes");
-                problems.expect(node.place, problem, format!("\"{text}\""));
-                None
+                Some(Self::Unquoted(text.clone().into_owned()))
             }
             _ => String::read(node, problems).map(Self::Text),
         }
@@ -467,11 +489,18 @@ pub(crate) struct UntilDocument(pub(crate) String);
 
 impl Read for UntilDocument {
     fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
-        if let Value::Scalar { text, plain: true } = &node.value {
-            let problem = format!("`{text}` stands without quotes");
-            problems.expect(node.place, problem, format!("\"{text}\""));
-            return None;
+        match &node.value {
+            Value::Scalar { text, plain: true } if scalar(node) != Some(Scalar::Null) => {
+                if end::parse(text).is_some() {
+                    let problem = format!("`{text}` stands without quotes");
+                    problems.expect(node.place, problem, format!("\"{text}\""));
+                } else {
+                    let problem = format!("`{}` is no end", shorten(text));
+                    problems.expect(node.place, problem, end::EXPECTED);
+                }
+                None
+            }
+            _ => String::read(node, problems).map(Self),
         }
-        String::read(node, problems).map(Self)
     }
 }

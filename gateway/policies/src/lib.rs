@@ -76,6 +76,7 @@ pub mod clause;
 pub mod digest;
 mod document;
 pub mod duration;
+mod end;
 mod entry;
 pub mod explain;
 pub mod glob;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::attribute::AttributeName;
 use crate::identity::IdentityPart;
 use crate::kind::Kind;
+use crate::problem::Place;
 
 /// The numbers of a limit, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +129,8 @@ pub enum Charge {
 pub struct LimitSpec {
     /// The name.
     pub name: Box<str>,
+    /// The position in the file.
+    pub place: Place,
     /// The numbers.
     pub rate: Rate,
     /// The units of a request.

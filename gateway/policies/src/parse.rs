@@ -218,6 +218,10 @@ impl<'f> Builder<'f> {
                 let name = shorten(&scalar.text);
                 problems.add(scalar.place, format!("the key `{name}` is repeated"));
             }
+            if anchor != 0 {
+                let value = Value::Scalar { text: scalar.text.clone(), plain: scalar.plain };
+                self.anchors.insert(anchor, (Node { place: scalar.place, value }, 1));
+            }
             *key = Some(scalar);
             return self.count(1, problems);
         }

@@ -106,6 +106,18 @@ impl Problems {
         self.push(Problem { place, problem: problem.into(), expected, nearest: None });
     }
 
+    /// Adds a fault with the known word that is near, or without one with the form that is accepted.
+    pub(crate) fn expect_or_nearest(
+        &mut self,
+        place: Place,
+        problem: String,
+        expected: String,
+        nearest: Option<String>,
+    ) {
+        let expected = nearest.is_none().then_some(expected);
+        self.push(Problem { place, problem, expected, nearest });
+    }
+
     /// Adds the fault that `word` is not one of `known`.
     pub(crate) fn unknown<'k>(
         &mut self,

@@ -186,7 +186,8 @@ pub(crate) fn describe(node: &Node<'_>) -> String {
     match &node.value {
         Value::List(_) => "a list stands here".to_owned(),
         Value::Map(_) => "a map stands here".to_owned(),
-        Value::Scalar { text, .. } if scalar(node) == Some(Scalar::Null) && text.is_empty() => {
+        // The parser writes `~` for a value that is not there.
+        Value::Scalar { .. } if scalar(node) == Some(Scalar::Null) => {
             "there is no value".to_owned()
         }
         Value::Scalar { text, plain: true } => format!("`{}` stands here", shorten(text)),

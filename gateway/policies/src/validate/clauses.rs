@@ -1,5 +1,7 @@
 //! Clauses of a file: globs in the form of the values that they meet, and networks.
 
+use hashbrown::HashSet;
+
 use crate::address::{Grouping, Network, NetworkError};
 use crate::attribute::AttributeName;
 use crate::clause::{Clause, Condition};
@@ -7,7 +9,7 @@ use crate::document::{ClauseDocument, ConditionDocument};
 use crate::glob::Glob;
 use crate::host;
 use crate::path::PathForm;
-use crate::problem::shorten;
+use crate::problem::{Place, shorten};
 use crate::read::{At, Entries};
 
 use super::Validator;
@@ -18,8 +20,22 @@ const NETWORK: &str = "an address or a network such as `10.0.0.0/8`";
 impl Validator<'_> {
     /// Returns the clauses of a policy or an override.
     pub(super) fn clauses(&mut self, clauses: &Entries<ClauseDocument>) -> Vec<Clause> {
-        let entries = clauses.0.iter();
-        entries.filter_map(|(name, clause)| self.clause(name, clause)).collect()
+        let clause =
+            |(name, clause): &(At<String>, _)| Some((name.place, self.clause(name, clause)?));
+        let valid: Vec<_> = clauses.0.iter().filter_map(clause).collect();
+        self.check_repeated(&valid);
+        valid.into_iter().map(|(_, clause)| clause).collect()
+    }
+
+    /// Checks that each clause has an attribute of its own. Names of headers ignore case, so that two
+    /// keys can be one attribute.
+    fn check_repeated(&mut self, clauses: &[(Place, Clause)]) {
+        let mut seen = HashSet::with_capacity(clauses.len());
+        for (place, Clause { attribute, .. }) in clauses {
+            if !seen.insert(attribute) {
+                self.problems.add(*place, format!("`{attribute}` is repeated"));
+            }
+        }
     }
 
     fn clause(&mut self, name: &At<String>, document: &ClauseDocument) -> Option<Clause> {

@@ -5,12 +5,12 @@ use limiter::{Units, Window};
 
 use crate::attribute::AttributeName;
 use crate::document::{
-    AlgorithmDocument, ChargeDocument, CostDocument, CostFromDocument, LimitDocument, Limits,
-    StartsDocument,
+    AlgorithmDocument, ChargeDocument, CostDocument, CostFromDocument, DurationDocument,
+    LimitDocument, Limits, StartsDocument,
 };
 use crate::duration;
 use crate::limit::{Charge, Cost, CostFrom, FixedWindow, LimitSpec, Rate};
-use crate::problem::{Place, shorten};
+use crate::problem::{Place, nearest, shorten};
 use crate::read::At;
 
 use super::traits::Traits;
@@ -55,6 +55,7 @@ impl Validator<'_> {
         };
         Some(LimitSpec {
             name: document.name.value.as_str().into(),
+            place,
             rate,
             cost,
             charge,
@@ -82,7 +83,7 @@ impl Validator<'_> {
                 if let (Some(found), Some(text)) = (resolution, &document.resolution)
                     && found > per
                 {
-                    let problem = format!("the resolution `{}` is longer than `per`", text.value);
+                    let problem = format!("the resolution `{}` is longer than `per`", text.value.0);
                     self.problems.expect(text.place, problem, "at most `per`");
                 }
                 Some(Rate::SlidingWindow { limit, per, resolution })
@@ -169,8 +170,8 @@ impl Validator<'_> {
             self.problems.add(place, "the key `per` is missing");
             return None;
         };
-        if Unit::from_name(&per.value).is_some() {
-            let problem = format!("`per: {}` does not fit the algorithm", per.value);
+        if Unit::from_name(&per.value.0).is_some() {
+            let problem = format!("`per: {}` does not fit the algorithm", per.value.0);
             self.problems.expect(per.place, problem, "`algorithm: fixed_window` with it");
             return None;
         }
@@ -183,25 +184,34 @@ impl Validator<'_> {
             return None;
         };
         let zone = document.timezone.as_ref().map(|name| self.zone(name));
-        let Some(unit) = Unit::from_name(&per.value) else {
+        let Some(unit) = Unit::from_name(&per.value.0) else {
             let starts = document.starts.as_ref().map(|at| at.place);
             let zone = document.timezone.as_ref().map(|at| at.place);
-            for place in [starts, zone].into_iter().flatten() {
+            let is_length = duration::parse(&per.value.0).is_some();
+            for place in [starts, zone].into_iter().flatten().filter(|_| is_length) {
                 let expected = "`per: day`, `week`, `month` or `year` with it";
                 self.problems.expect(place, "the window is not one of the calendar", expected);
             }
             self.warn_calendar(per);
-            return self.duration(per).map(FixedWindow::Length);
+            return self.length(per).map(FixedWindow::Length);
         };
         let unit = match &document.starts {
             None => unit.with_usual_start(),
             Some(At { value, place }) => {
                 let start = match value {
-                    StartsDocument::Text(text) => Start::Text(text),
+                    StartsDocument::Text(text) | StartsDocument::Unquoted(text) => {
+                        Start::Text(text)
+                    }
                     StartsDocument::Day(day) => Start::Day(*day),
                 };
-                let Some(started) = unit.with_start(start) else {
-                    let problem = format!("`starts` does not fit `per: {}`", per.value);
+                let started = unit.with_start(start);
+                if let (StartsDocument::Unquoted(text), Some(_)) = (value, started) {
+                    let problem = format!("`{text}` stands without quotes");
+                    self.problems.expect(*place, problem, format!("\"{text}\""));
+                    return None;
+                }
+                let Some(started) = started else {
+                    let problem = format!("`starts` does not fit `per: {}`", per.value.0);
                     self.problems.expect(*place, problem, unit.starts());
                     return None;
                 };
@@ -214,15 +224,16 @@ impl Validator<'_> {
 
     /// Warns about a duration of whole days: a fixed window with a duration starts at multiples of
     /// the duration since a Thursday in 1970 in UTC, which is seldom intended.
-    fn warn_calendar(&mut self, per: &At<String>) {
-        let word = match duration::parse(&per.value).map(|window| window.as_millis() / 3_600_000) {
+    fn warn_calendar(&mut self, per: &At<DurationDocument>) {
+        let word = match duration::parse(&per.value.0).map(|window| window.as_millis() / 3_600_000)
+        {
             Some(24) => "day",
             Some(168) => "week",
             Some(672 | 696 | 720 | 744) => "month",
             Some(8_760 | 8_784) => "year",
             _ => return,
         };
-        let per_value = &per.value;
+        let per_value = &per.value.0;
         let problem = format!(
             "`per: {per_value}` starts at multiples of {per_value} since 1970 in UTC; did you mean \
              `per: {word}`?"
@@ -230,11 +241,25 @@ impl Validator<'_> {
         self.problems.warn(per.place, problem);
     }
 
-    fn duration(&mut self, text: &At<String>) -> Option<Window> {
-        let window = duration::parse(&text.value);
+    fn duration(&mut self, text: &At<DurationDocument>) -> Option<Window> {
+        let window = duration::parse(&text.value.0);
         if window.is_none() {
-            let problem = format!("`{}` is no duration", shorten(&text.value));
+            let problem = format!("`{}` is no duration", shorten(&text.value.0));
             self.problems.expect(text.place, problem, duration::EXPECTED);
+        }
+        window
+    }
+
+    /// Returns the window of a fixed window limit without a calendar, after looking for a word that is
+    /// nearly one of the calendar.
+    fn length(&mut self, per: &At<DurationDocument>) -> Option<Window> {
+        let (text, place) = (&per.value.0, per.place);
+        let window = duration::parse(text);
+        if window.is_none() {
+            let expected = format!("{}, or `day`, `week`, `month` or `year`", duration::EXPECTED);
+            let nearest = nearest(text, Unit::ALL.into_iter().map(Unit::name));
+            let problem = format!("`{}` is no duration", shorten(text));
+            self.problems.expect_or_nearest(place, problem, expected, nearest);
         }
         window
     }

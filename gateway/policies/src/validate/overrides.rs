@@ -1,12 +1,9 @@
 //! Overrides of a file: their subjects, ends and effects.
 
-use calendar::end_of_day;
-use jiff::Timestamp;
-use jiff::civil::Date;
-
 use crate::attribute::AttributeName;
 use crate::digest::is_digest;
 use crate::document::{OverrideDocument, UntilDocument};
+use crate::end;
 use crate::glob::Glob;
 use crate::identity::IdentityPart;
 use crate::overrides::{ByPatterns, Effect, IdentityPattern, Override, Subject, Until};
@@ -16,8 +13,6 @@ use crate::read::At;
 use super::Validator;
 use super::traits::Traits;
 
-/// The accepted form of an end, for messages.
-const UNTIL: &str = "a date such as \"2027-01-31\", or RFC 3339 such as \"2027-01-31T12:00:00Z\"";
 /// The most bytes of a reason.
 const MAX_REASON_BYTES: usize = 1_000;
 
@@ -131,20 +126,12 @@ impl Validator<'_> {
 
     fn until(&mut self, until: &At<UntilDocument>) -> Option<Until> {
         let text = &until.value.0;
-        let date = (text.len() == 10).then(|| text.parse::<Date>().ok()).flatten();
-        // A date with a time in any other form than RFC 3339 could be misread.
-        let rfc3339 =
-            text.len() >= 20 && text.as_bytes().get(10) == Some(&b'T') && !text.contains('[');
-        let ms = match date {
-            Some(date) => end_of_day(&self.zone, date),
-            None if rfc3339 => text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond),
-            None => None,
-        };
-        let Some(ms) = ms else {
+        let Some(end) = end::parse(text) else {
             let problem = format!("`{}` is no end", shorten(text));
-            self.problems.expect(until.place, problem, UNTIL);
+            self.problems.expect(until.place, problem, end::EXPECTED);
             return None;
         };
+        let ms = end.millis(&self.zone);
         if i64::try_from(self.now.as_micros() / 1_000).is_ok_and(|now_ms| ms <= now_ms) {
             self.problems.warn(until.place, format!("the override has ended: `{text}` is past"));
         }

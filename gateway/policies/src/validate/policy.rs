@@ -16,10 +16,13 @@ use crate::read::At;
 use super::Validator;
 use super::traits::Traits;
 
+/// The names under which metrics count decisions of no policy: limits of callers, and all limits beyond
+/// a number of them.
+const METRIC_NAMES: [&str; 2] = ["inline", "other"];
+
 /// The policies before the present one, as far as they make it unreachable.
 #[derive(Default)]
 struct Before {
-    names: HashSet<String>,
     /// The entries whose requests all apply to an earlier policy, and the first such policy.
     taken: Entries,
     taker: Option<String>,
@@ -33,20 +36,30 @@ impl Validator<'_> {
         deny_unmatched: bool,
     ) -> Vec<Policy> {
         let mut policies = Vec::with_capacity(documents.value.len());
-        let mut before = Before::default();
+        let mut names = HashSet::new();
         for document in &documents.value {
             if self.problems.full() {
                 break;
             }
             let document = &document.value;
-            if !before.names.insert(document.name.value.clone()) {
+            if !names.insert(&document.name.value) {
                 let problem = format!("the name `{}` is repeated", document.name.value);
                 self.problems.add(document.name.place, problem);
             }
-            if let Some(policy) = self.policy(document) {
-                self.check_reachable(document, &policy, &mut before);
-                policies.push(policy);
+            if METRIC_NAMES.contains(&&*document.name.value) {
+                let name = &document.name.value;
+                let problem = format!("metrics count other decisions under the name `{name}` too");
+                self.problems.warn(document.name.place, problem);
             }
+            policies.extend(self.policy(document));
+        }
+        // A policy of which a clause has a fault seems to match more requests than the author meant.
+        if self.problems.any() {
+            return policies;
+        }
+        let mut before = Before::default();
+        for (document, policy) in documents.value.iter().zip(&policies) {
+            self.check_reachable(&document.value, policy, &mut before);
         }
         let all_match = before.taken.check && before.taken.authz;
         if !all_match && !deny_unmatched {
