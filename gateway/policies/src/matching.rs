@@ -99,15 +99,14 @@ impl Policies {
         let mut found = Found::default();
         if policy.shadow {
             self.add_trial(policy, Ok(true), attributes, now, &mut found)?;
-            return Ok(found.unmatched(false));
-        }
-        Ok(match self.decide(policy, attributes, now)? {
-            Some(judged) => judged.finish(policy, found),
-            None => {
-                found.skipped.push(policy);
-                found.unmatched(self.deny_unmatched)
+        } else {
+            match self.decide(policy, attributes, now)? {
+                Some(judged) => return Ok(judged.finish(policy, found)),
+                None => found.skipped.push(policy),
             }
-        })
+        }
+        // The request has named the only policy that could apply.
+        Ok(found.unmatched(self.deny_unmatched))
     }
 
     /// Adds the decision of a trial. A trial prevents nothing: with a fault of the request, the trial does

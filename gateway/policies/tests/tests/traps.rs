@@ -49,6 +49,20 @@ fn a_shadow_policy_in_front_of_the_real_one_does_not_switch_it_off() {
 }
 
 #[test]
+fn a_request_that_names_a_trial_is_unmatched_by_the_rule_of_the_file() {
+    for (word, deny) in [("allow", false), ("deny", true)] {
+        let policies = policies(&format!(
+            "version: 1\nunmatched: {word}\npolicies:\n  - {{name: trial, by: [], shadow: true, {LIMITS}}}\n"
+        ));
+        let mut request = request(&policies, Entry::Check, &[]);
+        request.set_policy("trial");
+        let judgement = policies.judge(&request, NOW).unwrap();
+        assert_eq!(judgement.outcome, Outcome::Unmatched { deny });
+        assert_eq!((judgement.can_be_allowed(), judgement.shadows.len()), (!deny, 1));
+    }
+}
+
+#[test]
 fn the_policies_that_skip_a_request_are_in_the_judgement() {
     let policies = policies(&format!(
         "version: 1\npolicies:\n  - {{name: trial, by: [identifier], missing: skip, shadow: true, {LIMITS}}}\n  - {{name: first, match: {{path: /a}}, by: [identifier], missing: skip, {LIMITS}}}\n  - {{name: other, match: {{path: /b}}, by: [identifier], missing: skip, {LIMITS}}}\n  - {{name: rest, match: {{path: \"/*\"}}, by: [], enforce: false, {LIMITS}}}\n"

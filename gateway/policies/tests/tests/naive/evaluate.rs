@@ -126,7 +126,7 @@ pub(super) fn evaluate(file: &File, request: &Request) -> Result<Verdict, &'stat
             return Err("not for entry");
         }
         if policy.shadow {
-            verdict.outcome = "unmatched false".to_owned();
+            verdict.outcome = unmatched;
             if let Ok(Some(decision)) = decide(file, at, request) {
                 count(&decision, at, &mut verdict);
             }
