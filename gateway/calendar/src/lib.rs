@@ -107,8 +107,9 @@ impl Calendar {
     /// Returns the bounds of the window that contains `now`, or `None` after the year 9998. A begin
     /// before the epoch is cut off.
     ///
-    /// A window longer than [`Window::MAX`], the longest that Redis accepts, is cut in two: a leap
-    /// year in which the zone moves to the west has an hour more than 366 days.
+    /// A leap year in which the zone moves to the west has an hour more than 366 days, the longest window
+    /// that Redis accepts. Such a year begins an hour later, and the year before it ends an hour later,
+    /// so that no hour has a quota of its own.
     #[must_use]
     pub fn window(&self, now: Instant) -> Option<Bounds> {
         let now_ms = i64::try_from(now.as_micros() / 1_000).ok()?;
@@ -125,13 +126,6 @@ impl Calendar {
             from_ms = until_ms;
             until_ms = self.start(number + 1)?;
         }
-        let longest = i64::try_from(Window::MAX.as_millis()).ok()?;
-        let cut = until_ms - longest;
-        let (from_ms, until_ms) = match cut <= from_ms {
-            true => (from_ms, until_ms),
-            false if now_ms < cut => (from_ms, cut),
-            false => (cut, until_ms),
-        };
         Bounds::from_millis(from_ms.max(0).try_into().ok()?, until_ms.try_into().ok()?)
     }
 
@@ -148,6 +142,16 @@ impl Calendar {
 
     /// Returns the instant in milliseconds at which the window of this number begins.
     fn start(&self, number: i32) -> Option<i64> {
+        let start = self.local_start(number)?;
+        let CalendarUnit::Year { .. } = self.unit else { return Some(start) };
+        // The last year of the calendar has no end.
+        let Some(end) = self.local_start(number + 1) else { return Some(start) };
+        let longest = i64::try_from(Window::MAX.as_millis()).ok()?;
+        Some(start.max(end - longest))
+    }
+
+    /// Returns the instant in milliseconds of the local time at which the window of this number begins.
+    fn local_start(&self, number: i32) -> Option<i64> {
         let epoch = Date::constant(1970, 1, 1);
         let at = match self.unit {
             CalendarUnit::Day(time) => epoch.checked_add(number.days()).ok()?.to_datetime(time),
@@ -430,11 +434,19 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_year_with_an_hour_more_is_cut_to_the_longest_window() {
+    fn a_leap_year_with_an_hour_more_begins_an_hour_later() {
         let found = window("year", None, "Asia/Almaty", "2024-07-01T00:00:00Z");
         assert_eq!(found, ("2023-12-31T19:00:00Z".to_owned(), "2024-12-31T19:00:00Z".to_owned()));
         let found = window("year", None, "Asia/Almaty", "2023-12-31T18:30:00Z");
-        assert_eq!(found, ("2023-12-31T18:00:00Z".to_owned(), "2023-12-31T19:00:00Z".to_owned()));
+        assert_eq!(found, ("2022-12-31T18:00:00Z".to_owned(), "2023-12-31T19:00:00Z".to_owned()));
+        let starts = Some(Start::Text("10-30"));
+        for (now, from, until) in [
+            ("2027-10-29T22:30:00Z", "2026-10-29T23:00:00Z", "2027-10-29T23:00:00Z"),
+            ("2027-10-29T23:30:00Z", "2027-10-29T23:00:00Z", "2028-10-29T23:00:00Z"),
+        ] {
+            let found = window("year", starts, "Europe/Berlin", now);
+            assert_eq!(found, (from.to_owned(), until.to_owned()), "{now}");
+        }
     }
 
     #[test]
