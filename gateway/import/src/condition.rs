@@ -3,7 +3,7 @@
 
 use policies::attribute::AttributeName;
 
-use crate::draft::{Condition, glob};
+use crate::draft::{Condition, can_be_of_a_descriptor, glob};
 
 /// Returns the clauses of a condition, or `None` where it has no equivalent.
 pub(crate) fn clauses(expression: &str) -> Option<Vec<(AttributeName, Condition)>> {
@@ -53,10 +53,7 @@ pub(crate) fn attribute(expression: &str) -> Option<AttributeName> {
     if name.is_empty() || !name.chars().all(is_word) || name.starts_with("descriptors") {
         return None;
     }
-    match AttributeName::parse(&name).ok()? {
-        AttributeName::Claim(_) => None,
-        name => Some(name),
-    }
+    AttributeName::parse(&name).ok().filter(can_be_of_a_descriptor)
 }
 
 /// Returns the text of a literal: a text in quotes without escapes, a number or a boolean.

@@ -181,3 +181,13 @@ pub(crate) fn identity(attribute: &AttributeName) -> String {
         other => other.to_string(),
     }
 }
+
+/// Returns whether an entry of a descriptor can have this attribute: no entry is a claim, and `domain` is
+/// the domain of the whole request.
+pub(crate) fn can_be_of_a_descriptor(attribute: &AttributeName) -> bool {
+    match attribute {
+        AttributeName::Claim(_) => false,
+        AttributeName::Word(word) => &**word != "domain",
+        _ => true,
+    }
+}

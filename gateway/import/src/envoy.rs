@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 
 use policies::attribute::AttributeName;
 
-use crate::draft::{Condition, Draft, Drafts, LimitDraft, Rule, glob, identity};
+use crate::draft::{
+    Condition, Draft, Drafts, LimitDraft, Rule, can_be_of_a_descriptor, glob, identity,
+};
 use crate::names::Names;
 use crate::yaml::Yaml;
 
@@ -121,14 +123,14 @@ impl<'y> Reader<'y> {
         };
         let attribute = if key == "remote_address" { "client.ip" } else { key };
         let attribute = match AttributeName::parse(attribute) {
-            Ok(AttributeName::Claim(_)) | Err(_) => {
+            Ok(attribute) if can_be_of_a_descriptor(&attribute) => attribute,
+            _ => {
                 let path = path_of(above);
                 self.notes.push(format!(
                     "{path}: the key `{key}` has no equivalent; its limits are left out."
                 ));
                 return None;
             }
-            Ok(attribute) => attribute,
         };
         let value = value_of(node);
         let same_key = nodes.iter().filter(|other| other.text("key") == Some(key));

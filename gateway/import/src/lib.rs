@@ -16,9 +16,10 @@ mod yaml;
 use std::fmt;
 
 use limiter::Instant;
+use policies::problem::FileError;
 use policies::{LoadOptions, Policies};
 
-use crate::draft::Drafts;
+use crate::draft::{Draft, Drafts};
 use crate::yaml::Yaml;
 
 /// A converted configuration.
@@ -62,12 +63,36 @@ pub fn convert(configuration: &str) -> Result<Conversion, ImportError> {
                 .to_owned())
         }
     };
-    let Drafts { source, policies, notes } = drafts.map_err(ImportError)?;
+    let Drafts { source, policies, mut notes } = drafts.map_err(ImportError)?;
+    let policies = usable(source, policies, &mut notes);
     if policies.is_empty() {
         let reasons = notes.join("\n");
         return Err(ImportError(format!("the file has no limit that can be converted\n{reasons}")));
     }
     let file = draft::write(source, policies);
+    match load(&file) {
+        Ok(_) => Ok(Conversion { file, notes }),
+        Err(error) => Err(ImportError(format!("the policies cannot be used:\n{error}\n\n{file}"))),
+    }
+}
+
+/// Returns the policies that can be loaded, each alone, and adds a note for each of the others: values
+/// of another service need not have the form of those of an attribute.
+fn usable(source: &str, policies: Vec<Draft>, notes: &mut Vec<String>) -> Vec<Draft> {
+    let mut is_usable = |policy: &Draft| {
+        let Err(error) = load(&draft::write(source, vec![policy.clone()])) else { return true };
+        let reasons: Vec<_> = error.problems().iter().map(|problem| &*problem.problem).collect();
+        notes.push(format!(
+            "The policy `{}` is left out: no equivalent: {}.",
+            policy.name,
+            reasons.join("; ")
+        ));
+        false
+    };
+    policies.into_iter().filter(|policy| is_usable(policy)).collect()
+}
+
+fn load(file: &str) -> Result<Policies, FileError> {
     let options = LoadOptions {
         key_prefix: String::new(),
         // Secret headers need a key; the result does not depend on it.
@@ -75,8 +100,5 @@ pub fn convert(configuration: &str) -> Result<Conversion, ImportError> {
         require_end: false,
         now: Instant::EPOCH,
     };
-    match Policies::load(file.as_bytes(), &options) {
-        Ok(_) => Ok(Conversion { file, notes }),
-        Err(error) => Err(ImportError(format!("the policies cannot be used:\n{error}\n\n{file}"))),
-    }
+    Policies::load(file.as_bytes(), &options)
 }

@@ -123,6 +123,17 @@ descriptors:
   - key: remote_address
     value: home
     rate_limit: {unit: minute, requests_per_unit: 1}
+  - key: domain
+    value: q
+    rate_limit: {unit: day, requests_per_unit: 7}
+  - key: remote_address
+    descriptors:
+      - key: remote_address
+        value: 10.0.0.1
+        rate_limit: {unit: day, requests_per_unit: 7}
+  - key: host
+    value: a.example:443
+    rate_limit: {unit: day, requests_per_unit: 7}
 "#,
     )
     .unwrap();
@@ -133,6 +144,11 @@ descriptors:
         "b: the unit `decade` is unknown; the limit is left out.",
         "remote_address=home: no equivalent: a value of `remote_address` is no address; the limit is \
          left out.",
+        "descriptors: the key `domain` has no equivalent; its limits are left out.",
+        "The policy `remote_address.remote_address-10.0.0.1` is left out: no equivalent: `*/10.0.0.1` \
+         is no network.",
+        "The policy `host-a.example-443` is left out: no equivalent: `a.example:443` never matches: a \
+         host has neither port nor trailing dot.",
     ] {
         assert!(
             conversion.notes.iter().any(|note| note == part),
@@ -140,6 +156,7 @@ descriptors:
             conversion.notes
         );
     }
+    assert_eq!(load(&conversion).policies().len(), 1, "{}", conversion.file);
 }
 
 #[test]
@@ -175,6 +192,10 @@ fn limits_of_limitador_with_the_same_conditions_are_one_policy() {
   seconds: 1
   policy: x
   conditions: ["kind == 1 && kind == 2"]
+- namespace: shop
+  max_value: 1
+  seconds: 1
+  variables: ["descriptors[0].domain"]
 "#,
     )
     .unwrap();
@@ -195,6 +216,7 @@ fn limits_of_limitador_with_the_same_conditions_are_one_policy() {
         "limit 5: left out: the condition `size(user_id) > 3` has no equivalent.",
         "limit 6: `policy` has no equivalent.",
         "limit 6: left out: the condition `kind == 1 && kind == 2` cannot hold with the others.",
+        "limit 7: left out: the variable `descriptors[0].domain` has no equivalent.",
         "The limits of the policy `shop` do not count requests of shop.plan-x-y.user_id-not-a-b, \
          shop.req.method-get, as limitador would.",
     ] {
