@@ -419,7 +419,8 @@ fn a_reset_without_an_identity_says_that_nothing_was_reset() {
     let directory = TempDir::new().expect("a directory");
     let gateway = settings(&directory, POLICIES).env("REDIS_URL", "memory://").start();
     let answer = gateway.post("/rate-limit/reset", r#"{"attributes":{"path":"/api"}}"#);
-    let expected = "Nothing reset: the policy api has no limit for this request";
+    let expected =
+        "Nothing reset: `identifier` is missing, and all limits of the policy api need it";
     assert_eq!((answer.status, &json_of(&answer)["message"]), (200, &json!(expected)));
 }
 

@@ -90,6 +90,18 @@ pub struct ValueExplanation {
     pub value: Option<String>,
 }
 
+impl Explanation<'_> {
+    /// Names the attribute without which the request is denied, which can be one of a limit alone. The
+    /// policy that applies is the last one that was tried.
+    fn name_missing(&mut self, judged: &Result<Judgement<'_>, RequestError>) {
+        if let Ok(Judgement { outcome: Outcome::Missing { attribute }, .. }) = judged
+            && let Some(policy) = self.tried.last_mut()
+        {
+            policy.reason = denial_without(attribute);
+        }
+    }
+}
+
 impl Policies {
     /// Returns the account of a request.
     #[must_use]
@@ -102,6 +114,7 @@ impl Policies {
             if let Ok(policy) = self.policy_for(name, attributes) {
                 explanation.tried.push(self.explain_policy(policy, attributes, true));
             }
+            explanation.name_missing(&judged);
             return explanation;
         }
         for policy in &self.policies {
@@ -113,6 +126,7 @@ impl Policies {
                 break;
             }
         }
+        explanation.name_missing(&judged);
         explanation
     }
 
@@ -198,9 +212,7 @@ impl Policies {
                         explanation.applies = true;
                         match missing {
                             Some(missing) if policy.missing == Missing::Deny => {
-                                format!(
-                                    "`{missing}` is missing, and the policy denies such requests"
-                                )
+                                denial_without(missing)
                             }
                             _ if named => "the request names the policy".to_owned(),
                             _ => "all clauses hold".to_owned(),
@@ -229,6 +241,10 @@ impl Policies {
         let missing = identity.values.iter().position(|value| *value == PartValue::Missing);
         Ok(missing.and_then(|at| policy.by.get(at)).map(|part| &part.attribute))
     }
+}
+
+fn denial_without(missing: &AttributeName) -> String {
+    format!("`{missing}` is missing, and the policy denies such requests")
 }
 
 fn explain_clause<'p>(clause: &'p Clause, attributes: &Attributes<'_>) -> ClauseExplanation<'p> {

@@ -2,6 +2,7 @@
 
 use limiter::Instant;
 
+use crate::attribute::AttributeName;
 use crate::attributes::{Attributes, RequestError};
 use crate::identity::Identity;
 use crate::kind::Kind;
@@ -16,6 +17,8 @@ pub struct IdentityKeys<'p> {
     /// The keys of all limits that the policy can apply: its own, those of its plans and those of its
     /// overrides. No key occurs twice.
     pub keys: Vec<IdentityKey<'p>>,
+    /// The first attribute that the request lacks, and without which a limit of the policy has no key.
+    pub missing: Option<&'p AttributeName>,
 }
 
 /// The key of a limit.
@@ -46,12 +49,15 @@ impl Policies {
             None => self.judge(attributes, now)?.policy,
         };
         let Some(policy) = policy else { return Ok(None) };
-        let mut keys: Vec<IdentityKey<'p>> = Vec::new();
+        let (mut keys, mut missing): (Vec<IdentityKey<'p>>, _) = (Vec::new(), None);
         for limit in self.limits(policy) {
             let parts = limit.by.as_ref().unwrap_or(&policy.by);
             let identity = Identity::of(parts, attributes, self.hash_key.as_ref())?;
-            // Such a request takes no limits.
-            if identity.missing().is_some() && policy.missing != Missing::Share {
+            // Such a request does not take the limit.
+            if let Some(position) = identity.missing()
+                && policy.missing != Missing::Share
+            {
+                missing = missing.or(parts.get(position).map(|part| &part.attribute));
                 continue;
             }
             let kind = limit.rate.kind();
@@ -60,6 +66,6 @@ impl Policies {
                 keys.push(IdentityKey { key, name: &limit.name, kind });
             }
         }
-        Ok(Some(IdentityKeys { policy, keys }))
+        Ok(Some(IdentityKeys { policy, keys, missing }))
     }
 }

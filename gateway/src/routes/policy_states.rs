@@ -134,13 +134,21 @@ pub(crate) async fn reset(
     let Some(keys) = identity_keys(file, &policies, &body.bytes)? else {
         return Ok(Json(ResetAnswer { message: "No policy applies".to_owned() }));
     };
-    if keys.keys.is_empty() {
+    let policy = &keys.policy.name;
+    let message = match keys.missing {
+        None => format!("Rate limit reset for the policy {policy}"),
         // The policy skips or denies requests without an attribute of its identity.
-        let policy = &keys.policy.name;
-        let message = format!("Nothing reset: the policy {policy} has no limit for this request");
-        return Ok(Json(ResetAnswer { message }));
-    }
-    let message = format!("Rate limit reset for the policy {}", keys.policy.name);
+        Some(missing) if keys.keys.is_empty() => {
+            let message = format!(
+                "Nothing reset: `{missing}` is missing, and all limits of the policy {policy} need it"
+            );
+            return Ok(Json(ResetAnswer { message }));
+        }
+        Some(missing) => format!(
+            "Rate limit reset for the policy {policy}, without limits that need `{missing}`, which \
+             is missing"
+        ),
+    };
     let keys = keys
         .keys
         .into_iter()

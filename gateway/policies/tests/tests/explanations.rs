@@ -61,6 +61,22 @@ fn each_clause_has_its_value_and_reason_and_secrets_stay_hidden() {
 }
 
 #[test]
+fn an_attribute_that_a_limit_alone_lacks_is_named() {
+    let policies = policies(
+        "version: 1
+policies: [{name: a, by: [a], missing: deny, limits: [{name: r, limit: 1, per: 1s}, {name: u, by: [a, u], limit: 1, per: 1s}]}]",
+    );
+    for name in [None, Some("a")] {
+        let mut request = request(&policies, Entry::Check, &[("a", "1")]);
+        name.into_iter().for_each(|name| request.set_policy(name));
+        let explained = policies.explain(&request, NOW);
+        assert_eq!((explained.outcome, explained.allowed), ("missing", false));
+        let reason = "`u` is missing, and the policy denies such requests";
+        assert_eq!(explained.tried[0].reason, reason);
+    }
+}
+
+#[test]
 fn a_fault_of_the_request_is_explained() {
     let policies = policies(FILE);
     let mut faulty = request(&policies, Entry::Authz, &[("path", "/a"), ("jwt.role", "user")]);

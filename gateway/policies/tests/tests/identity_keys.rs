@@ -65,6 +65,13 @@ fn each_key_has_the_kind_of_its_limit() {
     let bucket = |name| (name, Kind::TokenBucket);
     let log = ("log", Kind::SlidingWindow);
     assert_eq!(kinds, [bucket("rate"), bucket("all"), log, bucket("own")]);
+    for (values, missing) in
+        [(&[("path", "/a")][..], Some("user")), (&[("path", "/a"), ("user", "ann")], None)]
+    {
+        let request = super::request(&policies, Entry::Check, values);
+        let keys = policies.identity_keys(&request, NOW).unwrap().unwrap();
+        assert_eq!(keys.missing.map(ToString::to_string).as_deref(), missing);
+    }
 
     let mut unknown = super::request(&policies, Entry::Check, &[]);
     unknown.set_policy("nowhere");
