@@ -324,13 +324,18 @@ fn more_live_leases_than_the_server_allows_are_a_conflict_that_names_the_setting
 #[test]
 fn a_field_of_another_request_that_would_change_the_meaning_is_refused() {
     let gateway = Place::memory();
-    for (name, value) in [("force", json!(true)), ("burst", json!(9))] {
+    let of_quotas = "all leases together take at most limit";
+    let of_policies = "the leases of a policy are taken by a check";
+    for (name, value, rule) in [
+        ("force", json!(true), of_quotas),
+        ("burst", json!(9), of_quotas),
+        ("policy", json!("jobs"), of_policies),
+        ("attributes", json!({}), of_policies),
+    ] {
         let mut body = lease("tenant", "a", 5);
         body[name] = value;
         let answer = gateway.post("/rate-limit/leases", &body.to_string());
-        let msg = format!(
-            "Value error, {name} does not belong here: all leases together take at most limit"
-        );
+        let msg = format!("Value error, {name} does not belong here: {rule}");
         assert_eq!((answer.status, &json_of(&answer)["detail"][0]["msg"]), (422, &json!(msg)));
     }
     let by_policy = json!({ "attributes": { "tenant": "a" }, "lease": "job-42" });
@@ -339,8 +344,10 @@ fn a_field_of_another_request_that_would_change_the_meaning_is_refused() {
         "Value error, attributes does not belong here: the leases of a policy are taken by a check";
     assert_eq!((answer.status, &json_of(&answer)["detail"][0]["msg"]), (422, &json!(msg)));
     acquire(&gateway, &lease("tenant", "a", 5));
-    let answer = renew(&gateway, "tenant/a", &json!({ "ttl_seconds": 60, "cost": 2 }));
-    assert_eq!(answer.status, 422, "{}", answer.body);
+    for name in ["cost", "policy", "attributes"] {
+        let answer = renew(&gateway, "tenant/a", &json!({ "ttl_seconds": 60, name: 2 }));
+        assert_eq!(answer.status, 422, "{}", answer.body);
+    }
     let answer = renew(&gateway, "tenant/a", &json!({ "ttl_seconds": 60, "fence": null }));
     assert_eq!(answer.status, 200, "{}", answer.body);
 }

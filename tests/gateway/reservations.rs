@@ -258,12 +258,6 @@ fn a_field_of_another_request_that_would_change_the_meaning_is_refused() {
     }
     assert_eq!(reserve(&gateway, &reserve_of("force", json!(false)))["allowed"], true);
 
-    let mut by_policy = estimate("s", 1);
-    by_policy["policy"] = json!("tokens");
-    let (loc, msg) = refusal("/rate-limit/reserve", &by_policy);
-    assert_eq!(loc, json!(["body", "policy"]));
-    assert!(msg.ends_with("does not belong here: a reservation has limits of its own"), "{msg}");
-
     let used = json!({ "reservation": "r", "identifier": "tenant", "limits": [
         { "algorithm": "sliding_window", "cost": 1 }, { "algorithm": "token_bucket" } ] });
     let (loc, msg) = refusal("/rate-limit/settle", &used);
@@ -278,6 +272,23 @@ fn a_field_of_another_request_that_would_change_the_meaning_is_refused() {
         let (loc, msg) = refusal(path, &body);
         assert_eq!(loc, json!(["body", name]));
         assert!(msg.ends_with("does not belong here: each of the limits has its own"), "{msg}");
+    }
+    let rule = "does not belong here: a reservation has limits of its own";
+    for (path, body) in [
+        ("/rate-limit/reserve", estimate("s", 1)),
+        ("/rate-limit/settle", actual("r", [json!(1), json!(1)])),
+    ] {
+        for name in ["policy", "attributes"] {
+            let mut whole = body.clone();
+            whole[name] = json!("api");
+            let (loc, msg) = refusal(path, &whole);
+            assert!(loc == json!(["body", name]) && msg.ends_with(rule), "{loc} {msg}");
+            let mut of_limit = body.clone();
+            of_limit["limits"][0][name] = json!("api");
+            let (loc, msg) = refusal(path, &of_limit);
+            assert_eq!(loc, json!(["body", "limits", 0, name]));
+            assert!(msg.ends_with(rule), "{msg}");
+        }
     }
     assert_eq!(corrections(&settle(&gateway, &actual("r", [json!(1), json!(1)]))), [0, 0]);
 }

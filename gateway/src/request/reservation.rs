@@ -28,6 +28,9 @@ const UNIT_FIELDS: [&str; 4] = ["cost", "force", "actual", "amount"];
 const ESTIMATE: &str = "the estimated units are cost";
 const ACTUAL_UNITS: &str = "the units that were used are actual";
 
+/// The rule about the fields of checks by policy.
+const OWN_LIMITS: &str = "a reservation has limits of its own";
+
 const FORCE: &str = "Value error, force is for checks only: a reservation takes its estimates only \
                      where they fit, and its settlement takes what is missing";
 
@@ -95,14 +98,18 @@ fn limits<T>(
     algorithm_of: impl Fn(&T) -> Algorithm,
 ) -> Result<Vec<(String, T)>, Invalid> {
     let of_all = fields.optional("identifier", value::identifier);
-    let by_policy = fields.refuse(&POLICY_FIELDS, "a reservation has limits of its own");
     let rule = "each of the limits has its own";
-    let elsewhere = [&QUOTA_FIELDS[..], &UNIT_FIELDS].map(|names| fields.refuse(names, rule));
+    let elsewhere = [
+        fields.refuse(&QUOTA_FIELDS, rule),
+        fields.refuse(&UNIT_FIELDS, rule),
+        fields.refuse(&POLICY_FIELDS, OWN_LIMITS),
+    ];
     let values = fields.list("limits", &LIMITS)?;
     let mut limits: Vec<(String, T)> = Vec::with_capacity(values.len());
-    let mut is_valid = of_all.is_ok() && by_policy.is_ok() && elsewhere.iter().all(Result::is_ok);
+    let mut is_valid = of_all.is_ok() && elsewhere.iter().all(Result::is_ok);
     for (position, json) in values.into_iter().enumerate() {
         let limit = fields.item("limits", position, json, |fields| {
+            fields.refuse(&POLICY_FIELDS, OWN_LIMITS)?;
             let identifier = identifier_of(fields, &of_all);
             let limit = read(fields);
             let (identifier, limit) = (identifier?, limit?);

@@ -88,8 +88,8 @@ fn name(token: &ReleaseToken, lease: &TokenLease) -> LeaseName {
 }
 
 /// The fields of other requests, which would change the meaning of this one.
-const OF_OTHER_REQUESTS: [&str; 6] =
-    ["identifier", "lease", "limit", "cost", "ttl_seconds", "fence"];
+const OF_OTHER_REQUESTS: [&str; 8] =
+    ["identifier", "lease", "limit", "cost", "ttl_seconds", "fence", "policy", "attributes"];
 
 impl FromRequest<Arc<AppState>> for NamedLeases {
     type Rejection = Error;

@@ -111,7 +111,8 @@ pub(crate) async fn release(
 
 /// The fields of other requests, which would change the meaning of a renewal. The path has the
 /// identifier and the lease.
-const OF_OTHER_REQUESTS: [&str; 5] = ["identifier", "lease", "limit", "cost", "force"];
+const OF_OTHER_REQUESTS: [&str; 7] =
+    ["identifier", "lease", "limit", "cost", "force", "policy", "attributes"];
 
 /// Reads the name of a lease from a path. The fence is in the rest of the request.
 fn read_name(fields: &mut Fields<'_>) -> Result<LeaseName, Invalid> {
