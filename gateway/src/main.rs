@@ -85,7 +85,11 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::PrintOpenApi => print(&format!("{}\n", openapi_document()))?,
         Command::PrintSchema => print(&format!("{}\n", policies_schema()))?,
         Command::Explain(words) => {
-            let Explained { text, allowed } = command::explain(&words, settings::hash_key()?)?;
+            let (hash_key, prefix) = (settings::hash_key()?, settings::key_prefix()?);
+            let Explained { text, allowed, note } = command::explain(&words, hash_key, &prefix)?;
+            if let Some(note) = note {
+                eprintln!("{note}");
+            }
             print(&text)?;
             return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -155,7 +159,7 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
     if let Some(policies) = &policies {
         metrics.add(policies.version_series());
     }
-    let policy_decisions = Arc::new(PolicyDecisions::default());
+    let policy_decisions = Arc::new(PolicyDecisions::new(policies.as_ref()));
     metrics.add(Arc::clone(&policy_decisions) as Arc<dyn Series>);
     let state = AppState {
         defaults: settings.defaults,

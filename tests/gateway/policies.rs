@@ -124,6 +124,9 @@ fn a_version_that_was_kept_is_in_force_while_the_file_is_broken() {
     let gateway = settings().start();
     let log = gateway.log_with("those of POLICIES_CACHE_FILE are in force");
     assert!(log.contains("line 1, column"), "{log}");
+    let log = gateway.log_with("policies loaded");
+    let loaded = log.lines().find(|line| line.contains("policies loaded")).unwrap();
+    assert!(loaded.contains("kept.yaml") && loaded.contains(&version(FIRST)), "{loaded}");
     let shown = page(&gateway);
     assert_eq!(shown["version"], version(FIRST).as_str());
     assert!(shown["error"]["problems"][0]["line"] == 1, "{shown}");
@@ -494,20 +497,28 @@ policies:
     let file = site.file().display().to_string();
     let run = |words: &[&str]| {
         let words = [&["explain", &file], words].concat();
-        let (status, output) = Gateway::builder().answers(&words);
+        let settings = Gateway::builder().env("IDENTITY_HASH_KEY", "0123456789abcdef");
+        let (status, output) = settings.env("KEY_PREFIX", "app:").answers(&words);
         (status.code(), output)
     };
     let (code, output) = run(&["path=/v1/x", "jwt.sub=ann"]);
     let account: Value = serde_json::from_str(&output).unwrap();
     assert_eq!((code, &account["policy"]), (Some(0), &json!("api")));
-    assert_eq!(account["limits"][0]["key"], "policy:rate:tb:{api|ann}");
+    assert_eq!(account["limits"][0]["key"], "app:policy:rate:tb:{api|ann}");
     let mallory = ["path=/v1/x", "jwt.sub=mallory", "--at"];
     for (at, expected) in [("2026-12-24T23:59:59Z", Some(1)), ("2026-12-25T00:00:00Z", Some(0))] {
         assert_eq!(run(&[&mallory[..], &[at]].concat()).0, expected, "{at}");
     }
     assert_eq!(run(&["path=/v1/x"]).0, Some(1));
-    // A file that reads secrets is explained without the secret of digests.
-    assert_eq!(run(&["--policy", "named", "header.cookie=c"]).0, Some(0));
+    // A file that reads secrets is explained without the secret of digests, with other digests.
+    assert!(!run(&["--policy", "named", "header.cookie=c"]).1.contains("note: "));
+    let words = ["explain", &file, "--policy", "named", "header.cookie=c"];
+    let (status, output) = Gateway::builder().answers(&words);
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert!(
+        output.contains("note: without IDENTITY_HASH_KEY, secret values have other"),
+        "{output}"
+    );
     for (words, line) in [
         (&["path"][..], "an attribute is NAME=VALUE"),
         (&["path=/%"], "path: each % in a path"),
@@ -544,29 +555,66 @@ fn a_limit_that_redis_refuses_is_an_error_of_the_file() {
     let mut server = Server::start();
     let site = Site::new(LARGE);
     let settings = || site.settings().env("REDIS_URL", &server.url());
-    let refusal = "policy `large`, limit `log`: ";
+    let refusal = "line 5, column 14: policy `large`, limit `log`: limit must be an integer between 1 and \
+                   1000000; expected a smaller limit, a longer `resolution`, or a larger setting \
+                   ratelimit.sliding-window-max-limit of Redis";
     for (status, line) in [settings().fails(), settings().answers(&["--check-config", "--connect"])]
     {
         assert_eq!(status.code(), Some(2), "{line}");
         assert!(line.contains(refusal), "{line}");
-        assert!(line.contains("between 1 and 1000000"), "{line}");
     }
     server.client().call::<()>("CONFIG SET ratelimit.sliding-window-max-limit 10000000");
     let gateway = settings().start();
     assert_eq!(page(&gateway)["error"], Value::Null);
     // Another Redis has other settings. The policies stay in force.
-    let version_before = page(&gateway)["version"].clone();
     server.restart();
     gateway.check("someone");
     eventually("the refusal is reported", || {
         gateway.check("someone");
         let shown = page(&gateway);
-        assert_eq!(shown["version"], version_before);
-        shown["error"]["detail"].as_str().filter(|detail| detail.contains(refusal)).map(|_| ())
+        assert_eq!(shown["version"], version(LARGE).as_str());
+        let is_refused =
+            shown["error"]["detail"].as_str().is_some_and(|text| text.contains(refusal));
+        is_refused.then(|| assert_eq!(shown["error"]["problems"][0]["line"], 5, "{shown}"))
     });
+    let log = gateway.log_with("Redis refuses limits of the policies in force");
+    assert!(!log.contains("the former ones are in force"), "{log}");
+    // The error ends with its cause, and was counted once.
     server.client().call::<()>("CONFIG SET ratelimit.sliding-window-max-limit 10000000");
-    gateway.hang_up();
     eventually("the error is over", || page(&gateway)["error"].is_null().then_some(()));
+    let refused = r#"ratelimit_policies_loads_total{outcome="refused"}"#;
+    assert_eq!(gateway.metric(refused), 1.0);
+
+    let larger = LARGE.replace("5000000", "50000000");
+    site.replace(&larger);
+    eventually("the refusal is reported", || page(&gateway)["error"].is_object().then_some(()));
+    assert_eq!(page(&gateway)["version"], version(LARGE).as_str());
+    gateway.log_with("the former ones are in force");
+    server.client().call::<()>("CONFIG SET ratelimit.sliding-window-max-limit 100000000");
+    wait_for_version(&gateway, &version(&larger));
+    assert_eq!((page(&gateway)["error"].clone(), gateway.metric(refused)), (Value::Null, 2.0));
+}
+
+#[test]
+fn a_shown_key_is_the_one_in_redis() {
+    let server = Server::start();
+    let site = Site::new(
+        "version: 1
+policies: [{name: api, by: [user], missing: deny, limits: [{name: rate, limit: 1, per: 1d}]}]
+",
+    );
+    let settings = site.settings().env("REDIS_URL", &server.url());
+    let gateway = settings.env("KEY_PREFIX", "app:").start();
+    let attributes = json!({ "user": "ann" });
+    let body = json!({ "attributes": attributes }).to_string();
+    for _ in 0..2 {
+        assert_eq!(gateway.post("/rate-limit/check", &body).status, 200);
+    }
+    let keys: Vec<String> = server.client().call("KEYS *");
+    assert_eq!(keys, ["app:policy:rate:tb:{api|ann}"]);
+    assert_eq!(explained(&gateway, &attributes)["limits"][0]["key"], keys[0].as_str());
+    let top: Value = serde_json::from_str(&gateway.get("/rate-limit/top").body).unwrap();
+    assert_eq!(top["top"][0]["identifier"], keys[0].as_str(), "{top}");
 }
 
 const NEW_LIMITS: &str = "version: 1

@@ -417,7 +417,12 @@ struct Reader {
     gateway: Gateway,
     /// The directory of the commands. A page about policies has its first file here.
     directory: TempDir,
+    /// The time before each command.
+    pause: Duration,
 }
+
+/// The time that a reader of a tutorial takes to type a command, for limits whose units return.
+const TYPING: Duration = Duration::from_secs(10);
 
 impl Reader {
     /// Starts a server whose clock stands still, since a page does not depend on the time of its
@@ -429,20 +434,20 @@ impl Reader {
         let is_policies = |block: &&Block| block.text.starts_with("version: 1\n");
         let mut files = document.blocks.iter().filter(|block| block.language == "yaml");
         let has_attributes = |block: &Block| block.text.contains("{\"attributes\": ");
-        let file = match files.find(is_policies) {
-            Some(file) => Some(file.text.as_str()),
-            None => document.blocks.iter().any(has_attributes).then_some(POLICIES),
-        };
+        let own = files.find(is_policies).map(|file| file.text.as_str());
+        let pause = if own.is_some() { TYPING } else { Duration::ZERO };
+        let file = own.or_else(|| document.blocks.iter().any(has_attributes).then_some(POLICIES));
         if let Some(file) = file {
             let path = directory.path().join("policies.yaml");
             fs::write(&path, file).unwrap();
             settings = settings.env("POLICIES_FILE", path.to_str().unwrap());
         }
-        Self { server, gateway: settings.start(), directory }
+        Self { server, gateway: settings.start(), directory, pause }
     }
 
     /// Runs a command, and asserts the output on the page, or success where the page has no output.
     fn follow(&self, step: &Step, place: &str) -> String {
+        self.server.clock().advance(self.pause);
         self.prepare(&step.command);
         let Output { status, stdout, stderr } = self.shell(step);
         let printed = String::from_utf8(stdout).unwrap();

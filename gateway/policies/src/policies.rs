@@ -77,6 +77,12 @@ impl Policies {
         &self.version
     }
 
+    /// Returns whether these are the policies of a file with this content.
+    #[must_use]
+    pub fn are_of(&self, file: &[u8]) -> bool {
+        self.version == version_of(file)
+    }
+
     /// Returns the remarks about the file, in the order of their positions.
     #[must_use]
     pub fn warnings(&self) -> &[Problem] {

@@ -51,7 +51,7 @@ pub(crate) struct ExplainAnswer<'p> {
 struct LimitExplanation<'p> {
     /// The name.
     name: &'p str,
-    /// The key in Redis, without KEY_PREFIX.
+    /// The key in Redis.
     key: String,
     /// The kind: `token_bucket`, `sliding_window`, `fixed_window` or `concurrency`.
     algorithm: &'static str,
@@ -83,11 +83,12 @@ struct LimitState {
 
 impl<'p> ExplainAnswer<'p> {
     /// Returns the account with the states of the limits that are enforced and of those that are only
-    /// counted, unless they are not known.
+    /// counted, unless they are not known. Keys begin with `key_prefix`.
     pub(crate) fn new(
         explanation: Explanation<'p>,
         enforced: Option<States>,
         trials: Option<States>,
+        key_prefix: &str,
     ) -> Self {
         let enforced = enforced.map(|states| states.limits).unwrap_or_default();
         let trials = trials.map(|states| states.limits).unwrap_or_default();
@@ -100,26 +101,32 @@ impl<'p> ExplainAnswer<'p> {
             policy: explanation.policy,
             plan: explanation.plan,
             r#override: explanation.r#override,
-            limits: with_states(explanation.limits, &enforced),
-            shadow_limits: with_states(explanation.shadow_limits, &trials),
+            limits: with_states(&explanation.limits, &enforced, key_prefix),
+            shadow_limits: with_states(&explanation.shadow_limits, &trials, key_prefix),
             tried: explanation.tried,
             unread: explanation.unread,
         }
     }
 }
 
-fn with_states<'p>(limits: Vec<JudgedLimit<'p>>, states: &[Decision]) -> Vec<LimitExplanation<'p>> {
+fn with_states<'p>(
+    limits: &[JudgedLimit<'p>],
+    states: &[Decision],
+    key_prefix: &str,
+) -> Vec<LimitExplanation<'p>> {
     let state = |decision: &Decision| LimitState {
         remaining: decision.remaining,
         reset_in_seconds: Seconds(decision.reset_after),
     };
     let states = states.iter().map(|known| Some(state(known))).chain(iter::repeat(None));
-    let explain = |(limit, state)| LimitExplanation { state, ..LimitExplanation::from(limit) };
-    limits.into_iter().zip(states).map(explain).collect()
+    let explain =
+        |(limit, state)| LimitExplanation { state, ..LimitExplanation::new(limit, key_prefix) };
+    limits.iter().zip(states).map(explain).collect()
 }
 
-impl<'p> From<JudgedLimit<'p>> for LimitExplanation<'p> {
-    fn from(limit: JudgedLimit<'p>) -> Self {
+impl<'p> LimitExplanation<'p> {
+    /// Returns a limit without its state.
+    fn new(limit: &JudgedLimit<'p>, key_prefix: &str) -> Self {
         let (window_seconds, window_ms) = match limit.window {
             JudgedWindow::Length(window) => (Some(Seconds(Millis::from(window))), None),
             JudgedWindow::Calendar(bounds) => {
@@ -128,7 +135,7 @@ impl<'p> From<JudgedLimit<'p>> for LimitExplanation<'p> {
         };
         Self {
             name: limit.name,
-            key: limit.key,
+            key: [key_prefix, &limit.key].concat(),
             algorithm: limit.kind.name(),
             limit: limit.limit.get(),
             capacity: limit.capacity.get(),

@@ -22,8 +22,8 @@ pub(crate) enum LoadError {
     Unreadable(String),
     /// The file has these faults; at least one.
     Refused(Vec<Problem>),
-    /// Redis refuses these limits of the file: a sentence for each.
-    RefusedByRedis(Vec<String>),
+    /// Redis refuses limits of the file: a fault for each, at least one.
+    RefusedByRedis(Vec<Problem>),
     /// The file reads this claim, and no setting names the keys that verify tokens.
     WithoutTokens(String),
 }
@@ -36,11 +36,10 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problems = match self {
             Self::Unreadable(error) => return f.write_str(error),
-            Self::RefusedByRedis(refusals) => return f.write_str(&refusals.join("; ")),
             Self::WithoutTokens(claim) => {
                 return write!(f, "no request has `{claim}` without the setting {TOKEN_SETTING}");
             }
-            Self::Refused(problems) => problems,
+            Self::Refused(problems) | Self::RefusedByRedis(problems) => problems,
         };
         /// The faults to name; the others are counted.
         const NAMED: usize = 10;
@@ -70,6 +69,11 @@ impl Loader {
     /// Returns the path of the file of policies.
     pub(super) fn path(&self) -> &Path {
         &self.options.file
+    }
+
+    /// Returns the path of the file that keeps the last version that loaded.
+    pub(super) fn kept_path(&self) -> Option<&Path> {
+        self.options.cache_file.as_deref()
     }
 
     /// Reads the file of policies.

@@ -97,7 +97,10 @@ impl FirstRead {
         let Self { loader, content, loaded, end_users, logs_decisions } = self;
         let (loaded, accepted) = accept(loaded, store).await;
         let state = first_state(&loader, &content, loaded)?;
-        watch::log_load(&loader, &state.policies, None);
+        let file = if state.fault.is_none() { Some(loader.path()) } else { loader.kept_path() };
+        if let Some(file) = file {
+            watch::log_load(file, &state.policies, None);
+        }
         let (sender, state) = watch_channel::channel(state);
         let watcher = Watcher::new(loader, content, Arc::clone(store), accepted, sender);
         tokio::spawn(watcher.run(hangup));
@@ -131,7 +134,12 @@ impl PolicyFile {
     /// Returns the metric of the version in force.
     #[must_use]
     pub fn version_series(&self) -> Arc<dyn Series> {
-        Arc::new(VersionSeries::new(self.state.clone()))
+        Arc::new(VersionSeries::new(self.states()))
+    }
+
+    /// Returns the state of the file, which changes with the file.
+    pub(crate) fn states(&self) -> watch_channel::Receiver<FileState> {
+        self.state.clone()
     }
 
     /// Returns the policies in force.

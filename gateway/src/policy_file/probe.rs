@@ -3,10 +3,12 @@
 
 use std::collections::HashSet;
 
+use limiter::Quota;
 use policies::{
     Policies,
     model::{LimitSpec, Limits, Policy},
     overrides::Effect,
+    problem::{Place, Problem},
 };
 use store::{LimitNeed, QuotaRule, Store, Unserved};
 
@@ -20,8 +22,8 @@ const MAX_REFUSALS: usize = 10;
 pub(super) enum Probe {
     /// Redis accepts every limit.
     Accepted,
-    /// Redis refuses these limits: a sentence for each.
-    Refused(Vec<String>),
+    /// Redis refuses limits: a fault for each, at least one.
+    Refused(Vec<Problem>),
     /// Redis does not answer.
     Unanswered,
 }
@@ -30,9 +32,9 @@ pub(super) enum Probe {
 /// and writes nothing.
 pub(super) async fn probe(store: &Store, policies: &Policies) -> Probe {
     let mut refusals = Vec::new();
-    for (place, part) in parts(policies) {
-        match store.serve(part.need()).await {
-            Err(Unserved::Refused(rule)) => refusals.push(format!("{place}: {rule}")),
+    for part in parts(policies) {
+        match store.serve(part.need.as_limit_need()).await {
+            Err(Unserved::Refused(rule)) => refusals.push(part.refusal(&rule)),
             Err(Unserved::Unanswered) => return Probe::Unanswered,
             Ok(()) => {}
         }
@@ -59,14 +61,23 @@ pub(super) async fn accept(
 
 /// A part of the policies that Redis must serve.
 #[derive(Debug)]
-enum Part {
+struct Part {
+    place: Place,
+    /// The names of the policy and of the limits, for messages.
+    names: String,
+    need: Need,
+}
+
+/// The part of Redis that a part of the policies needs.
+#[derive(Debug)]
+enum Need {
     Quota(QuotaRule),
     Several,
     Leases,
 }
 
-impl Part {
-    const fn need(&self) -> LimitNeed<'_> {
+impl Need {
+    const fn as_limit_need(&self) -> LimitNeed<'_> {
         match self {
             Self::Quota(rule) => LimitNeed::Quota(rule),
             Self::Several => LimitNeed::Several,
@@ -75,25 +86,52 @@ impl Part {
     }
 }
 
+impl Part {
+    /// Returns the fault of a part that Redis refuses by this rule.
+    fn refusal(&self, rule: &str) -> Problem {
+        /// The end of the rule about the limit of a sliding window, which a setting of Redis bounds.
+        const BY_RESOLUTION: &str = " with this resolution";
+        let is_log =
+            matches!(&self.need, Need::Quota(QuotaRule::Constant(Quota::SlidingWindow(_))));
+        let (rule, expected) = match rule.strip_suffix(BY_RESOLUTION) {
+            Some(bound) if is_log => (
+                bound,
+                Some(
+                    "a smaller limit, a longer `resolution`, or a larger setting \
+                     ratelimit.sliding-window-max-limit of Redis",
+                ),
+            ),
+            _ => (rule, None),
+        };
+        Problem {
+            place: self.place,
+            problem: format!("{}: {rule}", self.names),
+            expected: expected.map(str::to_owned),
+            nearest: None,
+        }
+    }
+}
+
 /// Returns each distinct part, with the policy and the limits of the first.
-fn parts(policies: &Policies) -> Vec<(String, Part)> {
+fn parts(policies: &Policies) -> Vec<Part> {
     let mut known = HashSet::new();
     let mut parts = Vec::new();
     for policy in policies.policies() {
         for limit in policies.limits(policy) {
-            let part = quota_rule::of_rate(&limit.rate).map_or(Part::Leases, Part::Quota);
-            if known.insert(format!("{part:?}")) {
-                parts.push((format!("policy `{}`, limit `{}`", policy.name, limit.name), part));
+            let need = quota_rule::of_rate(&limit.rate).map_or(Need::Leases, Need::Quota);
+            if known.insert(format!("{need:?}")) {
+                let names = format!("policy `{}`, limit `{}`", policy.name, limit.name);
+                parts.push(Part { place: limit.place, names, need });
             }
         }
     }
     let several = |policy| lists(policies, policy).into_iter().find(|list| list.len() > 1);
     let mut found =
         policies.policies().iter().filter_map(|policy| Some((policy, several(policy)?)));
-    if let Some((policy, list)) = found.next() {
+    if let Some((policy, list @ [first, ..])) = found.next() {
         let names: Vec<_> = list.iter().map(|limit| format!("`{}`", limit.name)).collect();
-        let place = format!("policy `{}`, limits {}", policy.name, names.join(", "));
-        parts.push((place, Part::Several));
+        let names = format!("policy `{}`, limits {}", policy.name, names.join(", "));
+        parts.push(Part { place: first.place, names, need: Need::Several });
     }
     parts
 }

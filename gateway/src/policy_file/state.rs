@@ -13,7 +13,7 @@ pub(crate) struct FileState {
     pub(crate) policies: Arc<Policies>,
     /// The time at which they were loaded.
     pub(crate) loaded_at: SystemTime,
-    /// The error of the present content of the file, if the content is not in force.
+    /// The error of the present content of the file, or of the version in force.
     pub(crate) fault: Option<Fault>,
 }
 
@@ -24,6 +24,8 @@ pub(crate) struct Fault {
     pub(crate) at: SystemTime,
     /// The error.
     pub(crate) error: Arc<LoadError>,
+    /// True if the version in force has the error: Redis refuses limits that it accepted before.
+    pub(crate) is_in_force: bool,
 }
 
 impl FileState {
@@ -34,8 +36,8 @@ impl FileState {
 }
 
 impl Fault {
-    /// Returns an error that was found now.
+    /// Returns an error that was found now in a content that is not in force.
     pub(super) fn now(error: LoadError) -> Self {
-        Self { at: SystemTime::now(), error: Arc::new(error) }
+        Self { at: SystemTime::now(), error: Arc::new(error), is_in_force: false }
     }
 }

@@ -1,6 +1,7 @@
 //! Reading the file of policies again when it changes, and at SIGHUP.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,6 +24,10 @@ const PERIOD: Duration = Duration::from_millis(400);
 /// Interval between two reads that must agree: programs write a file in pieces, and the first half of
 /// a list is a list.
 const SETTLING: Duration = Duration::from_millis(50);
+
+/// Interval between two questions about limits that Redis has refused: its settings can change while it
+/// runs.
+const REFUSED_PERIOD: Duration = Duration::from_secs(5);
 
 /// The most names of policies, or remarks, in the log about one load.
 const LOGGED: usize = 20;
@@ -75,39 +80,52 @@ impl Watcher {
                 let Some(settled) = settle(&self.loader, read).await else { return };
                 self.content = Arc::new(settled);
                 let Some(loaded) = load(&self.loader, &self.content).await else { return };
-                self.conclude(loaded).await;
+                let probed = Instant::now();
+                let (loaded, accepted) = accept(loaded, &self.store).await;
+                self.conclude(loaded, accepted, probed).await;
                 continue;
             }
             self.probe_again().await;
             let fault = self.sender.borrow().fault.clone();
             if let Some(fault) = fault {
-                self.report(&fault.error);
+                self.report(&fault);
             }
         }
     }
 
-    /// Puts loaded policies into force, or reports their error.
-    async fn conclude(&mut self, loaded: Result<Policies, LoadError>) {
-        let probed = Instant::now();
-        let (loaded, accepted) = accept(loaded, &self.store).await;
+    /// Puts loaded policies into force, or reports their error. Redis has `accepted` the limits, or has
+    /// not answered; it was asked at `probed`.
+    async fn conclude(
+        &mut self,
+        loaded: Result<Policies, LoadError>,
+        accepted: bool,
+        probed: Instant,
+    ) {
         match loaded {
             Ok(policies) => {
                 (self.accepted, self.probed) = (accepted, probed);
                 self.failures = LogThrottle::new();
                 metrics::count_load(metrics::LOADED);
-                log_load(&self.loader, &policies, Some(&self.sender.borrow().policies));
+                log_load(self.loader.path(), &policies, Some(&self.sender.borrow().policies));
                 self.sender.send_replace(FileState::loaded(policies));
                 keep(&self.loader, &self.content).await;
             }
-            Err(error) => self.fail(error),
+            Err(error) => {
+                let policies = Arc::clone(&self.sender.borrow().policies);
+                let is_in_force = matches!(error, LoadError::RefusedByRedis(_))
+                    && (*self.content).as_ref().is_ok_and(|file| policies.are_of(file));
+                self.fail(Fault { is_in_force, ..Fault::now(error) });
+            }
         }
     }
 
-    /// Asks Redis again about the limits in force, after the first answer and after each failure: it
-    /// can be another Redis, with other settings.
+    /// Asks Redis again about the limits in force: after the first answer, after each failure, because
+    /// it can be another Redis with other settings, and now and then while Redis refuses limits.
     async fn probe_again(&mut self) {
-        let failed = self.store.last_failure().map(|failure| failure.age);
-        if self.accepted && failed.is_none_or(|age| age > self.probed.elapsed()) {
+        let since = self.probed.elapsed();
+        let has_failed = self.store.last_failure().is_some_and(|failure| failure.age <= since);
+        let is_refused = self.refusal().is_some() && since >= REFUSED_PERIOD;
+        if self.accepted && !has_failed && !is_refused {
             return;
         }
         let probed = Instant::now();
@@ -120,32 +138,48 @@ impl Watcher {
             }
             Probe::Refused(refusals) => {
                 (self.accepted, self.probed) = (true, probed);
-                self.fail(LoadError::RefusedByRedis(refusals));
+                let error = LoadError::RefusedByRedis(refusals);
+                // The same refusal is no other fault.
+                if self.refusal().is_none_or(|known| *known != error) {
+                    self.fail(Fault { is_in_force: true, ..Fault::now(error) });
+                }
             }
         }
     }
 
     /// Loads the content of the file again if Redis has refused its limits.
     async fn load_refused(&mut self) {
-        let refused = matches!(
-            self.sender.borrow().fault.as_ref().map(|fault| &*fault.error),
-            Some(LoadError::RefusedByRedis(_))
-        );
-        if refused && let Some(loaded) = load(&self.loader, &self.content).await {
-            self.conclude(loaded).await;
+        let Some(known) = self.refusal() else { return };
+        let Some(loaded) = load(&self.loader, &self.content).await else { return };
+        let probed = Instant::now();
+        match accept(loaded, &self.store).await {
+            // Without an answer the refusal holds.
+            (Ok(_), false) => {}
+            (Err(error), _) if error == *known => {}
+            (loaded, accepted) => self.conclude(loaded, accepted, probed).await,
         }
     }
 
-    fn fail(&mut self, error: LoadError) {
-        metrics::count_failure(&error);
-        self.report(&error);
-        self.sender.send_modify(|state| state.fault = Some(Fault::now(error)));
+    /// Returns the present error if Redis refuses limits.
+    fn refusal(&self) -> Option<Arc<LoadError>> {
+        let state = self.sender.borrow();
+        let error = state.fault.as_ref().map(|fault| Arc::clone(&fault.error));
+        error.filter(|error| matches!(**error, LoadError::RefusedByRedis(_)))
     }
 
-    fn report(&mut self, error: &LoadError) {
-        let error = format!("{}: {error}", self.loader.path().display());
+    fn fail(&mut self, fault: Fault) {
+        metrics::count_failure(&fault.error);
+        self.report(&fault);
+        self.sender.send_modify(|state| state.fault = Some(fault));
+    }
+
+    fn report(&mut self, fault: &Fault) {
+        let error = format!("{}: {}", self.loader.path().display(), fault.error);
         if let Some(Sums { seconds, .. }) = self.failures.record_error(&error, Instant::now()) {
-            let line = "the policies have an error; the former ones are in force";
+            let line = match fault.is_in_force {
+                true => "Redis refuses limits of the policies in force",
+                false => "the policies have an error; the former ones are in force",
+            };
             tracing::error!(error, seconds, "{line}");
         }
     }
@@ -191,9 +225,9 @@ async fn keep(loader: &Arc<Loader>, content: &Arc<Content>) {
     }
 }
 
-/// Logs a load, with the policies that are no more: a file that lost its end is a file.
-pub(super) fn log_load(loader: &Loader, policies: &Policies, former: Option<&Policies>) {
-    let (file, version) = (loader.path().display(), policies.version());
+/// Logs a load of a file, with the policies that are no more: a file that lost its end is a file.
+pub(super) fn log_load(file: &Path, policies: &Policies, former: Option<&Policies>) {
+    let (file, version) = (file.display(), policies.version());
     let former = former.map_or(&[][..], Policies::policies).iter();
     let removed = former.filter(|former| policies.policy(&former.name).is_none());
     let removed = removed.map(|policy| &*policy.name).take(LOGGED).collect::<Vec<_>>().join(", ");

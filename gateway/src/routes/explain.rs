@@ -91,7 +91,7 @@ pub(crate) async fn explain(
     // An explanation helps most while Redis does not answer.
     let enforced = states(&state.store, &explanation.limits).await.ok();
     let trials = states(&state.store, &explanation.shadow_limits).await.ok();
-    let answer = ExplainAnswer::new(explanation, enforced, trials);
+    let answer = ExplainAnswer::new(explanation, enforced, trials, state.store.key_prefix());
     Ok((headers::NO_STORE, Json(answer)).into_response())
 }
 

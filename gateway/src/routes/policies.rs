@@ -41,7 +41,8 @@ pub(crate) struct PoliciesAnswer {
     version: String,
     /// The time at which this version was loaded.
     loaded_at: String,
-    /// The error of the present content of the file; null when that content is in force.
+    /// The error of the present content of the file. That content is not in force, unless Redis refuses
+    /// a limit of the version in force; null without an error.
     error: Option<FileErrorAnswer>,
     /// Remarks about the version in force.
     warnings: Vec<ProblemAnswer>,
@@ -51,7 +52,7 @@ pub(crate) struct PoliciesAnswer {
     policies: Vec<PolicyAnswer>,
 }
 
-/// The error of a content of the file that is not in force.
+/// The error of a content of the file.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
 struct FileErrorAnswer {
@@ -59,7 +60,7 @@ struct FileErrorAnswer {
     at: String,
     /// The error, for people.
     detail: String,
-    /// The faults of the content, unless the file cannot be read or Redis refuses a limit.
+    /// The faults of the content; none when the file cannot be read or a setting is missing.
     problems: Vec<ProblemAnswer>,
 }
 
@@ -191,12 +192,10 @@ impl From<&FileState> for PoliciesAnswer {
 }
 
 impl From<&Fault> for FileErrorAnswer {
-    fn from(Fault { at, error }: &Fault) -> Self {
+    fn from(Fault { at, error, .. }: &Fault) -> Self {
         let problems = match &**error {
-            LoadError::Unreadable(_)
-            | LoadError::RefusedByRedis(_)
-            | LoadError::WithoutTokens(_) => &[][..],
-            LoadError::Refused(problems) => problems,
+            LoadError::Unreadable(_) | LoadError::WithoutTokens(_) => &[][..],
+            LoadError::Refused(problems) | LoadError::RefusedByRedis(problems) => problems,
         };
         let problems = problems.iter().map(ProblemAnswer::from).collect();
         Self { at: time(*at), detail: error.to_string(), problems }

@@ -45,7 +45,7 @@ pub(crate) struct TopAnswer {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
 struct TopEntry {
-    /// The identifier; of limits and policies the key without KEY_PREFIX.
+    /// The identifier; of limits and policies the key in Redis.
     identifier: String,
     /// The algorithm, or `concurrency` for leases.
     #[serde(serialize_with = "LimitKindName::serialize")]

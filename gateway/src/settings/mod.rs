@@ -41,6 +41,9 @@ use crate::{
 /// The key of the digests of secret values.
 const HASH_KEY: &str = "IDENTITY_HASH_KEY";
 
+/// The text before every key in Redis.
+const KEY_PREFIX: &str = "KEY_PREFIX";
+
 /// All settings, within their ranges.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -123,9 +126,22 @@ impl Settings {
 ///
 /// As [`Settings::load`].
 pub fn hash_key() -> Result<Option<HashKey>, StartupError> {
-    let text = source()?(HASH_KEY).map(|text| (HASH_KEY.to_owned(), text));
-    let values = Values::parse(&text.into_iter().collect())?;
-    Ok(HashKey::new(values.policies.identity_hash_key.as_bytes()))
+    Ok(HashKey::new(values_with(HASH_KEY)?.policies.identity_hash_key.as_bytes()))
+}
+
+/// Reads the environment and `.env` for the text before the keys in Redis alone, as the gateway does.
+///
+/// # Errors
+///
+/// As [`Settings::load`].
+pub fn key_prefix() -> Result<String, StartupError> {
+    Ok(values_with(KEY_PREFIX)?.key_prefix)
+}
+
+/// Returns the values of all settings, of which only this one is read.
+fn values_with(name: &str) -> Result<Values, StartupError> {
+    let text = source()?(name).map(|text| (name.to_owned(), text));
+    Values::parse(&text.into_iter().collect())
 }
 
 /// Returns the part that returns the text of a setting: from the environment, or from `.env`.
@@ -236,7 +252,7 @@ fn store(values: &Values) -> Result<StoreOptions, StartupError> {
     if is_cluster && !store::keeps_slots_together(&values.key_prefix) {
         let error = "the first { needs a text and a } after it, as in {app}: otherwise the keys of an \
                      identifier are in different slots of the cluster";
-        return Err(StartupError::about("KEY_PREFIX", error));
+        return Err(StartupError::about(KEY_PREFIX, error));
     }
     Ok(StoreOptions {
         location,

@@ -6,6 +6,7 @@ use crate::{
     decision::{Decision, Source},
     key::{concurrency_key, limit_key},
     millis::Millis,
+    top_denied::Denied,
 };
 
 /// The key of leases.
@@ -52,7 +53,15 @@ impl LeaseKey {
         }
     }
 
-    /// Returns the name in logs and among the identifiers that were denied most often.
+    /// Returns the name among the identifiers that were denied most often.
+    pub(crate) fn denied(&self) -> Denied<'_> {
+        match self {
+            Self::Identifier(identifier) => Denied::Identifier(identifier),
+            Self::Limit(key) => Denied::Key(key),
+        }
+    }
+
+    /// Returns the name in logs.
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Identifier(name) | Self::Limit(name) => name,

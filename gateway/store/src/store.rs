@@ -30,7 +30,7 @@ use crate::{
     },
     redis_error::{self, LastFailure, error_kinds},
     reservation_keys::ReservationKeys,
-    top_denied::{DeniedIdentifier, TopDenied},
+    top_denied::{Denied, DeniedIdentifier, TopDenied},
 };
 
 /// Checks that are sent to Redis in one pipeline, or decided in this process in one go. More of them
@@ -149,6 +149,12 @@ impl Store {
         self.fallback.decides()
     }
 
+    /// Returns the text before every key in Redis; empty without Redis.
+    #[must_use]
+    pub fn key_prefix(&self) -> &str {
+        self.redis.as_ref().map_or("", Redis::key_prefix)
+    }
+
     /// Returns the last failure of Redis since the start of the process, also when Redis works again.
     #[must_use]
     pub fn last_failure(&self) -> Option<LastFailure> {
@@ -232,7 +238,7 @@ impl Store {
     ///
     /// When there is a bug: see [`TopDenied::top`].
     pub fn top_denied(&self, count: usize) -> Result<Vec<DeniedIdentifier>, Utf8Error> {
-        self.top_denied.top(count, self.clock.now())
+        self.top_denied.top(count, self.clock.now(), self.key_prefix())
     }
 
     /// Returns the answer to a check of one unit. Takes and writes nothing.
@@ -279,7 +285,7 @@ impl Store {
             }
         };
         if answer.is_ok() {
-            self.top_denied.forget(identifier, LimitKind::Quota(algorithm));
+            self.top_denied.forget(Denied::Identifier(identifier), LimitKind::Quota(algorithm));
         }
         answer
     }
@@ -389,7 +395,11 @@ impl Store {
             let name = algorithm.name();
             tracing::debug!(identifier, algorithm = name, cost, allowed, source, "decided");
             if !allowed && *cost > 0 {
-                self.top_denied.count(identifier, LimitKind::Quota(algorithm), now);
+                self.top_denied.count(
+                    Denied::Identifier(identifier),
+                    LimitKind::Quota(algorithm),
+                    now,
+                );
             }
         }
         decision

@@ -34,10 +34,35 @@ pub(super) struct TopDenied {
     hasher: RandomState,
 }
 
+/// The name of the object of a denial. An identifier and a key with the same text are two objects.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Denied<'d> {
+    /// An identifier.
+    Identifier(&'d str),
+    /// The key of a limit that has one of its own, without the prefix of all keys.
+    Key(&'d str),
+}
+
+impl<'d> Denied<'d> {
+    const fn name(self) -> &'d str {
+        match self {
+            Self::Identifier(name) | Self::Key(name) => name,
+        }
+    }
+
+    /// Returns the number of the counters of these names and this kind.
+    const fn number(self, kind: LimitKind) -> u32 {
+        match self {
+            Self::Identifier(_) => kind.number(),
+            Self::Key(_) => LimitKind::ALL.len() as u32 + kind.number(),
+        }
+    }
+}
+
 /// An identifier with its recent denials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeniedIdentifier {
-    /// The identifier.
+    /// The identifier, or the whole key of a limit that has one of its own.
     pub identifier: String,
     /// The kind of its limit.
     pub kind: LimitKind,
@@ -55,17 +80,19 @@ impl TopDenied {
     }
 
     /// Counts a denial.
-    pub(super) fn count(&self, identifier: &str, kind: LimitKind, now: Instant) {
-        self.shard(identifier).denied(kind.number(), identifier.as_bytes(), now);
+    pub(super) fn count(&self, denied: Denied<'_>, kind: LimitKind, now: Instant) {
+        let name = denied.name();
+        self.shard(name).denied(denied.number(kind), name.as_bytes(), now);
     }
 
-    /// Removes the denials of an identifier.
-    pub(super) fn forget(&self, identifier: &str, kind: LimitKind) {
-        self.shard(identifier).forget(kind.number(), identifier.as_bytes());
+    /// Removes the denials of an identifier or a key.
+    pub(super) fn forget(&self, denied: Denied<'_>, kind: LimitKind) {
+        let name = denied.name();
+        self.shard(name).forget(denied.number(kind), name.as_bytes());
     }
 
     /// Returns the identifiers with the most denials, at most `count`: the most denied first, then by
-    /// their bytes.
+    /// their bytes. Keys begin with `key_prefix`.
     ///
     /// # Errors
     ///
@@ -74,14 +101,17 @@ impl TopDenied {
         &self,
         count: usize,
         now: Instant,
+        key_prefix: &str,
     ) -> Result<Vec<DeniedIdentifier>, Utf8Error> {
         let mut top = Vec::new();
         for shard in &self.shards {
             let mut shard = lock(shard);
             for kind in LimitKind::ALL {
-                for (identifier, denied) in shard.top(kind.number(), count, now) {
-                    let identifier = str::from_utf8(identifier)?.to_owned();
-                    top.push(DeniedIdentifier { identifier, kind, denied });
+                for (one, prefix) in [(Denied::Identifier(""), ""), (Denied::Key(""), key_prefix)] {
+                    for (name, denied) in shard.top(one.number(kind), count, now) {
+                        let identifier = [prefix, str::from_utf8(name)?].concat();
+                        top.push(DeniedIdentifier { identifier, kind, denied });
+                    }
                 }
             }
         }
@@ -110,7 +140,10 @@ mod tests {
 
     use limiter::{Algorithm, Instant};
 
-    use super::{DeniedIdentifier, MAX_DENIED_IDENTIFIERS, TopDenied};
+    use super::{
+        Denied::{Identifier, Key},
+        DeniedIdentifier, MAX_DENIED_IDENTIFIERS, TopDenied,
+    };
     use crate::limit_kind::LimitKind;
 
     const BUCKET: LimitKind = LimitKind::Quota(Algorithm::TokenBucket);
@@ -120,7 +153,7 @@ mod tests {
 
     fn top(sketch: &TopDenied, count: usize, now: Instant) -> Vec<(String, LimitKind, u64)> {
         let entry = |DeniedIdentifier { identifier, kind, denied }| (identifier, kind, denied);
-        sketch.top(count, now).unwrap().into_iter().map(entry).collect()
+        sketch.top(count, now, "app:").unwrap().into_iter().map(entry).collect()
     }
 
     #[test]
@@ -128,18 +161,18 @@ mod tests {
         let sketch = TopDenied::new();
         for number in 1..=20 {
             for _ in 0..number {
-                sketch.count(&format!("user {number}"), BUCKET, NOON);
+                sketch.count(Identifier(&format!("user {number}")), BUCKET, NOON);
             }
         }
         for _ in 0..15 {
-            sketch.count("user 15", LOG, NOON);
+            sketch.count(Identifier("user 15"), LOG, NOON);
         }
         let bucket = |number: u64| (format!("user {number}"), BUCKET, number);
         let log = ("user 15".to_owned(), LOG, 15);
         let expected = [20, 19, 18, 17, 16, 15].map(bucket).into_iter().chain([log]);
         assert_eq!(top(&sketch, 7, NOON), expected.collect::<Vec<_>>());
-        sketch.forget("user 20", BUCKET);
-        sketch.forget("user 15", BUCKET);
+        sketch.forget(Identifier("user 20"), BUCKET);
+        sketch.forget(Identifier("user 15"), BUCKET);
         assert_eq!(top(&sketch, 100, NOON).len(), 19);
         assert_eq!(top(&sketch, 1, NOON), [bucket(19)]);
         // All counts halve at every full minute.
@@ -149,12 +182,29 @@ mod tests {
     }
 
     #[test]
+    fn a_key_has_the_prefix_and_is_no_identifier() {
+        let sketch = TopDenied::new();
+        let name = "policy:rate:tb:{api|ann}";
+        for (denied, count) in [(Identifier(name), 2), (Key(name), 1)] {
+            for _ in 0..count {
+                sketch.count(denied, BUCKET, NOON);
+            }
+        }
+        let key = (format!("app:{name}"), BUCKET, 1);
+        assert_eq!(top(&sketch, 9, NOON), [(name.to_owned(), BUCKET, 2), key.clone()]);
+        sketch.forget(Identifier(name), BUCKET);
+        assert_eq!(top(&sketch, 9, NOON), [key]);
+        sketch.forget(Key(name), BUCKET);
+        assert_eq!(top(&sketch, 9, NOON), []);
+    }
+
+    #[test]
     fn a_flood_of_identifiers_takes_bounded_memory_and_hides_no_culprit() {
         let sketch = TopDenied::new();
         for number in 0..100_000 {
-            sketch.count(&format!("{number:0>256}"), BUCKET, NOON);
+            sketch.count(Identifier(&format!("{number:0>256}")), BUCKET, NOON);
             if number % 50 == 0 {
-                sketch.count("culprit", LOG, NOON);
+                sketch.count(Identifier("culprit"), LOG, NOON);
             }
         }
         let all = top(&sketch, usize::MAX, NOON);
@@ -179,7 +229,7 @@ mod tests {
                         scope.spawn(move || {
                             for number in 0..DENIALS / threads {
                                 let name = &names[(thread + number * 7) % names.len()];
-                                sketch.count(name, BUCKET, NOON);
+                                sketch.count(Identifier(name), BUCKET, NOON);
                             }
                         });
                     }

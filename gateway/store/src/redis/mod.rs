@@ -91,6 +91,11 @@ impl Redis {
         Self { key_prefix, connections: Arc::clone(&self.connections) }
     }
 
+    /// Returns the text before every key.
+    pub(crate) fn key_prefix(&self) -> &str {
+        &self.key_prefix
+    }
+
     /// Waits for the first connections for a short time.
     pub(crate) async fn warm_up(&self) {
         self.connections.warm_up().await;

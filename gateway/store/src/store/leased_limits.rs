@@ -25,6 +25,7 @@ use crate::{
     limit_kind::LimitKind,
     metrics::count_partial_decision,
     options::FailMode,
+    top_denied::Denied,
 };
 
 /// A check on its way to its decision.
@@ -186,7 +187,8 @@ impl Store {
             let (key, cost, allowed) = (&lease.key, lease.cost, decision.allowed);
             tracing::debug!(key, cost, allowed, source = decision.source.name(), "decided a lease");
             if !allowed && cost > 0 {
-                self.top_denied.count(key, LimitKind::Concurrency, self.clock.now());
+                let (denied, now) = (Denied::Key(key), self.clock.now());
+                self.top_denied.count(denied, LimitKind::Concurrency, now);
             }
         }
         Ok(decision)

@@ -10,6 +10,7 @@ use crate::{
     lease::{LeaseDecision, LeaseKey, LeaseList, LeaseName, LeaseRequest, Release, Renewal},
     lease_keys::Acquirement,
     limit_kind::LimitKind,
+    top_denied::Denied,
 };
 
 /// The most leases that Redis lists.
@@ -27,7 +28,8 @@ impl Store {
                 (request.key.name(), request.cost.get(), source.name());
             tracing::debug!(identifier, cost, allowed, source, "decided a lease");
             if !allowed {
-                self.top_denied.count(identifier, LimitKind::Concurrency, self.clock.now());
+                let (denied, now) = (request.key.denied(), self.clock.now());
+                self.top_denied.count(denied, LimitKind::Concurrency, now);
             }
         }
         answer
@@ -122,7 +124,7 @@ impl Store {
             Some(redis) => self.or_fallback(redis.reset_leases(identifier).await, || None),
         };
         if answer.is_ok() {
-            self.top_denied.forget(identifier, LimitKind::Concurrency);
+            self.top_denied.forget(Denied::Identifier(identifier), LimitKind::Concurrency);
         }
         answer
     }

@@ -18,6 +18,7 @@ use crate::{
     limit_kind::LimitKind,
     redis::{Redis, limits::LimitsAnswer},
     redis_error,
+    top_denied::Denied,
 };
 
 pub(super) type Outcome = Result<LimitsDecision, StoreError>;
@@ -205,7 +206,7 @@ impl Store {
             }
         };
         if answer.is_ok() {
-            limits.iter().for_each(|(key, kind)| self.top_denied.forget(key, *kind));
+            limits.iter().for_each(|(key, kind)| self.top_denied.forget(Denied::Key(key), *kind));
         }
         answer
     }
@@ -258,7 +259,8 @@ impl Store {
             let name = quota.algorithm().name();
             tracing::debug!(key, algorithm = name, cost, allowed, source, "decided a limit");
             if !allowed && *cost > 0 {
-                self.top_denied.count(key, LimitKind::Quota(quota.algorithm()), now);
+                let kind = LimitKind::Quota(quota.algorithm());
+                self.top_denied.count(Denied::Key(key), kind, now);
             }
         }
         decided

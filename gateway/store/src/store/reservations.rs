@@ -6,6 +6,7 @@ use crate::{
     error::StoreError,
     limit_kind::LimitKind,
     reservation::{ReserveDecision, ReserveRequest, SettleRequest, Settlement},
+    top_denied::Denied,
 };
 
 impl Store {
@@ -37,7 +38,7 @@ impl Store {
         for (check, decision) in request.limits.iter().zip(&decision.limits) {
             if !decision.allowed {
                 let kind = LimitKind::Quota(check.quota.algorithm());
-                self.top_denied.count(&check.identifier, kind, now);
+                self.top_denied.count(Denied::Identifier(&check.identifier), kind, now);
             }
         }
     }
