@@ -234,7 +234,7 @@ impl Connector {
             };
             let Err(error) = ended else { return };
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
-            match (io.into_inner().from_large_head(read_buf), &self.http_of_large_heads) {
+            match (io.into_inner().after_large_head(read_buf), &self.http_of_large_heads) {
                 (Some(again), Some(http_of_large_heads)) => {
                     (stream, http) = (again, http_of_large_heads);
                 }

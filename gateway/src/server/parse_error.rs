@@ -76,7 +76,7 @@ impl<S> ErrorAnswers<S> {
     }
 
     /// Returns the stream from these bytes on, if it has failed because of a head that is too large.
-    pub(super) fn from_large_head(self, unread: Bytes) -> Option<Self> {
+    pub(super) fn after_large_head(self, unread: Bytes) -> Option<Self> {
         self.has_large_head.then_some(Self { has_large_head: false, unread, ..self })
     }
 }
@@ -259,14 +259,14 @@ mod tests {
         let (mut client, stream) = duplex(1_024);
         let mut first = ErrorAnswers::new(stream, None).repeating_large_head();
         first.write_all(ERROR.as_bytes()).await.unwrap_err();
-        let mut again = first.from_large_head(Bytes::from_static(b"GET /")).unwrap();
+        let mut again = first.after_large_head(Bytes::from_static(b"GET /")).unwrap();
         client.write_all(b"login").await.unwrap();
         let mut head = [0; 10];
         again.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"GET /login");
         again.write_all(ERROR.as_bytes()).await.unwrap();
         again.flush().await.unwrap();
-        assert!(again.from_large_head(Bytes::new()).is_none());
+        assert!(again.after_large_head(Bytes::new()).is_none());
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 431 ") && answer.matches("HTTP/").count() == 1);
