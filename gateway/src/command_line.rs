@@ -66,7 +66,7 @@ pub enum Command {
     /// Convert a configuration of another service into policies.
     Import {
         /// The configuration.
-        file: PathBuf,
+        path: PathBuf,
     },
     /// Print a text about the program: help, version, completions or the manual.
     Print(String),
@@ -148,8 +148,8 @@ enum Action {
     /// Print policies made of a configuration of envoyproxy/ratelimit or limitador, and on the error
     /// output the differences
     Import {
-        /// The configuration
-        file: PathBuf,
+        /// The configuration: a file, or a directory with a file for each domain
+        path: PathBuf,
     },
     /// Print a script that completes these words in a shell
     Completions {
@@ -188,7 +188,7 @@ impl Command {
             Some(Action::Explain(words)) => Self::Explain(words),
             Some(Action::Replay(words)) => Self::Replay(words),
             Some(Action::Hash) => Self::Hash,
-            Some(Action::Import { file }) => Self::Import { file },
+            Some(Action::Import { path }) => Self::Import { path },
             Some(Action::Completions { shell }) => Self::Print(completions(shell)),
             Some(Action::Man) => Self::Print(manual(settings)),
             None if check_config => Self::CheckConfig { connect },

@@ -55,4 +55,18 @@ fn a_configuration_is_converted_with_its_differences() {
     }
     let error = printed(&["import", "/dev/null"], 2);
     assert!(error.contains("/dev/null: the file has neither `domain`"), "{error}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let error = printed(&["import", path], 2);
+    assert!(error.contains("no file whose name ends with .yaml or .yml"), "{error}");
+    let text = fs::read_to_string(source).unwrap();
+    fs::write(directory.path().join("shop.yaml"), &text).unwrap();
+    fs::write(directory.path().join("mail.yml"), text.replace("domain: shop", "domain: mail"))
+        .unwrap();
+    fs::write(directory.path().join("README.md"), "domain: [").unwrap();
+    let output = printed(&["import", path], 0);
+    for domain in ["domain: shop", "domain: mail"] {
+        assert!(output.contains(domain), "{output}");
+    }
 }

@@ -31,12 +31,19 @@ fn clause(text: &str) -> Option<(AttributeName, Condition)> {
         let values = values.collect::<Option<_>>()?;
         return Some((name, Condition::Any(values)));
     }
-    let (left, rest) = text.split_once(".startsWith(")?;
-    let name = attribute(left)?;
-    let begin = literal(rest.strip_suffix(')')?)?;
-    let stars = if name.separator().is_some() { "**" } else { "*" };
-    Some((name, Condition::Any(vec![begin.replace('*', "\\*") + stars])))
+    FUNCTIONS.iter().find_map(|(function, [before, after])| {
+        let (left, rest) = text.split_once(&format!(".{function}("))?;
+        let (name, inner) = (attribute(left)?, literal(rest.strip_suffix(')')?)?);
+        let stars = if name.separator().is_some() { "**" } else { "*" };
+        let [before, after] = [before, after].map(|has_stars| if *has_stars { stars } else { "" });
+        let glob = format!("{before}{}{after}", inner.replace('*', "\\*"));
+        Some((name, Condition::Any(vec![glob])))
+    })
 }
+
+/// Functions of texts, and whether any text may be before and after their argument.
+const FUNCTIONS: [(&str, [bool; 2]); 3] =
+    [("startsWith", [false, true]), ("endsWith", [true, false]), ("contains", [true, true])];
 
 /// Returns the attribute that an expression reads: `descriptors[0].x`, `descriptors[0]['x']` or the
 /// older form `x`.

@@ -8,14 +8,44 @@ use policies::attribute::AttributeName;
 pub(crate) struct Drafts {
     /// The service whose configuration it is.
     pub(crate) source: &'static str,
+    /// The domain of all policies, if there is one.
+    pub(crate) domain: Option<String>,
+    /// The differences that every conversion has.
+    pub(crate) differences: &'static [&'static str],
     pub(crate) policies: Vec<Draft>,
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Vec<Note>,
+}
+
+/// A remark on a part of a configuration.
+#[derive(Debug)]
+pub(crate) struct Note {
+    /// The line of the part, if the part has one.
+    line: Option<usize>,
+    text: String,
+}
+
+impl Note {
+    pub(crate) fn new(line: Option<usize>, text: String) -> Self {
+        Self { line, text }
+    }
+
+    /// Returns the note with the name of the file, if there are several.
+    pub(crate) fn of_file(self, name: Option<&str>) -> String {
+        let line = self.line.map(|line| format!("line {line}"));
+        let place = [name.map(str::to_owned), line].into_iter().flatten().collect::<Vec<_>>();
+        match place.as_slice() {
+            [] => self.text,
+            place => format!("{}: {}", place.join(", "), self.text),
+        }
+    }
 }
 
 /// A policy.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) name: String,
+    /// The line of its limit, if the policy has one limit.
+    pub(crate) line: Option<usize>,
     /// Attributes, each with its condition.
     pub(crate) clauses: Vec<(String, Condition)>,
     pub(crate) by: Vec<String>,
@@ -53,7 +83,7 @@ pub(crate) struct LimitDraft {
 }
 
 /// Returns the policies as a file.
-pub(crate) fn write(source: &str, policies: Vec<Draft>) -> String {
+pub(crate) fn write(source: &str, policies: &[Draft]) -> String {
     let mut file = format!(
         "# Converted from a configuration of {source} by `ratelimit-gateway import`.\nversion: 1\n\
          policies:\n"

@@ -11,15 +11,17 @@ mod draft;
 mod envoy;
 mod limitador;
 mod names;
+mod pattern;
 mod yaml;
 
-use std::fmt;
+use std::{collections::HashSet, fmt, slice};
 
 use limiter::Instant;
 use policies::problem::FileError;
 use policies::{LoadOptions, Policies};
 
-use crate::draft::{Draft, Drafts};
+use crate::draft::{Drafts, Note};
+use crate::names::Names;
 use crate::yaml::Yaml;
 
 /// A converted configuration.
@@ -43,53 +45,74 @@ impl fmt::Display for ImportError {
 
 impl std::error::Error for ImportError {}
 
-/// Returns the policies of a configuration.
+/// Returns the policies of a configuration in one file.
 ///
 /// # Errors
 ///
 /// An [`ImportError`] where the text is the configuration of neither service, or has nothing that
 /// can be converted.
 pub fn convert(configuration: &str) -> Result<Conversion, ImportError> {
-    let root = yaml::parse(configuration).map_err(ImportError)?;
-    let drafts = match &root {
-        Yaml::Map(_) if root.get("descriptors").is_some() => envoy::drafts(&root),
-        Yaml::Map(_) if root.get("limits").is_some() => {
-            limitador::drafts(root.get("limits").map_or(&[], Yaml::items))
+    convert_files(&[(String::new(), configuration.to_owned())])
+}
+
+/// Returns the policies of a configuration of envoyproxy/ratelimit with a file for each domain, or of
+/// one file as [`convert`] does. Each file has its name before its text; errors and notes have the name
+/// where there are several files.
+///
+/// # Errors
+///
+/// As [`convert`]; also where several files are not of different domains of envoyproxy/ratelimit.
+pub fn convert_files(files: &[(String, String)]) -> Result<Conversion, ImportError> {
+    let (mut names, mut domains) = (Names::default(), HashSet::new());
+    let (mut policies, mut notes, mut source) = (Vec::new(), Vec::new(), None);
+    for (name, text) in files {
+        let name = (files.len() > 1).then_some(name.as_str());
+        let refuse = |error: String| {
+            ImportError(name.map_or(error.clone(), |name| format!("{name}: {error}")))
+        };
+        let mut drafts = drafts(text, &mut names).map_err(refuse)?;
+        leave_usable(&mut drafts);
+        if source.is_none() {
+            notes.extend(drafts.differences.iter().map(|&difference| difference.to_owned()));
         }
-        Yaml::List(limits) => limitador::drafts(limits),
-        _ => {
-            Err("the file has neither `domain` and `descriptors`, as envoyproxy/ratelimit, nor a \
-                  list of limits, as limitador"
-                .to_owned())
+        source = Some(drafts.source);
+        if name.is_some()
+            && !drafts.domain.as_ref().is_some_and(|domain| domains.insert(domain.clone()))
+        {
+            return Err(refuse(
+                "several files must each have a domain of envoyproxy/ratelimit that no other file has"
+                    .to_owned(),
+            ));
         }
-    };
-    let Drafts { source, policies, mut notes } = drafts.map_err(ImportError)?;
-    let policies = usable(source, policies, &mut notes);
-    if policies.is_empty() {
-        let reasons = notes.join("\n");
-        return Err(ImportError(format!("the file has no limit that can be converted\n{reasons}")));
+        policies.extend(drafts.policies);
+        notes.extend(drafts.notes.into_iter().map(|note| note.of_file(name)));
     }
-    let file = draft::write(source, policies);
+    let Some(source) = source.filter(|_| !policies.is_empty()) else {
+        let reasons = notes.join("\n");
+        return Err(ImportError(format!("there is no limit that can be converted\n{reasons}")));
+    };
+    let file = draft::write(source, &policies);
     match load(&file) {
         Ok(_) => Ok(Conversion { file, notes }),
         Err(error) => Err(ImportError(format!("the policies cannot be used:\n{error}\n\n{file}"))),
     }
 }
 
-/// Returns the policies that can be loaded, each alone, and adds a note for each of the others: values
-/// of another service need not have the form of those of an attribute.
-fn usable(source: &str, policies: Vec<Draft>, notes: &mut Vec<String>) -> Vec<Draft> {
-    let mut is_usable = |policy: &Draft| {
-        let Err(error) = load(&draft::write(source, vec![policy.clone()])) else { return true };
+/// Leaves the policies that can be loaded, each alone, and adds a note for each of the others: values of
+/// another service need not have the form of those of an attribute.
+fn leave_usable(drafts: &mut Drafts) {
+    let Drafts { source, policies, notes, .. } = drafts;
+    policies.retain(|policy| {
+        let Err(error) = load(&draft::write(source, slice::from_ref(policy))) else { return true };
         let reasons: Vec<_> = error.problems().iter().map(|problem| &*problem.problem).collect();
-        notes.push(format!(
+        let text = format!(
             "The policy `{}` is left out: no equivalent: {}.",
             policy.name,
             reasons.join("; ")
-        ));
+        );
+        notes.push(Note::new(policy.line, text));
         false
-    };
-    policies.into_iter().filter(|policy| is_usable(policy)).collect()
+    });
 }
 
 fn load(file: &str) -> Result<Policies, FileError> {
@@ -101,4 +124,24 @@ fn load(file: &str) -> Result<Policies, FileError> {
         now: Instant::EPOCH,
     };
     Policies::load(file.as_bytes(), &options)
+}
+
+/// Returns the policies of a file, with names that were not given before.
+fn drafts(text: &str, names: &mut Names) -> Result<Drafts, String> {
+    let root = yaml::parse(text)?;
+    match &root {
+        Yaml::Map(_) if root.get("descriptors").is_some() => envoy::drafts(&root, names),
+        Yaml::Map(members) if root.get("limits").is_some() => {
+            if let Some(other) = members.iter().find(|member| member.name != "limits") {
+                return Err(format!("line {}: `{}` has no equivalent", other.line, other.name));
+            }
+            limitador::drafts(root.get("limits").map_or(&[], Yaml::items), names)
+        }
+        Yaml::List(limits) => limitador::drafts(limits, names),
+        _ => {
+            Err("the file has neither `domain` and `descriptors`, as envoyproxy/ratelimit, nor a \
+                  list of limits, as limitador"
+                .to_owned())
+        }
+    }
 }

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use policies::attribute::AttributeName;
 
-use crate::draft::{Condition, Draft, Drafts, LimitDraft, Rule, identity};
+use crate::condition;
+use crate::draft::{Condition, Draft, Drafts, LimitDraft, Note, Rule, identity};
 use crate::names::Names;
-use crate::{condition, yaml::Yaml};
+use crate::yaml::{Member, Yaml};
 
 /// Members that are converted, and those that have no effect on decisions.
 const MEMBERS: [&str; 7] =
@@ -42,10 +43,18 @@ struct Limit {
     by: Vec<String>,
 }
 
+const DIFFERENCES: [&str; 4] = [
+    "First match: only the limits of the first policy that matches apply; limitador applies every limit \
+     whose conditions hold. The policies are ordered by the number of their conditions.",
+    "All or nothing: a request takes all limits of its policy or none.",
+    "Denied requests do not count, as in limitador.",
+    "A window starts at a multiple of its length since 1970; a window of limitador starts with its first \
+     request.",
+];
+
 /// Returns the policies of a configuration.
-pub(crate) fn drafts(list: &[Yaml]) -> Result<Drafts, String> {
-    let mut notes = differences();
-    let mut groups: Vec<Group> = Vec::new();
+pub(crate) fn drafts(list: &[Yaml], names: &mut Names) -> Result<Drafts, String> {
+    let (mut notes, mut groups) = (Vec::new(), Vec::new());
     for (number, limit) in (1..).zip(list) {
         let place = match limit.text("name") {
             Some(name) => format!("limit {number} ({name})"),
@@ -53,55 +62,46 @@ pub(crate) fn drafts(list: &[Yaml]) -> Result<Drafts, String> {
         };
         let namespace =
             limit.text("namespace").ok_or_else(|| format!("{place}: no `namespace`"))?;
-        for member in limit.keys().filter(|member| !MEMBERS.contains(member)) {
-            notes.push(format!("{place}: `{member}` has no equivalent."));
+        let others = limit.members().iter().filter(|other| !MEMBERS.contains(&other.name.as_str()));
+        for Member { name, line, .. } in others {
+            notes.push(Note::new(Some(*line), format!("{place}: `{name}` has no equivalent.")));
         }
         match read(limit) {
-            Ok((clauses, limit)) => {
-                let same = groups.iter_mut().find(|group| {
-                    group.namespace == namespace
-                        && group.clauses == clauses
-                        && group.limits.len() < MAX_LIMITS
-                        // A limit of 0 denies all requests, and is a policy of its own.
-                        && (limit.max == 0) == group.limits.iter().any(|limit| limit.max == 0)
-                });
-                match same {
-                    Some(group) => group.limits.push(limit),
-                    None => groups.push(Group {
-                        namespace: namespace.to_owned(),
-                        clauses,
-                        limits: vec![limit],
-                    }),
-                }
+            Ok((clauses, limit)) => add_limit(&mut groups, namespace, clauses, limit),
+            Err(reason) => {
+                notes.push(Note::new(limit.line(), format!("{place}: left out: {reason}.")));
             }
-            Err(reason) => notes.push(format!("{place}: left out: {reason}.")),
         }
     }
     // A limit of 0 denies before others of its clauses.
     groups.sort_by_key(|group| {
         (Reverse(group.clauses.len()), group.limits.iter().all(|limit| limit.max > 0))
     });
-    let mut names = Names::default();
-    let policies: Vec<_> = groups.iter().map(|group| group.draft(&mut names)).collect();
+    let policies: Vec<_> = groups.iter().map(|group| group.draft(names)).collect();
     overlaps(&groups, &policies, &mut notes);
-    Ok(Drafts { source: "limitador", policies, notes })
+    let source = "limitador";
+    Ok(Drafts { source, domain: None, differences: &DIFFERENCES, policies, notes })
 }
 
-fn differences() -> Vec<String> {
-    [
-        "First match: only the limits of the first policy that matches apply; limitador applies every \
-         limit whose conditions hold. The policies are ordered by the number of their conditions.",
-        "All or nothing: a request takes all limits of its policy or none.",
-        "Denied requests do not count, as in limitador.",
-        "A window starts at a multiple of its length since 1970; a window of limitador starts with \
-         its first request.",
-    ]
-    .map(str::to_owned)
-    .into()
+/// Adds a limit to those with the same clauses.
+fn add_limit(groups: &mut Vec<Group>, namespace: &str, clauses: Clauses, limit: Limit) {
+    let same = groups.iter_mut().find(|group| {
+        group.namespace == namespace
+            && group.clauses == clauses
+            && group.limits.len() < MAX_LIMITS
+            // A limit of 0 denies all requests, and is a policy of its own.
+            && (limit.max == 0) == group.limits.iter().any(|limit| limit.max == 0)
+    });
+    match same {
+        Some(group) => group.limits.push(limit),
+        None => {
+            groups.push(Group { namespace: namespace.to_owned(), clauses, limits: vec![limit] });
+        }
+    }
 }
 
 /// Adds a note for each policy whose requests another policy takes before it.
-fn overlaps(groups: &[Group], policies: &[Draft], notes: &mut Vec<String>) {
+fn overlaps(groups: &[Group], policies: &[Draft], notes: &mut Vec<Note>) {
     for (at, (later, policy)) in groups.iter().zip(policies).enumerate() {
         let before = groups.iter().zip(policies).take(at);
         let takers: Vec<_> = before
@@ -112,21 +112,26 @@ fn overlaps(groups: &[Group], policies: &[Draft], notes: &mut Vec<String>) {
             .map(|(_, taker)| taker.name.clone())
             .collect();
         if !takers.is_empty() {
-            notes.push(format!(
+            let text = format!(
                 "The limits of the policy `{}` do not count requests of {}, as limitador would.",
                 policy.name,
                 takers.join(", ")
-            ));
+            );
+            notes.push(Note::new(None, text));
         }
     }
+}
+
+/// Returns whether each glob matches one text.
+fn are_exact(globs: &[String]) -> bool {
+    globs.iter().all(|glob| !glob.replace("\\*", "").contains('*'))
 }
 
 /// Returns whether no request can have both lists of clauses.
 fn contradict(a: &Clauses, b: &Clauses) -> bool {
     a.iter().any(|(name, condition)| match (condition, b.get(name)) {
         (Condition::Any(a), Some(Condition::Any(b))) => {
-            let exact = |globs: &[String]| globs.iter().all(|glob| !glob.ends_with('*'));
-            exact(a) && exact(b) && !a.iter().any(|glob| b.contains(glob))
+            are_exact(a) && are_exact(b) && !a.iter().any(|glob| b.contains(glob))
         }
         (Condition::Any(a), Some(Condition::Not(b)))
         | (Condition::Not(b), Some(Condition::Any(a))) => a.iter().all(|glob| b.contains(glob)),
@@ -148,16 +153,16 @@ fn read(limit: &Yaml) -> Result<(Clauses, Limit), String> {
         return Err(format!("`max_value` is above {MAX_UNITS}"));
     }
     let mut clauses = Clauses::new();
-    for expression in limit.get("conditions").map_or(&[][..], Yaml::items) {
+    for expression in list(limit, "conditions")? {
         let text = expression.as_text().unwrap_or_default();
         let found = condition::clauses(text)
             .ok_or_else(|| format!("the condition `{text}` has no equivalent"))?;
         for (attribute, condition) in found {
             add(&mut clauses, &attribute, condition)
-                .ok_or_else(|| format!("the condition `{text}` cannot hold with the others"))?;
+                .map_err(|fault| format!("the condition `{text}` {fault}"))?;
         }
     }
-    let variables = limit.get("variables").map_or(&[][..], Yaml::items);
+    let variables = list(limit, "variables")?;
     let by = variables.iter().map(|variable| {
         let text = variable.as_text().unwrap_or_default();
         let attribute = condition::attribute(text);
@@ -172,8 +177,27 @@ fn read(limit: &Yaml) -> Result<(Clauses, Limit), String> {
     Ok((clauses, Limit { name, max, seconds, by }))
 }
 
-/// Adds a clause; `None` where no request has both the clause and those before.
-fn add(clauses: &mut Clauses, attribute: &AttributeName, condition: Condition) -> Option<()> {
+/// Returns the items of a member that must be a list, if the limit has the member.
+fn list<'y>(limit: &'y Yaml, name: &str) -> Result<&'y [Yaml], String> {
+    match limit.get(name) {
+        None => Ok(&[]),
+        Some(Yaml::List(items)) => Ok(items),
+        Some(_) => Err(format!("`{name}` is no list")),
+    }
+}
+
+/// The fault of a condition that no request fulfils together with the others.
+const CONTRADICTS: &str = "cannot hold with the others";
+
+/// The fault of a condition on an attribute that has another condition, where no clause has both.
+const NOT_TOGETHER: &str = "has no equivalent together with the others";
+
+/// Adds a clause, or returns why no clause of a policy has both this condition and those before.
+fn add(
+    clauses: &mut Clauses,
+    attribute: &AttributeName,
+    condition: Condition,
+) -> Result<(), &'static str> {
     let name = match attribute {
         AttributeName::ClientIp(_) => "client.ip".to_owned(),
         other => other.to_string(),
@@ -189,20 +213,31 @@ fn add(clauses: &mut Clauses, attribute: &AttributeName, condition: Condition) -
         }
         (Some(Condition::Any(any)), Condition::Not(not))
         | (Some(Condition::Not(not)), Condition::Any(any)) => {
-            Condition::Any(some(any, |glob| !not.contains(glob))?)
+            Condition::Any(some(any, &not, |glob| !not.contains(glob))?)
         }
-        (Some(Condition::Any(known)), Condition::Any(more)) => {
-            Condition::Any(some(known, |glob| more.contains(glob))?)
+        (Some(Condition::Any(known)), Condition::Any(more)) => match known == more {
+            true => Condition::Any(known),
+            false => Condition::Any(some(known, &more, |glob| more.contains(glob))?),
+        },
+        (Some(Condition::Exists(_)), _) | (Some(_), Condition::Exists(_)) => {
+            return Err(NOT_TOGETHER);
         }
-        (Some(known), _) => known,
     };
     clauses.insert(name, merged);
-    Some(())
+    Ok(())
 }
 
-fn some(mut globs: Vec<String>, keep: impl Fn(&String) -> bool) -> Option<Vec<String>> {
+/// Returns the globs to keep, if they and the others match one text each.
+fn some(
+    mut globs: Vec<String>,
+    others: &[String],
+    keep: impl Fn(&String) -> bool,
+) -> Result<Vec<String>, &'static str> {
+    if !are_exact(&globs) || !are_exact(others) {
+        return Err(NOT_TOGETHER);
+    }
     globs.retain(keep);
-    (!globs.is_empty()).then_some(globs)
+    if globs.is_empty() { Err(CONTRADICTS) } else { Ok(globs) }
 }
 
 impl Group {
@@ -232,6 +267,7 @@ impl Group {
         let blocks = self.limits.iter().any(|limit| limit.max == 0);
         Draft {
             name,
+            line: None,
             clauses,
             by: if is_common { first.to_vec() } else { Vec::new() },
             limits: limits.collect(),

@@ -14,18 +14,28 @@ pub(crate) enum Yaml {
     Text(String),
     /// Items in order.
     List(Vec<Yaml>),
-    /// Entries in order.
-    Map(Vec<(String, Yaml)>),
+    /// Members in order.
+    Map(Vec<Member>),
+}
+
+/// A member of a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    /// The line of the name.
+    pub(crate) line: usize,
+    pub(crate) value: Yaml,
 }
 
 impl Yaml {
-    /// Returns the value of a key.
+    /// Returns the value of a member.
     pub(crate) fn get(&self, name: &str) -> Option<&Self> {
-        let Self::Map(entries) = self else { return None };
-        entries.iter().find(|(key, value)| key == name && *value != Self::Null).map(|(_, v)| v)
+        let mut members = self.members().iter();
+        let member = members.find(|member| member.name == name && member.value != Self::Null);
+        member.map(|member| &member.value)
     }
 
-    /// Returns the text of a key.
+    /// Returns the text of a member.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_text()
     }
@@ -38,9 +48,10 @@ impl Yaml {
         }
     }
 
-    /// Returns whether the value of a key is true.
+    /// Returns whether the value of a member is true, in a form that YAML 1.1 or 1.2 has.
     pub(crate) fn is_true(&self, name: &str) -> bool {
-        self.text(name) == Some("true")
+        let text = self.text(name).unwrap_or_default();
+        ["true", "yes", "on", "y"].iter().any(|word| text.eq_ignore_ascii_case(word))
     }
 
     /// Returns the items of a list.
@@ -51,19 +62,24 @@ impl Yaml {
         }
     }
 
-    /// Returns the keys of a map.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        let entries: &[_] = match self {
-            Self::Map(entries) => entries,
+    /// Returns the members of a map.
+    pub(crate) fn members(&self) -> &[Member] {
+        match self {
+            Self::Map(members) => members,
             _ => &[],
-        };
-        entries.iter().map(|(key, _)| key.as_str())
+        }
+    }
+
+    /// Returns the line on which a map begins.
+    pub(crate) fn line(&self) -> Option<usize> {
+        self.members().first().map(|member| member.line)
     }
 }
 
 enum Open {
     List(Vec<Yaml>),
-    Map(Vec<(String, Yaml)>, Option<String>),
+    /// The members, and the name of the next one with its line.
+    Map(Vec<Member>, Option<(String, usize)>),
 }
 
 /// Returns the value of a document, or the fault of the text.
@@ -83,7 +99,7 @@ pub(crate) fn parse(text: &str) -> Result<Yaml, String> {
             }
             Event::Scalar(text, style, ..) => {
                 if let Some(Open::Map(_, key @ None)) = open.last_mut() {
-                    *key = Some(text.into_owned());
+                    *key = Some((text.into_owned(), line));
                     continue;
                 }
                 let plain = matches!(style, ScalarStyle::Plain);
@@ -105,7 +121,7 @@ pub(crate) fn parse(text: &str) -> Result<Yaml, String> {
             }
             Event::SequenceEnd | Event::MappingEnd => match open.pop() {
                 Some(Open::List(items)) => Yaml::List(items),
-                Some(Open::Map(entries, _)) => Yaml::Map(entries),
+                Some(Open::Map(members, _)) => Yaml::Map(members),
                 None => return Err(format!("line {line}: an end without a start")),
             },
             Event::Alias(..) => return Err(format!("line {line}: an alias; write the value out")),
@@ -113,12 +129,12 @@ pub(crate) fn parse(text: &str) -> Result<Yaml, String> {
         };
         match open.last_mut() {
             Some(Open::List(items)) => items.push(value),
-            Some(Open::Map(entries, key)) => {
-                let key = key.take().unwrap_or_default();
-                if entries.iter().any(|(known, _)| *known == key) {
-                    return Err(format!("line {line}: the key `{key}` is repeated"));
+            Some(Open::Map(members, name)) => {
+                let (name, line) = name.take().unwrap_or_default();
+                if members.iter().any(|known| known.name == name) {
+                    return Err(format!("line {line}: the key `{name}` is repeated"));
                 }
-                entries.push((key, value));
+                members.push(Member { name, line, value });
             }
             None => root = value,
         }

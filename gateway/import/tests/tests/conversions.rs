@@ -1,42 +1,10 @@
-//! Configurations of other services, converted.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that meets what it does not expect has to fail"
-)]
+//! The rules of the conversion.
 
 use std::path::Path;
 
-use import::{Conversion, convert};
-use limiter::Instant;
-use policies::attributes::Attributes;
-use policies::model::Entry;
-use policies::{LoadOptions, Policies};
+use import::convert;
 
-fn load(conversion: &Conversion) -> Policies {
-    let options = LoadOptions {
-        key_prefix: String::new(),
-        hash_key: None,
-        require_end: false,
-        now: Instant::EPOCH,
-    };
-    Policies::load(conversion.file.as_bytes(), &options).unwrap()
-}
-
-/// Returns the key of the limit of a descriptor, or the empty text without one.
-fn key(policies: &Policies, entries: &[(&str, &str)]) -> String {
-    let mut attributes = Attributes::new(Entry::Rls, policies.path_form());
-    for (name, value) in entries {
-        attributes.add_descriptor_entry(name, value.as_bytes());
-    }
-    let judgement = policies.judge(&attributes, Instant::from_micros(1)).unwrap();
-    match judgement.limits.first() {
-        Some(limit) => limit.key.clone(),
-        None => judgement.policy.map_or("", |policy| &policy.name).to_owned(),
-    }
-}
+use super::{assert_keys, assert_notes, key, load};
 
 #[test]
 fn the_example_is_what_the_conversion_makes_of_its_source() {
@@ -82,8 +50,7 @@ descriptors:
 "#,
     )
     .unwrap();
-    let policies = load(&conversion);
-    for (entries, expected) in [
+    let expected = [
         (&[("a", "v")][..], "policy:rate:fw:{a|v}"),
         (&[("a", "v"), ("b", "x")], "policy:rate:fw:{a.b-x|v}"),
         (&[("a", "v"), ("b", "y")], "policy:rate:fw:{a.b|v|y}"),
@@ -99,11 +66,9 @@ descriptors:
         ),
         (&[("path", "/v1/x")], "policy:rate:fw:{path-v1-x|}"),
         (&[("c", "x")], ""),
-    ] {
-        let entries: Vec<_> = [("domain", "d")].iter().chain(entries).copied().collect();
-        assert_eq!(key(&policies, &entries), expected, "{entries:?}\n{}", conversion.file);
-    }
-    assert_eq!(key(&policies, &[("domain", "other"), ("a", "v")]), "");
+    ];
+    assert_keys(&conversion, "d", &expected);
+    assert_eq!(key(&load(&conversion), &[("domain", "other"), ("a", "v")]), "");
     assert!(conversion.notes.iter().any(|note| note.contains("becomes 1000000000")));
 }
 
@@ -137,25 +102,20 @@ descriptors:
 "#,
     )
     .unwrap();
-    for part in [
-        "a: `detailed_metric` has no equivalent.",
-        "a: `replaces` of `rate_limit` has no equivalent.",
-        "descriptors: the key `jwt.sub` has no equivalent; its limits are left out.",
-        "b: the unit `decade` is unknown; the limit is left out.",
-        "remote_address=home: no equivalent: a value of `remote_address` is no address; the limit is \
-         left out.",
-        "descriptors: the key `domain` has no equivalent; its limits are left out.",
-        "The policy `remote_address.remote_address-10.0.0.1` is left out: no equivalent: `*/10.0.0.1` \
-         is no network.",
-        "The policy `host-a.example-443` is left out: no equivalent: `a.example:443` never matches: a \
-         host has neither port nor trailing dot.",
-    ] {
-        assert!(
-            conversion.notes.iter().any(|note| note == part),
-            "{part}: {:#?}",
-            conversion.notes
-        );
-    }
+    let expected = [
+        "line 5: a: `detailed_metric` has no equivalent, and no effect on decisions.",
+        "line 6: a: `replaces` has no equivalent: both limits apply to a request with both \
+         descriptors, where the service applies this one alone.",
+        "line 7: descriptors: the key `jwt.sub` has no equivalent; its limits are left out.",
+        "line 10: b: left out: the unit `decade` is unknown.",
+        "line 13: remote_address=home: left out: a value of `remote_address` is no address.",
+        "line 14: descriptors: the key `domain` has no equivalent; its limits are left out.",
+        "line 21: The policy `remote_address.remote_address-10.0.0.1` is left out: no equivalent: \
+         `*/10.0.0.1` is no network.",
+        "line 24: The policy `host-a.example-443` is left out: no equivalent: `a.example:443` never \
+         matches: a host has neither port nor trailing dot.",
+    ];
+    assert_notes(&conversion, &expected);
     assert_eq!(load(&conversion).policies().len(), 1, "{}", conversion.file);
 }
 
@@ -202,30 +162,24 @@ fn limits_of_limitador_with_the_same_conditions_are_one_policy() {
     let policies = load(&conversion);
     let names: Vec<_> = policies.policies().iter().map(|policy| &*policy.name).collect();
     assert_eq!(names, ["shop.plan-x-y.user_id-not-a-b", "shop.req.method-get", "shop"]);
-    for (entries, expected) in [
+    let expected = [
         (&[("req.method", "GET"), ("user_id", "a")][..], "policy:rate:fw:{shop.req.method-get|a}"),
         (&[("req.method", "GET")], "policy:per-hour:fw:{shop.req.method-get|}"),
         (&[("user_id", "a")], "policy:rate:fw:{shop|a}"),
         (&[("user_id", "c"), ("plan", "y*")], "shop.plan-x-y.user_id-not-a-b"),
         (&[("user_id", "c"), ("plan", "yz")], "policy:rate:fw:{shop|c}"),
-    ] {
-        let entries: Vec<_> = [("domain", "shop")].iter().chain(entries).copied().collect();
-        assert_eq!(key(&policies, &entries), expected, "{entries:?}\n{}", conversion.file);
-    }
-    for part in [
-        "limit 5: left out: the condition `size(user_id) > 3` has no equivalent.",
-        "limit 6: `policy` has no equivalent.",
-        "limit 6: left out: the condition `kind == 1 && kind == 2` cannot hold with the others.",
-        "limit 7: left out: the variable `descriptors[0].domain` has no equivalent.",
+    ];
+    assert_keys(&conversion, "shop", &expected);
+    let expected = [
+        "line 22: limit 5: left out: the condition `size(user_id) > 3` has no equivalent.",
+        "line 29: limit 6: `policy` has no equivalent.",
+        "line 26: limit 6: left out: the condition `kind == 1 && kind == 2` cannot hold with the \
+         others.",
+        "line 31: limit 7: left out: the variable `descriptors[0].domain` has no equivalent.",
         "The limits of the policy `shop` do not count requests of shop.plan-x-y.user_id-not-a-b, \
          shop.req.method-get, as limitador would.",
-    ] {
-        assert!(
-            conversion.notes.iter().any(|note| note == part),
-            "{part}: {:#?}",
-            conversion.notes
-        );
-    }
+    ];
+    assert_notes(&conversion, &expected);
     assert!(conversion.notes.iter().any(|note| note.starts_with("First match")));
 }
 
@@ -235,7 +189,7 @@ fn files_that_are_no_configuration_are_refused_with_a_reason() {
         ("", "the file has neither `domain`"),
         ("a: [", "not valid YAML"),
         ("descriptors: []", "the key `domain` is missing"),
-        ("{domain: d, descriptors: []}", "the file has no limit that can be converted"),
+        ("{domain: d, descriptors: []}", "there is no limit that can be converted"),
         ("- max_value: 1", "limit 1: no `namespace`"),
         ("a: &x 1\nb: *x", "line 2: an alias"),
         ("a: 1\n---\nb: 1", "a second document"),
