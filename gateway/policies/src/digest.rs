@@ -46,7 +46,7 @@ impl HashKey {
     pub fn seal(&self, text: &[u8]) -> String {
         let tag = self.seals.clone().chain_update(text).finalize().into_bytes();
         let mut seal = String::with_capacity(2 * DIGEST_BYTES);
-        write_hex(&tag, &mut seal);
+        write_digest(&tag, &mut seal);
         seal
     }
 
@@ -56,7 +56,7 @@ impl HashKey {
         let tag = self.digests.clone().chain_update(value).finalize().into_bytes();
         let mut text = String::with_capacity(SECRET_PREFIX.len() + 2 * DIGEST_BYTES);
         text.push_str(SECRET_PREFIX);
-        write_hex(&tag, &mut text);
+        write_digest(&tag, &mut text);
         text
     }
 }
@@ -70,9 +70,14 @@ pub(crate) fn is_digest(text: &str) -> bool {
     })
 }
 
-/// Writes the first 128 bits as hexadecimal digits.
+/// Writes the first 128 bits of a digest as hexadecimal digits.
+pub(crate) fn write_digest(digest: &[u8], text: &mut String) {
+    write_hex(digest.get(..DIGEST_BYTES).unwrap_or(digest), text);
+}
+
+/// Writes bytes as hexadecimal digits.
 pub(crate) fn write_hex(bytes: &[u8], text: &mut String) {
-    for byte in bytes.iter().take(DIGEST_BYTES) {
+    for byte in bytes {
         // Writing to text cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
@@ -81,7 +86,7 @@ pub(crate) fn write_hex(bytes: &[u8], text: &mut String) {
 /// Returns the version of a file: the first 12 hexadecimal digits of its SHA-256.
 pub(crate) fn version_of(file: &[u8]) -> String {
     let mut text = String::new();
-    write_hex(&Sha256::digest(file), &mut text);
+    write_digest(&Sha256::digest(file), &mut text);
     text.truncate(12);
     text
 }

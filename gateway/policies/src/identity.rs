@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use crate::address::Network;
 use crate::attribute::AttributeName;
 use crate::attributes::{Attributes, RequestError, Value};
-use crate::digest::{HashKey, write_hex};
+use crate::digest::{HashKey, write_digest};
 use crate::kind::Kind;
 
 /// The most bytes of an identity that is written out; a longer one becomes a digest.
@@ -96,7 +96,7 @@ impl<'v> Identity<'v> {
             text.push_str(&self.written);
         } else {
             text.push('~');
-            write_hex(&Sha256::digest(self.written.as_bytes()), text);
+            write_digest(&Sha256::digest(self.written.as_bytes()), text);
         }
     }
 }

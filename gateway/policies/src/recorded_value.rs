@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::digest::is_digest;
+use crate::digest::{is_digest, write_hex};
 
 /// The value of an attribute in a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -15,7 +15,7 @@ pub enum RecordedValue {
     /// Bytes that are no text.
     Bytes {
         /// The bytes, which are written as hexadecimal digits.
-        #[serde(serialize_with = "write_hex")]
+        #[serde(serialize_with = "serialize_hex")]
         hex: Vec<u8>,
     },
 }
@@ -51,7 +51,8 @@ impl RecordedValue {
     }
 }
 
-fn write_hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+fn serialize_hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut digits = String::with_capacity(2 * bytes.len());
+    write_hex(bytes, &mut digits);
     serializer.serialize_str(&digits)
 }
