@@ -34,6 +34,16 @@ fn a_bad_setting_stops_the_start_with_one_line() {
     }
 }
 
+#[cfg(not(feature = "envoy"))]
+#[test]
+fn a_gateway_without_grpc_does_not_start_with_a_port_for_grpc() {
+    let settings = || Gateway::builder().env("POLICIES_FILE", "p.yaml").env("GRPC_PORT", "8001");
+    let line = "GRPC_PORT: this program was built without gRPC (the feature `envoy` of cargo)\n";
+    for (status, output) in [settings().fails(), settings().answers(&["--check-config"])] {
+        assert_eq!((status.code(), output.as_str()), (Some(2), line));
+    }
+}
+
 #[test]
 fn a_file_has_the_settings_that_the_environment_does_not_have() {
     let server = Server::start();

@@ -6,6 +6,8 @@ mod arrows;
 mod callers;
 // The Markdown files: links, commands, answers.
 mod documentation;
+// The cargo features of builds.
+mod features;
 // The Helm chart.
 mod helm;
 // The files for Railway and Render.
