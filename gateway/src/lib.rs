@@ -61,16 +61,23 @@ pub mod state;
 pub mod telemetry;
 pub mod watched_files;
 
-use crate::{routes::listener_kind::ListenerKind, server::Apps, state::AppState};
+use crate::{
+    authz::service::AuthzService, routes::listener_kind::ListenerKind, server::Apps,
+    state::AppState,
+};
 
 /// Returns the whole service, which needs no socket. With an admin listener, clients do not get the
-/// routes of operators.
+/// routes of operators; with a listener for proxies, they do not get forward authentication.
 #[must_use]
-pub fn apps(state: &Arc<AppState>, has_admin_listener: bool) -> Apps {
+pub fn apps(state: &Arc<AppState>, has_admin_listener: bool, has_authz_listener: bool) -> Apps {
     let clients = if has_admin_listener { ListenerKind::Clients } else { ListenerKind::Shared };
+    let authz = AuthzService::new(state);
+    let of_clients = if has_authz_listener { AuthzService::absent() } else { authz.clone() };
     Apps {
-        clients: routes::app(state, clients),
-        admin: routes::app(state, ListenerKind::Admin),
+        clients: routes::app(state, clients, of_clients),
+        admin: routes::app(state, ListenerKind::Admin, AuthzService::absent()),
+        authz: routes::only_authz(authz),
+        authz_refusal: routes::only_authz(AuthzService::refusal()),
         refusal: routes::refusal(),
     }
 }

@@ -97,8 +97,8 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Hash => {
             print(&hash_value::run(io::stdin().lock(), settings::hash_key()?.as_ref())?)?;
         }
-        Command::Import { file } => {
-            let Imported { file, notes } = import_file::run(&file)?;
+        Command::Import { path } => {
+            let Imported { file, notes } = import_file::run(&path)?;
             eprint!("{notes}");
             print(&file)?;
         }
@@ -175,11 +175,14 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn Error>> {
         stopping,
     };
     let state = Arc::new(state);
-    let ListenOptions { host, port, admin, grpc_port, tls, .. } = settings.listen;
-    let apps = apps(&state, admin.is_some());
+    let ListenOptions { host, port, admin, grpc_port, authz_port, tls, .. } = settings.listen;
+    let apps = apps(&state, admin.is_some(), authz_port.is_some());
     tracing::info!(host, port, tls = tls.is_some(), "listening");
     if let Some(port) = grpc_port {
         tracing::info!(host, port, tls = tls.is_some(), "listening for gRPC");
+    }
+    if let Some(port) = authz_port {
+        tracing::info!(host, port, tls = tls.is_some(), "listening for proxies");
     }
     #[cfg(feature = "envoy")]
     if let Some(grpc) = grpc {

@@ -1,12 +1,14 @@
 //! Forward authentication: proxies that authenticate themselves, and failures of Redis.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::harness::{
     ApiKey, Authority, Certificate, Gateway, GatewayBuilder, Response, Server, eventually,
+    free_port, http_exchange, http_request,
 };
 
 const POLICIES: &str = r#"
@@ -175,4 +177,29 @@ fn the_fail_mode_decides_while_redis_does_not_answer() {
     server.resume();
     let [closed, ..] = &gateways;
     eventually("Redis decides", || (ask(closed, "/", &[]).status == 200).then_some(()));
+}
+
+#[test]
+fn a_port_for_proxies_serves_forward_authentication_and_nothing_else() {
+    let (directory, port) = (TempDir::new().unwrap(), free_port());
+    let gateway = builder(&directory)
+        .env("REDIS_URL", "memory://")
+        .env("AUTHZ_PORT", &port.to_string())
+        .start();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let of_proxies = |method: &str, path: &str| {
+        http_exchange(address, &http_request(method, path, &[], "")).unwrap().status
+    };
+    assert_eq!(of_proxies("GET", "/authz/ext-authz/health/live"), 200);
+    assert_eq!(of_proxies("OPTIONS", "/authz/ext-authz;policy=all/"), 200);
+    assert_eq!(of_proxies("GET", "/authz/ext-authz/blocked"), 429);
+    // Another proxy on the way can remove the prefix with the dots of the end user.
+    for path in ["/", "/health", "/health/live", "/metrics", "/docs", "/authz", "/authz/other"] {
+        for method in ["GET", "POST", "OPTIONS"] {
+            assert_eq!(of_proxies(method, path), 404, "{method} {path}");
+        }
+    }
+    assert_eq!(ask(&gateway, "/", &[]).status, 404);
+    assert_eq!(gateway.get("/health/live").status, 200);
+    assert!(gateway.terminate().0.success());
 }

@@ -36,27 +36,52 @@ const STATUS: HeaderName = HeaderName::from_static("x-ratelimit-status");
 
 /// The answers of a listener to the paths of forward authentication.
 #[derive(Debug, Clone)]
-pub(crate) enum AuthzService {
-    /// The listener serves the contracts.
-    Serve(Arc<AppState>),
-    /// The listener serves no contract.
-    Absent,
-    /// The connection is above MAX_CONNECTIONS.
-    Refuse,
+pub(crate) struct AuthzService {
+    contracts: Contracts,
+    /// True where the listener serves no other path.
+    is_alone: bool,
 }
 
-/// Returns whether a request is for a path of forward authentication.
-pub(crate) fn is_authz<B>(request: &Request<B>) -> bool {
-    contract::is_below_root(request.uri().path())
+/// The contracts that a listener serves.
+#[derive(Debug, Clone)]
+enum Contracts {
+    /// All contracts.
+    Serve(Arc<AppState>),
+    /// No contract.
+    Absent,
+    /// No contract: the connection is above MAX_CONNECTIONS.
+    Refuse,
 }
 
 impl AuthzService {
     /// Returns the service of a listener for clients. Without policies there is none.
     pub(crate) fn new(state: &Arc<AppState>) -> Self {
-        match state.policies {
-            Some(_) => Self::Serve(Arc::clone(state)),
-            None => Self::Absent,
-        }
+        let contracts = match state.policies {
+            Some(_) => Contracts::Serve(Arc::clone(state)),
+            None => Contracts::Absent,
+        };
+        Self { contracts, is_alone: false }
+    }
+
+    /// Returns the service of a listener without contracts.
+    pub(crate) const fn absent() -> Self {
+        Self { contracts: Contracts::Absent, is_alone: false }
+    }
+
+    /// Returns the service for a connection above MAX_CONNECTIONS.
+    pub(crate) const fn refusal() -> Self {
+        Self { contracts: Contracts::Refuse, is_alone: false }
+    }
+
+    /// Returns the service of a listener that serves nothing else. A proxy takes any answer with status
+    /// 200 as a grant, such as that to OPTIONS for a page, or that of health.
+    pub(crate) fn alone(self) -> Self {
+        Self { is_alone: true, ..self }
+    }
+
+    /// Returns whether this service answers a request.
+    pub(crate) fn answers<B>(&self, request: &Request<B>) -> bool {
+        self.is_alone || contract::is_below_root(request.uri().path())
     }
 
     /// Returns the answer to a request of a proxy, with its log line.
@@ -82,10 +107,10 @@ impl AuthzService {
     }
 
     async fn answer_head(&self, head: &Parts, peer: Peer) -> Answer {
-        let state = match self {
-            Self::Serve(state) => state,
-            Self::Absent => return without_decision(StatusCode::NOT_FOUND, None),
-            Self::Refuse => return of_fault(&Fault::Overloaded),
+        let state = match &self.contracts {
+            Contracts::Serve(state) => state,
+            Contracts::Absent => return without_decision(StatusCode::NOT_FOUND, None),
+            Contracts::Refuse => return of_fault(&Fault::Overloaded),
         };
         let Some(call) = target(&head.uri).and_then(Call::parse) else {
             return without_decision(StatusCode::NOT_FOUND, None);

@@ -6,12 +6,10 @@ use envoy::services::Server;
 use rustls::ServerConfig;
 use store::{FailMode, LogThrottle};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     runtime::Handle,
     sync::{Semaphore, mpsc, watch},
-    time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     connection::{Connection, Stream},
@@ -20,10 +18,10 @@ use super::{
 };
 use crate::{
     server::{
+        handshakes::Handshakes,
         listener,
         options::{ListenOptions, MAX_GRPC_CONNECTIONS},
         tls::{self, Protocol},
-        turns::Turns,
     },
     state::AppState,
     telemetry,
@@ -59,9 +57,7 @@ impl GrpcListener {
         let authorities = options.client_authorities.as_ref();
         let watch = |files| tls::watch(files, authorities, Protocol::Http2);
         let tls = options.tls.as_ref().map(watch).transpose()?;
-        let listen_error =
-            |error| format!("cannot listen on HOST {host} GRPC_PORT {port}: {error}");
-        let socket = listener::listen(host, *port).await.map_err(listen_error)?;
+        let socket = listener::listen(("HOST", host), ("GRPC_PORT", *port)).await?;
         let (time, logs_callers) = (options.header_timeout, options.logs_clients);
         let options = ServiceOptions { fail_mode, logs_callers };
         Ok(Some(Self { socket, tls, time, options }))
@@ -96,7 +92,8 @@ impl GrpcListener {
 
     async fn accept_all(self, connections: mpsc::Sender<Connection>) -> Infallible {
         let room = Arc::new(Semaphore::new(MAX_GRPC_CONNECTIONS));
-        let handshakes = Arc::new(Turns::new(Handle::current().metrics().num_workers()));
+        let workers = Handle::current().metrics().num_workers();
+        let handshakes = Arc::new(Handshakes::new(workers, self.time));
         let mut failures = LogThrottle::new();
         loop {
             let stream = listener::accept(&self.socket, &mut failures).await;
@@ -109,36 +106,17 @@ impl GrpcListener {
             let handshakes = Arc::clone(&handshakes);
             tokio::spawn(async move {
                 let stream = match tls {
-                    None => Some(Stream::Plain(stream)),
-                    Some(config) => shake_hands(&config, stream, time, &handshakes).await,
+                    None => Some(Stream::Left(stream)),
+                    Some(config) => {
+                        let stream = handshakes.take(&config, stream).await;
+                        stream.map(|stream| Stream::Right(Box::new(stream)))
+                    }
                 };
                 if let Some(stream) = stream {
                     // Without a receiver the server has ended.
                     let _ = connections.send(Connection::new(stream, time, open)).await;
                 }
             });
-        }
-    }
-}
-
-/// Returns the stream of a connection after its handshake, or `None` if the handshake fails.
-async fn shake_hands(
-    config: &WatchedFiles<ServerConfig>,
-    stream: TcpStream,
-    time: Duration,
-    handshakes: &Turns,
-) -> Option<Stream> {
-    let handshake = TlsAcceptor::from(config.current()).accept(stream);
-    match timeout(time, handshakes.take(handshake)).await {
-        Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
-        Ok(Err(error)) => {
-            telemetry::count_failed_handshake();
-            tracing::debug!(%error, "no TLS connection for gRPC");
-            None
-        }
-        Err(_) => {
-            telemetry::count_slow_connection(telemetry::SlowPart::Handshake);
-            None
         }
     }
 }

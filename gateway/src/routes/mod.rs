@@ -51,10 +51,7 @@ use self::{
     listener_kind::ListenerKind,
 };
 use crate::{
-    authz::{
-        proxies::Peer,
-        service::{AuthzService, is_authz},
-    },
+    authz::{proxies::Peer, service::AuthzService},
     callers::scope::Scope,
     error::Error,
     head::{self, Origins},
@@ -93,7 +90,7 @@ impl App {
             + Send
             + 'static,
     {
-        if is_authz(&request) {
+        if self.authz.answers(&request) {
             // A connection has room for the future of an answer, also while the connection is idle.
             return Box::pin(self.authz.answer(request, peer)).await;
         }
@@ -135,8 +132,8 @@ fn is_plain_check<B>(request: &Request<B>) -> bool {
     request.uri().path() == CHECK_PATH && !request_log::is_for_page(request)
 }
 
-/// Returns every route of a listener, with its request log.
-pub(crate) fn app(state: &Arc<AppState>, listener: ListenerKind) -> App {
+/// Returns every route of a listener, with its request log, and its forward authentication.
+pub(crate) fn app(state: &Arc<AppState>, listener: ListenerKind, authz: AuthzService) -> App {
     let mut document = openapi::start();
     let mut routes = operations().only_for(listener).finish(&mut document, Some(state));
     if listener != ListenerKind::Admin {
@@ -150,11 +147,13 @@ pub(crate) fn app(state: &Arc<AppState>, listener: ListenerKind) -> App {
     // Where callers need a key, the router authorizes them.
     let is_direct = listener != ListenerKind::Admin && state.callers.is_none();
     let direct = is_direct.then(|| Arc::new(DirectChecks { state: Arc::clone(state), pages }));
-    let authz = match listener {
-        ListenerKind::Admin => AuthzService::Absent,
-        ListenerKind::Shared | ListenerKind::Clients => AuthzService::new(state),
-    };
     App { router, direct, authz }
+}
+
+/// Returns forward authentication alone: any other path is an error, so that no rule for paths of
+/// another proxy on the way turns a question into a grant.
+pub(crate) fn only_authz(authz: AuthzService) -> App {
+    App { router: Router::new(), direct: None, authz: authz.alone() }
 }
 
 /// Returns the routes for a connection above MAX_CONNECTIONS: every request has the same error.
@@ -162,7 +161,7 @@ pub(crate) fn refusal() -> App {
     let routes = Router::new().fallback(async || Error::TooManyConnections);
     let pages = PageRules { origins: Origins::Any, cors: CorsLayer::new() };
     let router = request_log::add_to(routes, &Arc::new(pages));
-    App { router, direct: None, authz: AuthzService::Refuse }
+    App { router, direct: None, authz: AuthzService::refusal() }
 }
 
 /// Returns the description of every operation.

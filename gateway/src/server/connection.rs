@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last.
 
-use std::{convert::Infallible, io, net::IpAddr, pin, time::Duration};
+use std::{convert::Infallible, net::IpAddr, pin, time::Duration};
 
 use axum::http::{HeaderValue, Request, header::CONNECTION};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -12,22 +12,17 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
+    handshakes::Handshakes,
     options::ListenOptions,
     parse_error::ErrorAnswers,
     stopping::Stopping,
     timed_stream::{Phase, TimedStream, Timeouts},
-    turns::Turns,
     unread_body,
 };
 use crate::{
-    authz::proxies::Peer,
-    head,
-    request_log::Arrival,
-    routes::App,
-    telemetry::{self, ClientAddress, SlowPart},
+    authz::proxies::Peer, head, request_log::Arrival, routes::App, telemetry::ClientAddress,
     watched_files::WatchedFiles,
 };
 
@@ -58,8 +53,7 @@ pub(super) struct Connector {
     http_of_large_heads: Option<http1::Builder>,
     tls: Option<WatchedFiles<ServerConfig>>,
     timeouts: Timeouts,
-    /// Turns for the work of TLS handshakes: one handshake takes as long as many requests.
-    handshakes: Turns,
+    handshakes: Handshakes,
     /// True when requests get the address of their client, for the log.
     logs_clients: bool,
     stopping: Stopping,
@@ -92,7 +86,8 @@ impl Connector {
             head: options.header_timeout,
             answer: ANSWER_TIMEOUT,
         };
-        let (handshakes, logs_clients) = (Turns::new(handshakes), options.logs_clients);
+        let handshakes = Handshakes::new(handshakes, timeouts.head);
+        let logs_clients = options.logs_clients;
         Self { http, http_of_large_heads, tls, timeouts, handshakes, logs_clients, stopping }
     }
 
@@ -118,7 +113,7 @@ impl Connector {
             Some(config) => {
                 let stream = tokio::select! {
                     biased;
-                    stream = Box::pin(self.shake_hands(config, stream)) => stream,
+                    stream = Box::pin(self.handshakes.take(config, stream)) => stream,
                     _ = drain.changed() => return,
                 };
                 if let Some(stream) = stream {
@@ -162,29 +157,6 @@ impl Connector {
             .serve_connection(TokioIo::new(ErrorAnswers::new(stream, client)), service);
         // The outcome does not matter: the connection is closed in any case.
         let _ = timeout(REFUSAL_TIMEOUT, connection).await;
-    }
-
-    async fn shake_hands(
-        &self,
-        config: &WatchedFiles<ServerConfig>,
-        stream: TcpStream,
-    ) -> Option<TlsStream<TcpStream>> {
-        let handshake = TlsAcceptor::from(config.current()).accept(stream);
-        match timeout(self.timeouts.head, self.handshakes.take(handshake)).await {
-            Ok(Ok(stream)) => Some(stream),
-            Ok(Err(error)) => {
-                // A probe that only connects has begun no handshake.
-                if error.kind() != io::ErrorKind::UnexpectedEof {
-                    telemetry::count_failed_handshake();
-                }
-                tracing::debug!(%error, "no TLS connection");
-                None
-            }
-            Err(_) => {
-                telemetry::count_slow_connection(SlowPart::Handshake);
-                None
-            }
-        }
     }
 
     async fn serve_http<S>(

@@ -64,6 +64,18 @@ impl Listener {
         }
     }
 
+    /// Returns a listener whose connections count against the maximum of this one.
+    pub(super) fn beside(&self, socket: TcpListener, connector: Connector) -> Self {
+        Self {
+            socket,
+            connector: Arc::new(connector),
+            room: Arc::clone(&self.room),
+            max_connections: self.max_connections,
+            count: self.count,
+            refusals: Arc::clone(&self.refusals),
+        }
+    }
+
     /// Returns the maximum number of open connections.
     pub(super) const fn max_connections(&self) -> usize {
         self.max_connections
@@ -130,8 +142,22 @@ pub(crate) async fn accept(socket: &TcpListener, failures: &mut LogThrottle) -> 
     }
 }
 
-/// Listens on the first usable address of a host. Clients wait until their connections are accepted.
-pub(crate) async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+/// Listens on the first usable address of a host. Clients wait until their connections are accepted. The
+/// host and the port have the names of their settings.
+///
+/// # Errors
+///
+/// When the system refuses the address: one line with the address.
+pub(crate) async fn listen(
+    (host_setting, host): (&str, &str),
+    (port_setting, port): (&str, u16),
+) -> Result<TcpListener, String> {
+    listen_on_first(host, port).await.map_err(|error| {
+        format!("cannot listen on {host_setting} {host} {port_setting} {port}: {error}")
+    })
+}
+
+async fn listen_on_first(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut last_error = io::Error::other("the host has no address");
     for address in lookup_host((host, port)).await? {
         match listen_at(address) {

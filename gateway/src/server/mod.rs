@@ -2,13 +2,14 @@
 
 mod connection;
 mod descriptors;
+pub(crate) mod handshakes;
 pub(crate) mod listener;
 pub mod options;
 mod parse_error;
 pub mod stopping;
 mod timed_stream;
 pub mod tls;
-pub(crate) mod turns;
+mod turns;
 mod unread_body;
 
 use std::{convert::Infallible, future::pending};
@@ -41,6 +42,8 @@ pub struct Server {
     clients: Listener,
     /// The listener for probes and operators, if they have a separate one.
     admin: Option<Listener>,
+    /// The listener for proxies, if they have a separate one.
+    authz: Option<Listener>,
     stopping: Stopping,
     /// A change lets each connection end after its running request. Each connection has a receiver.
     drain: watch::Sender<()>,
@@ -53,6 +56,10 @@ pub struct Apps {
     pub clients: App,
     /// The routes for probes and operators, where they have a separate listener.
     pub admin: App,
+    /// Forward authentication, where proxies have a separate listener.
+    pub authz: App,
+    /// The same for a connection above the maximum number.
+    pub authz_refusal: App,
     /// The routes for a connection above the maximum number.
     pub refusal: App,
 }
@@ -68,17 +75,17 @@ impl Server {
         tls: Option<WatchedFiles<ServerConfig>>,
         stopping: Stopping,
     ) -> Result<Self, String> {
-        let ListenOptions { host, port, admin, .. } = options;
-        let listen_error = |error| format!("cannot listen on HOST {host} PORT {port}: {error}");
-        let socket = listener::listen(host, *port).await.map_err(listen_error)?;
+        let ListenOptions { host, port, admin, authz_port, .. } = options;
+        let socket = listener::listen(("HOST", host), ("PORT", *port)).await?;
         let admin_socket = match admin {
             None => None,
             Some(AdminOptions { host, port }) => {
-                let listen_error = |error| {
-                    format!("cannot listen on ADMIN_HOST {host} ADMIN_PORT {port}: {error}")
-                };
-                Some(listener::listen(host, *port).await.map_err(listen_error)?)
+                Some(listener::listen(("ADMIN_HOST", host), ("ADMIN_PORT", *port)).await?)
             }
+        };
+        let authz_socket = match authz_port {
+            None => None,
+            Some(port) => Some(listener::listen(("HOST", host), ("AUTHZ_PORT", *port)).await?),
         };
         let connector =
             |handshakes| Connector::new(options, tls.clone(), handshakes, stopping.clone());
@@ -95,7 +102,8 @@ impl Server {
             let connector = connector(MAX_ADMIN_HANDSHAKES);
             Listener::new(socket, MAX_ADMIN_CONNECTIONS, connector, || None)
         });
-        Ok(Self { clients, admin, stopping, drain: watch::Sender::new(()) })
+        let authz = authz_socket.map(|socket| clients.beside(socket, connector(workers)));
+        Ok(Self { clients, admin, authz, stopping, drain: watch::Sender::new(()) })
     }
 
     /// Returns a receiver that changes when connections must end after their running requests. The
@@ -128,7 +136,7 @@ impl Server {
                 _ = signals.next() => return false,
             }
         }
-        drop((self.clients, self.admin));
+        drop((self.clients, self.admin, self.authz));
         self.drain.send_replace(());
         tokio::select! {
             finished = timeout(options.timeout, self.drain.closed()) => finished.is_ok(),
@@ -137,15 +145,15 @@ impl Server {
     }
 
     async fn accept_all(&self, apps: &Apps) -> Infallible {
-        let admin = async {
-            match &self.admin {
-                Some(admin) => admin.accept_all(&apps.admin, &apps.refusal, &self.drain).await,
-                None => pending().await,
-            }
+        let Apps { clients, admin, authz, authz_refusal, refusal } = apps;
+        let accept = async |listener: &Option<Listener>, app: &App, refusal: &App| match listener {
+            Some(listener) => listener.accept_all(app, refusal, &self.drain).await,
+            None => pending().await,
         };
         tokio::select! {
-            never = self.clients.accept_all(&apps.clients, &apps.refusal, &self.drain) => never,
-            never = admin => never,
+            never = self.clients.accept_all(clients, refusal, &self.drain) => never,
+            never = accept(&self.admin, admin, refusal) => never,
+            never = accept(&self.authz, authz, authz_refusal) => never,
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct ListenOptions {
     pub admin: Option<AdminOptions>,
     /// Port for gRPC, if there is one.
     pub grpc_port: Option<u16>,
+    /// Port for forward authentication alone, if there is one.
+    pub authz_port: Option<u16>,
     /// Files for HTTPS. Without them the service speaks plain HTTP.
     pub tls: Option<CertificateFiles>,
     /// File with the authorities that issue certificates of proxies, if proxies can present one.

@@ -56,6 +56,12 @@ pub(super) fn check(
             "POLICIES_FILE",
         ),
         (
+            "AUTHZ_PORT",
+            values.listen.authz_port == unset.listen.authz_port,
+            has_policies,
+            "POLICIES_FILE",
+        ),
+        (
             "POLICIES_CACHE_FILE",
             policies.policies_cache_file.is_none(),
             has_policies,

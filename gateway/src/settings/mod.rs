@@ -187,11 +187,13 @@ fn listen(values: &Values, sets_connections: bool) -> Result<ListenOptions, Star
     let serves_authz = values.policies.policies_file.is_some();
     let client_authorities = values.callers.authz_client_ca_file.clone();
     let (logs_clients, values) = (values.log_client_address, &values.listen);
+    check_ports(values)?;
     Ok(ListenOptions {
         host: values.host.clone(),
         port: values.port,
         admin: admin(values)?,
         grpc_port: grpc_port(values)?,
+        authz_port: optional_port(values.authz_port),
         tls: certificate(
             (&values.tls_cert_file, "TLS_CERT_FILE"),
             (&values.tls_key_file, "TLS_KEY_FILE"),
@@ -208,7 +210,7 @@ fn listen(values: &Values, sets_connections: bool) -> Result<ListenOptions, Star
 
 /// Returns the options of the admin listener, if `ADMIN_PORT` is set.
 fn admin(values: &ListenValues) -> Result<Option<AdminOptions>, StartupError> {
-    let ListenValues { host, port, admin_host, admin_port, .. } = values;
+    let ListenValues { host, admin_host, admin_port, .. } = values;
     if *admin_port == 0 {
         // Operators would seem to be separate from clients, and would not be.
         return match admin_host {
@@ -217,29 +219,40 @@ fn admin(values: &ListenValues) -> Result<Option<AdminOptions>, StartupError> {
         };
     }
     let admin_host = admin_host.as_ref().unwrap_or(host);
-    if (admin_host, admin_port) == (host, port) {
-        let error = format!("{port} is PORT, and must be another port");
-        return Err(StartupError::about("ADMIN_PORT", error));
-    }
     Ok(Some(AdminOptions { host: admin_host.clone(), port: *admin_port }))
 }
 
 /// Returns the port for gRPC, if `GRPC_PORT` is set.
 fn grpc_port(values: &ListenValues) -> Result<Option<u16>, StartupError> {
-    let ListenValues { host, port, admin_host, admin_port, grpc_port, .. } = values;
-    let refuse = |error: String| Err(StartupError::about("GRPC_PORT", error));
-    let is_of_admin = admin_host.as_ref().is_none_or(|admin| admin == host);
-    match *grpc_port {
-        0 => Ok(None),
-        _ if !cfg!(feature = "envoy") => {
-            refuse("this program was built without gRPC (the feature `envoy` of cargo)".to_owned())
-        }
-        own if own == *port => refuse(format!("{own} is PORT, and must be another port")),
-        own if own == *admin_port && is_of_admin => {
-            refuse(format!("{own} is ADMIN_PORT, and must be another port"))
-        }
-        own => Ok(Some(own)),
+    if values.grpc_port != 0 && !cfg!(feature = "envoy") {
+        let error = "this program was built without gRPC (the feature `envoy` of cargo)";
+        return Err(StartupError::about("GRPC_PORT", error));
     }
+    Ok(optional_port(values.grpc_port))
+}
+
+/// Returns a port unless it is 0, which turns its listener off.
+fn optional_port(port: u16) -> Option<u16> {
+    Some(port).filter(|port| *port != 0)
+}
+
+/// Refuses a port that another setting has at the same address.
+fn check_ports(values: &ListenValues) -> Result<(), StartupError> {
+    let ListenValues { host, port, admin_host, admin_port, grpc_port, authz_port, .. } = values;
+    let ports = [
+        ("PORT", host, *port),
+        ("ADMIN_PORT", admin_host.as_ref().unwrap_or(host), *admin_port),
+        ("GRPC_PORT", host, *grpc_port),
+        ("AUTHZ_PORT", host, *authz_port),
+    ];
+    for (at, (name, host, port)) in ports.iter().enumerate().filter(|(_, (.., port))| *port != 0) {
+        let mut before = ports.iter().take(at);
+        if let Some((other, ..)) = before.find(|(_, at, taken)| (at, taken) == (host, port)) {
+            let error = format!("{port} is {other}, and must be another port");
+            return Err(StartupError::about(name, error));
+        }
+    }
+    Ok(())
 }
 
 fn store(values: &Values) -> Result<StoreOptions, StartupError> {

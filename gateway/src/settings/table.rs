@@ -172,6 +172,11 @@ pub(super) struct ListenValues {
     #[arg(long, default_value = "0", value_parser = Rule(Whole::<u16>(0..=u16::MAX)))]
     pub(super) grpc_port: u16,
 
+    /// A port that serves forward authentication and nothing else; PORT then no longer serves it. 0 turns
+    /// it off.
+    #[arg(long, default_value = "0", value_parser = Rule(Whole::<u16>(0..=u16::MAX)))]
+    pub(super) authz_port: u16,
+
     /// PEM file with the certificate chain for HTTPS, read again when it changes.
     #[arg(long, value_parser = Rule(Path))]
     pub(super) tls_cert_file: Option<PathBuf>,

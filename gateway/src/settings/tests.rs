@@ -212,8 +212,28 @@ fn the_port_for_grpc_is_one_of_its_own_and_needs_a_build_with_grpc() {
     assert_eq!(port(&admin).unwrap_err(), line);
     let line = "GRPC_PORT: 8000 is PORT, and must be another port";
     assert_eq!(port(&[("GRPC_PORT", "8000")]).unwrap_err(), line);
+    let line = "AUTHZ_PORT: 8001 is GRPC_PORT, and must be another port";
+    assert_eq!(port(&[("GRPC_PORT", "8001"), ("AUTHZ_PORT", "8001")]).unwrap_err(), line);
     let alone = read(&[("GRPC_PORT", "8001")]).unwrap_err();
     assert_eq!(alone, "GRPC_PORT: takes no effect without POLICIES_FILE");
+}
+
+#[test]
+fn the_port_for_proxies_is_one_of_its_own() {
+    let port = |port: &str, settings: &[(&str, &str)]| {
+        let own = [("POLICIES_FILE", "limits.yaml"), ("AUTHZ_PORT", port)];
+        read(&[&own, settings].concat()).map(|settings| settings.listen.authz_port)
+    };
+    assert_eq!(port("0", &[]), Ok(None));
+    assert_eq!(port("8002", &[]), Ok(Some(8002)));
+    let admin = [("ADMIN_PORT", "8002"), ("ADMIN_HOST", "::1")];
+    assert_eq!(port("8002", &admin), Ok(Some(8002)));
+    let line = "AUTHZ_PORT: 8002 is ADMIN_PORT, and must be another port";
+    assert_eq!(port("8002", &admin[..1]).unwrap_err(), line);
+    let line = "AUTHZ_PORT: 8000 is PORT, and must be another port";
+    assert_eq!(port("8000", &[]).unwrap_err(), line);
+    let alone = read(&[("AUTHZ_PORT", "8002")]).unwrap_err();
+    assert_eq!(alone, "AUTHZ_PORT: takes no effect without POLICIES_FILE");
 }
 
 #[test]
