@@ -11,7 +11,12 @@ import kubernetes_validate
 import yaml
 
 VERSIONS = ("1.29", "1.37")
-ELSEWHERE = ("monitoring.coreos.com/v1", "kustomize.config.k8s.io/v1beta1")
+ELSEWHERE = (
+    "gateway.envoyproxy.io/v1alpha1",
+    "gateway.networking.k8s.io/v1",
+    "kustomize.config.k8s.io/v1beta1",
+    "monitoring.coreos.com/v1",
+)
 
 objects = list(yaml.safe_load_all(sys.stdin))
 for thing in objects:

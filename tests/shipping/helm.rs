@@ -1,6 +1,7 @@
 //! The Helm chart: the manifests for its values, and the values that it refuses.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
@@ -21,6 +22,22 @@ fn values_file(values: &str) -> NamedTempFile {
 /// Returns the objects that the chart makes of a file of values.
 fn chart_of_file(values: &str) -> Vec<Value> {
     printed(helm_template("ratelimit").arg("--values").arg(values_file(values).path()))
+}
+
+/// Returns the references to Services in an object.
+fn backends<'v>(value: &'v Value) -> Vec<&'v Value> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(backends).collect(),
+        Value::Object(fields) => {
+            let of_field = |(name, value): (&String, &'v Value)| match name.as_str() {
+                "backendRef" => vec![value],
+                "backendRefs" => items(value).iter().collect(),
+                _ => backends(value),
+            };
+            fields.iter().flat_map(of_field).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Returns the error of Helm for a file of values that Helm refuses.
@@ -372,4 +389,41 @@ fn releases_of_the_chart_do_not_select_each_other() {
     // Every selector selects one workload, of four.
     assert_eq!(workloads(&both).len(), 4);
     assert_the_rest_finds_workloads(&both);
+}
+
+#[test]
+#[ignore = "make test-web"]
+fn the_objects_for_proxies_find_the_service_of_the_chart() {
+    let page = read("docs/proxies.md");
+    let (_, section) = page.split_once("\n## Kubernetes\n").expect("the section");
+    let blocks = section.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let (values, objects): (Vec<_>, Vec<_>) =
+        blocks.partition(|block| block.starts_with("gateway:"));
+    let chart = chart_of_file(values[0]);
+    assert_the_rest_finds_workloads(&chart);
+    let gateway = named(&chart, "Deployment", &"ratelimit-gateway".into());
+    let mount = &container(gateway)["volumeMounts"][0]["mountPath"];
+    let file = gateway_settings(&chart)["POLICIES_FILE"].as_str().unwrap();
+    assert!(file.starts_with(mount.as_str().unwrap()), "{file}");
+    let service = named(&chart, "Service", &"ratelimit-gateway".into());
+    let ports = items(&service["spec"]["ports"]);
+    let protocol =
+        ports.iter().find(|port| port["name"] == "grpc").map(|port| &port["appProtocol"]);
+    assert_eq!(protocol, Some(&"kubernetes.io/h2c".into()));
+    let with_authz = chart_of_file(&values[0].replace("GRPC_PORT: 8001", "AUTHZ_PORT: 8002"));
+    assert_the_rest_finds_workloads(&with_authz);
+    let with_authz = named(&with_authz, "Service", &"ratelimit-gateway".into());
+    assert_eq!(with_authz["spec"]["ports"][2]["port"], 8002);
+    let mut found = 0;
+    for object in objects {
+        let file = values_file(object);
+        let object = printed(Command::new("cat").arg(file.path()));
+        for backend in object.iter().flat_map(backends).filter(|backend| backend["name"] != "shop")
+        {
+            assert_eq!(backend["name"], service["metadata"]["name"]);
+            assert!(ports.iter().any(|port| port["port"] == backend["port"]), "{backend}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, 3);
 }
