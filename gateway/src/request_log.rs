@@ -36,10 +36,13 @@ use crate::{
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The message in the log about such a request.
-const DISCONNECTED: &str = "the client disconnected";
+pub(crate) const DISCONNECTED: &str = "the client disconnected";
 
 /// The label of any other method.
-const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
+
+/// The label of a path that no route has.
+pub(crate) const UNMATCHED: &str = "unmatched";
 
 /// The rules for pages in a browser.
 #[derive(Debug)]
@@ -130,7 +133,7 @@ pub(crate) fn record<B, F: Future<Output = Answer>>(
     let matched = pattern.name();
     let is_probe = matched.is_some_and(is_probe);
     let trace =
-        if is_probe { None } else { RequestSpan::start(request.headers(), method, matched) };
+        if is_probe { None } else { RequestSpan::start_http(request.headers(), method, matched) };
     let client = request.extensions().get::<ClientAddress>().copied();
     let trace_id = trace.as_ref().map(RequestSpan::trace_id);
     let id_of_answer = id.to_value();
@@ -188,7 +191,7 @@ impl Exchange {
         self.is_open = false;
         let (method, time) = (self.method, self.start.elapsed());
         let (code, time_ms) = (status.as_u16(), millis(time));
-        let route = self.pattern.name().unwrap_or("unmatched");
+        let route = self.pattern.name().unwrap_or(UNMATCHED);
         let allowed = decision.map(|decision| decision.allowed);
         let source = decision.map(|decision| decision.source.name());
         if self.is_probe {
@@ -197,7 +200,7 @@ impl Exchange {
             info!(method, route, status = code, time_ms, allowed, source, "{message}");
         }
         if let Some(trace) = self.trace.take() {
-            trace.end(status);
+            trace.end_http(status);
         }
         telemetry::count_request(route, method, code, time);
         time
@@ -303,7 +306,8 @@ async fn catch_panic(answer: impl Future<Output = Answer>) -> Answer {
     .await
 }
 
-fn millis(time: Duration) -> f64 {
+/// Returns a time in milliseconds, for the log.
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }
 

@@ -3,36 +3,22 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use crate::harness::{
-    Authority, Collector, Gateway, GatewayBuilder, Server, attribute, eventually, free_port, timed,
+    Authority, Collector, Gateway, GatewayBuilder, Server, attributes, eventually, free_port,
+    has_failed, id_digits, timed,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-/// Configures a gateway that sends its spans at once.
 fn traced(server: &Server, endpoint: &str) -> GatewayBuilder {
-    let settings = Gateway::builder().redis(server);
-    settings.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_BSP_SCHEDULE_DELAY", "20")
+    Gateway::builder().redis(server).traces_to(endpoint)
 }
 
 fn check(gateway: &Gateway, headers: &[(&str, &str)]) -> u16 {
     gateway.request("POST", "/rate-limit/check", headers, r#"{"identifier": "someone"}"#).status
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Returns the values of some attributes of a span.
-fn attributes<const N: usize>(span: &Span, names: [&str; N]) -> [String; N] {
-    names.map(|name| attribute(&span.attributes, name))
-}
-
-fn has_failed(span: &Span) -> bool {
-    span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error)
 }
 
 #[test]
@@ -46,7 +32,7 @@ fn a_request_and_its_call_to_redis_continue_the_trace_of_the_caller() {
 
     let request = collector.span("POST /rate-limit/check");
     assert_eq!(
-        (hex(&request.trace_id), hex(&request.parent_span_id)),
+        (id_digits(&request.trace_id), id_digits(&request.parent_span_id)),
         (TRACE.into(), PARENT.into())
     );
     assert_eq!((request.kind(), request.trace_state.as_str()), (SpanKind::Server, "vendor=value"));
@@ -82,9 +68,9 @@ fn spans_that_the_caller_does_not_sample_are_not_sent() {
     gateway.terminate();
     let spans = collector.spans();
     let requests: Vec<_> = spans.iter().filter(|span| span.kind() == SpanKind::Server).collect();
-    let parents = requests.iter().map(|span| hex(&span.parent_span_id)).collect::<Vec<_>>();
+    let parents = requests.iter().map(|span| id_digits(&span.parent_span_id)).collect::<Vec<_>>();
     assert_eq!(parents, ["2222222222222222", "", "", "", ""]);
-    assert!(requests[1..].iter().all(|span| hex(&span.trace_id) != TRACE));
+    assert!(requests[1..].iter().all(|span| id_digits(&span.trace_id) != TRACE));
     assert!(collector.services().iter().all(|name| name == "mine"));
 }
 
@@ -98,7 +84,7 @@ fn the_share_of_new_traces_that_are_sampled_can_be_set() {
     check(&gateway, &[]);
     check(&gateway, &[("traceparent", &format!("00-{TRACE}-{PARENT}-01"))]);
     gateway.terminate();
-    let traces = collector.spans().into_iter().map(|span| hex(&span.trace_id));
+    let traces = collector.spans().into_iter().map(|span| id_digits(&span.trace_id));
     assert_eq!(traces.collect::<Vec<_>>(), [TRACE, TRACE]);
 }
 

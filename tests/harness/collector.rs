@@ -7,7 +7,7 @@ use std::thread;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -105,7 +105,7 @@ impl Collector {
 }
 
 /// Returns the value of an attribute as text, or an empty text when there is no such attribute.
-pub(crate) fn attribute(attributes: &[KeyValue], name: &str) -> String {
+fn attribute(attributes: &[KeyValue], name: &str) -> String {
     let found = attributes.iter().find(|attribute| attribute.key == name);
     match found.and_then(|attribute| attribute.value.clone()) {
         Some(AnyValue { value: Some(Value::StringValue(text)) }) => text,
@@ -113,6 +113,21 @@ pub(crate) fn attribute(attributes: &[KeyValue], name: &str) -> String {
         Some(other) => format!("{other:?}"),
         None => String::new(),
     }
+}
+
+/// Returns the values of some attributes of a span.
+pub(crate) fn attributes<const N: usize>(span: &Span, names: [&str; N]) -> [String; N] {
+    names.map(|name| attribute(&span.attributes, name))
+}
+
+/// Returns whether a span has the status of an error.
+pub(crate) fn has_failed(span: &Span) -> bool {
+    span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error)
+}
+
+/// Returns the digits of the id of a trace or of a span.
+pub(crate) fn id_digits(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads requests until the connection ends.

@@ -52,6 +52,11 @@ impl Builder {
         self
     }
 
+    /// Sends the spans of the gateway to this collector at once.
+    pub(crate) fn traces_to(self, endpoint: &str) -> Self {
+        self.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_BSP_SCHEDULE_DELAY", "20")
+    }
+
     /// Lets the gateway read this clock as the time of the system.
     pub(crate) fn clock(mut self, clock: &Clock) -> Self {
         self.clock = Some(clock.clone());

@@ -47,7 +47,7 @@ pub(crate) use certificates::{Authority, Certificate};
 pub(crate) use client::Client;
 pub(crate) use clock::{Clock, NOON};
 pub(crate) use cluster::Cluster;
-pub(crate) use collector::{Collector, attribute};
+pub(crate) use collector::{Collector, attributes, has_failed, id_digits};
 pub(crate) use credentials::{ApiKey, Issuer};
 pub(crate) use document::{Block, Document, repository};
 pub(crate) use exchange::exchange;

@@ -24,7 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::harness::{ApiKey, Gateway, GatewayBuilder, Server, eventually, free_port};
 
-const POLICIES: &str = r#"
+pub(super) const POLICIES: &str = r#"
 version: 1
 policies:
   - name: users
@@ -52,10 +52,10 @@ const OK: i32 = 1;
 const OVER_LIMIT: i32 = 2;
 
 /// A gateway that serves gRPC, and a client.
-struct Services {
-    gateway: Gateway,
-    runtime: Runtime,
-    channel: Channel,
+pub(super) struct Services {
+    pub(super) gateway: Gateway,
+    pub(super) runtime: Runtime,
+    pub(super) channel: Channel,
     #[expect(dead_code, reason = "the gateway needs it")]
     server: Server,
     #[expect(dead_code, reason = "it is deleted when this is dropped")]
@@ -63,7 +63,10 @@ struct Services {
 }
 
 impl Services {
-    fn start(policies: &str, configure: impl FnOnce(GatewayBuilder) -> GatewayBuilder) -> Self {
+    pub(super) fn start(
+        policies: &str,
+        configure: impl FnOnce(GatewayBuilder) -> GatewayBuilder,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("policies.yaml");
         fs::write(&file, policies).unwrap();
@@ -80,7 +83,7 @@ impl Services {
         Self { gateway, runtime, channel, server, directory }
     }
 
-    fn call(
+    pub(super) fn call(
         &self,
         request: impl IntoRequest<RateLimitRequest>,
     ) -> Result<RateLimitResponse, Status> {
@@ -96,14 +99,14 @@ impl Services {
         (answer.overall_code, answer.statuses.iter().map(status).collect())
     }
 
-    fn health(&self) -> i32 {
+    pub(super) fn health(&self) -> i32 {
         let mut client = HealthClient::new(self.channel.clone());
         let answer = client.check(HealthCheckRequest { service: String::new() });
         self.runtime.block_on(answer).unwrap().into_inner().status
     }
 }
 
-fn request(descriptors: &[RateLimitDescriptor]) -> RateLimitRequest {
+pub(super) fn request(descriptors: &[RateLimitDescriptor]) -> RateLimitRequest {
     RateLimitRequest {
         domain: "shop".to_owned(),
         descriptors: descriptors.to_vec(),
@@ -111,7 +114,7 @@ fn request(descriptors: &[RateLimitDescriptor]) -> RateLimitRequest {
     }
 }
 
-fn descriptor(key: &str, value: &str) -> RateLimitDescriptor {
+pub(super) fn descriptor(key: &str, value: &str) -> RateLimitDescriptor {
     let entry = Entry { key: key.to_owned(), value: value.to_owned() };
     RateLimitDescriptor { entries: vec![entry], ..Default::default() }
 }

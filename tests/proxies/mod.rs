@@ -27,3 +27,6 @@ mod grpc;
 // Their decisions, which are those of checks.
 #[cfg(feature = "envoy")]
 mod same_decisions;
+// What is recorded about calls of these services.
+#[cfg(feature = "envoy")]
+mod grpc_records;

@@ -1,12 +1,13 @@
 //! The part that judges and decides.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use http::{Extensions, HeaderMap};
 
 use crate::{
     answer::RateLimitAnswer,
     call::RateLimitCall,
+    code::Code,
     original_request::{AuthorizationAnswer, OriginalRequest},
 };
 
@@ -22,8 +23,20 @@ pub struct Caller {
     pub connection: Extensions,
 }
 
-/// The part that judges calls by policies, decides, authenticates callers and counts.
+/// The part that judges calls by policies, decides, authenticates callers and records calls.
 pub trait Gateway: Send + Sync + 'static {
+    /// The record of a call.
+    type Record: Record;
+
+    /// Begins to record a call, before its message is read. `method` is the path of a method of the
+    /// services, or `None` for any other path. `connection` has what the listener has added.
+    fn record(
+        &self,
+        method: Option<&'static str>,
+        metadata: &HeaderMap,
+        connection: &Extensions,
+    ) -> Self::Record;
+
     /// Decides a call of the rate limit service.
     fn limit(
         &self,
@@ -43,9 +56,27 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// Returns whether callers need credentials.
     fn needs_credentials(&self) -> bool;
+}
 
-    /// Records the end of a call with its code, such as `OK`.
-    fn record(&self, method: &'static str, code: &'static str, time: Duration);
+/// The record of a call.
+pub trait Record: Send + 'static {
+    /// Runs the work of the call, and records its outcome. Where the future is dropped before its end,
+    /// the client has gone, or the time of the call is over.
+    fn run<T: Send>(
+        self,
+        work: impl Future<Output = (T, Outcome)> + Send,
+    ) -> impl Future<Output = T> + Send;
+}
+
+/// The outcome of a call: for a stream of answers, that of its beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The code.
+    pub code: Code,
+    /// Whether the answer grants the request, if it has a decision.
+    pub allowed: Option<bool>,
+    /// The message of a fault.
+    pub error: Option<String>,
 }
 
 /// The reason why a call has no decision. Envoy lets the request pass or not, by its configuration.

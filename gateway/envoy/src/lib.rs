@@ -12,19 +12,20 @@
 //! * [`deadline`]: the part of the time of a call that a decision may take.
 //! * [`answer`]: the decisions on descriptors. [`status`]: the status that describes one.
 //! * [`original_request`]: a request that Envoy asks about, and the answer.
-//! * [`gateway`]: the part that judges and decides, and its faults.
+//! * [`gateway`]: the part that judges and decides, and its faults. [`code`]: the codes of calls.
 //! * `services`, with the feature of this name: the protocol.
 //!
 //! # What it does not do
 //!
 //! It opens no sockets, decides nothing, and reads no settings. The [`Gateway`](gateway::Gateway) judges
-//! by policies, calls the store, authenticates callers and counts.
+//! by policies, calls the store, authenticates callers, and logs, counts and traces calls.
 
 #![forbid(unsafe_code)]
 
 pub mod answer;
 pub mod attributes;
 pub mod call;
+pub mod code;
 pub mod deadline;
 pub mod gateway;
 pub mod original_request;

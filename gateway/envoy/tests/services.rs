@@ -20,25 +20,29 @@ use std::{
 use envoy::{
     answer::{DescriptorAnswer, LimitAnswer, RateLimitAnswer},
     call::RateLimitCall,
-    gateway::{Caller, Fault, Gateway},
+    gateway::{Caller, Fault, Gateway, Outcome, Record},
     original_request::{Authorization, AuthorizationAnswer, OriginalRequest},
     services::{
         MAX_MESSAGE_BYTES, Server,
         client::{
-            envoy_types::pb::envoy::{
-                extensions::common::ratelimit::v3::{
-                    RateLimitDescriptor, rate_limit_descriptor::Entry,
-                },
-                service::{
-                    auth::v3::{CheckRequest, authorization_client::AuthorizationClient},
-                    ratelimit::v3::{
-                        RateLimitRequest, RateLimitResponse,
-                        rate_limit_service_client::RateLimitServiceClient,
+            envoy_types::pb::{
+                envoy::{
+                    extensions::common::ratelimit::v3::{
+                        RateLimitDescriptor, rate_limit_descriptor::Entry,
+                    },
+                    service::{
+                        auth::v3::{CheckRequest, authorization_client::AuthorizationClient},
+                        ratelimit::v3::{
+                            RateLimitRequest, RateLimitResponse,
+                            rate_limit_service_client::RateLimitServiceClient,
+                        },
                     },
                 },
+                google::protobuf::UInt64Value,
             },
-            tonic::{Code, IntoRequest, Request, Status, transport::Channel},
+            tonic::{Code, IntoRequest, Request, Status, client::Grpc, transport::Channel},
             tonic_health::pb::{HealthCheckRequest, health_client::HealthClient},
+            tonic_prost::ProstCodec,
             tonic_reflection::pb::{
                 v1::{
                     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -51,7 +55,7 @@ use envoy::{
     },
     time_unit::TimeUnit,
 };
-use http::{HeaderName, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
 use store::{Decision, Millis, Source};
 use tokio::{
     net::TcpListener,
@@ -66,12 +70,46 @@ struct Fake {
     is_stopping: AtomicBool,
     calls: Mutex<Vec<RateLimitCall>>,
     requests: Mutex<Vec<OriginalRequest>>,
-    records: Mutex<Vec<(&'static str, &'static str)>>,
+    hangs: bool,
+    records: Records,
+}
+
+/// The paths of methods, and the ends of their calls.
+type Records = Arc<Mutex<Vec<(Option<&'static str>, Option<Outcome>)>>>;
+
+/// A record of a call, without an outcome until its end.
+struct FakeRecord {
+    method: Option<&'static str>,
+    outcome: Option<Outcome>,
+    records: Records,
+}
+
+impl Record for FakeRecord {
+    async fn run<T: Send>(mut self, work: impl Future<Output = (T, Outcome)> + Send) -> T {
+        let (answer, outcome) = work.await;
+        self.outcome = Some(outcome);
+        answer
+    }
+}
+
+impl Drop for FakeRecord {
+    fn drop(&mut self) {
+        self.records.lock().unwrap().push((self.method, self.outcome.take()));
+    }
 }
 
 impl Gateway for Fake {
+    type Record = FakeRecord;
+
+    fn record(&self, method: Option<&'static str>, _: &HeaderMap, _: &Extensions) -> FakeRecord {
+        FakeRecord { method, outcome: None, records: Arc::clone(&self.records) }
+    }
+
     async fn limit(&self, _: Caller, call: RateLimitCall) -> Result<RateLimitAnswer, Fault> {
         self.calls.lock().unwrap().push(call);
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
         self.fault.clone().map_or_else(|| Ok(denial()), Err)
     }
 
@@ -90,10 +128,6 @@ impl Gateway for Fake {
 
     fn needs_credentials(&self) -> bool {
         self.needs_credentials
-    }
-
-    fn record(&self, method: &'static str, code: &'static str, _: Duration) {
-        self.records.lock().unwrap().push((method, code));
     }
 }
 
@@ -117,6 +151,8 @@ fn denial() -> RateLimitAnswer {
         headers: vec![retry],
     }
 }
+
+const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 /// A running server, which drains when this value is dropped.
 struct Running {
@@ -148,6 +184,18 @@ async fn run(gateway: Fake) -> Running {
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     let channel = channel.connect().await.unwrap();
     Running { gateway, channel, drain: Some(drain), end }
+}
+
+/// Returns the ends of all calls: the method, the name of the code, the decision and the error.
+fn ends(
+    running: &Running,
+) -> Vec<(Option<&'static str>, &'static str, Option<bool>, Option<String>)> {
+    let records = running.gateway.records.lock().unwrap().clone();
+    let ends = records.into_iter().map(|(method, outcome)| {
+        let Outcome { code, allowed, error } = outcome.unwrap();
+        (method, code.name(), allowed, error)
+    });
+    ends.collect()
 }
 
 fn request(value: &str) -> RateLimitRequest {
@@ -198,9 +246,7 @@ async fn a_denial_arrives_with_statuses_and_headers() {
     // The client rounds the timeout to a unit.
     let wait = calls[0].max_wait.unwrap();
     assert!(wait <= Duration::from_millis(400) && wait > Duration::from_millis(300), "{wait:?}");
-    let records = running.gateway.records.lock().unwrap().clone();
-    let path = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
-    assert_eq!(records, [(path, "OK")]);
+    assert_eq!(ends(&running), [(Some(SHOULD_RATE_LIMIT), "OK", Some(false), None)]);
 }
 
 #[tokio::test]
@@ -213,7 +259,7 @@ async fn a_fault_is_an_error_of_grpc() {
     ] {
         let running = run(Fake { fault: Some(fault), ..Fake::default() }).await;
         assert_eq!(limit(&running, request("ann")).await.unwrap_err().code(), code);
-        assert_eq!(running.gateway.records.lock().unwrap()[0].1, name);
+        assert_eq!(ends(&running)[0].1, name);
     }
     let running = run(Fake::default()).await;
     for wrong in [
@@ -235,7 +281,59 @@ async fn a_message_has_a_bound_that_no_head_exceeds() {
     limit(&running, request(&head)).await.unwrap();
     let error = limit(&running, request(&"x".repeat(MAX_MESSAGE_BYTES))).await.unwrap_err();
     assert_eq!(error.code(), Code::OutOfRange);
-    assert_eq!(running.gateway.records.lock().unwrap()[1].1, "OUT_OF_RANGE");
+    let (method, code, allowed, error) = ends(&running).remove(1);
+    assert_eq!((method, code, allowed), (Some(SHOULD_RATE_LIMIT), "OUT_OF_RANGE", None));
+    assert!(error.unwrap().contains("too large"));
+}
+
+/// Calls any path with a message that is none of the services.
+async fn call_anything(running: &Running, path: &'static str) -> Code {
+    let mut client = Grpc::new(running.channel.clone());
+    client.ready().await.unwrap();
+    let codec = ProstCodec::<UInt64Value, UInt64Value>::default();
+    let message = Request::new(UInt64Value { value: 5 });
+    let answer = client.unary(message, PathAndQuery::from_static(path), codec).await;
+    answer.unwrap_err().code()
+}
+
+#[tokio::test]
+async fn a_call_that_reaches_no_method_is_recorded() {
+    let running = run(Fake::default()).await;
+    let authorization = "/envoy.service.auth.v3.Authorization/Check";
+    for (path, method, code, name) in [
+        (SHOULD_RATE_LIMIT, Some(SHOULD_RATE_LIMIT), Code::Internal, "INTERNAL"),
+        (authorization, Some(authorization), Code::Internal, "INTERNAL"),
+        (
+            "/envoy.service.ratelimit.v3.RateLimitService/Other",
+            None,
+            Code::Unimplemented,
+            "UNIMPLEMENTED",
+        ),
+        ("/other.Service/Method", None, Code::Unimplemented, "UNIMPLEMENTED"),
+    ] {
+        assert_eq!(call_anything(&running, path).await, code, "{path}");
+        let (recorded, end, allowed, _) = ends(&running).pop().unwrap();
+        assert_eq!((recorded, end, allowed), (method, name, None), "{path}");
+    }
+    assert_eq!(health(&running, "").await, Ok(SERVING));
+    names(&running).await.unwrap();
+    let methods: Vec<_> = ends(&running)[4..].iter().filter_map(|end| end.0).collect();
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    assert_eq!(methods, ["/grpc.health.v1.Health/Check", reflection]);
+}
+
+#[tokio::test]
+async fn a_call_whose_client_has_gone_has_no_outcome() {
+    let running = run(Fake { hangs: true, ..Fake::default() }).await;
+    let mut call = Request::new(request("ann"));
+    call.set_timeout(Duration::from_millis(20));
+    assert!(limit(&running, call).await.is_err());
+    // The client can be the first to stop waiting.
+    while running.gateway.records.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let records = running.gateway.records.lock().unwrap().clone();
+    assert_eq!(records, [(Some(SHOULD_RATE_LIMIT), None)]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! judges by policies and decides.
 
 mod authorization;
+mod call_record;
 mod caller;
 mod connection;
 mod decision;

@@ -6,13 +6,19 @@ use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use super::gauge_guard::GaugeGuard;
+use super::{
+    answer_metrics::{AnswerMetrics, Answers},
+    gauge_guard::GaugeGuard,
+};
 
 const REQUESTS: &str = "grpc_requests_total";
 const SECONDS: &str = "grpc_request_duration_seconds";
 const CONNECTIONS: &str = "grpc_connections";
 const REFUSED: &str = "grpc_connections_refused_total";
 const IGNORED: &str = "ratelimit_rls_limits_ignored_total";
+
+/// The metrics of answers, by method and code.
+static ANSWERS: AnswerMetrics<(&str, &str)> = AnswerMetrics::new();
 
 /// Registers the metrics before the first client, with 0 for each of the reasons to ignore a limit.
 pub(crate) fn start_grpc_metrics(reasons: &[&'static str]) {
@@ -37,8 +43,15 @@ pub(crate) fn start_grpc_metrics(reasons: &[&'static str]) {
 
 /// Counts an answer and its time. `method` and `code` are from short lists.
 pub(crate) fn count_grpc_request(method: &'static str, code: &'static str, time: Duration) {
-    counter!(REQUESTS, "method" => method, "code" => code).increment(1);
-    histogram!(SECONDS, "method" => method).record(time);
+    ANSWERS.count(
+        time,
+        |labels| *labels == (method, code),
+        || {
+            let count = counter!(REQUESTS, "method" => method, "code" => code);
+            let seconds = histogram!(SECONDS, "method" => method);
+            ((method, code), Answers { count, seconds })
+        },
+    );
 }
 
 /// Counts an open connection until the result is dropped.

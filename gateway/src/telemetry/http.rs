@@ -1,16 +1,15 @@
 //! Metrics of clients: their requests and their connections.
 
-use std::{
-    sync::{LazyLock, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::LazyLock, time::Duration};
 
 use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
-    gauge, histogram,
+    Gauge, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use super::gauge_guard::GaugeGuard;
+use super::{
+    answer_metrics::{AnswerMetrics, Answers},
+    gauge_guard::GaugeGuard,
+};
 
 const REQUESTS: &str = "http_requests_total";
 const SECONDS: &str = "http_request_duration_seconds";
@@ -20,18 +19,15 @@ const REFUSED: &str = "http_connections_refused_total";
 const SLOW: &str = "http_connections_slow_total";
 const FAILED_HANDSHAKES: &str = "http_tls_handshakes_failed_total";
 
-/// The metrics of each combination of labels that has occurred: a few dozen at most.
-static ANSWERS: RwLock<Vec<AnswerMetrics>> = RwLock::new(vec![]);
+static ANSWERS: AnswerMetrics<Labels> = AnswerMetrics::new();
 
 static OPEN: LazyLock<Gauge> = LazyLock::new(|| gauge!(CONNECTIONS));
 
-/// The metrics of answers with the same labels.
-struct AnswerMetrics {
+/// The labels of answers.
+struct Labels {
     route: Box<str>,
     method: &'static str,
     status: u16,
-    count: Counter,
-    seconds: Histogram,
 }
 
 /// Registers the metrics before the first client. At most `max_connections` are open at once.
@@ -66,34 +62,19 @@ pub(super) fn start(max_connections: usize) {
 /// Counts an answer and its time. `route` is a pattern and `method` a well-known name, so that there
 /// are few labels.
 pub fn count_request(route: &str, method: &'static str, status: u16, time: Duration) {
-    let known = ANSWERS.read().unwrap_or_else(PoisonError::into_inner);
-    let same = |answers: &&AnswerMetrics| {
-        answers.status == status && answers.method == method && *answers.route == *route
+    let is_same = |labels: &Labels| {
+        labels.status == status && labels.method == method && *labels.route == *route
     };
-    if let Some(answers) = known.iter().find(same) {
-        return answers.add(time);
-    }
-    drop(known);
-    let answers = AnswerMetrics::register(route, method, status);
-    answers.add(time);
-    // Two requests can add the same labels at once. Both entries count in the same metric.
-    ANSWERS.write().unwrap_or_else(PoisonError::into_inner).push(answers);
+    ANSWERS.count(time, is_same, || register(route, method, status));
 }
 
-impl AnswerMetrics {
-    fn register(route: &str, method: &'static str, status: u16) -> Self {
-        let labels = [("route", route.to_owned()), ("method", method.to_owned())];
-        let seconds = histogram!(SECONDS, &labels);
-        let [route_label, method_label] = labels;
-        let labels = [route_label, method_label, ("status", status.to_string())];
-        let count = counter!(REQUESTS, &labels);
-        Self { route: route.into(), method, status, count, seconds }
-    }
-
-    fn add(&self, time: Duration) {
-        self.count.increment(1);
-        self.seconds.record(time);
-    }
+fn register(route: &str, method: &'static str, status: u16) -> (Labels, Answers) {
+    let labels = [("route", route.to_owned()), ("method", method.to_owned())];
+    let seconds = histogram!(SECONDS, &labels);
+    let [route_label, method_label] = labels;
+    let labels = [route_label, method_label, ("status", status.to_string())];
+    let count = counter!(REQUESTS, &labels);
+    (Labels { route: route.into(), method, status }, Answers { count, seconds })
 }
 
 /// Counts a connection above MAX_CONNECTIONS.

@@ -1,6 +1,7 @@
 //! The log, the metrics and the traces. None of them has the identifier of a request, except a log
 //! at DEBUG or below, and the log of decisions.
 
+mod answer_metrics;
 mod callers;
 mod gauge_guard;
 #[cfg(feature = "envoy")]
@@ -12,6 +13,7 @@ mod log_context;
 mod metrics;
 mod process;
 mod request_id;
+mod request_span;
 mod trace_client;
 mod traces;
 
@@ -27,7 +29,7 @@ pub(crate) use self::{
         ClientAddress, LogContext, current_request_id, log_caller, log_policy, log_refusal,
     },
     request_id::RequestId,
-    traces::RequestSpan,
+    request_span::RequestSpan,
 };
 pub use self::{
     gauge_guard::GaugeGuard,

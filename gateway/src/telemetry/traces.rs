@@ -13,20 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::{HeaderMap, StatusCode};
-use opentelemetry::{
-    Context, KeyValue, global,
-    propagation::TextMapPropagator,
-    trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider},
-};
-use opentelemetry_http::HeaderExtractor;
+use opentelemetry::{KeyValue, global, trace::TracerProvider};
 use opentelemetry_otlp::{
     ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
 };
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    propagation::TraceContextPropagator,
     trace::{self, SdkTracer, SdkTracerProvider, SpanData},
 };
 use store::{LogThrottle, Sums};
@@ -49,10 +42,15 @@ pub struct TraceOptions {
 static TRACING: OnceLock<Tracing> = OnceLock::new();
 
 /// The source of spans.
-struct Tracing {
-    tracer: SdkTracer,
+pub(super) struct Tracing {
+    pub(super) tracer: SdkTracer,
     /// The scheme by which clients reach this service.
-    scheme: &'static str,
+    pub(super) scheme: &'static str,
+}
+
+/// Returns the source of spans, if there is an endpoint for them.
+pub(super) fn tracing() -> Option<&'static Tracing> {
+    TRACING.get()
 }
 
 /// The traces of the process. Dropping it sends the remaining spans, and blocks for at most two
@@ -147,57 +145,5 @@ impl trace::SpanExporter for Exporter {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.exporter.set_resource(resource);
-    }
-}
-
-/// The span of a request, which ends when it is dropped.
-pub(crate) struct RequestSpan(Context);
-
-impl RequestSpan {
-    /// Starts a span in the trace of the client, or in a new trace. Returns `None` without an
-    /// endpoint. `method` is a well-known name or `other`, and `route` a pattern, if one matches.
-    pub(crate) fn start(
-        headers: &HeaderMap,
-        method: &'static str,
-        route: Option<&str>,
-    ) -> Option<Self> {
-        let Tracing { tracer, scheme } = TRACING.get()?;
-        let caller = TraceContextPropagator::new()
-            .extract_with_context(&Context::new(), &HeaderExtractor(headers));
-        let (name, method) = if method == "other" { ("HTTP", "_OTHER") } else { (method, method) };
-        let mut attributes = vec![
-            KeyValue::new("http.request.method", method),
-            KeyValue::new("url.scheme", *scheme),
-        ];
-        let mut name = name.to_owned();
-        if let Some(route) = route {
-            attributes.push(KeyValue::new("http.route", route.to_owned()));
-            name = format!("{name} {route}");
-        }
-        let span = tracer.span_builder(name).with_kind(SpanKind::Server);
-        let span = span.with_attributes(attributes).start_with_context(tracer, &caller);
-        Some(Self(caller.with_span(span)))
-    }
-
-    /// Returns the context in which the calls to Redis of this request are spans.
-    pub(crate) fn context(&self) -> Context {
-        self.0.clone()
-    }
-
-    /// Returns the id of the trace, in the form of W3C Trace Context.
-    pub(crate) fn trace_id(&self) -> String {
-        self.0.span().span_context().trace_id().to_string()
-    }
-
-    /// Ends the span with the status of the answer.
-    pub(crate) fn end(self, status: StatusCode) {
-        let span = self.0.span();
-        let code = i64::from(status.as_u16());
-        span.set_attribute(KeyValue::new("http.response.status_code", code));
-        if status.is_server_error() {
-            span.set_attribute(KeyValue::new("error.type", code.to_string()));
-            span.set_status(Status::error(""));
-        }
-        span.end();
     }
 }

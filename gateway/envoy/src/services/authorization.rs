@@ -53,6 +53,14 @@ impl Method for Check {
         let request = OriginalRequest { max_wait, ..request };
         Ok(gateway.authorize(caller, request).await?.into())
     }
+
+    fn allowed(answer: &CheckResponse) -> Option<bool> {
+        match answer.http_response.as_ref()? {
+            HttpResponse::OkResponse(_) => Some(true),
+            HttpResponse::DeniedResponse(_) => Some(false),
+            HttpResponse::ErrorResponse(_) => None,
+        }
+    }
 }
 
 impl From<AuthorizationAnswer> for CheckResponse {

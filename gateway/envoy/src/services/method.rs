@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use prost::Message;
@@ -31,7 +31,11 @@ pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// The metadata with the timeout of a call.
 const TIMEOUT: &str = "grpc-timeout";
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// The decision of an answer, which its response has among its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed(pub(super) Option<bool>);
+
+pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A method: its path, its messages and its work.
 pub(super) trait Method: 'static {
@@ -46,6 +50,9 @@ pub(super) trait Method: 'static {
         request: Self::Request,
         max_wait: Option<Duration>,
     ) -> impl Future<Output = Result<Self::Response, Fault>> + Send;
+
+    /// Returns whether an answer grants the request, if the answer has a decision.
+    fn allowed(answer: &Self::Response) -> Option<bool>;
 }
 
 /// The service of a method, which has no other one.
@@ -81,13 +88,10 @@ impl<M: Method, G: Gateway> Service<http::Request<Body>> for MethodService<M, G>
             if request.uri().path() != M::PATH {
                 return Ok(Status::unimplemented("there is no such method").into_http());
             }
-            let (start, gateway) = (Instant::now(), Arc::clone(&service.gateway));
             let codec = ProstCodec::<M::Response, M::Request>::default();
             let mut grpc =
                 Grpc::new(codec).apply_max_message_size_config(Some(MAX_MESSAGE_BYTES), None);
-            let response = grpc.unary(service, request).await;
-            gateway.record(M::PATH, code(&response), start.elapsed());
-            Ok(response)
+            Ok(grpc.unary(service, request).await)
         })
     }
 }
@@ -105,7 +109,11 @@ impl<M: Method, G: Gateway> UnaryService<M::Request> for MethodService<M, G> {
             let max_wait = timeout.and_then(|timeout| deadline::max_wait(timeout.as_bytes()));
             let caller = Caller { metadata, connection };
             let answer = M::answer(&*gateway, caller, message, max_wait).await;
-            answer.map(Response::new).map_err(|fault| status(&fault))
+            let answer = answer.map_err(|fault| status(&fault))?;
+            let allowed = Allowed(M::allowed(&answer));
+            let mut response = Response::new(answer);
+            response.extensions_mut().insert(allowed);
+            Ok(response)
         })
     }
 }
@@ -120,28 +128,4 @@ fn status(fault: &Fault) -> Status {
         Fault::Internal => Code::Internal,
     };
     Status::new(code, fault.to_string())
-}
-
-/// Returns the name of the code of a response. Only an error has its code in a header.
-fn code(response: &http::Response<Body>) -> &'static str {
-    let code = response.headers().get(Status::GRPC_STATUS);
-    match code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())) {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-        Code::Unknown
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::ResourceExhausted
-        | Code::Aborted
-        | Code::DataLoss => "UNKNOWN",
-    }
 }

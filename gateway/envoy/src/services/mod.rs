@@ -6,6 +6,7 @@ mod health;
 mod method;
 mod rate_limit;
 mod rate_limit_request;
+mod recorder;
 mod reflection;
 mod server;
 
@@ -14,5 +15,5 @@ pub use tonic::transport::server::Connected;
 
 /// Clients of the services, for tests.
 pub mod client {
-    pub use ::{envoy_types, tonic, tonic_health, tonic_reflection};
+    pub use ::{envoy_types, tonic, tonic_health, tonic_prost, tonic_reflection};
 }

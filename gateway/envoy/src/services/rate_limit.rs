@@ -52,6 +52,10 @@ impl Method for ShouldRateLimit {
         }
         Ok(gateway.limit(caller, call).await?.into())
     }
+
+    fn allowed(answer: &RateLimitResponse) -> Option<bool> {
+        Some(answer.overall_code() == Code::Ok)
+    }
 }
 
 impl From<RateLimitAnswer> for RateLimitResponse {

@@ -13,12 +13,14 @@ use tonic::{
     transport::server::Connected,
 };
 use tonic_health::server::{HealthReporter, HealthService};
+use tower_layer::layer_fn;
 
 use super::{
     authorization::Check,
     health::Health,
     method::{MAX_MESSAGE_BYTES, MethodService},
     rate_limit::ShouldRateLimit,
+    recorder::Recorder,
     reflection,
 };
 use crate::gateway::Gateway;
@@ -83,7 +85,10 @@ impl Server {
         S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let Self { routes, health } = self;
+        let recorded = Arc::clone(&gateway);
+        let record = layer_fn(move |routes: Routes| Recorder::new(routes, Arc::clone(&recorded)));
         let server = tonic::transport::Server::builder()
+            .layer(record)
             .max_concurrent_streams(MAX_STREAMS)
             .http2_max_header_list_size(MAX_METADATA_BYTES)
             .http2_keepalive_interval(Some(PING_INTERVAL))
