@@ -26,7 +26,7 @@ pub(crate) fn push_thousandths(text: &mut Vec<u8>, thousandths: u64) {
 pub(crate) struct Seconds(pub(crate) Millis);
 
 impl Serialize for Seconds {
-    /// A JSON number, exact for times below 285,000 years.
+    /// A JSON number, exact for times below 139,000 years.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Millis(millis) = self.0;
         if millis.is_multiple_of(1000) {
