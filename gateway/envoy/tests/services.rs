@@ -186,10 +186,11 @@ async fn run(gateway: Fake) -> Running {
     Running { gateway, channel, drain: Some(drain), end }
 }
 
-/// Returns the ends of all calls: the method, the name of the code, the decision and the error.
-fn ends(
-    running: &Running,
-) -> Vec<(Option<&'static str>, &'static str, Option<bool>, Option<String>)> {
+/// The end of a call: the method, the name of the code, the decision and the error.
+type End = (Option<&'static str>, &'static str, Option<bool>, Option<String>);
+
+/// Returns the ends of all calls.
+fn ends(running: &Running) -> Vec<End> {
     let records = running.gateway.records.lock().unwrap().clone();
     let ends = records.into_iter().map(|(method, outcome)| {
         let Outcome { code, allowed, error } = outcome.unwrap();

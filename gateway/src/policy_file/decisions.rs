@@ -249,7 +249,7 @@ mod tests {
         };
         let inline = of("inline", "", "inline", "denied", 1);
         let old = ["allowed", "denied"].map(|outcome| of("api", "", "old", outcome, 1));
-        assert_eq!(page(&decisions), [&old[..], &[inline.clone()]].concat());
+        assert_eq!(page(&decisions), [&old[..], std::slice::from_ref(&inline)].concat());
         file.send_replace(FileState::loaded(load("new")));
         assert_eq!(page(&decisions), [inline]);
     }
