@@ -8,6 +8,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod value;
+mod written_name;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,10 +23,10 @@ use crate::host;
 use crate::path::{PathError, PathForm};
 use crate::secret_value::SecretValue;
 
-pub(crate) use self::by_name::WrittenName;
 pub use self::claims::{ClaimSource, Claims};
 pub use self::faults::{AttributeError, RequestError};
 pub(crate) use self::value::Value;
+pub(crate) use self::written_name::WrittenName;
 
 use self::claims::WrittenClaim;
 
