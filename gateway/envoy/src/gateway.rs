@@ -73,7 +73,7 @@ pub trait Record: Send + 'static {
 pub struct Outcome {
     /// The code.
     pub code: Code,
-    /// Whether the answer grants the request, if it has a decision.
+    /// The decision, if the answer has one: true if the request is granted.
     pub allowed: Option<bool>,
     /// The message of a fault.
     pub error: Option<String>,
