@@ -44,10 +44,24 @@ pub(super) struct Watcher {
     store: Arc<Store>,
     /// False until Redis has answered whether it accepts the limits in force.
     accepted: bool,
-    /// The time before the last answer of Redis about the limits in force.
-    probed: Instant,
+    /// The start of the last probe that Redis answered.
+    probed: ProbeStart,
     sender: watch::Sender<FileState>,
     failures: LogThrottle,
+}
+
+/// The start of a probe.
+#[derive(Debug, Clone, Copy)]
+struct ProbeStart {
+    time: Instant,
+    /// The number of connections that were made until then.
+    connections: u64,
+}
+
+impl ProbeStart {
+    fn now(store: &Store) -> Self {
+        Self { time: Instant::now(), connections: store.connections_made() }
+    }
 }
 
 impl Watcher {
@@ -60,7 +74,9 @@ impl Watcher {
         sender: watch::Sender<FileState>,
     ) -> Self {
         let (content, failures) = (Arc::new(content), LogThrottle::new());
-        Self { loader, content, store, accepted, probed: Instant::now(), sender, failures }
+        // Without a connection: the probe before the start may have been on an earlier one.
+        let probed = ProbeStart { time: Instant::now(), connections: 0 };
+        Self { loader, content, store, accepted, probed, sender, failures }
     }
 
     /// Reads the file until nothing needs the policies.
@@ -80,7 +96,7 @@ impl Watcher {
                 let Some(settled) = settle(&self.loader, read).await else { return };
                 self.content = Arc::new(settled);
                 let Some(loaded) = load(&self.loader, &self.content).await else { return };
-                let probed = Instant::now();
+                let probed = ProbeStart::now(&self.store);
                 let (loaded, accepted) = accept(loaded, &self.store).await;
                 self.conclude(loaded, accepted, probed).await;
                 continue;
@@ -99,7 +115,7 @@ impl Watcher {
         &mut self,
         loaded: Result<Policies, LoadError>,
         accepted: bool,
-        probed: Instant,
+        probed: ProbeStart,
     ) {
         match loaded {
             Ok(policies) => {
@@ -119,16 +135,19 @@ impl Watcher {
         }
     }
 
-    /// Asks Redis again about the limits in force: after the first answer, after each failure, because
-    /// it can be another Redis with other settings, and now and then while Redis refuses limits.
+    /// Asks Redis again about the limits in force: until the first answer, after each failure and on
+    /// each new connection, because it can be another Redis with other settings, and now and then while
+    /// Redis refuses limits.
     async fn probe_again(&mut self) {
-        let since = self.probed.elapsed();
+        let since = self.probed.time.elapsed();
         let has_failed = self.store.last_failure().is_some_and(|failure| failure.age <= since);
+        // A connection that was lost between two calls makes no call fail.
+        let is_connected_anew = self.store.connections_made() != self.probed.connections;
         let is_refused = self.refusal().is_some() && since >= REFUSED_PERIOD;
-        if self.accepted && !has_failed && !is_refused {
+        if self.accepted && !has_failed && !is_connected_anew && !is_refused {
             return;
         }
-        let probed = Instant::now();
+        let probed = ProbeStart::now(&self.store);
         let policies = Arc::clone(&self.sender.borrow().policies);
         match probe(&self.store, &policies).await {
             Probe::Unanswered => {}
@@ -151,7 +170,7 @@ impl Watcher {
     async fn load_refused(&mut self) {
         let Some(known) = self.refusal() else { return };
         let Some(loaded) = load(&self.loader, &self.content).await else { return };
-        let probed = Instant::now();
+        let probed = ProbeStart::now(&self.store);
         match accept(loaded, &self.store).await {
             // Without an answer the refusal holds.
             (Ok(_), false) => {}

@@ -161,6 +161,13 @@ impl Store {
         redis_error::last_failure().filter(|_| self.is_redis())
     }
 
+    /// Returns the number of connections to Redis that were made since the start of the process. A new
+    /// connection can lead to another server, with other settings. Without Redis the number is 0.
+    #[must_use]
+    pub fn connections_made(&self) -> u64 {
+        self.redis.as_ref().map_or(0, Redis::connections_made)
+    }
+
     /// Waits for the first connections for a short time.
     pub async fn warm_up(&self) {
         if let Some(redis) = &self.redis {

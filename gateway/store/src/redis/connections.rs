@@ -1,6 +1,12 @@
 //! The connections to Redis, with a bound on the calls that wait and on their time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{Cmd, Pipeline, Value};
 use tokio::{
@@ -31,6 +37,7 @@ const WARM_UP_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Connections {
     servers: Servers,
+    links: Arc<LinkOptions>,
     /// One permit for each command that may wait for an answer. Further commands are refused at
     /// once, because they would only wait for their timeout.
     backlog: Semaphore,
@@ -64,26 +71,33 @@ impl Connections {
             probe,
             primaries_only: matches!(topology, Topology::Sentinel(_)),
             lost: Notify::new(),
+            connections: AtomicU64::new(0),
         });
         let servers = match topology {
             Topology::Standalone(server) => {
                 let name = server.addr().to_string();
                 // The sender is dropped on purpose: the address of the server never changes.
                 let (_, address) = watch::channel(Some(*server));
-                let node = Node::start(name, address, links, max_connections);
+                let node = Node::start(name, address, Arc::clone(&links), max_connections);
                 Servers::One { node, _sentinels: None }
             }
             Topology::Sentinel(sentinels) => {
                 let name = sentinels.primary_name.clone();
                 let (address, task) = sentinel::start(*sentinels, Arc::clone(&links));
-                let node = Node::start(name, address, links, max_connections);
+                let node = Node::start(name, address, Arc::clone(&links), max_connections);
                 Servers::One { node, _sentinels: Some(task) }
             }
             Topology::Cluster(seeds) => {
-                Servers::Many(Cluster::connect(seeds, max_connections, links))
+                Servers::Many(Cluster::connect(seeds, max_connections, Arc::clone(&links)))
             }
         };
-        Ok(Self { servers, backlog: Semaphore::new(max_backlog), max_backlog, timeout })
+        let backlog = Semaphore::new(max_backlog);
+        Ok(Self { servers, links, backlog, max_backlog, timeout })
+    }
+
+    /// Returns the number of connections that were made. Each new one can lead to another server.
+    pub(super) fn made(&self) -> u64 {
+        self.links.connections.load(Ordering::Relaxed)
     }
 
     /// Returns whether the keys are in the slots of a cluster.

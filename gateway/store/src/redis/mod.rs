@@ -96,6 +96,11 @@ impl Redis {
         &self.key_prefix
     }
 
+    /// Returns the number of connections that were made.
+    pub(crate) fn connections_made(&self) -> u64 {
+        self.connections.made()
+    }
+
     /// Waits for the first connections for a short time.
     pub(crate) async fn warm_up(&self) {
         self.connections.warm_up().await;

@@ -15,7 +15,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -45,7 +45,7 @@ const REPLACE_PAUSE: Duration = Duration::from_secs(1);
 /// The address of a server, which can change; `None` while the address is unknown.
 pub(super) type AddressReceiver = watch::Receiver<Option<ConnectionInfo>>;
 
-/// The options that all links of one topology share.
+/// The options that all links of one topology share, and the events of all these links.
 #[derive(Debug)]
 pub(super) struct LinkOptions {
     pub(super) dialer: Dialer,
@@ -57,6 +57,8 @@ pub(super) struct LinkOptions {
     pub(super) primaries_only: bool,
     /// Notified when a link is lost.
     pub(super) lost: Notify,
+    /// The number of connections whose first probe was answered.
+    pub(super) connections: AtomicU64,
 }
 
 /// One connection, with the task that replaces it.
@@ -281,6 +283,7 @@ impl Reconnect {
         let answer = self.probe(&connection).await;
         drop(guard);
         answer?;
+        self.options.connections.fetch_add(1, Ordering::Relaxed);
         Ok(LiveLink { connection, since: Instant::now(), signals: Arc::default() })
     }
 
