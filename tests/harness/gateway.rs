@@ -370,11 +370,11 @@ impl Gateway {
         let live = http::request("GET", "/health/live", &[], "");
         let ended_or_alive = || match self.process.status() {
             Some(_) => Some(false),
-            // Another process may have taken the port: this gateway then ends.
-            None if !self.process.listens_on(self.address.port()) => None,
             None => {
                 let answer = self.exchange(&live);
-                answer.is_ok_and(|response| response.status == 200).then_some(true)
+                let is_alive = answer.is_ok_and(|response| response.status == 200);
+                // Another process may have taken the port: this gateway then ends.
+                (is_alive && self.process.listens_on(self.address.port())).then_some(true)
             }
         };
         within(TIMEOUT, ended_or_alive).unwrap_or(false)

@@ -1,6 +1,7 @@
 //! Ports of the loopback address that no other process of the tests uses.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process;
@@ -31,14 +32,12 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// Returns whether the process with this id listens on a port. Another process that has taken the
-/// port would answer as well.
+/// port would answer as well. Linux takes milliseconds to list the sockets, so a test that waits for
+/// a server calls this function after the server has answered.
 pub(crate) fn listens(process_id: u32, port: u16) -> bool {
     let process = Path::new("/proc").join(process_id.to_string());
-    let listeners: Vec<_> = ["net/tcp", "net/tcp6"]
-        .into_iter()
-        .filter_map(|table| fs::read_to_string(process.join(table)).ok())
-        .flat_map(|table| table.lines().filter_map(|line| listener(line, port)).collect::<Vec<_>>())
-        .collect();
+    let tables = ["net/tcp", "net/tcp6"].map(|table| process.join(table));
+    let listeners: Vec<_> = tables.iter().flat_map(|table| listeners(table, port)).collect();
     let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     files.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| {
         let target = target.to_string_lossy();
@@ -46,15 +45,29 @@ pub(crate) fn listens(process_id: u32, port: u16) -> bool {
     })
 }
 
-/// Returns the file name of the socket in a line of `/proc/net/tcp`, if the socket listens on the
-/// port.
-fn listener(line: &str, port: u16) -> Option<String> {
+/// Returns the file names of the sockets in `/proc/net/tcp` that listen on a port.
+///
+/// Linux lists the sockets that listen first. The file is read line by line, up to the first other
+/// socket, because after the tests of floods tens of thousands of connections follow.
+fn listeners(table: &Path, port: u16) -> Vec<String> {
+    const LONGEST_LINE: usize = 192;
     const LISTENS: &str = "0A";
-    const INODE: usize = 9;
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
-    let is_listener = u16::from_str_radix(local_port, 16) == Ok(port) && fields[3] == LISTENS;
-    is_listener.then(|| format!("socket:[{}]", fields[INODE]))
+    let Ok(table) = File::open(table) else { return Vec::new() };
+    let address_end = format!(":{port:04X}");
+    let mut listeners = Vec::new();
+    let lines = BufReader::with_capacity(LONGEST_LINE, table).lines();
+    for line in lines.skip(1).map_while(Result::ok) {
+        let mut fields = line.split_ascii_whitespace();
+        // The number of the line, the local and the remote address, the state; the inode is the tenth.
+        let (address, state) = (fields.nth(1), fields.nth(1));
+        if state != Some(LISTENS) {
+            break;
+        }
+        if address.is_some_and(|address| address.ends_with(&address_end)) {
+            listeners.push(format!("socket:[{}]", fields.nth(5).expect("the inode")));
+        }
+    }
+    listeners
 }
 
 #[test]

@@ -361,9 +361,11 @@ impl Server {
 pub(super) fn answers(port: u16, process: &mut Process) -> bool {
     let ended_or_answers = || match process.status() {
         Some(_) => Some(false),
-        // The server of another test may have taken the port: this server then ends.
-        None if !process.listens_on(port) => None,
-        None => ping(port).is_ok_and(|reply| is_ready(&reply)).then_some(true),
+        None => {
+            let is_answered = ping(port).is_ok_and(|reply| is_ready(&reply));
+            // The server of another test may have taken the port: this server then ends.
+            (is_answered && process.listens_on(port)).then_some(true)
+        }
     };
     within(TIMEOUT, ended_or_answers).unwrap_or(false)
 }
