@@ -13,10 +13,10 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -39,20 +39,39 @@ pub(super) struct Timeouts {
 }
 
 /// The phase of a connection. The service and the stream share it: both run in the task of the
-/// connection, one at a time. The task that discards a body only ends the phase of discarding.
+/// connection, one at a time. The task that discards a body only ends its own phase of discarding.
 #[derive(Debug, Clone)]
-pub(super) struct Phase(Arc<AtomicU8>);
+pub(super) struct Phase(Arc<SharedPhase>);
 
-const ANSWERED: u8 = 0;
-const IDLE: u8 = 1;
-const HEAD: u8 = 2;
-const ANSWERING: u8 = 3;
-const DISCARDING: u8 = 4;
+#[derive(Debug)]
+struct SharedPhase {
+    /// One of the phases below. Every number from [`DISCARDING`] on is a phase of discarding: the task of
+    /// an earlier body can end while a later body is discarded, and must not end the later phase.
+    phase: AtomicU32,
+    /// The number of the next phase of discarding.
+    next_discard: AtomicU32,
+    /// The task whose read waits while a body is discarded.
+    reader: Mutex<Option<Waker>>,
+}
+
+const ANSWERED: u32 = 0;
+const IDLE: u32 = 1;
+const HEAD: u32 = 2;
+const ANSWERING: u32 = 3;
+const DISCARDING: u32 = 4;
+
+/// Ends the phase of discarding when it is dropped.
+#[derive(Debug)]
+pub(super) struct DiscardGuard {
+    phase: Phase,
+    number: u32,
+}
 
 impl Phase {
     /// Returns the phase of a new connection.
     pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicU8::new(ANSWERED)))
+        let [phase, next_discard] = [ANSWERED, DISCARDING].map(AtomicU32::new);
+        Self(Arc::new(SharedPhase { phase, next_discard, reader: Mutex::new(None) }))
     }
 
     /// Starts the phase of answering: a whole head has arrived.
@@ -65,23 +84,50 @@ impl Phase {
         self.set(ANSWERED);
     }
 
-    /// Starts the phase of discarding: the rest of the body is read before the next request.
-    pub(super) fn begin_discard(&self) {
-        self.set(DISCARDING);
+    /// Starts a phase of discarding: the rest of the body is read before the next request. The phase ends
+    /// with the guard. If the next request has already begun then, its phase stays.
+    pub(super) fn begin_discard(&self) -> DiscardGuard {
+        let next = &self.0.next_discard;
+        let number = next.fetch_add(1, Ordering::Relaxed).max(DISCARDING);
+        self.set(number);
+        DiscardGuard { phase: self.clone(), number }
     }
 
-    /// Ends the phase of discarding. If the next request has already begun, its phase stays.
-    pub(super) fn end_discard(&self) {
+    /// Returns whether a body is being discarded, and then wakes the task at the end of this phase.
+    fn is_discarding_until_woken(&self, context: &Context<'_>) -> bool {
+        let is_discarding = || self.get() >= DISCARDING;
+        if !is_discarding() {
+            return false;
+        }
+        *self.reader() = Some(context.waker().clone());
+        // The phase can have ended before the task was stored. The lock orders the two: the guard finds
+        // the task, or this call finds the new phase.
+        is_discarding()
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self) -> u32 {
+        self.0.phase.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, phase: u32) {
+        self.0.phase.store(phase, Ordering::Relaxed);
+    }
+}
+
+impl Drop for DiscardGuard {
+    fn drop(&mut self) {
+        let Self { phase, number } = self;
         let (order, failure) = (Ordering::Relaxed, Ordering::Relaxed);
-        let _ = self.0.compare_exchange(DISCARDING, ANSWERED, order, failure);
-    }
-
-    fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Relaxed);
+        let ended = phase.0.phase.compare_exchange(*number, ANSWERED, order, failure);
+        if ended.is_ok()
+            && let Some(reader) = phase.reader().take()
+        {
+            reader.wake();
+        }
     }
 }
 
@@ -148,6 +194,11 @@ impl<S> TimedStream<S> {
 
     /// Waits until the client sends, at most until the deadline.
     fn wait_to_read(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.phase.is_discarding_until_woken(context) {
+            return Poll::Pending;
+        }
+        // The phase of discarding can have ended since the read began.
+        self.before_read();
         let slow = match self.phase.get() {
             IDLE => None,
             HEAD => Some(SlowPart::Head),
@@ -324,6 +375,34 @@ mod tests {
         });
         assert_eq!(outcome.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(begin.elapsed().as_secs(), 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_idle_timeout_begins_when_a_body_is_discarded_also_when_a_read_has_waited_before() {
+        let (mut client, mut stream, phase) = pair();
+        client.write_all(b"head").await.unwrap();
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+        phase.begin_answer();
+        let discard = phase.begin_discard();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(8)).await;
+            drop(discard);
+        });
+        assert_eq!(fails_after(&mut stream).await, 8 + 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_an_earlier_discard_does_not_end_a_later_one() {
+        let (mut client, mut stream, phase) = pair();
+        let earlier = phase.begin_discard();
+        phase.begin_answer();
+        let later = phase.begin_discard();
+        drop(earlier);
+        // These bytes are a body, and not the begin of a head.
+        client.write_all(b"body").await.unwrap();
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+        drop(later);
+        assert_eq!(fails_after(&mut stream).await, 75);
     }
 
     #[tokio::test(start_paused = true)]

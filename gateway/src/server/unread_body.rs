@@ -93,11 +93,10 @@ where
                 if body.size_hint().lower() > MAX_BYTES {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
                 }
-                phase.begin_discard();
-                let phase = phase.clone();
+                let guard = phase.begin_discard();
                 tokio::spawn(async move {
                     let _ = timeout(TIMEOUT, discard(body)).await;
-                    phase.end_discard();
+                    drop(guard);
                 });
             }
             Remainder::Rest { .. } | Remainder::Broken => {
