@@ -15,7 +15,7 @@ Written by `make bench`, which measures all of this in one run; the figures are 
 """
 
 HOW_TO_READ = """
-Compare ratios. Instructions are counted and repeat within 1%. The system counts the processor time
+Compare ratios. Instructions are counted and repeat within 3%. The system counts the processor time
 of a process: a ratio is the median of short runs, each of which measures both sides, and its range
 over all runs is in parentheses. Two services are under load at the same time, on the same core, so
 that a machine that becomes slower does so for both. Requests per second and latencies also depend on
@@ -32,7 +32,8 @@ little of what the server does by its timer is in them. Every answer is checked
 to be what the name says. Logs have so many entries before the first call, each
 with a millisecond of its own; keys are 4,000 for logs of 10 entries, 1,000 for
 1,000, 20 for 100,000 and 10 for 1,000,000. Of the calls once a second, ten on each of
-2,000 keys are counted. Counts repeat within about 1%.
+2,000 keys are counted, with what the server does once a second by itself, which all other counts
+leave out. Counts repeat within about 1%.
 
 ![Instructions of a call](instructions.svg)
 ![Instructions by the length of the log](length.svg)
