@@ -16,8 +16,8 @@ WARM_UP = 4_000
 CALLS = 10_000
 SCRIPT_CALLS = 4_000
 # The calls are counted in this many parts. The part with the fewest instructions has no work that the
-# server did once, and none that it does once a second: on Redis 8 to read the statistics of the
-# allocator, with 1.2 million instructions.
+# server did once, and none that it does once a second if a part takes less: on Redis 8 to read the
+# statistics of the allocator, with 1.2 million instructions.
 PARTS = 5
 ROUNDS = 10  # of calls that have an interval
 LENGTHS = {10: 4_000, 1_000: 1_000, 100_000: 20, 1_000_000: 10}  # entries: keys

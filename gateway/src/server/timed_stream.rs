@@ -88,6 +88,7 @@ impl Phase {
     /// with the guard. If the next request has already begun then, its phase stays.
     pub(super) fn begin_discard(&self) -> DiscardGuard {
         let next = &self.0.next_discard;
+        // After the greatest number the counter begins again at 0, which is another phase.
         let number = next.fetch_add(1, Ordering::Relaxed).max(DISCARDING);
         self.set(number);
         DiscardGuard { phase: self.clone(), number }
