@@ -1,18 +1,18 @@
 //! The headers of a decision. Only this file has their names and parameters, because their draft
 //! (draft-ietf-httpapi-ratelimit-headers-11) can still change.
 
-use std::{array, iter, time::Duration};
+use std::{array, iter, sync::LazyLock, time::Duration};
 
 use axum::{
     body::Bytes,
     http::{
-        HeaderName, HeaderValue,
-        header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
+        HeaderMap, HeaderName, HeaderValue,
+        header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
 use store::{Check, Decision, Millis, QuotaRule, Source};
 
-use crate::{next_unit, seconds::push_thousandths};
+use crate::{header_template::HeaderTemplate, next_unit, seconds::push_thousandths};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
@@ -73,6 +73,9 @@ pub(crate) const NO_STORE_DOCS: [(HeaderName, &str, &str); 1] =
 /// The largest integer of a structured field (RFC 9651).
 const MAX_FIELD_INTEGER: u64 = 999_999_999_999_999;
 
+/// The name of the limit of a check that has one.
+const DEFAULT: &str = "default";
+
 /// A limit in the headers: its name, its quota unless it is one of leases, the cost, and the decision.
 pub(crate) type Item<'l, N> = (N, Option<&'l QuotaRule>, u32, &'l Decision);
 
@@ -82,7 +85,7 @@ pub(crate) fn of_decision(
     cost: u32,
     decision: &Decision,
 ) -> [(HeaderName, HeaderValue); 6] {
-    of_items(iter::once(("default", Some(quota), cost, decision)), decision)
+    DecisionHeaders::of_check(quota, cost, decision).into_array()
 }
 
 /// Returns the headers of a decision on several limits: one item for each, by its position, and the
@@ -169,6 +172,27 @@ impl DecisionHeaders {
         Self { texts, ends: [policies, states, limit, remaining, reset] }
     }
 
+    /// Returns the headers of a decision on a check of this cost.
+    pub(crate) fn of_check(quota: &QuotaRule, cost: u32, decision: &Decision) -> Self {
+        Self::new(iter::once((DEFAULT, Some(quota), cost, decision)), decision)
+    }
+
+    /// Returns the headers of an answer in JSON: these, and those of the source of the decision and of the
+    /// time to wait after a denial. No part is the source of a decision by policy alone. The headers
+    /// include the id and the time of the request, without their values.
+    pub(crate) fn into_map(self, source: Option<Source>, wait: Option<Millis>) -> HeaderMap {
+        /// By source, and by whether the answer is a denial.
+        static TEMPLATES: LazyLock<[[HeaderTemplate; 2]; Source::ALL.len()]> =
+            LazyLock::new(|| {
+                let of = |source| [false, true].map(|is_denial| template(source, is_denial));
+                Source::ALL.map(of)
+            });
+        // Redis is not named in the headers, either.
+        let source = source.unwrap_or(Source::Redis);
+        let template = &TEMPLATES[source as usize][usize::from(wait.is_some())];
+        template.fill(values(self.texts, self.ends).into_iter().chain(wait.map(seconds_to_wait)))
+    }
+
     fn into_array(self) -> [(HeaderName, HeaderValue); 6] {
         let [policies, states, limit, remaining, reset] = values(self.texts, self.ends);
         [
@@ -189,6 +213,30 @@ impl IntoIterator for DecisionHeaders {
     fn into_iter(self) -> Self::IntoIter {
         self.into_array().into_iter()
     }
+}
+
+/// Returns the headers of an answer in JSON to a check that limits have not decided, or whose policy
+/// hides them.
+pub(crate) fn without_limits(source: Option<Source>, wait: Option<Millis>) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(8);
+    map.extend([JSON]);
+    map.extend(NO_STORE);
+    map.extend(source.and_then(of_source).into_iter().flatten());
+    map.extend(wait.into_iter().flat_map(of_wait));
+    map
+}
+
+/// Returns the headers of all answers to checks from this source that are denials, or are none.
+fn template(source: Source, is_denial: bool) -> HeaderTemplate {
+    const ANY: HeaderValue = HeaderValue::from_static("");
+    let numbers = [POLICY, STATE, X_LIMIT, X_REMAINING, X_RESET];
+    let numbers = numbers.into_iter().chain(is_denial.then_some(RETRY_AFTER));
+    let mut headers: Vec<_> = numbers.map(|name| (name, ANY)).collect();
+    headers.extend(of_source(source).into_iter().flatten());
+    headers.extend(NO_STORE);
+    headers.push(JSON);
+    headers.extend([PROCESS_TIME, REQUEST_ID].map(|name| (name, ANY)));
+    HeaderTemplate::new(&headers)
 }
 
 /// Adds the structured fields of the policies and of the states of limits. Returns the end of the first.
@@ -244,7 +292,7 @@ const UNIT_OF_LEASES: &str = ";qu=\"concurrent-requests\"";
 
 /// Returns the headers of a decision on a lease.
 pub(crate) fn of_lease(decision: &Decision) -> [(HeaderName, HeaderValue); 6] {
-    of_items(iter::once(("default", None, 1, decision)), decision)
+    of_items(iter::once((DEFAULT, None, 1, decision)), decision)
 }
 
 /// Returns the time until a lease ends, at the latest, unless there is none.
@@ -262,6 +310,10 @@ pub(crate) fn milliseconds(time: Duration) -> HeaderValue {
     HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("0"))
 }
 
+/// The type of an answer in JSON.
+const JSON: (HeaderName, HeaderValue) =
+    (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+
 /// The header of an answer that no cache may store.
 pub(crate) const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
@@ -273,7 +325,11 @@ pub(crate) fn of_denial(decision: &Decision) -> [(HeaderName, HeaderValue); 1] {
 
 /// Returns the header with the time to wait: whole seconds, at least 1.
 pub(crate) fn of_wait(wait: Millis) -> [(HeaderName, HeaderValue); 1] {
-    [(RETRY_AFTER, wait.whole_seconds().max(1).into())]
+    [(RETRY_AFTER, seconds_to_wait(wait))]
+}
+
+fn seconds_to_wait(wait: Millis) -> HeaderValue {
+    wait.whole_seconds().max(1).into()
 }
 
 /// Returns the header of a decision that Redis did not make for this request.

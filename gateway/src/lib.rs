@@ -41,6 +41,7 @@ pub mod error;
 pub mod grpc;
 pub mod hash_value;
 pub mod head;
+mod header_template;
 mod headers;
 pub mod health_check;
 pub mod import_file;

@@ -45,8 +45,9 @@ use rustls::ServerConfig;
 use store::Store;
 use tokio::runtime::Builder;
 
-/// An allocator that takes half of the time of the system's allocator, and less memory because it does
-/// not use huge pages.
+/// An allocator that takes less than half of the instructions of the system's allocator, and less memory
+/// because it does not use huge pages. Its version 2 leaves more of a check in the caches of the processor
+/// than version 3.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -3,11 +3,8 @@
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    panic::AssertUnwindSafe,
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -18,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::Route,
 };
+use futures_util::FutureExt as _;
 use opentelemetry::context::FutureExt;
 use store::Decision;
 use tower::{Layer, ServiceExt, layer::layer_fn, service_fn};
@@ -66,7 +64,8 @@ where
             let (route, pages) = (route.clone(), Arc::clone(&pages));
             let pattern = request.extensions().get::<MatchedPath>().cloned();
             let pattern = pattern.map_or(Pattern::None, Pattern::Matched);
-            record(request, pattern, |request| answer(request, route, pages))
+            let answer = |request| Box::pin(answer(request, route, pages));
+            record(request, pattern, answer).map(Ok::<_, Infallible>)
         })
     }))
 }
@@ -123,11 +122,14 @@ impl From<Response> for Answer {
 }
 
 /// Answers a request, with its id and time in headers, and logs and counts it.
+///
+/// The future has the one of `answer` in itself, and moves until its first poll. A large `answer` is
+/// therefore in a box.
 pub(crate) fn record<B, F: Future<Output = Answer>>(
     request: Request<B>,
     pattern: Pattern,
     answer: impl FnOnce(Request<B>) -> F,
-) -> impl Future<Output = Result<Response, Infallible>> {
+) -> impl Future<Output = Response> {
     let id = RequestId::of(request.headers().get(REQUEST_ID));
     let method = method_label(request.method());
     let matched = pattern.name();
@@ -141,14 +143,18 @@ pub(crate) fn record<B, F: Future<Output = Answer>>(
     let mut exchange = Exchange::begin(method);
     (exchange.pattern, exchange.is_probe, exchange.trace) = (pattern, is_probe, trace);
 
-    // The future moves several times until its first poll, so that its large part is in a box.
-    let answer = Box::pin(catch_panic(answer(request)));
     context.attach(async move {
         let context = exchange.trace.as_ref().map(RequestSpan::context);
-        let Answer { mut response, decision, has_time } = match context {
-            Some(context) => answer.with_context(context).await,
+        let answer = AssertUnwindSafe(answer(request)).catch_unwind();
+        let answer = match context {
+            Some(context) => Box::pin(answer.with_context(context)).await,
             None => answer.await,
         };
+        let Answer { mut response, decision, has_time } = answer.unwrap_or_else(|_| {
+            // The panic hook has already written the message to standard error.
+            tracing::error!("a handler panicked");
+            Error::Internal.into_response().into()
+        });
         let time = match response.extensions().get::<ClientGone>() {
             None => exchange.end(response.status(), decision, "answered"),
             Some(ClientGone) => exchange.end_disconnected(),
@@ -157,7 +163,7 @@ pub(crate) fn record<B, F: Future<Output = Answer>>(
             response.headers_mut().insert(PROCESS_TIME, headers::milliseconds(time));
         }
         response.headers_mut().insert(REQUEST_ID, id_of_answer);
-        Ok(response)
+        response
     })
 }
 
@@ -290,20 +296,6 @@ async fn answer(request: Request, route: Route, pages: Arc<PageRules>) -> Answer
 /// a shared cache can send them to a browser later. Answers to POST are not cached.
 pub(crate) fn is_for_page<B>(request: &Request<B>) -> bool {
     request.headers().contains_key(ORIGIN) || request.method() != Method::POST
-}
-
-/// Returns the answer, or an internal error if the handler panics.
-async fn catch_panic(answer: impl Future<Output = Answer>) -> Answer {
-    let mut answer = pin!(answer);
-    poll_fn(|context| {
-        let poll = AssertUnwindSafe(|| answer.as_mut().poll(context));
-        catch_unwind(poll).unwrap_or_else(|_| {
-            // The panic hook has already written the message to standard error.
-            tracing::error!("a handler panicked");
-            Poll::Ready(Error::Internal.into_response().into())
-        })
-    })
-    .await
 }
 
 /// Returns a time in milliseconds, for the log.

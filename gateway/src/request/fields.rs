@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// The location of the fields in a body.
+const BODY: &[Place] = &[Place::Name("body")];
+
 /// The limit and the window of a request that leaves them out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Defaults {
@@ -29,7 +32,7 @@ pub struct Defaults {
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
     /// The location of the fields.
-    loc: Vec<Place>,
+    loc: Cow<'static, [Place]>,
     /// The whole part.
     part: Input<'a>,
     /// The fields in their order. Of several fields with one name the last one counts.
@@ -44,15 +47,14 @@ pub(crate) struct Invalid;
 impl<'a> Fields<'a> {
     /// Reads the fields of a JSON body.
     pub(crate) fn from_body(body: &'a [u8]) -> Result<Self, Error> {
-        let loc = vec![Place::Name("body")];
         if body.is_empty() {
-            return Err(Error::Invalid(vec![missing().at(loc, Value::Null)]));
+            return Err(Error::Invalid(vec![missing().at(BODY.to_vec(), Value::Null)]));
         }
         let text = str::from_utf8(body)
             .map_err(|error| broken_json(error.valid_up_to(), "invalid unicode code point"))?;
         let members = json::members(text)
             .map_err(|error| broken_json(offset(body, &error), &error.to_string()))?;
-        Self::from_members(members, text, loc).map_err(Error::Invalid)
+        Self::from_members(members, text, BODY.into()).map_err(Error::Invalid)
     }
 
     /// Reads the fields of a JSON value at `loc`.
@@ -63,7 +65,7 @@ impl<'a> Fields<'a> {
     fn from_item(value: &'a RawValue, loc: Vec<Place>) -> Result<Self, Vec<FieldError>> {
         let json = value.get();
         match json::members(json) {
-            Ok(members) => Self::from_members(members, json, loc),
+            Ok(members) => Self::from_members(members, json, loc.into()),
             // The grammar of the whole body is valid. A name can still be no text, such as half of
             // a surrogate pair.
             Err(error) => Err(vec![not_json(&error.to_string()).at(loc, cut_object())]),
@@ -78,7 +80,7 @@ impl<'a> Fields<'a> {
         value: &'a RawValue,
         read: impl FnOnce(&mut Self) -> Result<T, Invalid>,
     ) -> Result<T, Invalid> {
-        let mut loc = self.loc.clone();
+        let mut loc = self.loc.to_vec();
         loc.extend([Place::Name(list), Place::Position(position)]);
         match Self::from_item(value, loc) {
             Ok(mut fields) => {
@@ -96,7 +98,7 @@ impl<'a> Fields<'a> {
     fn from_members(
         members: Option<Vec<json::Member<'a>>>,
         text: &'a str,
-        loc: Vec<Place>,
+        loc: Cow<'static, [Place]>,
     ) -> Result<Self, Vec<FieldError>> {
         let text = text.trim_matches([' ', '\t', '\r', '\n']);
         let Some(members) = members else {
@@ -104,16 +106,14 @@ impl<'a> Fields<'a> {
                 "model_attributes_type",
                 "Input should be a valid dictionary or object to extract fields from",
             );
-            return Err(vec![rule.at(loc, Input::from_text(text).echo())]);
+            return Err(vec![rule.at(loc.into_owned(), Input::from_text(text).echo())]);
         };
-        let values = members.into_iter().map(|(name, value)| (name, Input::from_json(value)));
-        let part = Input::Object(text);
-        Ok(Self { loc, part, values: values.collect(), errors: Vec::new() })
+        Ok(Self { loc, part: Input::Object(text), values: members, errors: Vec::new() })
     }
 
     /// Returns the parameters in the path of a request as fields.
     pub(crate) fn from_path(parameters: Vec<(&'static str, String)>) -> Self {
-        let loc = vec![Place::Name("path")];
+        let loc = (&[Place::Name("path")]).into();
         let field = |(name, value)| (name, Input::Text(Cow::Owned(value)));
         let values = parameters.into_iter().map(field).collect();
         Self { loc, part: Input::Null, values, errors: Vec::new() }
@@ -129,14 +129,14 @@ impl<'a> Fields<'a> {
     /// Reads the fields in the query of a request.
     pub(crate) fn from_query(query: Option<&'a str>) -> Self {
         let mut fields =
-            Self { loc: Vec::new(), part: Input::Null, values: Vec::new(), errors: Vec::new() };
+            Self { loc: (&[]).into(), part: Input::Null, values: Vec::new(), errors: Vec::new() };
         fields.continue_with_query(query);
         fields
     }
 
     /// Replaces the fields with those in the query of the same request, and keeps the errors.
     pub(crate) fn continue_with_query(&mut self, query: Option<&'a str>) {
-        self.loc = vec![Place::Name("query")];
+        self.loc = (&[Place::Name("query")]).into();
         self.values = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
             .filter_map(|(name, value)| Some((json::known_name(&name)?, Input::Text(value))))
             .collect();
@@ -254,7 +254,7 @@ impl<'a> Fields<'a> {
     }
 
     fn add_error_of(&mut self, name: &'static str, rule: BrokenRule, input: Value) -> Invalid {
-        let mut loc = self.loc.clone();
+        let mut loc = self.loc.to_vec();
         loc.push(Place::Name(name));
         self.errors.push(rule.at(loc, input));
         Invalid

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::input::Input;
+
 /// Every field that any request has. All others are skipped.
 const NAMES: [&str; 25] = [
     "identifier",
@@ -35,7 +37,7 @@ const NAMES: [&str; 25] = [
 ];
 
 /// A field of a request: its name and its value.
-pub(crate) type Member<'a> = (&'static str, &'a RawValue);
+pub(crate) type Member<'a> = (&'static str, Input<'a>);
 
 /// Returns the name of a field, if any request has it.
 pub(crate) fn known_name(name: &str) -> Option<&'static str> {
@@ -76,7 +78,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
         let mut members = Vec::new();
         while let Some(name) = map.next_key_seed(NameSeed)? {
             match name {
-                Some(name) => members.push((name, map.next_value()?)),
+                Some(name) => members.push((name, Input::from_json(map.next_value()?))),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -164,14 +166,14 @@ impl<'de> Visitor<'de> for ItemsVisitor {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::{items, members};
 
-    /// The fields as texts.
-    fn read(json: &str) -> Option<Vec<(&'static str, String)>> {
+    /// The fields with their values.
+    fn read(json: &str) -> Option<Vec<(&'static str, Value)>> {
         let read = members(json).unwrap();
-        read.map(|members| {
-            members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
-        })
+        read.map(|members| members.iter().map(|(name, value)| (*name, value.echo())).collect())
     }
 
     #[test]
@@ -179,11 +181,8 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let json =
             format!(r#" {{"limit": 1, "other": {deep}, "c\u006fst": {{"a": [2]}}, "limit":"3"}} "#);
-        let expected = [("limit", "1"), ("cost", r#"{"a": [2]}"#), ("limit", r#""3""#)];
-        assert_eq!(
-            read(&json),
-            Some(expected.map(|(name, value)| (name, value.to_owned())).into())
-        );
+        let expected = [("limit", json!(1)), ("cost", json!({ "a": [2] })), ("limit", json!("3"))];
+        assert_eq!(read(&json), Some(expected.into()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The JSON of answers to checks of several limits, as text.
+//! The JSON of answers to checks, as text.
 //!
 //! The serializer of `serde` escapes the name of each field, which takes as long as the whole decision.
 //! The text is the same; `serde` writes it in batches.
@@ -16,8 +16,22 @@ use crate::{
 const ANSWER_BYTES: usize = 256;
 const LIMIT_BYTES: usize = 160;
 
+/// The size of nearly all answers of one quota.
+const CHECK_BYTES: usize = 96;
+
 /// A text of JSON that is not complete.
 struct Text(Vec<u8>);
+
+impl CheckAnswer {
+    /// Returns the answer as JSON.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        let mut text = Text(Vec::with_capacity(CHECK_BYTES));
+        text.push("{");
+        text.decision(self.into());
+        text.push("}");
+        text.0
+    }
+}
 
 impl LimitsAnswer {
     /// Returns the answer as JSON.
@@ -27,9 +41,8 @@ impl LimitsAnswer {
     /// As those of `serde`, for values that JSON cannot represent.
     pub(super) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         let mut text = Text(Vec::with_capacity(ANSWER_BYTES + self.limits.len() * LIMIT_BYTES));
-        let CheckAnswer { allowed, remaining, reset_in_seconds, retry_after } = self.answer;
         text.push("{");
-        text.decision(LimitDecision { allowed, remaining, reset_in_seconds, retry_after });
+        text.decision((&self.answer).into());
         if let Some(PolicyNames { policy, plan, r#override }) = &self.names {
             text.push(",\"policy\":");
             text.optional(policy.as_deref())?;
@@ -154,6 +167,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_text_of_one_quota_is_that_of_serde(answer in decision()) {
+            let LimitDecision { allowed, remaining, reset_in_seconds, retry_after } = answer;
+            let answer = CheckAnswer { allowed, remaining, reset_in_seconds, retry_after };
+            let text = String::from_utf8(answer.to_json()).unwrap();
+            prop_assert_eq!(text, serde_json::to_string(&answer).unwrap());
+        }
+
         #[test]
         fn the_text_is_that_of_serde(
             answer in decision(),

@@ -248,7 +248,7 @@ impl BatchDecisions {
 
     fn next_check(&mut self, check: &Check, position: usize) -> Result<Decision, Error> {
         let decided = self.checks.next().ok_or(Error::Internal)?;
-        check::conclude(check, decided, place(position))
+        check::conclude(check, decided, || place(position))
     }
 }
 

@@ -1,6 +1,12 @@
 //! Bodies of requests, within bounds of size, of time, and of the memory of all bodies together.
 
-use std::{future::poll_fn, io, iter, pin::pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io, iter, mem,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body_util::BodyExt;
@@ -78,8 +84,13 @@ impl Bound {
     where
         B: HttpBody<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
     {
-        let body = with_timeout(TIMEOUT, self.collect(body)).await;
-        let mut body = body.unwrap_or(Err(Error::BodyTooSlow))?;
+        let mut body = pin!(self.collect(body));
+        let body = match poll_twice(body.as_mut()).await {
+            Some(body) => body,
+            // The timer is larger than the future of a body, and rare.
+            None => Box::pin(timeout(TIMEOUT, body)).await.unwrap_or(Err(Error::BodyTooSlow)),
+        };
+        let mut body = body?;
         if body.bytes.starts_with(BYTE_ORDER_MARK) {
             body.bytes = body.bytes.slice(BYTE_ORDER_MARK.len()..);
         }
@@ -129,30 +140,20 @@ impl Bound {
     }
 }
 
-/// Returns the output of a future, or `None` after a timeout.
+/// Polls a future now, and once more when its task runs next. Returns the output if there is one then.
 ///
-/// The server hands over a body that has arrived with its head at the second poll. So the first poll
-/// needs no timer: a timer costs more than such a body.
-async fn with_timeout<F: Future>(time: Duration, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+/// The server hands over a body that has arrived with its head at the second poll. Such a body needs no
+/// timer, which costs more than the body.
+fn poll_twice<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = Option<F::Output>> {
     let mut is_first = true;
-    let early = poll_fn(|context| {
-        if !is_first {
-            return Poll::Ready(None);
+    poll_fn(move |context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if mem::take(&mut is_first) => {
+            context.waker().wake_by_ref();
+            Poll::Pending
         }
-        is_first = false;
-        match future.as_mut().poll(context) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => {
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-        }
-    });
-    match early.await {
-        Some(output) => Some(output),
-        None => timeout(time, future).await.ok(),
-    }
+        Poll::Pending => Poll::Ready(None),
+    })
 }
 
 /// The error about a body that has broken off: the client has gone, unless what it sent is invalid.

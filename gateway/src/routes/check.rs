@@ -30,7 +30,8 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorBody},
-    headers, openapi,
+    headers::{self, DecisionHeaders},
+    openapi,
     policy_file::judge::Verdict,
     request::{
         field_error::Place,
@@ -152,11 +153,11 @@ pub(super) async fn decide(
     state: &Arc<AppState>,
     CheckBody(check): CheckBody,
 ) -> Result<(Response, Option<Decision>), Error> {
-    match check {
-        CheckRequest::One(check) => decide_one(state, &check).await,
-        // The future of nearly all checks stays small.
-        check => Box::pin(decide_limits(state, check)).await,
+    if let CheckRequest::One(check) = &check {
+        return decide_one(state, check).await;
     }
+    // The future of nearly all checks stays small.
+    Box::pin(decide_limits(state, check)).await
 }
 
 /// Decides a check of several limits or by policy.
@@ -195,27 +196,24 @@ async fn decide_one(
     check: &Check,
 ) -> Result<(Response, Option<Decision>), Error> {
     let decided = state.store.check(check).await;
-    let decision = conclude(check, decided, vec![Place::Name("body")])?;
+    let decision = conclude(check, decided, || vec![Place::Name("body")])?;
 
-    let headers = headers::of_decision(&check.quota, check.cost, &decision).into_iter();
-    let headers = headers.chain(headers::of_source(decision.source).into_iter().flatten());
-    let body = serde_json::to_vec(&CheckAnswer::from(&decision)).map_err(|_| Error::Internal)?;
-    let response = if decision.allowed {
-        response(StatusCode::OK, body, headers)
-    } else {
-        response(state.deny_status, body, headers.chain(headers::of_denial(&decision)))
-    };
-    Ok((response, Some(decision)))
+    let status = if decision.allowed { StatusCode::OK } else { state.deny_status };
+    let wait = (!decision.allowed).then_some(decision.retry_after);
+    let headers = DecisionHeaders::of_check(&check.quota, check.cost, &decision);
+    let headers = headers.into_map(Some(decision.source), wait);
+    let body = CheckAnswer::from(&decision).to_json();
+    Ok((response(status, body, headers), Some(decision)))
 }
 
-/// Counts the decision on a check, or returns the error of the check, which is located at `loc`.
+/// Counts the decision on a check, or returns the error of the check, which `loc` locates.
 pub(super) fn conclude(
     check: &Check,
     decided: Result<Decision, StoreError>,
-    loc: Vec<Place>,
+    loc: impl FnOnce() -> Vec<Place>,
 ) -> Result<Decision, Error> {
     let Check { quota, cost, .. } = check;
-    let decision = decided.map_err(|error| Error::of_store(error, loc, quota, *cost))?;
+    let decision = decided.map_err(|error| Error::of_store(error, loc(), quota, *cost))?;
     // A check without a cost takes nothing, so it is no decision to count.
     if *cost > 0 {
         store::count_decision(quota.algorithm(), decision.allowed, decision.source);
@@ -228,27 +226,24 @@ impl FromRequest<Arc<AppState>> for CheckBody {
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Error> {
         let (parts, body) = request.into_parts();
-        Self::read(body, state, parts.extensions.get()).await
-    }
-}
-
-impl CheckBody {
-    /// Reads the check in a body, and authorizes it if it has a caller.
-    pub(super) async fn read<B>(
-        body: B,
-        state: &AppState,
-        caller: Option<&AuthorizedCaller>,
-    ) -> Result<Self, Error>
-    where
-        B: HttpBody<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
-    {
-        let body = body::SINGLE.read(body).await?;
-        let check = CheckReader::new(state).read(Fields::from_body(&body.bytes)?)?;
+        let Self(check) = Self::read(body, state).await?;
+        let caller = parts.extensions.get::<AuthorizedCaller>();
         let check = check.authorize(caller)?;
         if let Some(caller) = caller {
             caller.count_limits(check.limit_count()).await?;
         }
         Ok(Self(check))
+    }
+}
+
+impl CheckBody {
+    /// Reads the check in a body, of a client that needs no authorization.
+    pub(super) async fn read<B>(body: B, state: &AppState) -> Result<Self, Error>
+    where
+        B: HttpBody<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+    {
+        let body = body::SINGLE.read(body).await?;
+        CheckReader::new(state).read(Fields::from_body(&body.bytes)?).map(Self)
     }
 }
 

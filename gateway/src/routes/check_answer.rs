@@ -2,7 +2,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderMap, StatusCode},
     response::Response,
 };
 use schemars::JsonSchema;
@@ -11,22 +11,11 @@ use store::Decision;
 
 use crate::seconds::Seconds;
 
-/// The most headers of an answer to a check, with those that the server adds.
-const MOST_HEADERS: usize = 12;
-
-/// Returns the response with the JSON of an answer to a check. A response of the framework would grow its
-/// map of headers several times.
-pub(super) fn response(
-    status: StatusCode,
-    body: Vec<u8>,
-    headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
-) -> Response {
+/// Returns the response with the JSON of an answer to a check.
+pub(super) fn response(status: StatusCode, body: Vec<u8>, headers: HeaderMap) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    let mut map = HeaderMap::with_capacity(MOST_HEADERS);
-    map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    map.extend(headers);
-    *response.headers_mut() = map;
+    *response.headers_mut() = headers;
     response
 }
 
@@ -59,7 +48,13 @@ pub(super) struct LimitDecision {
 
 impl From<&Decision> for LimitDecision {
     fn from(decision: &Decision) -> Self {
-        let CheckAnswer { allowed, remaining, reset_in_seconds, retry_after } = decision.into();
+        (&CheckAnswer::from(decision)).into()
+    }
+}
+
+impl From<&CheckAnswer> for LimitDecision {
+    fn from(answer: &CheckAnswer) -> Self {
+        let CheckAnswer { allowed, remaining, reset_in_seconds, retry_after } = *answer;
         Self { allowed, remaining, reset_in_seconds, retry_after }
     }
 }

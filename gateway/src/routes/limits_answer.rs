@@ -268,11 +268,12 @@ impl CheckReply {
     ) -> Result<(Response, Option<Decision>), Error> {
         let Self { answer, summary, headers } = self;
         let status = if answer.answer.allowed { StatusCode::OK } else { deny_status };
-        let no_store = headers.is_none().then_some(headers::NO_STORE);
-        let wait = answer.answer.retry_after.map(|Seconds(wait)| headers::of_wait(wait));
-        let source = summary.and_then(|summary| headers::of_source(summary.source));
-        let headers = headers.into_iter().flatten();
-        let headers = headers.chain([no_store, wait, source].into_iter().flatten().flatten());
+        let wait = answer.answer.retry_after.map(|Seconds(wait)| wait);
+        let source = summary.map(|summary| summary.source);
+        let headers = match headers {
+            Some(headers) => headers.into_map(source, wait),
+            None => headers::without_limits(source, wait),
+        };
         let body = answer.to_json().map_err(|_| Error::Internal)?;
         let response = response(status, body, headers);
         answer.log();

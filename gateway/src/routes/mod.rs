@@ -42,6 +42,7 @@ use axum::{
     http::{Method, Request},
     response::{IntoResponse, Response},
 };
+use futures_util::{FutureExt, future::BoxFuture};
 use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
@@ -83,7 +84,9 @@ struct DirectChecks {
 
 impl App {
     /// Returns the answer to a request from the other end of a connection.
-    pub(crate) async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response
+    ///
+    /// The answer is in a box: a connection has room for its future, also while the connection is idle.
+    pub(crate) fn answer<B>(&self, request: Request<B>, peer: Peer) -> BoxFuture<'_, Response>
     where
         B: HttpBody<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>
             + Unpin
@@ -91,38 +94,43 @@ impl App {
             + 'static,
     {
         if self.authz.answers(&request) {
-            // A connection has room for the future of an answer, also while the connection is idle.
-            return Box::pin(self.authz.answer(request, peer)).await;
+            return self.authz.answer(request, peer).boxed();
         }
         if !head::is_within_bounds(&request) {
             let answer = async |_| Error::HeadTooLarge.into_response().into();
-            let answer = request_log::record(request, Pattern::None, answer).await;
-            return answer.unwrap_or_else(|never| match never {});
+            return request_log::record(request, Pattern::None, answer).boxed();
         }
-        let answer = match self.direct.as_ref().filter(|_| is_plain_check(&request)) {
+        match self.direct.as_ref().filter(|_| is_plain_check(&request)) {
             Some(direct) => {
                 let answer = |request| direct.answer(request);
-                Box::pin(request_log::record(request, Pattern::Direct(CHECK_PATH), answer)).await
+                request_log::record(request, Pattern::Direct(CHECK_PATH), answer).boxed()
             }
-            None => self.router.clone().oneshot(request.map(Body::new)).await,
-        };
-        answer.unwrap_or_else(|never| match never {})
+            None => {
+                let answer = self.router.clone().oneshot(request.map(Body::new));
+                answer.map(|answer| answer.unwrap_or_else(|never| match never {})).boxed()
+            }
+        }
     }
 }
 
 impl DirectChecks {
-    async fn answer<B>(&self, request: Request<B>) -> Answer
+    /// Returns the answer to a check. Its future does not keep the head of the request.
+    fn answer<B>(&self, request: Request<B>) -> impl Future<Output = Answer>
     where
         B: HttpBody<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
     {
-        let answer = async {
-            head::check(&request, &self.pages.origins)?;
-            let check = CheckBody::read(request.into_body(), &self.state, None).await?;
-            check::decide(&self.state, check).await
-        };
-        match answer.await {
-            Ok((response, decision)) => Answer::to_check(response, decision),
-            Err(error) => error.into_response().into(),
+        let head = head::check(&request, &self.pages.origins);
+        let body = request.into_body();
+        async move {
+            let answer = async {
+                head?;
+                let check = CheckBody::read(body, &self.state).await?;
+                check::decide(&self.state, check).await
+            };
+            match answer.await {
+                Ok((response, decision)) => Answer::to_check(response, decision),
+                Err(error) => error.into_response().into(),
+            }
         }
     }
 }

@@ -182,11 +182,11 @@ impl Connector {
             }
             let arrival = Arrival::new(request.method(), client);
             let (request, unread) = unread_body::watch(request);
-            let answer = app.answer(request, peer);
-            async {
+            let (app, phase) = (&app, &phase);
+            async move {
                 arrival.start_handler();
-                let mut response = answer.await;
-                unread.settle(&mut response, &phase);
+                let mut response = app.answer(request, peer).await;
+                unread.settle(&mut response, phase);
                 if self.stopping.has_begun() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }

@@ -185,7 +185,8 @@ impl Store {
             return self.record(check, Ok(denial), now);
         }
         let ticket = self.deny_cache.ticket(check, now);
-        let answer = redis.check(check).await;
+        // A decision of this process needs no room for a call.
+        let answer = Box::pin(redis.check(check)).await;
         self.conclude(check, ticket, answer, self.clock.now())
     }
 

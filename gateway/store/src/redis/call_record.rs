@@ -1,6 +1,6 @@
 //! The metrics and the span of one call to Redis.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::span::CallSpan;
 use crate::metrics::{CALLS, GaugeGuard};
@@ -16,11 +16,15 @@ pub(super) struct CallRecord {
 }
 
 impl CallRecord {
-    /// Counts `commands` as waiting, which are sent and answered together. `operation` is their name
-    /// in a trace, without keys.
-    pub(super) fn start(commands: usize, operation: impl FnOnce() -> String) -> Self {
+    /// Counts `commands` as waiting, which are sent together at `begin` and answered together.
+    /// `operation` is their name in a trace, without keys.
+    pub(super) fn start(
+        begin: Instant,
+        commands: usize,
+        operation: impl FnOnce() -> String,
+    ) -> Self {
         Self {
-            begin: Instant::now(),
+            begin,
             span: CallSpan::start(commands, operation),
             _backlog: GaugeGuard::new(CALLS.backlog.clone(), commands),
         }

@@ -135,7 +135,8 @@ impl Connections {
                 let answer = node.send(&command.command, deadline).await;
                 answer.and_then(|value| value.extract_error().map_err(CallError::Redis))
             }
-            Servers::Many(cluster) => cluster.send(command, deadline).await,
+            // A redirected call has a larger future than one to a single server.
+            Servers::Many(cluster) => Box::pin(cluster.send(command, deadline)).await,
         })
     }
 
@@ -159,7 +160,7 @@ impl Connections {
         let deadline = Instant::now() + self.timeout;
         Ok(match &self.servers {
             Servers::One { node, .. } => send_all(node, commands, deadline).await,
-            Servers::Many(cluster) => cluster.send_all(commands, deadline).await,
+            Servers::Many(cluster) => Box::pin(cluster.send_all(commands, deadline)).await,
         })
     }
 

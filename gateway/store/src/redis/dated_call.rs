@@ -53,7 +53,8 @@ pub(super) async fn send<C: DatedCall>(
             Some(time) => {
                 let quotas = call.quotas(|| time)?;
                 let command = call.command(key_prefix, &quotas);
-                call.answer(connections.send(command).await?, &quotas)
+                // Only a call around the end of a window is sent again.
+                call.answer(Box::pin(connections.send(command)).await?, &quotas)
             }
             None => Err(error.report()),
         },

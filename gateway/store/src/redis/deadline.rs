@@ -16,7 +16,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 /// The number of slices of a call.
 const SLICES: u32 = 8;
@@ -60,7 +60,7 @@ pub(super) async fn wait_for_answer<F: Future>(
     let mut left = time;
     loop {
         let (begin, length) = (Instant::now(), slice.min(left));
-        if let Ok(answer) = timeout(length, answer.as_mut()).await {
+        if let Ok(answer) = timeout_at(begin + length, answer.as_mut()).await {
             return Ok(answer);
         }
         let end = Instant::now();

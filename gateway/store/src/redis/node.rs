@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     io,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -112,7 +113,7 @@ impl Node {
     ) -> Result<Value, CallError> {
         let (link, exchange) = self.begin(deadline, 1, || name(command).into_owned())?;
         let driver_was_idle = link.connection.calls.watch();
-        let answer = link.connection.calls.send(command);
+        let answer = pin!(link.connection.calls.send(command));
         let outcome = exchange.wait(driver_was_idle, answer).await;
         let outcome = outcome.map(|answer| answer.map(|value| [value]));
         exchange.finish(&link, outcome).map(|[value]| value)
@@ -131,7 +132,7 @@ impl Node {
         let count = pipeline.len();
         let (link, exchange) = self.begin(deadline, count, || operation(pipeline))?;
         let driver_was_idle = link.connection.calls.watch();
-        let answers = link.connection.calls.send_all(pipeline);
+        let answers = pin!(link.connection.calls.send_all(pipeline));
         let outcome = exchange.wait(driver_was_idle, answers).await;
         exchange.finish(&link, outcome)
     }
@@ -153,7 +154,7 @@ impl Node {
             return Err(CallError::GatewayLate);
         }
         let pending = PendingCall::new(&self.links);
-        let record = CallRecord::start(commands, operation);
+        let record = CallRecord::start(begin, commands, operation);
         Ok((link, Exchange { node: self, begin, time, deadline, pending, record }))
     }
 
@@ -179,13 +180,13 @@ impl Node {
 
 impl Exchange<'_> {
     /// Waits for the answer, until it is overdue.
-    async fn wait<A>(
+    fn wait<A>(
         &self,
         driver_was_idle: impl FnMut() -> bool,
         answer: impl Future<Output = RedisResult<A>>,
-    ) -> Outcome<A> {
+    ) -> impl Future<Output = Outcome<A>> {
         let latest = self.deadline.at + self.node.options.answer_timeout;
-        wait_for_answer(self.time, Some(latest), driver_was_idle, answer).await
+        wait_for_answer(self.time, Some(latest), driver_was_idle, answer)
     }
 
     /// Records the outcome, and closes links that do not work.
