@@ -34,9 +34,9 @@ pub(crate) fn limit_key(prefix: &str, key: &str) -> String {
 fn tagged_key(prefix: &str, name: &str, identifier: &str) -> String {
     if identifier.starts_with('}') {
         let encoded = identifier.replace('%', "%25").replace('}', "%7D");
-        return format!("{prefix}{name}:{{{encoded}}}%");
+        return [prefix, name, ":{", &encoded, "}%"].concat();
     }
-    format!("{prefix}{name}:{{{identifier}}}")
+    [prefix, name, ":{", identifier, "}"].concat()
 }
 
 /// Returns whether keys with this prefix have the slots of their identifiers, or all one slot. A brace

@@ -137,7 +137,12 @@ fn append_period(command: &mut Cmd, period: Period) {
 }
 
 fn append_seconds(command: &mut Cmd, millis: u64) {
-    command.arg(Millis(millis).to_string());
+    // Most times are whole seconds, which need no text of their own.
+    if millis.is_multiple_of(1_000) {
+        command.arg(millis / 1_000);
+    } else {
+        command.arg(Millis(millis).to_string());
+    }
 }
 
 /// Returns the words of a command.
