@@ -54,8 +54,10 @@ impl LogOptions {
 
     /// Returns the tick of these options in a window.
     pub(crate) fn tick_micros(self, window: Window) -> NonZeroU64 {
-        let resolution = self.resolution.map(|resolution| resolution.min(window).nonzero_micros());
-        resolution.unwrap_or_else(|| tick_micros(window))
+        match self.resolution {
+            Some(resolution) => resolution.min(window).nonzero_micros(),
+            None => tick_micros(window),
+        }
     }
 
     /// Returns the most entries that calls with this window and these options make, unless they are
