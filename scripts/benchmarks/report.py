@@ -9,8 +9,8 @@ ELSEWHERE = {
 
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench`, which measures all of this in one run; the figures are in
-[report.json](report.json).
+Written by `make bench`; the figures are in [report.json](report.json). All ratios are of figures of one
+run.
 
 """
 
