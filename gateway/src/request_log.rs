@@ -329,3 +329,19 @@ fn method_label(method: &Method) -> &'static str {
         _ => OTHER,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, StatusCode};
+
+    use super::{Answer, Pattern, REQUEST_ID, record};
+
+    #[tokio::test]
+    async fn a_panic_of_a_handler_is_answered_as_an_internal_error() {
+        let request = Request::new(());
+        let answer = async |_: Request<()>| -> Answer { panic!("a fault of a handler") };
+        let response = record(request, Pattern::None, answer).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.headers().contains_key(REQUEST_ID));
+    }
+}
